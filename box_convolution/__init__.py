@@ -1,0 +1,9 @@
+"""Box convolutions for PyTorch: every channel is averaged over boxes of any size whose edges are learned."""
+
+from . import networks, ops
+from .functional import box_conv2d
+from .layer import BoxConv2d
+from .networks.box_block import BoxBottleneck
+
+__all__ = ["BoxBottleneck", "BoxConv2d", "__version__", "box_conv2d", "networks", "ops"]
+__version__ = "0.1.0"

@@ -1,0 +1,86 @@
+"""What a box is: coordinates, scaling, initialisation, projection and snapping, as pure functions.
+
+A set of boxes is a tensor (..., 4) of edges (top, bottom, left, right) in pixels relative to the output pixel's centre; pixel i
+covers [i - 1/2, i + 1/2]. The extent (h, w) is the size of the largest image that a layer is meant for, in pixels.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+EDGES = ("top", "bottom", "left", "right")
+MIN_SIZE = 1.0
+
+
+def scale_of(extent: float, factor: float) -> float:
+    """Pixels in one unit of a stored coordinate: ``factor * extent``, rounded to a power of two.
+
+    Adam moves every number by about its learning rate; dividing pixels by this lets it move an edge by a sensible part of
+    the image. The authors divide by ``factor * extent`` itself. A power of two makes the scaling exact, so that stored boxes
+    are read back to the last bit: whole pixels stay whole, sizes of 1 stay 1.
+    """
+    return 2.0 ** round(math.log2(factor * extent))
+
+
+def initialise(channels: int, per_channel: int, h: int, w: int) -> Tensor:
+    """Random boxes (channels, per_channel, 4), float32 on the CPU, drawn from torch's global generator (section 3.1).
+
+    The centre is uniform in [-h/2, h/2] x [-w/2, w/2]; then height and width are uniform between 1 pixel and what keeps the
+    box in that rectangle. So that a pixel fits, the centre stays half a pixel away from its border.
+    """
+    random = torch.rand(4, channels, per_channel, device="cpu", dtype=torch.float64)
+    edges: list[Tensor] = []
+    for extent, centre, size in ((h, random[0], random[1]), (w, random[2], random[3])):
+        middle = (2 * centre - 1) * (extent - MIN_SIZE) / 2
+        half = MIN_SIZE / 2 + size * (extent / 2 - middle.abs() - MIN_SIZE / 2)
+        edges += [middle - half, middle + half]
+    return torch.stack(edges, -1).float()
+
+
+def project(boxes: Tensor, h: float, w: float) -> Tensor:
+    """The nearest valid boxes, as the paper projects them: clip to [-h, h] and [-w, w], widen about the middle to 1 pixel.
+
+    A box that widening pushed over the limit is moved back, so that both constraints hold and projecting twice changes nothing.
+    """
+    extent = boxes.new_tensor([[h], [w]])
+    edges = boxes.unflatten(-1, (2, 2)).clamp(-extent, extent)
+    low, high = edges.unbind(-1)
+    # Both steps are exact no-ops for a valid box: it is never moved by rounding.
+    middle = (low + high) / 2
+    limit = extent[:, 0] - MIN_SIZE / 2
+    middle = middle.clamp(-limit, limit)
+    narrow = high - low < MIN_SIZE
+    low = torch.where(narrow, middle - MIN_SIZE / 2, low)
+    high = torch.where(narrow, middle + MIN_SIZE / 2, high)
+    return torch.stack((low, high), -1).flatten(-2)
+
+
+def is_valid(boxes: Tensor, h: float, w: float) -> Tensor:
+    """(...,) bool: every edge within the extent and both sizes at least 1 pixel, up to rounding of the edges. NaN is not."""
+    rounding = 4 * torch.finfo(boxes.dtype).eps * max(h, w, 1)
+    top, bottom, left, right = boxes.unbind(-1)
+    inside = (boxes.unflatten(-1, (2, 2)).abs() <= boxes.new_tensor([[h], [w]]) + rounding).flatten(-2).all(-1)
+    return inside & (bottom - top >= MIN_SIZE - rounding) & (right - left >= MIN_SIZE - rounding)
+
+
+def snap(boxes: Tensor, h: float, w: float) -> Tensor:
+    """Edges on the nearest pixel borders (half-integers) within the extent, at least one pixel in between.
+
+    An edge in the middle of a pixel goes down / right. A box that would vanish becomes the pixel its middle lies in.
+    """
+    limit = boxes.new_tensor([[math.floor(h) - 0.5], [math.floor(w) - 0.5]])
+    edges = boxes.unflatten(-1, (2, 2))
+    low, high = (edges.floor() + 0.5).clamp(-limit, limit).unbind(-1)
+    pixel = (edges.mean(-1) + 0.5).floor().clamp(-limit[:, 0] + 0.5, limit[:, 0] - 0.5)
+    vanished = high <= low
+    low, high = torch.where(vanished, pixel - 0.5, low), torch.where(vanished, pixel + 0.5, high)
+    return torch.stack((low, high), -1).flatten(-2)
+
+
+def from_inclusive(x_min: Tensor, x_max: Tensor, y_min: Tensor, y_max: Tensor) -> Tensor:
+    """Boxes from the coordinates of the authors' code, (C, M) each in pixels -> (C, M, 4).
+
+    Theirs are inclusive pixel indices with x vertical: a single pixel is (0, 0), its edges are (-1/2, 1/2).
+    """
+    return torch.stack((x_min - 0.5, x_max + 0.5, y_min - 0.5, y_max + 0.5), -1)

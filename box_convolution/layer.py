@@ -1,0 +1,233 @@
+"""BoxConv2d: owns the parameters of a box convolution, nothing else."""
+
+import math
+import warnings
+import weakref
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
+
+from . import boxes as box
+from .functional import box_conv2d
+
+_AUTHORS_NAMES = ("x_min", "x_max", "y_min", "y_max")
+
+
+class BoxConv2d(nn.Module):
+    """Averages each input channel over ``num_filters`` boxes whose edges are learned.
+
+    >>> layer = BoxConv2d(16, 4, max_input_h=64, max_input_w=128)
+    >>> layer(torch.rand(2, 16, 64, 128)).shape
+    torch.Size([2, 64, 64, 128])
+
+    Input (B, C, H, W), output (B, C * num_filters, ceil(H / stride), ceil(W / stride)); output channel c*M + m is box m of
+    channel c. Any input size works; boxes keep their size in pixels.
+
+    Boxes are at least one pixel high and wide, and their edges within ``max_input_h`` / ``max_input_w`` of the output pixel.
+    After the step of any `torch.optim` optimiser that holds them they are projected back into these limits; nothing needs to
+    be called. A weight changed in another way is projected where it is read, so that no invalid box is ever used. The
+    forward pass and evaluation change no weight.
+
+    Args:
+        in_channels: C.
+        num_filters: boxes per channel, M.
+        max_input_h, max_input_w: largest expected height and width of the input, in pixels: limits of initialisation and
+            of training, not of what the layer accepts.
+        reparametrization_factor: boxes are stored divided by about this times the image size, so that an optimiser's step
+            of ``lr`` moves an edge by about ``lr * reparametrization_factor`` of the image. The authors used 8 by default,
+            0.86 in BoxENet, 1.5625 in BoxERFNet.
+        normalize: average; False sums.
+        stride: output pixel i is centred on input pixel i * stride.
+        device, dtype: of the stored boxes.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what came and what was expected.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_filters: int,
+        max_input_h: int,
+        max_input_w: int,
+        *,
+        reparametrization_factor: float = 8.0,
+        normalize: bool = True,
+        stride: int = 1,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.in_channels = _positive_int("in_channels", in_channels)
+        self.num_filters = _positive_int("num_filters", num_filters)
+        self.max_input_h = _positive_int("max_input_h", max_input_h)
+        self.max_input_w = _positive_int("max_input_w", max_input_w)
+        self.stride = _positive_int("stride", stride)
+        if not isinstance(normalize, bool):
+            raise TypeError(f"normalize must be a bool, got {type(normalize).__name__} {normalize!r}")
+        self.normalize = normalize
+        if not (isinstance(reparametrization_factor, (int, float)) and 0 < reparametrization_factor < math.inf):
+            raise ValueError(f"reparametrization_factor must be a positive number, got {reparametrization_factor!r}")
+        self.reparametrization_factor = float(reparametrization_factor)
+        self.scaled_boxes = nn.Parameter(torch.empty(in_channels, num_filters, 4, device=device, dtype=dtype))
+        _layers.add(self)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw new boxes from torch's CPU generator (section 3.1 of the paper), the same on every device."""
+        if self.scaled_boxes.is_meta:
+            return
+        self._store(box.initialise(self.in_channels, self.num_filters, self.max_input_h, self.max_input_w))
+
+    @property
+    def boxes(self) -> Tensor:
+        """(C, M, 4) edges (top, bottom, left, right) in pixels, always valid; differentiable."""
+        if self.scaled_boxes.requires_grad and torch.is_grad_enabled():
+            return cast(Tensor, _ProjectedBoxes.apply(self.scaled_boxes, self._scale(), *self._extent()))
+        return box.project(self.scaled_boxes * self._scale(), *self._extent())
+
+    def set_boxes(self, pixels: Tensor) -> None:
+        """Set all boxes, (C, M, 4) in pixels.
+
+        Raises ValueError where the shape is wrong or a box is invalid (NaN, under a pixel in size, or out of the limits).
+        """
+        shape = (self.in_channels, self.num_filters, 4)
+        pixels = torch.as_tensor(pixels)
+        if tuple(pixels.shape) != shape:
+            raise ValueError(f"pixels must have shape {shape} = (in_channels, num_filters, 4), got {tuple(pixels.shape)}")
+        pixels = pixels.detach().to(torch.promote_types(pixels.dtype, self.scaled_boxes.dtype))
+        invalid = (~box.is_valid(pixels, *self._extent())).nonzero()
+        if len(invalid):
+            c, m = invalid[0].tolist()
+            raise ValueError(
+                f"pixels holds {len(invalid)} invalid boxes, the first at [{c}, {m}]: (top, bottom, left, right) = "
+                f"{tuple(round(edge, 4) for edge in pixels[c, m].tolist())}; expected bottom - top >= 1, right - left >= 1, "
+                f"|top|, |bottom| <= max_input_h = {self.max_input_h} and |left|, |right| <= max_input_w = {self.max_input_w}"
+            )
+        self._store(pixels)
+
+    def freeze(self) -> "BoxConv2d":
+        """Keep the boxes as they are: no gradient, no weight decay (the paper's dagger ablation). Returns the layer."""
+        self.scaled_boxes.requires_grad_(False)
+        self.scaled_boxes.grad = None
+        return self
+
+    def snap_(self) -> "BoxConv2d":
+        """Move every edge to the nearest pixel border, at least one pixel apart, and freeze (section 4). Returns the layer."""
+        self._store(box.snap(self.boxes.detach(), *self._extent()))
+        return self.freeze()
+
+    def project_(self) -> None:
+        """Project the stored boxes into the limits. Optimisers' steps do this by themselves."""
+        self._store(box.project(self.scaled_boxes.detach() * self._scale(), *self._extent()))
+
+    def forward(self, input: Tensor) -> Tensor:
+        return box_conv2d(input, self.boxes, normalize=self.normalize, stride=self.stride)
+
+    def extra_repr(self) -> str:
+        parts = [
+            f"{self.in_channels}, {self.num_filters}, max_input_h={self.max_input_h}, max_input_w={self.max_input_w}",
+            f"out_channels={self.in_channels * self.num_filters}",
+        ]
+        if self.stride != 1:
+            parts.append(f"stride={self.stride}")
+        if not self.normalize:
+            parts.append("normalize=False")
+        if not self.scaled_boxes.requires_grad:
+            parts.append("frozen")
+        return ", ".join(parts)
+
+    def _extent(self) -> tuple[float, float]:
+        return float(self.max_input_h), float(self.max_input_w)
+
+    def _scale(self) -> Tensor:
+        h, w = (box.scale_of(extent, self.reparametrization_factor) for extent in self._extent())
+        return self.scaled_boxes.new_tensor([h, h, w, w])
+
+    @torch.no_grad()
+    def _store(self, pixels: Tensor) -> None:
+        self.scaled_boxes.copy_(pixels.to(self.scaled_boxes.device) / self._scale())
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        _layers.add(self)  # copies and unpickled layers never pass __init__
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, metadata: Any, strict: bool, missing: Any, unexpected: Any, errors: Any
+    ) -> None:
+        if any(prefix + name in state_dict for name in _AUTHORS_NAMES):
+            try:
+                state_dict[prefix + "scaled_boxes"] = self._from_authors(state_dict, prefix)
+            except ValueError as error:
+                errors.append(str(error))
+                state_dict[prefix + "scaled_boxes"] = self.scaled_boxes.detach()
+        super()._load_from_state_dict(state_dict, prefix, metadata, strict, missing, unexpected, errors)
+
+    def _from_authors(self, state_dict: dict[str, Any], prefix: str) -> Tensor:
+        """Take x_min, x_max, y_min, y_max out of ``state_dict`` and return what this layer stores instead."""
+        taken = [state_dict.pop(prefix + name, None) for name in _AUTHORS_NAMES]
+        edges = []
+        for name, edge, extent in zip(_AUTHORS_NAMES, taken, (self._extent()[0],) * 2 + (self._extent()[1],) * 2, strict=True):
+            expected = (self.in_channels, self.num_filters)
+            if edge is None or tuple(edge.shape) != expected:
+                found = "nothing" if edge is None else f"shape {tuple(edge.shape)}"
+                raise ValueError(f"{prefix}{name}: expected shape {expected} beside its three sisters, got {found}")
+            edges.append(edge.detach().double() * (extent * self.reparametrization_factor))
+        pixels = box.from_inclusive(*edges)
+        projected = box.project(pixels, *self._extent())
+        moved = ((projected - pixels).abs().amax(-1) > 1e-3).sum().item()
+        if moved:
+            warnings.warn(
+                f"{prefix}x_min...y_max: {moved} of {self.in_channels * self.num_filters} boxes were outside this layer's "
+                f"limits (size >= 1, edges within {self.max_input_h} x {self.max_input_w} pixels) and were projected; are "
+                "max_input_h, max_input_w and reparametrization_factor those of the saved layer?",
+                stacklevel=2,
+            )
+        scale = self._scale().double().to(projected.device)
+        return (projected / scale).to(self.scaled_boxes.dtype)
+
+
+class _ProjectedBoxes(torch.autograd.Function):
+    """Scale and project; the gradient passes straight through, as in projected gradient descent.
+
+    A clamp would return no gradient for an edge that rounding left beyond its limit, and hold it there for ever.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(stored: Tensor, scale: Tensor, h: float, w: float) -> Tensor:
+        return box.project(stored * scale, h, w)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, float, float], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[1])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
+        (scale,) = ctx.saved_tensors
+        return grad * scale, None, None, None
+
+
+_layers: "weakref.WeakSet[BoxConv2d]" = weakref.WeakSet()
+
+
+def _project_after_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+    """Projected gradient descent (section 3.1), for every optimiser and every layer, wherever they were made."""
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    for layer in list(_layers):
+        if id(layer.scaled_boxes) in held and layer.scaled_boxes.requires_grad:
+            layer.project_()
+
+
+register_optimizer_step_post_hook(_project_after_step)
+
+
+def _positive_int(name: str, value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, got {type(value).__name__} {value!r}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")
+    return value

@@ -1,0 +1,49 @@
+"""The paper's networks by name."""
+
+from typing import Any
+
+from torch import nn
+
+from . import enet
+from .box_block import BoxBottleneck
+
+__all__ = ["BoxBottleneck", "create", "names"]
+
+
+def names() -> list[str]:
+    """Names that :func:`create` knows."""
+    return list(enet.TABLES)
+
+
+def create(name: str, num_classes: int, input_size: tuple[int, int], **options: Any) -> nn.Module:
+    """A network with fresh weights, drawn from torch's generator.
+
+    >>> create("boxenet", num_classes=19, input_size=(512, 1024))(torch.rand(1, 3, 512, 1024)).shape
+    torch.Size([1, 19, 512, 1024])
+
+    Args:
+        name: one of :func:`names`.
+        num_classes: channels of the logits, without void.
+        input_size: (h, w), largest expected image, in pixels. Other sizes work; boxes keep their size in pixels.
+        options: keyword arguments of the family (`enet.ENet`): dropout, box_dropout, reparametrization_factor.
+
+    Returns:
+        Network from (B, 3, H, W) to logits (B, num_classes, H, W), any H and W.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what came and what was expected.
+    """
+    if name not in enet.TABLES:
+        raise ValueError(f"name must be one of {', '.join(names())}, got {name!r}")
+    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
+        raise ValueError(f"num_classes must be a positive int, got {num_classes!r}")
+    size = tuple(input_size)
+    if len(size) != 2 or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in size):
+        raise ValueError(f"input_size must be (height, width), two positive ints, got {input_size!r}")
+    try:
+        return enet.ENet(enet.TABLES[name], num_classes, size, **options)
+    except TypeError as error:
+        if "unexpected keyword" in str(error):
+            known = "dropout, box_dropout, reparametrization_factor"
+            raise TypeError(f"options of {name} are {known}, got {', '.join(options)}") from None
+        raise

@@ -1,0 +1,65 @@
+"""The block around the box convolution (Figure 1 of the paper)."""
+
+import torch
+from torch import Tensor, nn
+
+from ..layer import BoxConv2d
+
+
+class BoxBottleneck(nn.Module):
+    """1x1 convolution to ``channels / boxes_per_channel``, box convolution back to ``channels``, residual connection.
+
+    conv1x1 -> BatchNorm -> [ReLU] -> BoxConv2d -> BatchNorm -> dropout of whole channels; + input; ReLU.
+
+    >>> block = BoxBottleneck(64, max_input_h=64, max_input_w=128)
+    >>> block(torch.rand(1, 64, 64, 128)).shape
+    torch.Size([1, 64, 64, 128])
+
+    Args:
+        channels: N, of input and output (B, N, H, W).
+        boxes_per_channel: m; the block is N -> N/m -> N.
+        max_input_h, max_input_w: largest expected height and width at this depth of the network, in pixels.
+        dropout: probability of dropping a channel of the residual branch.
+        inner_relu: ReLU before the boxes (as in the ENet family; the ERFNet family has none).
+        bias: of the 1x1 convolution. Redundant before BatchNorm; the authors' BoxENet has it.
+        reparametrization_factor: see `BoxConv2d`.
+
+    Raises:
+        ValueError: ``channels`` does not divide by ``boxes_per_channel``, or an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        boxes_per_channel: int = 4,
+        max_input_h: int,
+        max_input_w: int,
+        dropout: float = 0.0,
+        inner_relu: bool = True,
+        bias: bool = False,
+        reparametrization_factor: float = 8.0,
+    ) -> None:
+        super().__init__()
+        if boxes_per_channel < 1 or channels % boxes_per_channel:
+            raise ValueError(
+                f"channels must be a multiple of boxes_per_channel, got channels={channels}, "
+                f"boxes_per_channel={boxes_per_channel}"
+            )
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
+        narrow = channels // boxes_per_channel
+        self.conv = nn.Conv2d(channels, narrow, 1, bias=bias)
+        self.norm_in = nn.BatchNorm2d(narrow)
+        self.inner_relu = inner_relu
+        self.box = BoxConv2d(
+            narrow, boxes_per_channel, max_input_h, max_input_w, reparametrization_factor=reparametrization_factor
+        )
+        self.norm_out = nn.BatchNorm2d(channels)
+        self.dropout = nn.Dropout2d(dropout)
+
+    def forward(self, input: Tensor) -> Tensor:
+        narrow = self.norm_in(self.conv(input))
+        if self.inner_relu:
+            narrow = torch.relu(narrow)
+        return torch.relu(input + self.dropout(self.norm_out(self.box(narrow))))

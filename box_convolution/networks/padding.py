@@ -1,0 +1,33 @@
+"""Any image size for networks that halve the resolution three times."""
+
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+
+class PaddedNetwork(nn.Module):
+    """Base of the networks: pads the image to multiples of 8 below and on the right, crops the logits back.
+
+    Input (B, 3, H, W), any H and W; output (B, num_classes, H, W). The border pixels are repeated, because zeros would
+    look like an object to the network.
+    """
+
+    MULTIPLE = 8
+
+    def logits(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W) with H and W multiples of 8 -> (B, num_classes, H, W)."""
+        raise NotImplementedError
+
+    def forward(self, image: Tensor) -> Tensor:
+        if image.ndim != 4 or image.shape[1] != 3:
+            raise ValueError(f"image must have shape (batch, 3, height, width), got {tuple(image.shape)}")
+        h, w = image.shape[2:]
+        below, right = -h % self.MULTIPLE, -w % self.MULTIPLE
+        if below or right:
+            image = pad(image, (0, right, 0, below), mode="replicate")
+        return self.logits(image)[:, :, :h, :w]
+
+
+def extents(input_size: tuple[int, int]) -> dict[int, tuple[int, int]]:
+    """Height and width at 1/2, 1/4 and 1/8 resolution of a padded image: {2: (h, w), 4: ..., 8: ...}."""
+    h, w = (-(-size // PaddedNetwork.MULTIPLE) * PaddedNetwork.MULTIPLE for size in input_size)
+    return {divisor: (h // divisor, w // divisor) for divisor in (2, 4, 8)}

@@ -1,0 +1,5 @@
+"""One operator, several implementations: which one serves a tensor is told by `backend` and overridden by `use`."""
+
+from .dispatch import backend, use
+
+__all__ = ["backend", "use"]

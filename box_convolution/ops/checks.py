@@ -1,0 +1,55 @@
+"""What the operators accept. Every error names the argument, what came and what was expected."""
+
+import torch
+from torch import Tensor
+
+FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def check_forward(input: Tensor, boxes: Tensor, stride: int) -> None:
+    """Raise TypeError or ValueError unless ``box_conv2d(input, boxes, stride=stride)`` is defined."""
+    for name, tensor in (("input", input), ("boxes", boxes)):
+        if tensor.dtype not in FLOATING:
+            raise TypeError(f"{name} must be float16, bfloat16, float32 or float64, got {_describe(tensor)}")
+        if tensor.layout != torch.strided:
+            raise TypeError(f"{name} must be a dense tensor, got layout {tensor.layout}")
+    if input.ndim != 4:
+        raise ValueError(f"input must have 4 dimensions (batch, channels, height, width), got {_describe(input)}")
+    if boxes.ndim != 3 or boxes.shape[2] != 4:
+        raise ValueError(
+            "boxes must have shape (channels, boxes per channel, 4) with edges (top, bottom, left, right), "
+            f"got {_describe(boxes)}"
+        )
+    if input.shape[1] != boxes.shape[0]:
+        raise ValueError(
+            f"input has {input.shape[1]} channels and boxes are for {boxes.shape[0]} channels: they must be equal "
+            f"(input {_describe(input)}, boxes {_describe(boxes)})"
+        )
+    if input.shape[2] == 0 or input.shape[3] == 0:
+        raise ValueError(f"input must be at least one pixel high and wide, got {_describe(input)}")
+    if input.device != boxes.device:
+        raise ValueError(f"input and boxes must be on one device, got input on {input.device}, boxes on {boxes.device}")
+    if stride < 1:
+        raise ValueError(f"stride must be at least 1, got {stride}")
+
+
+def output_shape(input: Tensor, boxes: Tensor, stride: int) -> tuple[int, int, int, int]:
+    """Shape of the output: (B, C*M, ceil(H / stride), ceil(W / stride))."""
+    batch, channels, height, width = input.shape
+    return batch, channels * boxes.shape[1], (height + stride - 1) // stride, (width + stride - 1) // stride
+
+
+def check_backward(grad_output: Tensor, input: Tensor, boxes: Tensor, stride: int) -> None:
+    """Raise TypeError or ValueError unless ``grad_output`` belongs to an output of ``box_conv2d(input, boxes)``."""
+    check_forward(input, boxes, stride)
+    expected = output_shape(input, boxes, stride)
+    if tuple(grad_output.shape) != expected:
+        raise ValueError(f"grad_output must have the output's shape {expected}, got {_describe(grad_output)}")
+    if grad_output.dtype != input.dtype:
+        raise TypeError(f"grad_output must have the input's dtype {input.dtype}, got {_describe(grad_output)}")
+    if grad_output.device != input.device:
+        raise ValueError(f"grad_output must be on the input's device {input.device}, got {grad_output.device}")
+
+
+def _describe(tensor: Tensor) -> str:
+    return f"shape {tuple(tensor.shape)} of {tensor.dtype}"

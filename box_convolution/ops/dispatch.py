@@ -1,0 +1,265 @@
+"""The operators `box_convolution::box_conv2d` and `box_conv2d_backward`: how they meet autograd, autocast, vmap and compilers.
+
+Each implementation is a module with two functions of the same names and arguments. Which one serves a tensor is decided
+here and nowhere else: :func:`backend` tells, :func:`use` overrides.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.utils.flop_counter import register_flop_formula
+
+from . import reference
+from .checks import check_backward, check_forward, output_shape
+
+
+class Implementation(Protocol):
+    """What a module must offer to serve the operators; arguments have passed :mod:`.checks`."""
+
+    def box_conv2d(self, input: Tensor, boxes: Tensor, normalize: bool, stride: int) -> Tensor: ...
+
+    def box_conv2d_backward(
+        self, grad_output: Tensor, input: Tensor, boxes: Tensor, normalize: bool, stride: int, output_mask: list[bool]
+    ) -> tuple[Tensor, Tensor]: ...
+
+
+IMPLEMENTATIONS: dict[str, Implementation] = {"reference": reference}
+_forced: str | None = None
+
+
+def backend(tensor: Tensor) -> str:
+    """Name of the implementation that would serve ``tensor`` now."""
+    return _forced or "reference"
+
+
+@contextmanager
+def use(name: str) -> Iterator[None]:
+    """Force one implementation, for tests and bug reports: ``with box_convolution.ops.use("reference"): ...``.
+
+    It holds for the whole process, because autograd may run the backward pass in another thread.
+    """
+    global _forced
+    if name not in IMPLEMENTATIONS:
+        raise ValueError(f"name must be one of {sorted(IMPLEMENTATIONS)}, got {name!r}")
+    previous, _forced = _forced, name
+    try:
+        yield
+    finally:
+        _forced = previous
+
+
+_library = torch.library.Library("box_convolution", "DEF")
+_library.define("box_conv2d(Tensor input, Tensor boxes, bool normalize=True, int stride=1) -> Tensor")
+_library.define(
+    "box_conv2d_backward(Tensor grad_output, Tensor input, Tensor boxes, bool normalize=True, int stride=1, "
+    "bool[2] output_mask=[True, True]) -> (Tensor, Tensor)"
+)
+_forward_op = torch.ops.box_convolution.box_conv2d.default
+_backward_op = torch.ops.box_convolution.box_conv2d_backward.default
+
+
+def _forward(input: Tensor, boxes: Tensor, normalize: bool = True, stride: int = 1) -> Tensor:
+    check_forward(input, boxes, stride)
+    return IMPLEMENTATIONS[backend(input)].box_conv2d(input, boxes, normalize, stride)
+
+
+def _backward(
+    grad_output: Tensor,
+    input: Tensor,
+    boxes: Tensor,
+    normalize: bool = True,
+    stride: int = 1,
+    output_mask: tuple[bool, bool] = (True, True),
+) -> tuple[Tensor, Tensor]:
+    check_backward(grad_output, input, boxes, stride)
+    implementation = IMPLEMENTATIONS[backend(input)]
+    return implementation.box_conv2d_backward(grad_output, input, boxes, normalize, stride, list(output_mask))
+
+
+_library.impl("box_conv2d", _forward, "CompositeExplicitAutograd")
+_library.impl("box_conv2d_backward", _backward, "CompositeExplicitAutograd")
+
+
+@torch.library.register_fake(_forward_op, lib=_library)
+def _forward_fake(input: Tensor, boxes: Tensor, normalize: bool = True, stride: int = 1) -> Tensor:
+    check_forward(input, boxes, stride)
+    return input.new_empty(output_shape(input, boxes, stride))
+
+
+@torch.library.register_fake(_backward_op, lib=_library)
+def _backward_fake(
+    grad_output: Tensor,
+    input: Tensor,
+    boxes: Tensor,
+    normalize: bool = True,
+    stride: int = 1,
+    output_mask: tuple[bool, bool] = (True, True),
+) -> tuple[Tensor, Tensor]:
+    check_backward(grad_output, input, boxes, stride)
+    return (
+        input.new_empty(input.shape if output_mask[0] else 0),
+        boxes.new_empty(boxes.shape if output_mask[1] else 0),
+    )
+
+
+# Autograd. Only input and boxes are kept for the backward pass.
+
+
+def _save_forward(ctx: Any, inputs: tuple[Tensor, Tensor, bool, int], output: Tensor) -> None:
+    input, boxes, ctx.normalize, ctx.stride = inputs
+    ctx.save_for_backward(input, boxes)
+
+
+def _forward_autograd(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    input, boxes = ctx.saved_tensors
+    mask = list(ctx.needs_input_grad[:2])
+    grad_input, grad_boxes = _backward_op(grad_output, input, boxes, ctx.normalize, ctx.stride, mask)
+    return grad_input if mask[0] else None, grad_boxes if mask[1] else None, None, None
+
+
+def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    grad_output, input, boxes, ctx.normalize, ctx.stride, ctx.mask = inputs
+    ctx.save_for_backward(grad_output, input, boxes)
+
+
+def _backward_autograd(ctx: Any, grad_grad_input: Tensor, grad_grad_boxes: Tensor) -> tuple[Tensor | None, ...]:
+    """Double backward, to any order: the reference's backward is made of differentiable operations."""
+    saved = ctx.saved_tensors
+    higher_order = torch.is_grad_enabled()
+    with torch.enable_grad():
+        variables = [
+            tensor if higher_order and tensor.requires_grad else tensor.detach().requires_grad_(needed)
+            for tensor, needed in zip(saved, ctx.needs_input_grad[:3], strict=True)
+        ]
+        outputs = reference.box_conv2d_backward(*variables, ctx.normalize, ctx.stride, list(ctx.mask))
+        wanted = [tensor for tensor in variables if tensor.requires_grad]
+        chosen = [
+            (output, grad)
+            for output, grad, kept in zip(outputs, (grad_grad_input, grad_grad_boxes), ctx.mask, strict=True)
+            if kept and output.requires_grad
+        ]
+        grads = iter(
+            torch.autograd.grad(
+                [output for output, _ in chosen],
+                wanted,
+                [grad for _, grad in chosen],
+                create_graph=higher_order,
+                allow_unused=True,
+            )
+        )
+    return *(next(grads) if tensor.requires_grad else None for tensor in variables), None, None, None
+
+
+torch.library.register_autograd(_forward_op, _forward_autograd, setup_context=_save_forward, lib=_library)
+torch.library.register_autograd(_backward_op, _backward_autograd, setup_context=_save_backward, lib=_library)
+
+
+def needs_decomposition(*tensors: Tensor) -> bool:
+    """True where a registered autograd formula is rejected or, worse, passed by in silence.
+
+    That is inside torch.func.grad, vjp, jvp and their kind (told only by a private function of PyTorch: where that is
+    missing, those transforms raise their own error), and for the dual tensors of forward-mode differentiation.
+    """
+    if torch.compiler.is_compiling():
+        return False
+    stack = getattr(torch._C._functorch, "get_interpreter_stack", lambda: None)() or ()
+    return any(interpreter.key().name in ("Grad", "Jvp") for interpreter in stack) or any(
+        forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors
+    )
+
+
+# Autocast treats the operator as it treats a convolution, except that boxes are never cast: half precision would move edges.
+
+
+def _register_autocast(device_type: str, key: str) -> None:
+    def forward(input: Tensor, boxes: Tensor, normalize: bool = True, stride: int = 1) -> Tensor:
+        with torch.autocast(device_type, enabled=False):
+            if input.dtype in (torch.float16, torch.bfloat16, torch.float32):
+                input = input.to(torch.get_autocast_dtype(device_type))
+            return _forward_op(input, boxes, normalize, stride)
+
+    _library.impl("box_conv2d", forward, key)
+
+
+_register_autocast("cpu", "AutocastCPU")
+_register_autocast("cuda", "AutocastCUDA")
+
+
+# vmap. A box belongs to one channel, so a mapped dimension joins the channels; or the batch, where the boxes are not mapped.
+
+
+def _first(tensor: Tensor, dim: int | None, size: int) -> Tensor:
+    return tensor.expand(size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
+
+
+def _channels(tensor: Tensor) -> Tensor:
+    """(V, B, C, H, W) -> (B, V*C, H, W)."""
+    return tensor.movedim(0, 1).flatten(1, 2)
+
+
+def _forward_vmap(
+    info: Any, in_dims: tuple[int | None, ...], input: Tensor, boxes: Tensor, normalize: bool = True, stride: int = 1
+) -> tuple[Tensor, int]:
+    size = info.batch_size
+    if in_dims[1] is None:
+        output = _forward_op(_first(input, in_dims[0], size).flatten(0, 1), boxes, normalize, stride)
+        return output.unflatten(0, (size, -1)) if output.numel() else output.view(size, -1, *output.shape[1:]), 0
+    output = _forward_op(
+        _channels(_first(input, in_dims[0], size)), _first(boxes, in_dims[1], size).flatten(0, 1), normalize, stride
+    )
+    return output.unflatten(1, (size, -1)), 1
+
+
+def _backward_vmap(
+    info: Any,
+    in_dims: tuple[int | None, ...],
+    grad_output: Tensor,
+    input: Tensor,
+    boxes: Tensor,
+    normalize: bool = True,
+    stride: int = 1,
+    output_mask: tuple[bool, bool] = (True, True),
+) -> tuple[tuple[Tensor, Tensor], tuple[int | None, int | None]]:
+    size = info.batch_size
+    grad_input, grad_boxes = _backward_op(
+        _channels(_first(grad_output, in_dims[0], size)),
+        _channels(_first(input, in_dims[1], size)),
+        _first(boxes, in_dims[2], size).flatten(0, 1),
+        normalize,
+        stride,
+        list(output_mask),
+    )
+    return (
+        grad_input.unflatten(1, (size, -1)) if output_mask[0] else grad_input,
+        grad_boxes.unflatten(0, (size, -1)) if output_mask[1] else grad_boxes,
+    ), (1 if output_mask[0] else None, 0 if output_mask[1] else None)
+
+
+torch.library.register_vmap(_forward_op, _forward_vmap, lib=_library)
+torch.library.register_vmap(_backward_op, _backward_vmap, lib=_library)
+
+
+# Operations of the integral-image method with whole-pixel boxes: 2 additions an input pixel for the table, 3 additions and
+# a multiplication an output. Backward: the same for the input's gradient, and two operations for each edge and its
+# normalisation an output. FlopCounterMode shows these beside matrix products at 2 an element.
+
+
+@register_flop_formula(_forward_op.overloadpacket)
+def _forward_flops(input_shape: Any, boxes_shape: Any, *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
+    return 2 * _product(input_shape) + 4 * _product(out_shape)
+
+
+@register_flop_formula(_backward_op.overloadpacket)
+def _backward_flops(grad_output_shape: Any, input_shape: Any, *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
+    return 2 * _product(input_shape) + (6 + 8) * _product(grad_output_shape)
+
+
+def _product(shape: Any) -> int:
+    total = 1
+    for size in shape:
+        total *= int(size)
+    return total

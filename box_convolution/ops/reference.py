@@ -1,0 +1,131 @@
+"""The definition of the box convolution in plain PyTorch: any device, traceable, differentiable, the truth that users can read.
+
+A box average is separable. For output row i (centred on input row i*stride) the weight of input row p is the length of the
+overlap between the pixel ``[p - 1/2, p + 1/2]`` and the box ``[i*stride + top, i*stride + bottom]``; columns alike. With those
+weights in two matrices, R (H' x H) and Q (W' x W), equation (4) of the paper is ``output = R @ image @ Q.T``, and every gradient
+is a product of the same matrices. There is no integral image here, so nothing is lost to cancellation; the price is a
+cost that grows with H + W for every pixel.
+"""
+
+import torch
+from torch import Tensor
+
+
+def accumulation_dtype(input: Tensor) -> torch.dtype:
+    """float64 for float32 and float64 input, float32 for half precision and where the device has no float64."""
+    if input.dtype in (torch.float16, torch.bfloat16) or input.device.type == "mps":
+        return torch.float32
+    return torch.float64
+
+
+def antiderivative(edge: Tensor, size_out: int, size_in: int, stride: int) -> Tensor:
+    """Length of each input pixel that lies before an edge.
+
+    ``edge`` (C, M), in pixels relative to the output pixel -> (C, M, size_out, size_in), entries in [0, 1].
+    """
+    distance = _distance(edge, size_out, size_in, stride)
+    # Not clamp: autograd through these comparisons gives the slope below, also on a pixel border.
+    return torch.where(distance >= 1, 1, torch.where(distance < 0, 0, distance))
+
+
+def antiderivative_slope(edge: Tensor, size_out: int, size_in: int, stride: int) -> Tensor:
+    """Derivative of :func:`antiderivative` by ``edge``: 1 for the pixel that the edge is in, else 0.
+
+    On a pixel border the edge counts as being in the pixel after it (the right-hand derivative).
+    """
+    distance = _distance(edge, size_out, size_in, stride)
+    slope = ((distance >= 0) & (distance < 1)).to(edge.dtype)
+    return torch.where(edge.isnan()[..., None, None], edge[..., None, None], slope)
+
+
+def _distance(edge: Tensor, size_out: int, size_in: int, stride: int) -> Tensor:
+    """From the start of each input pixel to the edge, (C, M, size_out, size_in).
+
+    The whole numbers are subtracted first: where the result matters, in [0, 1], the sum is then exact in floating point.
+    """
+    centre_out = torch.arange(size_out, device=edge.device) * stride
+    start_in = torch.arange(size_in, device=edge.device)
+    return (edge[..., None, None] + (centre_out[:, None] - start_in)) + 0.5
+
+
+def overlap(low: Tensor, high: Tensor, size_out: int, size_in: int, stride: int, normalize: bool) -> Tensor:
+    """Weights of one axis: ``low``, ``high`` (C, M) -> (C, M, size_out, size_in).
+
+    An interval with low > high has negative length, as in any definite integral. Length 0 averages to 0.
+    """
+    weights = antiderivative(high, size_out, size_in, stride) - antiderivative(low, size_out, size_in, stride)
+    return weights * _inverse_length(low, high)[..., None, None] if normalize else weights
+
+
+def _inverse_length(low: Tensor, high: Tensor) -> Tensor:
+    length = high - low
+    return torch.where(length == 0, 0, 1 / torch.where(length == 0, 1, length))
+
+
+def _edge_gradients(
+    grad_weights: Tensor, weights: Tensor, low: Tensor, high: Tensor, stride: int, normalize: bool
+) -> tuple[Tensor, Tensor]:
+    """Chain rule from the weights of one axis (C, M, size_out, size_in) to its two edges (C, M): equation (6)."""
+    size_out, size_in = weights.shape[-2:]
+    grad_low = -(grad_weights * antiderivative_slope(low, size_out, size_in, stride)).sum((-2, -1))
+    grad_high = (grad_weights * antiderivative_slope(high, size_out, size_in, stride)).sum((-2, -1))
+    if normalize:
+        inverse = _inverse_length(low, high)
+        by_length = (grad_weights * weights).sum((-2, -1))
+        grad_low = (grad_low + by_length) * inverse
+        grad_high = (grad_high - by_length) * inverse
+    return grad_low, grad_high
+
+
+def box_conv2d(input: Tensor, boxes: Tensor, normalize: bool, stride: int) -> Tensor:
+    """Equations (3)-(4): ``input`` (B, C, H, W), ``boxes`` (C, M, 4) -> (B, C*M, H', W'), dtype of ``input``."""
+    b, c, h, w = input.shape
+    m = boxes.shape[1]
+    h_out, w_out = -(-h // stride), -(-w // stride)
+    wide = accumulation_dtype(input)
+    top, bottom, left, right = boxes.to(wide).unbind(-1)
+    rows = overlap(top, bottom, h_out, h, stride, normalize)
+    columns = overlap(left, right, w_out, w, stride, normalize)
+    planes = input.to(wide).permute(1, 2, 0, 3)
+    output = rows.reshape(c, m * h_out, h) @ planes.reshape(c, h, b * w)
+    output = output.reshape(c * m, h_out * b, w) @ columns.reshape(c * m, w_out, w).mT
+    return _contiguous(output.reshape(c * m, h_out, b, w_out).permute(2, 0, 1, 3), input.dtype)
+
+
+def _contiguous(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """One copy at most: ``to`` alone keeps permuted strides, and alone does not reorder where the dtype already fits."""
+    return tensor.to(dtype, memory_format=torch.contiguous_format).contiguous()
+
+
+def box_conv2d_backward(
+    grad_output: Tensor, input: Tensor, boxes: Tensor, normalize: bool, stride: int, output_mask: list[bool]
+) -> tuple[Tensor, Tensor]:
+    """Equations (5) and (6): gradients by ``input`` and by ``boxes``; one that ``output_mask`` rules out is empty."""
+    b, c, h, w = input.shape
+    m = boxes.shape[1]
+    h_out, w_out = grad_output.shape[2:]
+    wide = accumulation_dtype(input)
+    top, bottom, left, right = boxes.to(wide).unbind(-1)
+    rows = overlap(top, bottom, h_out, h, stride, normalize)
+    columns = overlap(left, right, w_out, w, stride, normalize)
+    grad = grad_output.to(wide).permute(1, 2, 0, 3).reshape(c * m, h_out * b, w_out)
+    spread = (grad @ columns.reshape(c * m, w_out, w)).reshape(c, m * h_out, b * w)
+
+    if output_mask[0]:
+        grad_input = rows.reshape(c, m * h_out, h).mT @ spread
+        grad_input = _contiguous(grad_input.reshape(c, h, b, w).permute(2, 0, 1, 3), input.dtype)
+    else:
+        grad_input = input.new_empty(0)
+    if output_mask[1]:
+        planes = input.to(wide).permute(1, 2, 0, 3).reshape(c, h, b * w)
+        grad_rows = (spread @ planes.mT).reshape(c, m, h_out, h)
+        averaged = (rows.reshape(c, m * h_out, h) @ planes).reshape(c * m, h_out * b, w)
+        grad_columns = (grad.mT @ averaged).reshape(c, m, w_out, w)
+        grad_boxes = torch.stack(
+            _edge_gradients(grad_rows, rows, top, bottom, stride, normalize)
+            + _edge_gradients(grad_columns, columns, left, right, stride, normalize),
+            dim=-1,
+        ).to(boxes.dtype)
+    else:
+        grad_boxes = boxes.new_empty(0)
+    return grad_input, grad_boxes
