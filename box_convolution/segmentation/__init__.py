@@ -1,0 +1,1 @@
+"""Training and evaluating segmentation networks: data, metrics, the training loop, checkpoints, prediction."""

@@ -1,0 +1,182 @@
+"""The classes of a segmentation data set: names, display colours, categories, and which label values mean void."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+VOID = 255
+"""The label value that losses and metrics ignore. Files may use further values, see `ClassTable.void`."""
+
+COLUMNS = ("label", "name", "red", "green", "blue", "category")
+
+
+class DataError(ValueError):
+    """The user's data is not as documented; the message names the file, what was found and what was expected.
+
+    `kind` is a short phrase under which a report groups errors of the same sort.
+    """
+
+    def __init__(self, message: str, kind: str = "unusable data") -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """K classes; label value k in a file means class k.
+
+    names: K distinct names, none of them "void".
+    colours: K distinct (red, green, blue) triples of 0..255, for pictures only.
+    categories: the category of each class (several classes may share one); left empty, every class is its own category.
+    void: label values in files that mean void besides 255; they must not be the label of a class.
+    """
+
+    names: tuple[str, ...]
+    colours: tuple[tuple[int, int, int], ...]
+    categories: tuple[str, ...] = ()
+    void: frozenset[int] = frozenset()
+
+    def __post_init__(self) -> None:
+        if not self.categories:
+            object.__setattr__(self, "categories", self.names)
+        count = len(self.names)
+        if not 1 <= count <= VOID:
+            raise ValueError(f"a class table needs 1 to {VOID} classes, found {count}")
+        if len(self.colours) != count or len(self.categories) != count:
+            raise ValueError(
+                "expected one name, colour and category per class, "
+                f"found {count} names, {len(self.colours)} colours, {len(self.categories)} categories"
+            )
+        for name in (*self.names, *self.categories):
+            if not isinstance(name, str) or not name or name != name.strip():
+                raise ValueError(f"class and category names must not be empty or padded with blanks, found {name!r}")
+        if any(name.lower() == "void" for name in self.names):
+            raise ValueError("no class may be named 'void': void is what is not scored")
+        for what, values in (("name", self.names), ("colour", self.colours)):
+            if len(set(values)) != count:
+                twice = next(value for i, value in enumerate(values) if value in values[:i])
+                raise ValueError(f"class {what} {twice!r} occurs more than once")
+        for name, colour in zip(self.names, self.colours, strict=True):
+            if len(colour) != 3 or not all(isinstance(part, int) and 0 <= part <= 255 for part in colour):
+                raise ValueError(f"the colour of class {name!r} must be three integers from 0 to 255, found {colour!r}")
+        for value in self.void:
+            if not isinstance(value, int) or not count <= value < VOID:
+                raise ValueError(
+                    f"void label {value!r} must be an integer from {count} to {VOID - 1}: "
+                    f"0 to {count - 1} are classes, {VOID} is void already"
+                )
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The table as lists, strings and integers, for checkpoints and JSON; `from_dict` is the inverse."""
+        return {
+            "names": list(self.names),
+            "colours": [list(colour) for colour in self.colours],
+            "categories": list(self.categories),
+            "void": sorted(self.void),
+        }
+
+    @classmethod
+    def from_dict(cls, state: dict[str, Any]) -> "ClassTable":
+        """ValueError if `state` is not what `to_dict` returns."""
+        try:
+            return cls(
+                names=tuple(state["names"]),
+                colours=tuple((red, green, blue) for red, green, blue in state["colours"]),
+                categories=tuple(state["categories"]),
+                void=frozenset(state["void"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a class table: {error!r}") from error
+
+    def colourise(self, label: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Picture (h, w, 3), uint8, of a label map (h, w), uint8; whatever is not a class is black."""
+        palette = np.zeros((256, 3), np.uint8)
+        palette[: len(self)] = self.colours
+        return palette[label]
+
+
+def read_classes(path: str | Path) -> ClassTable:
+    """Reads a CSV file with the header `label,name,red,green,blue,category` (the last column may be left out).
+
+    One row per class. `label` is the value in the label files: 0, 1, 2 ... in this order. Rows named `void` (in any
+    case) say which further values mean void (255 always does); their colour and category are not used.
+    DataError, naming file and line, for anything else.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, skipinitialspace=True)
+            header = tuple(name.strip().lower() for name in reader.fieldnames or ())
+            if header not in (COLUMNS, COLUMNS[:-1]):
+                raise DataError(f"{path}: the first line must be {','.join(COLUMNS)}, found {','.join(header)!r}")
+            reader.fieldnames = header
+            rows = [(reader.line_num, row) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: cannot read the class table: {error}") from error
+
+    names: list[str] = []
+    colours: list[tuple[int, int, int]] = []
+    categories: list[str] = []
+    void: set[int] = set()
+    for line, row in rows:
+        if None in row or None in row.values():
+            raise DataError(f"{path}, line {line}: expected {len(header)} values: {','.join(header)}")
+        cells = {column: value.strip() for column, value in row.items()}
+        label = _integer(cells["label"], f"{path}, line {line}: label")
+        if cells["name"].lower() == "void":
+            void.add(label)
+            continue
+        if label != len(names):
+            raise DataError(
+                f"{path}, line {line}: class {cells['name']!r} has label {label}, expected {len(names)}: "
+                "classes are labelled 0, 1, 2 ... in order; values that mean void are rows named 'void'"
+            )
+        names.append(cells["name"])
+        red, green, blue = (_integer(cells[part], f"{path}, line {line}: {part}") for part in ("red", "green", "blue"))
+        colours.append((red, green, blue))
+        categories.append(cells.get("category") or cells["name"])
+    try:
+        return ClassTable(tuple(names), tuple(colours), tuple(categories), frozenset(void - {VOID}))
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def write_classes(path: str | Path, table: ClassTable) -> None:
+    """Writes what `read_classes` reads."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for label, name in enumerate(table.names):
+            writer.writerow((label, name, *table.colours[label], table.categories[label]))
+        for label in sorted(table.void):
+            writer.writerow((label, "void", 0, 0, 0, "void"))
+
+
+def _integer(text: str, where: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise DataError(f"{where} must be an integer, found {text!r}") from None
+
+
+CAMVID = ClassTable(
+    names=(
+        "sky", "building", "pole", "road", "pavement", "tree", "sign symbol", "fence", "car", "pedestrian", "bicyclist",
+    ),
+    colours=(
+        (128, 128, 128), (128, 0, 0), (192, 192, 128), (128, 64, 128), (60, 40, 222), (128, 128, 0),
+        (192, 128, 128), (64, 64, 128), (64, 0, 128), (64, 64, 0), (0, 128, 192),
+    ),
+    categories=(
+        "sky", "construction", "object", "flat", "flat", "nature",
+        "object", "construction", "vehicle", "human", "human",
+    ),
+    void=frozenset({11}),
+)  # fmt: skip
+"""CamVid as SegNet, ENet and most later papers use it: 11 classes and their usual colours, 11 = void."""

@@ -1,0 +1,132 @@
+"""Every number that a run depends on, in one place. Importing this costs no torch."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+
+class UsageError(ValueError):
+    """An option has a value it cannot have; the message names the option, the value and what was expected."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which images, at which size."""
+
+    data: Literal["scenes", "camvid", "folder"] = "scenes"
+    """scenes: road scenes drawn by program, no files; camvid: 11 classes; folder: any images with a class table."""
+    root: Path | None = None
+    """Folder with images/SPLIT/* and labels/SPLIT/*.png."""
+    classes: Path | None = None
+    """CSV file of the classes: label,name,red,green,blue,category. ROOT/classes.csv if left out; camvid has its own."""
+    size: tuple[int, int] = (128, 256)
+    """Height and width that images are resized to, in pixels."""
+    scenes_per_epoch: int = 240
+    """Drawn scenes in an epoch; no scene comes twice."""
+    scenes_for_validation: int = 60
+
+    def check(self) -> None:
+        """Raise UsageError for a value out of range."""
+        if self.data != "scenes" and self.root is None:
+            raise UsageError(f"--root: --data {self.data} needs the folder that holds images/ and labels/")
+        if self.data == "scenes" and self.root is not None:
+            raise UsageError(f"--root: got {self.root}, but --data scenes draws its images; say --data folder or camvid")
+        if min(self.size) < 16:
+            raise UsageError(f"--size: expected height and width of at least 16 pixels, got {self.size[0]} {self.size[1]}")
+        _at_least("scenes-per-epoch", self.scenes_per_epoch, 1)
+        _at_least("scenes-for-validation", self.scenes_for_validation, 1)
+
+
+@dataclass(frozen=True)
+class TrainConfig(DataConfig):
+    """A training run."""
+
+    network: str = "boxenet"
+    epochs: int = 30
+    batch_size: int = 8
+    lr: float = 1e-3
+    """Learning rate of Adam at the start."""
+    weight_decay: float = 2e-4
+    """L2 regularisation of all weights, boxes included (section 3.1 of the paper)."""
+    schedule: Literal["poly", "step", "constant"] = "poly"
+    """poly: (1 - progress)^0.9; step: times STEP_FACTOR every STEP_EPOCHS."""
+    step_epochs: int = 100
+    step_factor: float = 0.1
+    flip: bool = True
+    scale: tuple[float, float] = (0.8, 1.25)
+    """Range of the random scale of training images."""
+    brightness: float = 0.2
+    """Largest relative change of brightness, and of contrast."""
+    crop: tuple[int, int] | None = None
+    """Height and width of the training crop; --size if left out."""
+    train_split: str = "train"
+    val_split: str = "val"
+    val_every: int = 1
+    """Epochs between validations; the last epoch is always validated."""
+    seed: int = 0
+    device: str = "auto"
+    """auto: cuda if there is one, else cpu."""
+    workers: int = 0
+    """Processes that load images; 0 loads in the training process."""
+
+    def check(self) -> None:
+        """Raise UsageError for a value out of range."""
+        super().check()
+        for name in ("epochs", "batch_size", "step_epochs", "val_every"):
+            _at_least(name, getattr(self, name), 1)
+        for name in ("workers", "seed"):
+            _at_least(name, getattr(self, name), 0)
+        for name in ("lr", "step_factor"):
+            value = getattr(self, name)
+            if not 0 < value < math.inf:
+                raise UsageError(f"{_option(name)}: expected a positive number, got {value}")
+        if not 0 <= self.weight_decay < math.inf:
+            raise UsageError(f"--weight-decay: expected a number of at least 0, got {self.weight_decay}")
+        if not 0 < self.scale[0] <= self.scale[1] < math.inf:
+            raise UsageError(f"--scale: expected 0 < low <= high, got {self.scale[0]} {self.scale[1]}")
+        if not 0 <= self.brightness < 1:
+            raise UsageError(f"--brightness: expected a number from 0 up to 1, got {self.brightness}")
+        if self.crop is not None and min(self.crop) < 16:
+            raise UsageError(f"--crop: expected at least 16 pixels, got {self.crop[0]} {self.crop[1]}")
+
+    def learning_rate(self, progress: float) -> float:
+        """Learning rate after the share ``progress`` (0 to 1) of all epochs."""
+        if self.schedule == "poly":
+            return self.lr * (1 - progress) ** 0.9
+        if self.schedule == "step":
+            # 1e-9: half an epoch's share may round to just below the whole epoch it is.
+            return self.lr * self.step_factor ** math.floor(progress * self.epochs / self.step_epochs + 1e-9)
+        return self.lr
+
+
+def to_plain(config: Any) -> dict[str, Any]:
+    """A configuration as strings, numbers and lists, for checkpoints and JSON; :func:`from_plain` is the inverse."""
+    values = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+    return {
+        name: str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
+        for name, value in values.items()
+    }
+
+
+def from_plain(values: dict[str, Any]) -> TrainConfig:
+    """The configuration that :func:`to_plain` wrote. ValueError for unknown names or missing ones without a default."""
+    known = {f.name: f for f in dataclasses.fields(TrainConfig)}
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        raise ValueError(f"unknown settings: {', '.join(unknown)}")
+    restored = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    for name in ("root", "classes"):
+        if restored.get(name) is not None:
+            restored[name] = Path(restored[name])
+    return TrainConfig(**restored)
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise UsageError(f"{_option(name)}: expected at least {least}, got {value}")

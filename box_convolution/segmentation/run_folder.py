@@ -1,0 +1,82 @@
+"""The folder of a training run: what is in it, and that an earlier run is never lost unasked.
+
+    config.json      settings, network and classes          best.pt   weights with the highest validation class IoU
+    metrics.jsonl    one JSON object per epoch              last.pt   all that an exact resume needs
+    tensorboard/     the same numbers for TensorBoard
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from .files import write_atomic
+
+_OURS = ("config.json", "metrics.jsonl", "best.pt", "last.pt", "tensorboard")
+
+
+class RunFolderError(ValueError):
+    """The folder cannot be used as asked; the message names it and what to do."""
+
+
+class RunFolder:
+    """Opens ``path`` for a new run, or for going on with the one in it (``resume``), or in its place (``overwrite``).
+
+    Raises RunFolderError where a run is in the way, none is there to resume, or the folder cannot be written.
+    """
+
+    def __init__(self, path: Path, *, resume: bool = False, overwrite: bool = False) -> None:
+        self.path = Path(path)
+        if resume and overwrite:
+            raise RunFolderError("--resume and --overwrite contradict each other: give one of them")
+        if self.path.exists() and not self.path.is_dir():
+            raise RunFolderError(f"{self.path}: a file is in the place of the run folder")
+        present = sorted(entry.name for entry in self.path.iterdir()) if self.path.exists() else []
+        run = [name for name in present if name in _OURS]
+        if resume and not self.last.exists():
+            raise RunFolderError(f"{self.path}: nothing to resume, there is no last.pt in it")
+        if run and not (resume or overwrite):
+            raise RunFolderError(
+                f"{self.path}: holds a run already ({', '.join(run)}); choose another folder, or give --resume to go on "
+                "with it, or --overwrite to delete it"
+            )
+        if present and not run and not resume:
+            raise RunFolderError(f"{self.path}: holds other files ({', '.join(present[:3])}); choose a new folder")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            probe = self.path / ".writable"
+            probe.touch()
+            probe.unlink()
+            for stray in self.path.glob(".*.tmp.*"):
+                stray.unlink()  # left by a process that was killed while it wrote
+            if overwrite:
+                for name in run:
+                    target = self.path / name
+                    shutil.rmtree(target) if target.is_dir() else target.unlink()
+        except OSError as error:
+            raise RunFolderError(f"{self.path}: cannot be written: {error.strerror or error}") from error
+
+    @property
+    def best(self) -> Path:
+        return self.path / "best.pt"
+
+    @property
+    def last(self) -> Path:
+        return self.path / "last.pt"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.path / "tensorboard"
+
+    def write_config(self, content: dict[str, Any]) -> None:
+        text = json.dumps(content, indent=2) + "\n"
+        write_atomic(self.path / "config.json", lambda file: file.write(text.encode()))
+
+    def write_records(self, records: list[dict[str, Any]]) -> None:
+        """All epochs so far: rewritten whole, so that a resumed run never has an epoch twice."""
+        text = "".join(json.dumps(record) + "\n" for record in records)
+        write_atomic(self.metrics, lambda file: file.write(text.encode()))

@@ -1,0 +1,165 @@
+"""From a pair of Pillow images, image (RGB) and label (L), to the pair of tensors that a network is trained with.
+
+image: float32 (3, h, w), RGB / 255, minus `mean`, divided by `std`, both per channel.
+label: int64 (h, w), classes 0..K-1 or 255 (void).
+
+Any callable with this signature can take the place of those here.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from box_convolution.segmentation.classes import VOID
+
+MEAN = (0.28471, 0.32577, 0.28767)
+STD = (0.18672, 0.18991, 0.18665)
+"""Channel means and standard deviations of Cityscapes, which the paper's networks were trained with."""
+
+Size = tuple[int, int]
+Triple = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """For evaluation: resizes to `size` = (h, w) and normalises. Size None leaves every image as it is.
+
+    The image is resized bilinearly, averaging over the source pixels where it shrinks; the label takes the nearest
+    pixel.
+    """
+
+    size: Size | None = None
+    mean: Triple = MEAN
+    std: Triple = STD
+
+    def __post_init__(self) -> None:
+        if self.size is not None:
+            _check_size(self.size, "size")
+        _check_normalisation(self.mean, self.std)
+
+    def __call__(self, image: Image.Image, label: Image.Image) -> tuple[Tensor, Tensor]:
+        if self.size is not None:
+            label = label.resize(self.size[::-1], Image.Resampling.NEAREST)
+        return self.image(image), label_tensor(label)
+
+    def image(self, image: Image.Image) -> Tensor:
+        """The image's part alone, for prediction: (3, h, w)."""
+        if self.size is not None:
+            image = image.resize(self.size[::-1], Image.Resampling.BILINEAR)
+        return _normalised(_unit_range(image), self.mean, self.std)
+
+
+@dataclass(frozen=True)
+class Augment:
+    """For training: a random flip, scale, crop, brightness and contrast; the result is always `size` = (h, w).
+
+    At scale 1 the whole image is `whole` = (h, w) pixels large, by default `size`, so that things are as large as
+    `Prepare` makes them. A scale is drawn from the range `scale`, evenly in its logarithm; then a window of `size` is
+    cut out at a random place. Where the scaled image is smaller than `size` it is put at a random place instead, with
+    the mean colour (0 after normalisation) and void around it.
+
+    `flip` mirrors left and right with probability 1/2. `brightness` b and `contrast` c multiply the image, and its
+    distance from its mean grey, by factors drawn from 1-b..1+b and 1-c..1+c. All numbers come from torch's global
+    generator, in one draw of fixed length, so switching one option off leaves the others' numbers as they are.
+    """
+
+    size: Size
+    whole: Size | None = None
+    mean: Triple = MEAN
+    std: Triple = STD
+    flip: bool = True
+    scale: tuple[float, float] = (0.75, 1.5)
+    brightness: float = 0.2
+    contrast: float = 0.2
+
+    def __post_init__(self) -> None:
+        _check_size(self.size, "size")
+        if self.whole is not None:
+            _check_size(self.whole, "whole")
+        _check_normalisation(self.mean, self.std)
+        if not 0 < self.scale[0] <= self.scale[1] < math.inf:
+            raise ValueError(f"scale must be a range (low, high) with 0 < low <= high, found {self.scale}")
+        for name in ("brightness", "contrast"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 0 and less than 1, found {getattr(self, name)}")
+
+    def __call__(self, image: Image.Image, label: Image.Image) -> tuple[Tensor, Tensor]:
+        mirror, zoom, down, right, bright, contrast = torch.rand(6, dtype=torch.float64).tolist()
+        scale = self.scale[0] * (self.scale[1] / self.scale[0]) ** zoom
+        whole = self.whole or self.size
+        rows = _Span.place(self.size[0], scale * whole[0], image.height, down)
+        columns = _Span.place(self.size[1], scale * whole[1], image.width, right)
+
+        # One resize straight from the window: what lies outside is never computed.
+        box = (columns.start, rows.start, columns.stop, rows.stop)
+        target = (columns.length, rows.length)
+        seen = _unit_range(image.resize(target, Image.Resampling.BILINEAR, box=box))
+        classes = label_tensor(label.resize(target, Image.Resampling.NEAREST, box=box))
+        seen = _normalised(self._jitter(seen, bright, contrast), self.mean, self.std)
+        if self.flip and mirror < 0.5:
+            seen, classes = seen.flip(-1), classes.flip(-1)
+        if target == self.size[::-1]:
+            return seen, classes
+
+        window = (slice(rows.offset, rows.offset + rows.length), slice(columns.offset, columns.offset + columns.length))
+        padded_image = seen.new_zeros(3, *self.size)
+        padded_image[:, window[0], window[1]] = seen
+        padded_label = classes.new_full(self.size, VOID)
+        padded_label[window] = classes
+        return padded_image, padded_label
+
+    def _jitter(self, image: Tensor, bright: float, contrast: float) -> Tensor:
+        """`image` in 0..1, `bright` and `contrast` in 0..1 where 1/2 changes nothing."""
+        gain = 1 + self.brightness * (2 * bright - 1)
+        spread = 1 + self.contrast * (2 * contrast - 1)
+        if gain == spread == 1:
+            return image
+        # One pass: gain * (grey + spread * (image - grey))
+        return image.mul_(gain * spread).add_(gain * (1 - spread) * image.mean()).clamp_(0, 1)
+
+
+@dataclass(frozen=True)
+class _Span:
+    """One axis of a crop: source pixels start..stop become `length` output pixels, from output pixel `offset` on."""
+
+    start: float
+    stop: float
+    length: int
+    offset: int
+
+    @classmethod
+    def place(cls, size: int, scaled: float, source: int, at: float) -> "_Span":
+        """`source` pixels scaled to `scaled`, of which `size` are shown; `at` in 0..1 is the random position."""
+        length = min(size, max(1, round(scaled)))
+        visible = min(1.0, size / scaled) * source
+        start = at * (source - visible)
+        return cls(start, min(start + visible, source), length, round(at * (size - length)))
+
+
+def _unit_range(image: Image.Image) -> Tensor:
+    """float32 (3, h, w) in 0..1."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().float().div_(255)
+
+
+def _normalised(image: Tensor, mean: Triple, std: Triple) -> Tensor:
+    return image.sub_(torch.tensor(mean).view(3, 1, 1)).div_(torch.tensor(std).view(3, 1, 1))
+
+
+def label_tensor(label: Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(label)).long()
+
+
+def _check_size(size: Size, name: str) -> None:
+    if len(size) != 2 or not all(isinstance(length, int) and length > 0 for length in size):
+        raise ValueError(f"{name} must be two positive integers (height, width), found {size!r}")
+
+
+def _check_normalisation(mean: Triple, std: Triple) -> None:
+    if len(mean) != 3 or not all(map(math.isfinite, mean)):
+        raise ValueError(f"mean must be three finite numbers, found {mean!r}")
+    if len(std) != 3 or not all(0 < value < math.inf for value in std):
+        raise ValueError(f"std must be three positive numbers, found {std!r}")
