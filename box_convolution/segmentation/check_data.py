@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from box_convolution.segmentation.classes import VOID, ClassTable, DataError
-from box_convolution.segmentation.datasets import LAYOUT, Fault, describe, find_pairs, splits_of
-from box_convolution.segmentation.image_files import (
+from .classes import VOID, ClassTable, DataError
+from .datasets import LAYOUT, Fault, describe, find_pairs, splits_of
+from .image_files import (
     SUFFIXES,
     check_regular,
     check_sizes,

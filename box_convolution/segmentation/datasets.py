@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
-from box_convolution.segmentation.classes import ClassTable, DataError
-from box_convolution.segmentation.image_files import (
+from .classes import ClassTable, DataError
+from .image_files import (
     SUFFIXES,
     check_regular,
     check_sizes,

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from box_convolution.segmentation.classes import VOID, ClassTable
+from .classes import VOID, ClassTable
 
 
 class ConfusionMatrix:

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from box_convolution.segmentation.classes import VOID
+from .classes import VOID
 
 MEAN = (0.28471, 0.32577, 0.28767)
 STD = (0.18672, 0.18991, 0.18665)
@@ -150,6 +150,7 @@ def _normalised(image: Tensor, mean: Triple, std: Triple) -> Tensor:
 
 
 def label_tensor(label: Image.Image) -> Tensor:
+    """int64 (h, w) of a label map of mode L."""
     return torch.from_numpy(np.array(label)).long()
 
 
