@@ -154,7 +154,7 @@ def train(
                 disable=not progress,
             )
             started = time.monotonic()
-            for images, labels in bar:
+            for keys, (images, labels) in zip(batches, bar, strict=True):
                 rate = config.learning_rate((position.epoch + position.step / steps) / config.epochs)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
@@ -165,8 +165,8 @@ def train(
                 if not math.isfinite(value):
                     raise TrainingError(
                         f"the loss is {value} in epoch {position.epoch + 1}, step {position.step + 1} (learning rate "
-                        f"{rate:.3g}, samples {[key[1] for key in batches.batches[bar.n - bar.initial]][:8]}); the weights "
-                        "were left as they were, and the checkpoints are those of before: try a lower --lr"
+                        f"{rate:.3g}, samples {', '.join(_name(train_data, key[1]) for key in keys)}); the weights were "
+                        "left as they were, and the checkpoints are those of before: try a lower --lr"
                     )
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
@@ -217,6 +217,10 @@ def train(
                 raise Interrupted(interrupt.number or 0)
     board.close()
     return position.records
+
+
+def _name(data: Dataset[Any], index: int) -> str:
+    return str(data.name(index)) if hasattr(data, "name") else str(index)
 
 
 def _training_state(optimizer: torch.optim.Optimizer, position: Position, device: torch.device) -> dict[str, Any]:

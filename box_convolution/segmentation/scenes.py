@@ -95,7 +95,7 @@ TREE: tuple[Part, ...] = (
     ("ellipse", -1.6, 1.6, -0.25, 0.25, "shadow"), ("box", -0.13, 0.13, 0.0, 2.6, "bark"),
     ("ellipse", -1.3, 1.3, 2.1, 4.2, "leaves"), ("ellipse", -1.0, 0.9, 3.0, 5.2, "leaves"),
     ("ellipse", -1.0, 0.3, 2.9, 4.1, "sunlit"), ("ellipse", -0.7, 0.4, 3.9, 5.0, "sunlit"),
-    ("ellipse", -0.1, 1.1, 2.3, 3.1, "dark"),
+    ("ellipse", -0.4, 1.05, 2.3, 3.1, "dark"),
 )  # fmt: skip
 POST: tuple[Part, ...] = (("box", -0.06, 0.06, 0.0, 2.3, "iron"),)
 LAMPS: tuple[tuple[Part, ...], ...] = tuple(
@@ -286,14 +286,14 @@ def _plan_things(dice: Dice, street: Scene) -> list[Thing]:
     for _ in range(dice.whole(1, 4)):
         across, near, size = pavement(0.75, 0.95), dice.between(0.12, 0.5), dice.between(0.7, 1.0)
         red, green, blue = leaves = dice.near(LEAVES)
-        shades = {"sunlit": (red + 28, green + 30, blue + 8), "dark": (red // 2, green // 2, blue // 2)}
+        shades = {"sunlit": (red + 28, green + 30, blue + 8), "dark": (red * 2 // 3, green * 2 // 3, blue * 2 // 3)}
         trees.append(put("vegetation", TREE, across, near, size, leaves=leaves, **shades))
     for _ in range(dice.whole(4, 7)):
         across = dice.between(-street.lane, street.lane) if dice.whole(0, 3) == 0 else pavement(0.1, 0.9)
         near, size = dice.between(0.2, 0.6), dice.between(0.85, 1.1)
         coat = dice.whole(30, 220), dice.whole(30, 220), dice.whole(30, 220)
         crowd.append(put("pedestrian", PERSON, across, near, size, coat=coat, trousers=dice.near((60, 60, 65))))
-    half = 0.95  # of a vehicle's width, and a little air
+    half = 0.95  # half a vehicle's width and a little air
     for label in ("car",) * dice.whole(1, 3) + ("parked",) * dice.whole(1, 3):
         side = dice.pick((-1, 1))
         inner, outer = (0, street.lane) if label == "car" else (street.lane, abs(street.kerb_to(side, 1)))
@@ -312,7 +312,8 @@ def _plan_things(dice: Dice, street: Scene) -> list[Thing]:
 class Canvas:
     """A grid (height, width) of paint numbers. A paint has a colour, a label and a roughness, and an even number.
 
-    The odd number after it is the same paint in the shade, so that shadows need no second grid.
+    The odd number after it is the same paint in the shade, so that shadows need no second grid. All is the first paint
+    until something is painted over it.
     """
 
     def __init__(self, height: int, width: int) -> None:
@@ -459,7 +460,8 @@ def _draw_front(canvas: Canvas, scene: Scene, front: Front) -> None:
     stretch = (1 - scene.horizon) / front.start / EYE  # a metre upright where the front is nearest
     rows = _span(scene.horizon - (front.tall - EYE) * stretch, scene.horizon + EYE * stretch, canvas.height)
     columns = _span(left, right, canvas.width)
-    depth = slope / (_centres(columns, canvas.width) - scene.vanish)
+    # Without the limit, a pixel that is wider than the whole front could lie beyond the vanishing point.
+    depth = 1 / np.maximum((_centres(columns, canvas.width) - scene.vanish) / slope, np.float32(1 / front.end))
     up = EYE - (_centres(rows, canvas.height) - scene.horizon)[:, None] * (EYE / (1 - scene.horizon)) * depth
 
     wall, pane, dark = (canvas.paint(paint, front.label) for paint in (front.paint, PAINT["glass"], (45, 50, 60)))
