@@ -200,9 +200,7 @@ def predict(args: Predict) -> None:
     jobs = plan(args.inputs, args.out, overwrite=args.overwrite)
     model = _network(content, args.checkpoint)
     classes = ClassTable.from_dict(content["classes"])
-    done = sum(
-        1 for _ in run(model, jobs, classes, Prepare(config.size), device=device, progress=not args.quiet)
-    )
+    done = sum(1 for _ in run(model, jobs, classes, Prepare(config.size), device=device, progress=not args.quiet))
     print(f"{done} image{'' if done == 1 else 's'} labelled in {args.out}")
 
 
@@ -222,13 +220,13 @@ def check_data(args: CheckData) -> int:
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status. Errors of the user's making are one message, never a traceback."""
     args: Any = tyro.cli(
-        Command,  # type: ignore[arg-type]
+        Command,
         prog="boxconv",
         description="Train, evaluate and use segmentation networks with box convolutions.",
         args=argv,
     )
-    from .segmentation.classes import DataError
     from .segmentation.checkpoint import CheckpointError
+    from .segmentation.classes import DataError
     from .segmentation.engine import Interrupted, TrainingError
     from .segmentation.run_folder import RunFolderError
 
@@ -270,9 +268,7 @@ def _resumed(given: TrainConfig, saved: TrainConfig) -> TrainConfig:
             continue
         if field.name not in movable:
             option = "--" + field.name.replace("_", "-")
-            raise UsageError(
-                f"{option}: --resume goes on with the settings of the run, {getattr(saved, field.name)!r}, got {value!r}"
-            )
+            raise UsageError(f"{option}: --resume goes on with the run's {getattr(saved, field.name)!r}, got {value!r}")
         changes[field.name] = value
     return dataclasses.replace(saved, **changes)
 

@@ -106,13 +106,13 @@ def main() -> None:
         sections=[
             Section(
                 "What it predicts",
-                "Scenes it never saw. Road and oncoming lane, road and pavement, driving and parked cars look the same from "
-                "close by: only far context tells them apart.",
+                "Scenes it never saw. Road and oncoming lane, road and pavement, driving and parked cars look the same "
+                "from close by: only far context tells them apart.",
                 [Picture(args.out / "predictions.png", "Image, truth, prediction and errors")],
             ),
             Section(
                 "What its boxes learned",
-                f"Edges of the first box layer moved by {moved.mean():.1f} pixels on average and by up to {moved.max():.1f}, "
+                f"Edges of the first box layer moved by {moved.mean():.1f} pixels on average, by {moved.max():.1f} at most, "
                 f"on feature maps of {feature_map.shape[0]} x {feature_map.shape[1]} pixels.",
                 [Picture(args.out / "boxes.png", "Boxes before training (left) and after (right)")],
             ),
@@ -133,7 +133,7 @@ def main() -> None:
             ),
         ],
     )
-    print(f"class IoU {scores['class_iou']:.3f}, pixel accuracy {scores['pixel_accuracy']:.3f} after {minutes:.1f} minutes")
+    print(f"class IoU {scores['class_iou']:.3f}, pixel accuracy {scores['pixel_accuracy']:.3f}; {minutes:.1f} minutes")
     print(f"report: {report}")
 
 

@@ -2,7 +2,8 @@
 
     python examples/own_network.py
 
-The task cannot be solved without far context: every pixel shall say whether the image is brighter on the left than on the right.
+The task cannot be solved without far context: every pixel shall say whether the image is brighter on the left than on
+the right.
 """
 
 import torch

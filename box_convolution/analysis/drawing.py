@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from box_convolution.analysis.canvas import BLUE, FAINT, INK, ORANGE, SOFT, canvas
-from box_convolution.analysis.label_pictures import VOID, VOID_STRIPE, WRONG, checked_rows, errors_picture, striped
+from .canvas import BLUE, FAINT, INK, ORANGE, SOFT, canvas
+from .label_pictures import VOID, VOID_STRIPE, WRONG, checked_rows, errors_picture, striped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -72,7 +72,9 @@ def _check(path: Path, content: Any) -> None:
         raise CheckpointError(path, f"format {content['format']} of a later version; this one reads up to {FORMAT}")
     for name, kind in FIELDS.items():
         if not isinstance(content.get(name), kind):
-            raise CheckpointError(path, f"field {name!r} should be of type {kind.__name__}, got {content.get(name)!r:.80}")
+            raise CheckpointError(
+                path, f"field {name!r} should be of type {kind.__name__}, got {content.get(name)!r:.80}"
+            )
     for name, tensor in content["model"].items():
         if not isinstance(tensor, torch.Tensor):
             raise CheckpointError(path, f"model weight {name!r} is not a tensor")

@@ -32,9 +32,13 @@ class DataConfig:
         if self.data != "scenes" and self.root is None:
             raise UsageError(f"--root: --data {self.data} needs the folder that holds images/ and labels/")
         if self.data == "scenes" and self.root is not None:
-            raise UsageError(f"--root: got {self.root}, but --data scenes draws its images; say --data folder or camvid")
+            raise UsageError(
+                f"--root: got {self.root}, but --data scenes draws its images; say --data folder or camvid"
+            )
         if min(self.size) < 16:
-            raise UsageError(f"--size: expected height and width of at least 16 pixels, got {self.size[0]} {self.size[1]}")
+            raise UsageError(
+                f"--size: expected height and width of at least 16 pixels, got {self.size[0]} {self.size[1]}"
+            )
         _at_least("scenes-per-epoch", self.scenes_per_epoch, 1)
         _at_least("scenes-for-validation", self.scenes_for_validation, 1)
 
@@ -116,7 +120,9 @@ def from_plain(values: dict[str, Any]) -> TrainConfig:
     unknown = sorted(set(values) - set(known))
     if unknown:
         raise ValueError(f"unknown settings: {', '.join(unknown)}")
-    restored = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    restored: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+    }
     for name in ("root", "classes"):
         if restored.get(name) is not None:
             restored[name] = Path(restored[name])

@@ -101,8 +101,8 @@ def train(
         val_data: yields the same for int indices.
         class_weight: (K,), weights of the loss.
         network: how the model was made; goes into the checkpoints untouched.
-        resume: content of a ``last.pt``; training goes on behind its last step, with the same result, to the last bit on
-            the same machine with the same number of threads, as a run that was never interrupted.
+        resume: content of a ``last.pt``; training goes on behind its last step, with the same result, to the last bit
+            on the same machine with the same number of threads, as a run that was never interrupted.
 
     Raises:
         Interrupted: after a signal, with ``last.pt`` written.
@@ -138,7 +138,11 @@ def train(
     with noticed() as interrupt:
         while position.epoch < config.epochs:
             model.train()
-            matrix = ConfusionMatrix(len(classes)) if position.matrix is None else ConfusionMatrix.from_state(position.matrix)
+            matrix = (
+                ConfusionMatrix(len(classes))
+                if position.matrix is None
+                else ConfusionMatrix.from_state(position.matrix)
+            )
             batches = EpochBatches(length, config.batch_size, config.seed, position.epoch, position.step)
             # A generator of its own: the loader's draws must not move the numbers that dropout gets.
             loader = DataLoader(
@@ -165,8 +169,8 @@ def train(
                 if not math.isfinite(value):
                     raise TrainingError(
                         f"the loss is {value} in epoch {position.epoch + 1}, step {position.step + 1} (learning rate "
-                        f"{rate:.3g}, samples {', '.join(_name(train_data, key[1]) for key in keys)}); the weights were "
-                        "left as they were, and the checkpoints are those of before: try a lower --lr"
+                        f"{rate:.3g}, samples {', '.join(_name(train_data, key[1]) for key in keys)}); the weights "
+                        "were left as they were, and the checkpoints are those of before: try a lower --lr"
                     )
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
@@ -174,7 +178,9 @@ def train(
                 matrix.update(logits.detach().argmax(1), labels)
                 position.step += 1
                 position.loss_sum += value
-                bar.set_postfix(loss=f"{position.loss_sum / position.step:.3f}", mIoU=f"{_mean_iou(matrix, classes):.3f}")
+                bar.set_postfix(
+                    loss=f"{position.loss_sum / position.step:.3f}", mIoU=f"{_mean_iou(matrix, classes):.3f}"
+                )
                 if interrupt and position.step < steps:
                     position.matrix = matrix.state()
                     position.seconds += time.monotonic() - started

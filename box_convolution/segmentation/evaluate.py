@@ -14,7 +14,7 @@ from .transforms import Prepare, label_tensor
 
 
 class PrepareImageOnly:
-    """Resizes and normalises the image, keeps the label at the size it has in its file: for scores at full resolution."""
+    """Resizes and normalises the image, keeps the label at the size of its file: for scores at full resolution."""
 
     def __init__(self, prepare: Prepare) -> None:
         self.prepare = prepare

@@ -23,7 +23,9 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise OSError(error.errno, f"cannot write: {error.strerror}; what was there before is intact", str(path)) from error
+            raise OSError(
+                error.errno, f"cannot write: {error.strerror}; what was there before is intact", str(path)
+            ) from error
         if isinstance(error, RuntimeError):
             # torch.save reports a full disk as a RuntimeError of its archive writer.
             raise OSError(None, f"cannot write ({error}); what was there before is intact", str(path)) from error

@@ -30,8 +30,8 @@ class Job:
 def plan(inputs: Sequence[Path], out: Path, *, overwrite: bool = False) -> list[Job]:
     """Decide what is read and written before anything is: NAME.png (class indices) and NAME_colour.png per image.
 
-    ``inputs`` are images or folders of images. Raises DataError where there is nothing to read, two images would get one
-    name, an output would replace an input, or an output exists already and ``overwrite`` is not given.
+    ``inputs`` are images or folders of images. Raises DataError where there is nothing to read, two images would get
+    one name, an output would replace an input, or an output exists already and ``overwrite`` is not given.
     """
     images: list[Path] = []
     for path in inputs:
@@ -62,7 +62,9 @@ def plan(inputs: Sequence[Path], out: Path, *, overwrite: bool = False) -> list[
 
 
 @torch.inference_mode()
-def predict_image(model: nn.Module, image: Image.Image, prepare: Prepare, device: torch.device) -> npt.NDArray[np.uint8]:
+def predict_image(
+    model: nn.Module, image: Image.Image, prepare: Prepare, device: torch.device
+) -> npt.NDArray[np.uint8]:
     """Class indices (height, width), uint8, of a Pillow RGB image of any size, at that size."""
     logits = model(prepare.image(image)[None].to(device))
     if logits.shape[2:] != (image.height, image.width):
@@ -80,7 +82,7 @@ def predict(
     device: torch.device,
     progress: bool = True,
 ) -> Iterator[Job]:
-    """Write the outputs of each job, yielding it when both files are there. Raises DataError for an unreadable image."""
+    """Write the outputs of each job and yield it. Raises DataError for an unreadable image."""
     model.eval().to(device)
     for job in tqdm(jobs, desc="predicting", unit="image", leave=False, disable=not progress):
         label = predict_image(model, open_image(job.image), prepare, device)

@@ -1,8 +1,8 @@
 """The folder of a training run: what is in it, and that an earlier run is never lost unasked.
 
-    config.json      settings, network and classes          best.pt   weights with the highest validation class IoU
-    metrics.jsonl    one JSON object per epoch              last.pt   all that an exact resume needs
-    tensorboard/     the same numbers for TensorBoard
+config.json      settings, network and classes          best.pt   weights with the highest validation class IoU
+metrics.jsonl    one JSON object per epoch              last.pt   all that an exact resume needs
+tensorboard/     the same numbers for TensorBoard
 """
 
 import json
@@ -37,7 +37,7 @@ class RunFolder:
             raise RunFolderError(f"{self.path}: nothing to resume, there is no last.pt in it")
         if run and not (resume or overwrite):
             raise RunFolderError(
-                f"{self.path}: holds a run already ({', '.join(run)}); choose another folder, or give --resume to go on "
+                f"{self.path}: holds a run already ({', '.join(run)}); choose another folder, give --resume to go on "
                 "with it, or --overwrite to delete it"
             )
         if present and not run and not resume:

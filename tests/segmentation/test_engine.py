@@ -107,7 +107,8 @@ def test_same_seed_same_bits(tmp_path):
     assert not same(weights(tmp_path / "a"), weights(tmp_path / "c"))
 
 
-# 7 samples, batches of 3: 1..7 are epoch 1. Sample 2 stops in mid-epoch, 7 in the last batch of an epoch, 12 in epoch 2.
+# 7 samples, batches of 3: 1..7 are epoch 1. Sample 2 stops in mid-epoch, 7 in the last batch of an epoch, 12 in epoch
+# 2.
 @pytest.mark.parametrize("at", [2, 7, 12])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_and_resumed_is_bit_identical(tmp_path, at, number):
@@ -223,7 +224,7 @@ def test_settings_round_trip():
 def test_run_folders_are_never_overwritten_unasked(tmp_path):
     run(tmp_path / "run", settings=config(epochs=1))
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
-    with pytest.raises(RunFolderError, match="holds a run already.*--resume.*--overwrite"):
+    with pytest.raises(RunFolderError, match=r"holds a run already.*--resume.*--overwrite"):
         RunFolder(tmp_path / "run")
     with pytest.raises(RunFolderError, match="contradict"):
         RunFolder(tmp_path / "run", resume=True, overwrite=True)

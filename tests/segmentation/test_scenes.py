@@ -10,18 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from box_convolution.segmentation.scenes import (
-    LOOK_ALIKE,
-    POST,
-    SCENE_CLASSES,
-    VALIDATION,
-    VEHICLE,
-    RoadScenes,
-    Scene,
-    draw_scene,
-    plan_scene,
-    render,
-)
+from box_convolution.segmentation.scene_drawing import render
+from box_convolution.segmentation.scene_plan import LOOK_ALIKE, POST, SCENE_CLASSES, VEHICLE, Scene, plan_scene
+from box_convolution.segmentation.scenes import VALIDATION, RoadScenes, draw_scene
 
 NAMES = SCENE_CLASSES.names
 ROAD, ONCOMING, PAVEMENT, BUILDING, SKY, CAR, PARKED, SIGN = map(
