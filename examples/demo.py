@@ -112,7 +112,7 @@ def main() -> None:
             ),
             Section(
                 "What its boxes learned",
-                f"Edges of the first box layer moved by {moved.mean():.1f} pixels on average, by {moved.max():.1f} at most, "
+                f"Edges of the first box layer moved {moved.mean():.1f} pixels on average, {moved.max():.1f} at most, "
                 f"on feature maps of {feature_map.shape[0]} x {feature_map.shape[1]} pixels.",
                 [Picture(args.out / "boxes.png", "Boxes before training (left) and after (right)")],
             ),

@@ -1,10 +1,11 @@
 """ENet and its box versions, each written once as a table of blocks.
 
-Blocks are those of the authors' Torch7 networks: 1x1 convolutions without bias, 3x3 and transposed convolutions with one
-(redundant before BatchNorm, but counted in Table 3 of the paper), BatchNorm with eps 1e-3, decoder with ReLU and no dropout.
+Blocks are those of the authors' Torch7 networks: 1x1 convolutions without bias, 3x3 and transposed convolutions with
+one (redundant before BatchNorm, but counted in Table 3 of the paper), BatchNorm with eps 1e-3, decoder with ReLU and no
+dropout.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -29,11 +30,11 @@ class Table:
     frozen: bool = False
 
 
-_BOXENET = {"s1": "D X4 D X4", "s2": "D X4 A5 X4 D X4 A5 X4 D X4 A5 X4 D X4 A5 X4", "s3": "D X4", "s4": "X2"}
+_BOXENET = Table(s1="D X4 D X4", s2="D X4 A5 X4 D X4 A5 X4 D X4 A5 X4 D X4 A5 X4", s3="D X4", s4="X2")
 TABLES = {
     "enet": Table(s1="D D D D", s2="D D2 A5 D4 D D8 A5 D16 D D2 A5 D4 D D8 A5 D16", s3="D D", s4="D"),
-    "boxenet": Table(**_BOXENET),
-    "boxenet_frozen": Table(**_BOXENET, frozen=True),
+    "boxenet": _BOXENET,
+    "boxenet_frozen": replace(_BOXENET, frozen=True),
     "enet_minus": Table(s1="D D", s2="D A5 D A5 D A5 D A5", s3="D", s4=""),
     "boxonlyenet": Table(s1="X4 X4 X4 X4", s2=" ".join(["X4"] * 16), s3="X4 X4", s4="X4", box_bias=False),
 }
@@ -63,7 +64,9 @@ class Initial(nn.Module):
 class Bottleneck(nn.Module):
     """n -> n/4 -> n channels with a residual connection; a 3x3 (dilated) or 1x5 + 5x1 convolution in the middle."""
 
-    def __init__(self, channels: int, *, dilation: int = 1, asymmetric: int = 0, dropout: float = 0.0, relu: bool = False):
+    def __init__(
+        self, channels: int, *, dilation: int = 1, asymmetric: int = 0, dropout: float = 0.0, relu: bool = False
+    ):
         super().__init__()
         narrow = channels // 4
         if asymmetric:
@@ -136,7 +139,7 @@ class Upsample(nn.Module):
         self.skip = nn.Sequential(nn.Conv2d(channels_in, channels_out, 1, bias=False), _norm(channels_out))
 
     def forward(self, input: Tensor, indices: Tensor) -> Tensor:
-        return torch.relu(self.branch(input) + max_unpool2d(self.skip(input), indices, 2))
+        return torch.relu(self.branch(input) + max_unpool2d(self.skip(input), indices, (2, 2)))
 
 
 class ENet(PaddedNetwork):
@@ -147,8 +150,8 @@ class ENet(PaddedNetwork):
         num_classes: channels of the logits.
         input_size: (h, w), largest expected image, in pixels: sets the limits of the boxes.
         dropout: of plain blocks, (first stage, later encoder); the decoder has none.
-        box_dropout: of box blocks, (at 1/8 resolution, elsewhere), as in the paper. The authors' code has (.25, .15) in the
-            encoder and .1 in the decoder.
+        box_dropout: of box blocks, (at 1/8 resolution, elsewhere), as in the paper. The authors' code has (.25, .15) in
+            the encoder and .1 in the decoder.
         reparametrization_factor: see `BoxConv2d`; the authors' value for BoxENet by default.
     """
 
