@@ -1,0 +1,186 @@
+"""The networks: sizes, parameters (Table 3 of the paper), blocks, dropout, frozen boxes; and the box block by hand."""
+
+import pytest
+import torch
+from torch import nn
+
+from box_convolution import BoxBottleneck, BoxConv2d, box_conv2d, networks
+
+SIZE = (96, 200)
+
+
+def table3_parameters(network):
+    """Counted as in Table 3: everything but BatchNorm."""
+    modules = [module for module in network.modules() if not isinstance(module, nn.BatchNorm2d)]
+    return sum(p.numel() for module in modules for p in module._parameters.values() if p is not None)
+
+
+def boxes_of(network):
+    return [module for module in network.modules() if isinstance(module, BoxConv2d)]
+
+
+@pytest.mark.parametrize(
+    "name, parameters, coordinates",
+    [
+        ("enet", 355_959, 0),
+        ("boxenet", 242_539, 4928),
+        ("boxenet_frozen", 242_539, 4928),
+        ("enet_minus", 201_331, 0),
+        ("boxonlyenet", 124_419, 9792),
+    ],
+)
+def test_parameters_are_those_of_table_3(name, parameters, coordinates):
+    network = networks.create(name, 19, (512, 1024))
+    assert table3_parameters(network) == parameters
+    assert sum(layer.scaled_boxes.numel() for layer in boxes_of(network)) == coordinates
+
+
+def test_every_name_can_be_created():
+    assert set(networks.names()) >= {"enet", "boxenet"}
+    for name in networks.names():
+        assert isinstance(networks.create(name, 3, (32, 32)), nn.Module)
+
+
+@pytest.mark.parametrize("name", ["enet", "boxenet"])
+@pytest.mark.parametrize("size", [(1, 1), (7, 9), (8, 8), (37, 53), (64, 1), SIZE])
+def test_logits_have_the_size_of_the_image(name, size):
+    network = networks.create(name, 5, SIZE).eval()
+    with torch.inference_mode():
+        assert network(torch.rand(2, 3, *size)).shape == (2, 5, *size)
+
+
+def test_padding_does_not_change_what_needs_none():
+    network = networks.create("boxenet", 5, (32, 48)).eval()
+    image = torch.rand(1, 3, 32, 48)
+    with torch.inference_mode():
+        assert torch.equal(network(image), network.logits(image))
+
+
+def test_boxes_know_the_size_at_their_depth():
+    network = networks.create("boxenet", 5, (90, 200))  # padded to 96 x 200
+    found = {
+        stage: {(layer.max_input_h, layer.max_input_w) for layer in boxes_of(getattr(network, stage))}
+        for stage in ("stage1", "stage2", "stage3", "stage4")
+    }
+    assert found == {"stage1": {(24, 50)}, "stage2": {(12, 25)}, "stage3": {(24, 50)}, "stage4": {(48, 100)}}
+
+
+def test_blocks_follow_the_paper():
+    network = networks.create("boxenet", 5, SIZE)
+
+    def kinds(stage):
+        return "".join("X" if isinstance(block, BoxBottleneck) else "D" for block in stage)
+
+    assert kinds(network.stage1) == "DXDX"
+    assert kinds(network.stage2) == "DXDXDXDX" * 2
+    assert kinds(network.stage3) == "DX"
+    assert kinds(network.stage4) == "X"
+    assert [layer.num_filters for layer in boxes_of(network)] == [4] * 11 + [2]
+    dilations = {m.dilation for m in networks.create("enet", 5, SIZE).modules() if isinstance(m, nn.Conv2d)}
+    assert dilations == {(1, 1), (2, 2), (4, 4), (8, 8), (16, 16)}
+    assert {m.dilation for m in network.modules() if isinstance(m, nn.Conv2d)} == {(1, 1)}  # boxes replaced all dilated
+
+
+def test_dropout_follows_the_paper_and_is_an_option():
+    def rates(network):
+        return {
+            stage: {m.p for m in getattr(network, stage).modules() if isinstance(m, nn.Dropout2d)}
+            for stage in ("down1", "stage1", "down2", "stage2", "stage3", "stage4")
+        }
+
+    assert rates(networks.create("boxenet", 5, SIZE)) == {
+        "down1": {0.01}, "stage1": {0.01, 0.15}, "down2": {0.1}, "stage2": {0.1, 0.25}, "stage3": {0.0, 0.15},
+        "stage4": {0.15},
+    }  # fmt: skip
+    assert rates(networks.create("enet", 5, SIZE, dropout=(0.0, 0.3)))["stage2"] == {0.3}
+    assert rates(networks.create("boxonlyenet", 5, SIZE, box_dropout=(0.4, 0.05)))["stage2"] == {0.4}
+
+
+def test_frozen_boxes_get_no_gradient_and_no_decay():
+    network = networks.create("boxenet_frozen", 5, (32, 32))
+    before = [layer.boxes.clone() for layer in boxes_of(network)]
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.1, weight_decay=0.1)
+    network(torch.rand(2, 3, 32, 32)).square().mean().backward()
+    optimizer.step()
+    assert all(layer.scaled_boxes.grad is None for layer in boxes_of(network))
+    assert all(torch.equal(layer.boxes, boxes) for layer, boxes in zip(boxes_of(network), before, strict=True))
+
+
+def test_same_seed_same_network():
+    one, other = [], []
+    for states in (one, other):
+        torch.manual_seed(3)
+        states.extend(networks.create("boxenet", 5, SIZE).state_dict().values())
+    assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_training_steps_lower_the_loss():
+    network = networks.create("boxenet", 4, (32, 64))
+    optimizer = torch.optim.Adam(network.parameters(), lr=5e-3)
+    label = torch.randint(4, (2, 4, 8)).repeat_interleave(8, 1).repeat_interleave(8, 2)
+    image = label[:, None].expand(2, 3, 32, 64) / 4 + 0.1 * torch.rand(2, 3, 32, 64)
+    losses = []
+    for _ in range(30):
+        loss = nn.functional.cross_entropy(network(image), label)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.75 * losses[0]
+
+
+def test_export_with_dynamic_size():
+    network = networks.create("boxenet", 5, SIZE).eval()
+    image = torch.rand(1, 3, 64, 96)
+    height, width = torch.export.Dim("height", min=3, max=64), torch.export.Dim("width", min=3, max=64)
+    program = torch.export.export(network, (image,), dynamic_shapes={"image": {2: 8 * height, 3: 8 * width}})
+    names = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
+    assert "box_convolution.box_conv2d.default" in names
+    other = torch.rand(1, 3, 80, 40)
+    torch.testing.assert_close(program.module()(other), network(other))
+
+
+@pytest.mark.parametrize(
+    "arguments, options, error, message",
+    [
+        (("resnet", 5, SIZE), {}, ValueError, "name must be one of enet, boxenet.*got 'resnet'"),
+        (("enet", 0, SIZE), {}, ValueError, "num_classes must be a positive int, got 0"),
+        (("enet", 2.5, SIZE), {}, ValueError, "num_classes must be a positive int, got 2.5"),
+        (("enet", 5, (96,)), {}, ValueError, r"input_size must be \(height, width\).*got \(96,\)"),
+        (("enet", 5, (96, -1)), {}, ValueError, r"input_size must be \(height, width\).*-1"),
+        (("enet", 5, SIZE), {"width": 2}, TypeError, "options of enet are dropout.*got width"),
+        (("boxenet", 5, SIZE), {"reparametrization_factor": 0}, ValueError, "reparametrization_factor"),
+        (("boxenet", 5, SIZE), {"box_dropout": (1.5, 0.1)}, ValueError, "dropout must lie in"),
+    ],
+)
+def test_bad_arguments(arguments, options, error, message):
+    with pytest.raises(error, match=message):
+        networks.create(*arguments, **options)
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (1, 1, 32, 32), (1, 4, 32, 32)])
+def test_bad_images(shape):
+    with pytest.raises(ValueError, match=r"image must have shape \(batch, 3, height, width\), got"):
+        networks.create("enet", 5, (32, 32))(torch.rand(shape))
+
+
+@pytest.mark.parametrize("inner_relu", [True, False])
+def test_box_block_by_hand(inner_relu):
+    block = BoxBottleneck(12, boxes_per_channel=3, max_input_h=6, max_input_w=9, inner_relu=inner_relu, bias=True)
+    for norm in (block.norm_in, block.norm_out):
+        nn.init.uniform_(norm.weight, 0.5, 2)
+        nn.init.normal_(norm.bias)
+    block.eval()
+    image = torch.randn(2, 12, 6, 9)
+    narrow = nn.functional.conv2d(image, block.conv.weight, block.conv.bias) / (1 + 1e-5) ** 0.5
+    narrow = narrow * block.norm_in.weight[:, None, None] + block.norm_in.bias[:, None, None]
+    averaged = box_conv2d(narrow.relu() if inner_relu else narrow, block.box.boxes) / (1 + 1e-5) ** 0.5
+    averaged = averaged * block.norm_out.weight[:, None, None] + block.norm_out.bias[:, None, None]
+    torch.testing.assert_close(block(image), (image + averaged).relu())
+
+
+def test_box_block_arguments():
+    with pytest.raises(ValueError, match="multiple of boxes_per_channel, got channels=10, boxes_per_channel=4"):
+        BoxBottleneck(10, max_input_h=8, max_input_w=8)
+    with pytest.raises(ValueError, match=r"dropout must lie in \[0, 1\), got 1.0"):
+        BoxBottleneck(8, max_input_h=8, max_input_w=8, dropout=1.0)

@@ -1,0 +1,83 @@
+"""Imports point one way, and importing the package costs torch and nothing more."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import box_convolution
+
+ROOT = Path(box_convolution.__file__).parent
+
+# What each part of the package may import from the rest of it, besides itself.
+ALLOWED = {
+    "ops": set(),
+    "boxes": set(),
+    "functional": {"ops"},
+    "layer": {"functional", "boxes"},
+    "networks": {"layer"},
+    "segmentation": {"layer", "functional", "boxes"},
+    "analysis": {"layer", "functional", "boxes", "ops"},
+    "cli": {"segmentation", "networks", "deploy", "analysis", "layer"},
+    "__main__": {"cli"},
+    "__init__": {"functional", "layer", "networks", "ops"},
+}
+WITHIN_OPS = {
+    "checks": set(),
+    "reference": set(),
+    "cpu": set(),
+    "dispatch": {"reference", "cpu", "checks"},
+    "__init__": {"dispatch"},
+}
+
+
+def imported(path):
+    """Modules of the package that a file imports, relative to it: ("ops", "dispatch"), ("networks",) ..."""
+    package = path.relative_to(ROOT).parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name.split(".") for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = list(package[: len(package) - node.level + 1]) if node.level else []
+            start = (["box_convolution"] if node.level else []) + base + (node.module.split(".") if node.module else [])
+            names = [[*start, alias.name] for alias in node.names]
+        else:
+            continue
+        yield from (tuple(name[1:]) for name in names if name[0] == "box_convolution" and len(name) > 1)
+
+
+FILES = sorted(path for path in ROOT.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_imports_point_one_way(path):
+    part = path.relative_to(ROOT).parts[0].removesuffix(".py")
+    for target in imported(path):
+        if (ROOT / target[0]).exists() or (ROOT / f"{target[0]}.py").exists():
+            assert target[0] == part or target[0] in ALLOWED[part], f"{path.name} imports {'.'.join(target)}"
+        if part == target[0] == "ops" and len(target) > 1:
+            assert target[1] in WITHIN_OPS[path.stem], f"ops/{path.name} imports ops.{target[1]}"
+
+
+def test_the_reader_of_imports_sees_them():
+    assert ("ops", "dispatch") in set(imported(ROOT / "functional.py"))
+    assert ("segmentation", "config", "TrainConfig") in set(imported(ROOT / "cli.py"))
+
+
+def test_importing_costs_torch_and_nothing_more():
+    program = (
+        "import sys, torch; before = set(sys.modules); import box_convolution; "
+        "print(*sorted({name.split('.')[0] for name in set(sys.modules) - before}))"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    added = set(result.stdout.split())
+    assert not added & {"PIL", "matplotlib", "tyro", "tqdm", "tensorboard", "yaml", "triton", "cv2"}, added
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_the_readme_explains_every_file(path):
+    readme = Path(__file__).parents[1] / "README.md"
+    if path.name != "__init__.py":
+        assert path.name in readme.read_text()
