@@ -1,7 +1,8 @@
 """What a box is: coordinates, scaling, initialisation, projection and snapping, as pure functions.
 
-A set of boxes is a tensor (..., 4) of edges (top, bottom, left, right) in pixels relative to the output pixel's centre; pixel i
-covers [i - 1/2, i + 1/2]. The extent (h, w) is the size of the largest image that a layer is meant for, in pixels.
+A set of boxes is a tensor (..., 4) of edges (top, bottom, left, right) in pixels relative to the output pixel's centre;
+pixel i covers [i - 1/2, i + 1/2]. The extent (h, w) is the size of the largest image that a layer is meant for, in
+pixels.
 """
 
 import math
@@ -16,18 +17,27 @@ MIN_SIZE = 1.0
 def scale_of(extent: float, factor: float) -> float:
     """Pixels in one unit of a stored coordinate: ``factor * extent``, rounded to a power of two.
 
-    Adam moves every number by about its learning rate; dividing pixels by this lets it move an edge by a sensible part of
-    the image. The authors divide by ``factor * extent`` itself. A power of two makes the scaling exact, so that stored boxes
-    are read back to the last bit: whole pixels stay whole, sizes of 1 stay 1.
+    Adam moves every number by about its learning rate; dividing pixels by this lets it move an edge by a sensible part
+    of the image. The authors divide by ``factor * extent`` itself. A power of two makes the scaling exact, so that
+    stored boxes are read back to the last bit: whole pixels stay whole, sizes of 1 stay 1.
     """
     return 2.0 ** round(math.log2(factor * extent))
+
+
+def per_axis(vertical: float, horizontal: float, like: Tensor) -> Tensor:
+    """A number for each axis as a tensor (axis, edge) = (2, 2) beside boxes ``like``, seen as ``unflatten(-1, (2, 2))``.
+
+    It is filled in on the device: copying it there from the host would wait for all work queued on a GPU.
+    """
+    numbers = (vertical, horizontal)
+    return torch.stack([torch.full((2,), number, dtype=like.dtype, device=like.device) for number in numbers])
 
 
 def initialise(channels: int, per_channel: int, h: int, w: int) -> Tensor:
     """Random boxes (channels, per_channel, 4), float32 on the CPU, drawn from torch's global generator (section 3.1).
 
-    The centre is uniform in [-h/2, h/2] x [-w/2, w/2]; then height and width are uniform between 1 pixel and what keeps the
-    box in that rectangle. So that a pixel fits, the centre stays half a pixel away from its border.
+    The centre is uniform in [-h/2, h/2] x [-w/2, w/2]; then height and width are uniform between 1 pixel and what keeps
+    the box in that rectangle. So that a pixel fits, the centre stays half a pixel away from its border.
     """
     random = torch.rand(4, channels, per_channel, device="cpu", dtype=torch.float64)
     edges: list[Tensor] = []
@@ -39,28 +49,30 @@ def initialise(channels: int, per_channel: int, h: int, w: int) -> Tensor:
 
 
 def project(boxes: Tensor, h: float, w: float) -> Tensor:
-    """The nearest valid boxes, as the paper projects them: clip to [-h, h] and [-w, w], widen about the middle to 1 pixel.
+    """Valid boxes, as the paper projects them: clip to [-h, h] and [-w, w], widen about the middle to 1 pixel.
 
-    A box that widening pushed over the limit is moved back, so that both constraints hold and projecting twice changes nothing.
+    A box that widening pushed over the limit is moved back, so that both constraints hold and projecting twice changes
+    nothing.
     """
-    extent = boxes.new_tensor([[h], [w]])
+    extent = per_axis(h, w, boxes)
     edges = boxes.unflatten(-1, (2, 2)).clamp(-extent, extent)
     low, high = edges.unbind(-1)
     # Both steps are exact no-ops for a valid box: it is never moved by rounding.
     middle = (low + high) / 2
     limit = extent[:, 0] - MIN_SIZE / 2
-    middle = middle.clamp(-limit, limit)
+    start = middle.clamp(-limit, limit) - MIN_SIZE / 2
+    end = start + MIN_SIZE
     narrow = high - low < MIN_SIZE
-    low = torch.where(narrow, middle - MIN_SIZE / 2, low)
-    high = torch.where(narrow, middle + MIN_SIZE / 2, high)
+    # Rounded to the coarser of the two edges' grids, the size is 1 to the last bit.
+    low, high = torch.where(narrow, end - MIN_SIZE, low), torch.where(narrow, end, high)
     return torch.stack((low, high), -1).flatten(-2)
 
 
 def is_valid(boxes: Tensor, h: float, w: float) -> Tensor:
-    """(...,) bool: every edge within the extent and both sizes at least 1 pixel, up to rounding of the edges. NaN is not."""
+    """(...,) bool: edges within the extent and both sizes at least 1 pixel, up to rounding of the edges. NaN is not."""
     rounding = 4 * torch.finfo(boxes.dtype).eps * max(h, w, 1)
     top, bottom, left, right = boxes.unbind(-1)
-    inside = (boxes.unflatten(-1, (2, 2)).abs() <= boxes.new_tensor([[h], [w]]) + rounding).flatten(-2).all(-1)
+    inside = (boxes.unflatten(-1, (2, 2)).abs() <= per_axis(h, w, boxes) + rounding).flatten(-2).all(-1)
     return inside & (bottom - top >= MIN_SIZE - rounding) & (right - left >= MIN_SIZE - rounding)
 
 
@@ -69,7 +81,7 @@ def snap(boxes: Tensor, h: float, w: float) -> Tensor:
 
     An edge in the middle of a pixel goes down / right. A box that would vanish becomes the pixel its middle lies in.
     """
-    limit = boxes.new_tensor([[math.floor(h) - 0.5], [math.floor(w) - 0.5]])
+    limit = per_axis(math.floor(h) - 0.5, math.floor(w) - 0.5, boxes)
     edges = boxes.unflatten(-1, (2, 2))
     low, high = (edges.floor() + 0.5).clamp(-limit, limit).unbind(-1)
     pixel = (edges.mean(-1) + 0.5).floor().clamp(-limit[:, 0] + 0.5, limit[:, 0] - 0.5)

@@ -19,9 +19,9 @@ def box_conv2d(input: Tensor, boxes: Tensor, *, normalize: bool = True, stride: 
 
     Args:
         input: (B, C, H, W), float16, bfloat16, float32 or float64; any strides.
-        boxes: (C, M, 4), edges (top, bottom, left, right) in pixels relative to the centre of the output pixel, positive
-            = down / right. Pixel i covers [i - 1/2, i + 1/2], so (-.5, .5, -.5, .5) is the identity. They may keep
-            float32 beside a half-precision input. Edges may leave the image: it is 0 out there.
+        boxes: (C, M, 4), edges (top, bottom, left, right) in pixels relative to the centre of the output pixel,
+            positive = down / right. Pixel i covers [i - 1/2, i + 1/2], so (-.5, .5, -.5, .5) is the identity. They may
+            keep float32 beside a half-precision input. Edges may leave the image: it is 0 out there.
         normalize: divide by the full area of the box, also where the box leaves the image; False sums.
         stride: output pixel i is centred on input pixel i * stride.
 
@@ -31,10 +31,11 @@ def box_conv2d(input: Tensor, boxes: Tensor, *, normalize: bool = True, stride: 
     Works under autocast (boxes are never cast), torch.compile, torch.export and vmap; `torch.func.grad`, `jvp` and
     forward-mode differentiation are served by the plain-PyTorch reference.
 
-    Gradients flow to ``input`` (equation 5) and ``boxes`` (equation 6), and may be differentiated again. Where an edge lies
-    on a pixel border its gradient is the right-hand derivative. A box of zero area averages to 0; an edge beyond another
-    (top > bottom) flips the sign of the sum, not of the average. A NaN edge makes that box's output NaN and no other. A
-    NaN or infinite pixel reaches every output whose box covers it and may reach others of the same image and channel.
+    Gradients flow to ``input`` (equation 5) and ``boxes`` (equation 6), and may be differentiated again. Where an edge
+    lies on a pixel border its gradient is the right-hand derivative. A box of zero area averages to 0; an edge beyond
+    another (top > bottom) flips the sign of the sum, not of the average. A NaN edge makes that box's output NaN and no
+    other. A NaN or infinite pixel reaches every output whose box covers it and may reach others of the same image and
+    channel.
 
     Raises:
         TypeError: an argument is not a tensor, or its dtype is not floating point.
@@ -49,5 +50,5 @@ def box_conv2d(input: Tensor, boxes: Tensor, *, normalize: bool = True, stride: 
         raise TypeError(f"normalize must be a bool, got {type(normalize).__name__} {normalize!r}")
     if dispatch.needs_decomposition(input, boxes):
         check_forward(input, boxes, stride)
-        return reference.box_conv2d(input, boxes, normalize, stride)
+        return reference.box_conv2d(dispatch.autocast_input(input), boxes, normalize, stride)
     return cast(Tensor, torch.ops.box_convolution.box_conv2d(input, boxes, normalize, stride))

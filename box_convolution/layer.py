@@ -1,9 +1,8 @@
 """BoxConv2d: owns the parameters of a box convolution, nothing else."""
 
-import math
 import warnings
 import weakref
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,22 +21,22 @@ class BoxConv2d(nn.Module):
     >>> layer(torch.rand(2, 16, 64, 128)).shape
     torch.Size([2, 64, 64, 128])
 
-    Input (B, C, H, W), output (B, C * num_filters, ceil(H / stride), ceil(W / stride)); output channel c*M + m is box m of
-    channel c. Any input size works; boxes keep their size in pixels.
+    Input (B, C, H, W), output (B, C * num_filters, ceil(H / stride), ceil(W / stride)); output channel c*M + m is box m
+    of channel c. Any input size works; boxes keep their size in pixels.
 
-    Boxes are at least one pixel high and wide, and their edges within ``max_input_h`` / ``max_input_w`` of the output pixel.
-    After the step of any `torch.optim` optimiser that holds them they are projected back into these limits; nothing needs to
-    be called. A weight changed in another way is projected where it is read, so that no invalid box is ever used. The
-    forward pass and evaluation change no weight.
+    Boxes are at least one pixel high and wide, and their edges within ``max_input_h`` / ``max_input_w`` of the output
+    pixel. After the step of any `torch.optim` optimiser that holds them they are projected back into these limits;
+    nothing needs to be called. A weight changed in another way is projected where it is read, so that no invalid box is
+    ever used. The forward pass and evaluation change no weight.
 
     Args:
         in_channels: C.
         num_filters: boxes per channel, M.
-        max_input_h, max_input_w: largest expected height and width of the input, in pixels: limits of initialisation and
-            of training, not of what the layer accepts.
-        reparametrization_factor: boxes are stored divided by about this times the image size, so that an optimiser's step
-            of ``lr`` moves an edge by about ``lr * reparametrization_factor`` of the image. The authors used 8 by default,
-            0.86 in BoxENet, 1.5625 in BoxERFNet.
+        max_input_h, max_input_w: largest expected height and width of the input, in pixels: limits of initialisation
+            and of training, not of what the layer accepts.
+        reparametrization_factor: boxes are stored divided by about this times the image size, so that an optimiser's
+            step of ``lr`` moves an edge by about ``lr * reparametrization_factor`` of the image. The authors used 8 by
+            default, 0.86 in BoxENet, 1.5625 in BoxERFNet.
         normalize: average; False sums.
         stride: output pixel i is centred on input pixel i * stride.
         device, dtype: of the stored boxes.
@@ -68,9 +67,9 @@ class BoxConv2d(nn.Module):
         if not isinstance(normalize, bool):
             raise TypeError(f"normalize must be a bool, got {type(normalize).__name__} {normalize!r}")
         self.normalize = normalize
-        if not (isinstance(reparametrization_factor, (int, float)) and 0 < reparametrization_factor < math.inf):
-            raise ValueError(f"reparametrization_factor must be a positive number, got {reparametrization_factor!r}")
-        self.reparametrization_factor = float(reparametrization_factor)
+        self.reparametrization_factor = _positive_float("reparametrization_factor", reparametrization_factor)
+        if dtype is not None and not dtype.is_floating_point:
+            raise TypeError(f"dtype must be a floating-point dtype, got {dtype}")
         self.scaled_boxes = nn.Parameter(torch.empty(in_channels, num_filters, 4, device=device, dtype=dtype))
         _layers.add(self)
         self.reset_parameters()
@@ -84,27 +83,32 @@ class BoxConv2d(nn.Module):
     @property
     def boxes(self) -> Tensor:
         """(C, M, 4) edges (top, bottom, left, right) in pixels, always valid; differentiable."""
-        if self.scaled_boxes.requires_grad and torch.is_grad_enabled():
-            return cast(Tensor, _ProjectedBoxes.apply(self.scaled_boxes, self._scale(), *self._extent()))
-        return box.project(self.scaled_boxes * self._scale(), *self._extent())
+        pixels = self.scaled_boxes * self._scale()
+        projected = box.project(pixels.detach(), *self._extent())
+        # Plus an exact zero with a derivative of one: the gradient passes straight through, as in projected gradient
+        # descent. A clamp would return none for an edge a rounding beyond its limit, and hold it there for ever.
+        return projected + (pixels - pixels.detach())
 
     def set_boxes(self, pixels: Tensor) -> None:
         """Set all boxes, (C, M, 4) in pixels.
 
-        Raises ValueError where the shape is wrong or a box is invalid (NaN, under a pixel in size, or out of the limits).
+        Raises ValueError where the shape is wrong or a box is invalid (NaN, under a pixel in size, out of the limits).
         """
         shape = (self.in_channels, self.num_filters, 4)
         pixels = torch.as_tensor(pixels)
         if tuple(pixels.shape) != shape:
-            raise ValueError(f"pixels must have shape {shape} = (in_channels, num_filters, 4), got {tuple(pixels.shape)}")
+            raise ValueError(
+                f"pixels must have shape {shape} = (in_channels, num_filters, 4), got {tuple(pixels.shape)}"
+            )
         pixels = pixels.detach().to(torch.promote_types(pixels.dtype, self.scaled_boxes.dtype))
         invalid = (~box.is_valid(pixels, *self._extent())).nonzero()
         if len(invalid):
             c, m = invalid[0].tolist()
             raise ValueError(
                 f"pixels holds {len(invalid)} invalid boxes, the first at [{c}, {m}]: (top, bottom, left, right) = "
-                f"{tuple(round(edge, 4) for edge in pixels[c, m].tolist())}; expected bottom - top >= 1, right - left >= 1, "
-                f"|top|, |bottom| <= max_input_h = {self.max_input_h} and |left|, |right| <= max_input_w = {self.max_input_w}"
+                f"{tuple(round(edge, 4) for edge in pixels[c, m].tolist())}; expected bottom - top >= 1, "
+                f"right - left >= 1, |top|, |bottom| <= max_input_h = {self.max_input_h} and |left|, |right| <= "
+                f"max_input_w = {self.max_input_w}"
             )
         self._store(pixels)
 
@@ -115,7 +119,7 @@ class BoxConv2d(nn.Module):
         return self
 
     def snap_(self) -> "BoxConv2d":
-        """Move every edge to the nearest pixel border, at least one pixel apart, and freeze (section 4). Returns the layer."""
+        """Move edges to the nearest pixel borders, at least a pixel apart, and freeze them. Returns the layer."""
         self._store(box.snap(self.boxes.detach(), *self._extent()))
         return self.freeze()
 
@@ -142,20 +146,28 @@ class BoxConv2d(nn.Module):
     def _extent(self) -> tuple[float, float]:
         return float(self.max_input_h), float(self.max_input_w)
 
-    def _scale(self) -> Tensor:
+    def _scale(self, like: Tensor | None = None) -> Tensor:
+        """(4,) pixels in a stored unit, beside ``like`` (the stored boxes by default)."""
         h, w = (box.scale_of(extent, self.reparametrization_factor) for extent in self._extent())
-        return self.scaled_boxes.new_tensor([h, h, w, w])
+        return box.per_axis(h, w, self.scaled_boxes if like is None else like).flatten()
 
     @torch.no_grad()
     def _store(self, pixels: Tensor) -> None:
-        self.scaled_boxes.copy_(pixels.to(self.scaled_boxes.device) / self._scale())
+        self.scaled_boxes.copy_(pixels / self._scale(pixels))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         _layers.add(self)  # copies and unpickled layers never pass __init__
 
     def _load_from_state_dict(
-        self, state_dict: dict[str, Any], prefix: str, metadata: Any, strict: bool, missing: Any, unexpected: Any, errors: Any
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        metadata: Any,
+        strict: bool,
+        missing: Any,
+        unexpected: Any,
+        errors: Any,
     ) -> None:
         if any(prefix + name in state_dict for name in _AUTHORS_NAMES):
             try:
@@ -169,46 +181,24 @@ class BoxConv2d(nn.Module):
         """Take x_min, x_max, y_min, y_max out of ``state_dict`` and return what this layer stores instead."""
         taken = [state_dict.pop(prefix + name, None) for name in _AUTHORS_NAMES]
         edges = []
-        for name, edge, extent in zip(_AUTHORS_NAMES, taken, (self._extent()[0],) * 2 + (self._extent()[1],) * 2, strict=True):
-            expected = (self.in_channels, self.num_filters)
+        h, w = self._extent()
+        expected = (self.in_channels, self.num_filters)
+        for name, edge, extent in zip(_AUTHORS_NAMES, taken, (h, h, w, w), strict=True):
             if edge is None or tuple(edge.shape) != expected:
                 found = "nothing" if edge is None else f"shape {tuple(edge.shape)}"
                 raise ValueError(f"{prefix}{name}: expected shape {expected} beside its three sisters, got {found}")
             edges.append(edge.detach().double() * (extent * self.reparametrization_factor))
         pixels = box.from_inclusive(*edges)
-        projected = box.project(pixels, *self._extent())
+        projected = box.project(pixels, h, w)
         moved = ((projected - pixels).abs().amax(-1) > 1e-3).sum().item()
         if moved:
             warnings.warn(
-                f"{prefix}x_min...y_max: {moved} of {self.in_channels * self.num_filters} boxes were outside this layer's "
-                f"limits (size >= 1, edges within {self.max_input_h} x {self.max_input_w} pixels) and were projected; are "
-                "max_input_h, max_input_w and reparametrization_factor those of the saved layer?",
+                f"{prefix}x_min...y_max: {moved} of {self.in_channels * self.num_filters} boxes were outside this "
+                f"layer's limits (size >= 1, edges within {self.max_input_h} x {self.max_input_w} pixels) and were "
+                "projected; are max_input_h, max_input_w and reparametrization_factor those of the saved layer?",
                 stacklevel=2,
             )
-        scale = self._scale().double().to(projected.device)
-        return (projected / scale).to(self.scaled_boxes.dtype)
-
-
-class _ProjectedBoxes(torch.autograd.Function):
-    """Scale and project; the gradient passes straight through, as in projected gradient descent.
-
-    A clamp would return no gradient for an edge that rounding left beyond its limit, and hold it there for ever.
-    """
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(stored: Tensor, scale: Tensor, h: float, w: float) -> Tensor:
-        return box.project(stored * scale, h, w)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, float, float], output: Tensor) -> None:
-        ctx.save_for_backward(inputs[1])
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
-        (scale,) = ctx.saved_tensors
-        return grad * scale, None, None, None
+        return (projected / self._scale(projected)).to(self.scaled_boxes.dtype)
 
 
 _layers: "weakref.WeakSet[BoxConv2d]" = weakref.WeakSet()
@@ -223,6 +213,15 @@ def _project_after_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
 
 
 register_optimizer_step_post_hook(_project_after_step)
+
+
+def _positive_float(name: str, value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__} {value!r}")
+    # Beyond these bounds a stored coordinate would soon leave the range of its floating-point format.
+    if not 1e-3 <= value <= 1e3:
+        raise ValueError(f"{name} must lie in [0.001, 1000], got {value}")
+    return float(value)
 
 
 def _positive_int(name: str, value: int) -> int:

@@ -1,23 +1,34 @@
-"""Brute-force box filter by area overlap, in float64 NumPy loops: no integral image, no cleverness, nothing of the package."""
+"""Brute-force box filter by area overlap, in float64 NumPy: no integral image, no cleverness, nothing of the package.
+
+For each box an array (H', W', H, W) holds the area of every input pixel that lies in it, for every output pixel;
+outputs and gradients are plain sums over that array. Memory and time grow as (H * W)^2: for small images only.
+"""
 
 import numpy as np
 
 
-def overlap_1d(low: float, high: float, start: float) -> float:
-    """Signed length of [low, high] within the pixel [start, start + 1]."""
+def length(low: float, high: float) -> float:
+    """Signed length of [low, high]; 0 where both are the same infinity."""
+    return 0.0 if low == high else high - low
+
+
+def overlaps(low: float, high: float, size_out: int, size_in: int, stride: int) -> np.ndarray:
+    """Signed length of [low, high] within each input pixel, seen from each output pixel: (size_out, size_in)."""
     if low > high:
-        return -overlap_1d(high, low, start)
-    return max(0.0, min(high, start + 1.0) - max(low, start))
+        return -overlaps(high, low, size_out, size_in, stride)
+    start = _starts(size_out, size_in, stride)
+    return np.maximum(0.0, np.minimum(high, start + 1) - np.maximum(low, start))
 
 
-def _weights(low: float, high: float, size_out: int, size_in: int, stride: int) -> np.ndarray:
-    return np.array(
-        [
-            # Both are shifted by the output's centre, so that the pixel's borders stay exact halves.
-            [overlap_1d(low, high, p - 0.5 - i * stride) for p in range(size_in)]
-            for i in range(size_out)
-        ]
-    )
+def edge_slopes(edge: float, size_out: int, size_in: int, stride: int) -> np.ndarray:
+    """Right-hand derivative of :func:`overlaps` by ``high``, and minus that by ``low``: (size_out, size_in)."""
+    start = _starts(size_out, size_in, stride)
+    return ((start <= edge) & (edge < start + 1)).astype(np.float64)
+
+
+def _starts(size_out: int, size_in: int, stride: int) -> np.ndarray:
+    """Where input pixels begin, relative to the centre of output pixels, (size_out, size_in): exact halves."""
+    return np.arange(size_in)[None, :] - 0.5 - np.arange(size_out)[:, None] * stride
 
 
 def box_conv2d(image: np.ndarray, boxes: np.ndarray, *, normalize: bool = True, stride: int = 1) -> np.ndarray:
@@ -30,32 +41,17 @@ def box_conv2d(image: np.ndarray, boxes: np.ndarray, *, normalize: bool = True, 
     for c in range(channels):
         for m in range(per_channel):
             top, bottom, left, right = boxes[c, m]
-            rows = _weights(top, bottom, h_out, height, stride)
-            columns = _weights(left, right, w_out, width, stride)
-            area = (bottom - top) * (right - left)
-            scale = (0.0 if area == 0 else 1.0 / area) if normalize else 1.0
-            for i in range(h_out):
-                for j in range(w_out):
-                    weight = np.outer(rows[i], columns[j]) * scale
-                    output[:, c * per_channel + m, i, j] = (image[:, c] * weight).sum((-2, -1))
+            rows = overlaps(top, bottom, h_out, height, stride)
+            columns = overlaps(left, right, w_out, width, stride)
+            area, scale = _area(rows, columns), _scale(boxes[c, m], normalize)
+            output[:, c * per_channel + m] = np.einsum("ijpq,bpq->bij", area, image[:, c]) * scale
     return output
-
-
-def edge_slopes(low: float, high: float, size_out: int, size_in: int, stride: int) -> tuple[np.ndarray, np.ndarray]:
-    """Right-hand derivatives of the weights of one axis by ``low`` and by ``high``, each (size_out, size_in)."""
-
-    def inside(edge: float) -> np.ndarray:
-        return np.array(
-            [[float(p - 0.5 <= edge + i * stride < p + 0.5) for p in range(size_in)] for i in range(size_out)]
-        )
-
-    return -inside(low), inside(high)
 
 
 def gradients(
     grad: np.ndarray, image: np.ndarray, boxes: np.ndarray, *, normalize: bool = True, stride: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Gradients of sum(grad * box_conv2d(image, boxes)) by image and boxes, from equations (5) and (6), output by output."""
+    """Gradients of sum(grad * box_conv2d(image, boxes)) by image and boxes: equations (5) and (6), box by box."""
     grad, image, boxes = (np.asarray(a, np.float64) for a in (grad, image, boxes))
     _, channels, height, width = image.shape
     per_channel = boxes.shape[1]
@@ -64,23 +60,33 @@ def gradients(
     for c in range(channels):
         for m in range(per_channel):
             top, bottom, left, right = boxes[c, m]
-            rows = _weights(top, bottom, h_out, height, stride)
-            columns = _weights(left, right, w_out, width, stride)
-            slopes_v = edge_slopes(top, bottom, h_out, height, stride)
-            slopes_h = edge_slopes(left, right, w_out, width, stride)
-            tall, wide = bottom - top, right - left
-            area = tall * wide
-            scale = (0.0 if area == 0 else 1.0 / area) if normalize else 1.0
-            for i in range(h_out):
-                for j in range(w_out):
-                    g = grad[:, c * per_channel + m, i, j]
-                    weight = np.outer(rows[i], columns[j])
-                    grad_image[:, c] += g[:, None, None] * weight * scale
-                    total = (g * (image[:, c] * weight).sum((-2, -1))).sum()
-                    by_edge = [
-                        (g * (image[:, c] * np.outer(slope[i], columns[j])).sum((-2, -1))).sum() for slope in slopes_v
-                    ] + [(g * (image[:, c] * np.outer(rows[i], slope[j])).sum((-2, -1))).sum() for slope in slopes_h]
-                    grad_boxes[c, m] += np.array(by_edge) * scale
-                    if normalize and area != 0:
-                        grad_boxes[c, m] += total * scale * np.array([1 / tall, -1 / tall, 1 / wide, -1 / wide])
+            rows = overlaps(top, bottom, h_out, height, stride)
+            columns = overlaps(left, right, w_out, width, stride)
+            area, scale = _area(rows, columns), _scale(boxes[c, m], normalize)
+            g = grad[:, c * per_channel + m]
+            grad_image[:, c] += np.einsum("bij,ijpq->bpq", g, area) * scale
+            area_slopes = [
+                _area(-edge_slopes(top, h_out, height, stride), columns),
+                _area(edge_slopes(bottom, h_out, height, stride), columns),
+                _area(rows, -edge_slopes(left, w_out, width, stride)),
+                _area(rows, edge_slopes(right, w_out, width, stride)),
+            ]
+            for edge, area_slope in enumerate(area_slopes):
+                grad_boxes[c, m, edge] = (g * np.einsum("ijpq,bpq->bij", area_slope, image[:, c])).sum() * scale
+            if normalize and scale:
+                total = (g * np.einsum("ijpq,bpq->bij", area, image[:, c])).sum() * scale
+                tall, wide = length(top, bottom), length(left, right)
+                grad_boxes[c, m] += total * np.array([1 / tall, -1 / tall, 1 / wide, -1 / wide])
     return grad_image, grad_boxes
+
+
+def _area(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    return rows[:, None, :, None] * columns[None, :, None, :]
+
+
+def _scale(box: np.ndarray, normalize: bool) -> float:
+    """What the sum over a box is multiplied by. A box without area, or with an infinite one, averages to 0."""
+    tall, wide = length(box[0], box[1]), length(box[2], box[3])
+    if not normalize:
+        return 1.0
+    return 0.0 if tall == 0 or wide == 0 else 1 / tall / wide

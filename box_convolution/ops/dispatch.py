@@ -1,4 +1,4 @@
-"""The operators `box_convolution::box_conv2d` and `box_conv2d_backward`: how they meet autograd, autocast, vmap and compilers.
+"""The operators `box_convolution::box_conv2d` and `box_conv2d_backward`, before autograd, autocast, vmap and compilers.
 
 Each implementation is a module with two functions of the same names and arguments. Which one serves a tensor is decided
 here and nowhere else: :func:`backend` tells, :func:`use` overrides.
@@ -64,6 +64,7 @@ _backward_op = torch.ops.box_convolution.box_conv2d_backward.default
 
 def _forward(input: Tensor, boxes: Tensor, normalize: bool = True, stride: int = 1) -> Tensor:
     check_forward(input, boxes, stride)
+    _refuse_tangents(input, boxes)
     return IMPLEMENTATIONS[backend(input)].box_conv2d(input, boxes, normalize, stride)
 
 
@@ -76,8 +77,21 @@ def _backward(
     output_mask: tuple[bool, bool] = (True, True),
 ) -> tuple[Tensor, Tensor]:
     check_backward(grad_output, input, boxes, stride)
+    _refuse_tangents(grad_output, input, boxes)
     implementation = IMPLEMENTATIONS[backend(input)]
     return implementation.box_conv2d_backward(grad_output, input, boxes, normalize, stride, list(output_mask))
+
+
+def _refuse_tangents(*tensors: Tensor) -> None:
+    """A registered operator drops the tangents of forward-mode differentiation in silence."""
+    if _have_tangents(*tensors):
+        raise NotImplementedError(
+            "torch.ops.box_convolution has no forward-mode derivative: call box_convolution.box_conv2d, which has one"
+        )
+
+
+def _have_tangents(*tensors: Tensor) -> bool:
+    return forward_ad._current_level >= 0 and any(forward_ad.unpack_dual(t).tangent is not None for t in tensors)
 
 
 _library.impl("box_conv2d", _forward, "CompositeExplicitAutograd")
@@ -131,11 +145,14 @@ def _backward_autograd(ctx: Any, grad_grad_input: Tensor, grad_grad_boxes: Tenso
     saved = ctx.saved_tensors
     higher_order = torch.is_grad_enabled()
     with torch.enable_grad():
+        # A view of its own stands for each argument: grad_output may itself depend on input and boxes, and what reaches
+        # them through it is added by autograd, outside.
         variables = [
-            tensor if higher_order and tensor.requires_grad else tensor.detach().requires_grad_(needed)
+            tensor.view_as(tensor) if higher_order and tensor.requires_grad else tensor.detach().requires_grad_(needed)
             for tensor, needed in zip(saved, ctx.needs_input_grad[:3], strict=True)
         ]
-        outputs = reference.box_conv2d_backward(*variables, ctx.normalize, ctx.stride, list(ctx.mask))
+        grad_output, input, boxes = variables
+        outputs = reference.box_conv2d_backward(grad_output, input, boxes, ctx.normalize, ctx.stride, list(ctx.mask))
         wanted = [tensor for tensor in variables if tensor.requires_grad]
         chosen = [
             (output, grad)
@@ -165,21 +182,25 @@ def needs_decomposition(*tensors: Tensor) -> bool:
     missing, those transforms raise their own error), and for the dual tensors of forward-mode differentiation.
     """
     if torch.compiler.is_compiling():
-        return False
+        return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
     stack = getattr(torch._C._functorch, "get_interpreter_stack", lambda: None)() or ()
-    return any(interpreter.key().name in ("Grad", "Jvp") for interpreter in stack) or any(
-        forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors
-    )
+    return any(interpreter.key().name in ("Grad", "Jvp") for interpreter in stack) or _have_tangents(*tensors)
 
 
-# Autocast treats the operator as it treats a convolution, except that boxes are never cast: half precision would move edges.
+# Autocast treats the operator as it treats a convolution, but boxes are never cast: half precision would move edges.
+
+
+def autocast_input(input: Tensor) -> Tensor:
+    """``input`` in the dtype that autocast, where it is on, asks for."""
+    if reference.autocast_is_on(input) and input.dtype in (torch.float16, torch.bfloat16, torch.float32):
+        return input.to(torch.get_autocast_dtype(input.device.type))
+    return input
 
 
 def _register_autocast(device_type: str, key: str) -> None:
     def forward(input: Tensor, boxes: Tensor, normalize: bool = True, stride: int = 1) -> Tensor:
+        input = autocast_input(input)
         with torch.autocast(device_type, enabled=False):
-            if input.dtype in (torch.float16, torch.bfloat16, torch.float32):
-                input = input.to(torch.get_autocast_dtype(device_type))
             return _forward_op(input, boxes, normalize, stride)
 
     _library.impl("box_conv2d", forward, key)
@@ -189,7 +210,7 @@ _register_autocast("cpu", "AutocastCPU")
 _register_autocast("cuda", "AutocastCUDA")
 
 
-# vmap. A box belongs to one channel, so a mapped dimension joins the channels; or the batch, where the boxes are not mapped.
+# vmap. A box belongs to one channel, so a mapped dimension joins the channels; where boxes are not mapped, the batch.
 
 
 def _first(tensor: Tensor, dim: int | None, size: int) -> Tensor:
@@ -207,7 +228,7 @@ def _forward_vmap(
     size = info.batch_size
     if in_dims[1] is None:
         output = _forward_op(_first(input, in_dims[0], size).flatten(0, 1), boxes, normalize, stride)
-        return output.unflatten(0, (size, -1)) if output.numel() else output.view(size, -1, *output.shape[1:]), 0
+        return output.unflatten(0, (size, output.shape[0] // size)), 0  # -1 is ambiguous where there is no channel
     output = _forward_op(
         _channels(_first(input, in_dims[0], size)), _first(boxes, in_dims[1], size).flatten(0, 1), normalize, stride
     )
@@ -243,8 +264,8 @@ torch.library.register_vmap(_forward_op, _forward_vmap, lib=_library)
 torch.library.register_vmap(_backward_op, _backward_vmap, lib=_library)
 
 
-# Operations of the integral-image method with whole-pixel boxes: 2 additions an input pixel for the table, 3 additions and
-# a multiplication an output. Backward: the same for the input's gradient, and two operations for each edge and its
+# Operations of the integral-image method with whole-pixel boxes: 2 additions an input pixel for the table, 3 additions
+# and a multiplication an output. Backward: the same for the input's gradient, and two operations for each edge and its
 # normalisation an output. FlopCounterMode shows these beside matrix products at 2 an element.
 
 

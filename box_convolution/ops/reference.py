@@ -1,10 +1,10 @@
-"""The definition of the box convolution in plain PyTorch: any device, traceable, differentiable, the truth that users can read.
+"""The definition of the box convolution in plain PyTorch: any device, traceable, differentiable, the truth to read.
 
-A box average is separable. For output row i (centred on input row i*stride) the weight of input row p is the length of the
-overlap between the pixel ``[p - 1/2, p + 1/2]`` and the box ``[i*stride + top, i*stride + bottom]``; columns alike. With those
-weights in two matrices, R (H' x H) and Q (W' x W), equation (4) of the paper is ``output = R @ image @ Q.T``, and every gradient
-is a product of the same matrices. There is no integral image here, so nothing is lost to cancellation; the price is a
-cost that grows with H + W for every pixel.
+A box average is separable. For output row i (centred on input row i*stride) the weight of input row p is the length of
+the overlap between the pixel ``[p - 1/2, p + 1/2]`` and the box ``[i*stride + top, i*stride + bottom]``; columns alike.
+With those weights in two matrices, R (H' x H) and Q (W' x W), equation (4) of the paper is
+``output = R @ image @ Q.T``, and every gradient is a product of the same matrices. There is no integral image here, so
+nothing is lost to cancellation; the price is a cost that grows with H + W for every pixel.
 """
 
 import torch
@@ -13,19 +13,27 @@ from torch import Tensor
 
 def accumulation_dtype(input: Tensor) -> torch.dtype:
     """float64 for float32 and float64 input, float32 for half precision and where the device has no float64."""
-    if input.dtype in (torch.float16, torch.bfloat16) or input.device.type == "mps":
+    if input.device.type == "mps":
         return torch.float32
-    return torch.float64
+    # Under autocast products of float32 would be lowered to half precision; those of float64 are left alone.
+    half = input.dtype in (torch.float16, torch.bfloat16) and not autocast_is_on(input)
+    return torch.float32 if half else torch.float64
+
+
+def autocast_is_on(tensor: Tensor) -> bool:
+    """Whether autocast is enabled for the device of ``tensor``; some devices (meta) have none to ask for."""
+    device_type = tensor.device.type
+    return torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
 
 
 def antiderivative(edge: Tensor, size_out: int, size_in: int, stride: int) -> Tensor:
-    """Length of each input pixel that lies before an edge.
+    """Length of each input pixel that lies before an edge, less the half up to the pixel's centre.
 
-    ``edge`` (C, M), in pixels relative to the output pixel -> (C, M, size_out, size_in), entries in [0, 1].
+    ``edge`` (C, M), in pixels relative to the output pixel -> (C, M, size_out, size_in), entries in [-1/2, 1/2].
     """
-    distance = _distance(edge, size_out, size_in, stride)
-    # Not clamp: autograd through these comparisons gives the slope below, also on a pixel border.
-    return torch.where(distance >= 1, 1, torch.where(distance < 0, 0, distance))
+    pixel, within = _locate(edge)
+    ahead = _ahead(pixel, size_out, size_in, stride)
+    return torch.where(ahead > 0, 0.5, torch.where(ahead < 0, -0.5, within[..., None, None]))
 
 
 def antiderivative_slope(edge: Tensor, size_out: int, size_in: int, stride: int) -> Tensor:
@@ -33,19 +41,26 @@ def antiderivative_slope(edge: Tensor, size_out: int, size_in: int, stride: int)
 
     On a pixel border the edge counts as being in the pixel after it (the right-hand derivative).
     """
-    distance = _distance(edge, size_out, size_in, stride)
-    slope = ((distance >= 0) & (distance < 1)).to(edge.dtype)
+    pixel, _ = _locate(edge)
+    slope = (_ahead(pixel, size_out, size_in, stride) == 0).to(edge.dtype)
     return torch.where(edge.isnan()[..., None, None], edge[..., None, None], slope)
 
 
-def _distance(edge: Tensor, size_out: int, size_in: int, stride: int) -> Tensor:
-    """From the start of each input pixel to the edge, (C, M, size_out, size_in).
+def _locate(edge: Tensor) -> tuple[Tensor, Tensor]:
+    """Index of the pixel that an edge is in, and where in it, in [-1/2, 1/2): both exact in floating point.
 
-    The whole numbers are subtracted first: where the result matters, in [0, 1], the sum is then exact in floating point.
+    An average over a box much thinner than a pixel divides by a difference of such places: they must lose no digit.
     """
-    centre_out = torch.arange(size_out, device=edge.device) * stride
-    start_in = torch.arange(size_in, device=edge.device)
-    return (edge[..., None, None] + (centre_out[:, None] - start_in)) + 0.5
+    nearest = edge.round()
+    pixel = nearest + (edge - nearest == 0.5)  # round() takes a border to the even pixel, not to the one after it
+    return pixel, edge - pixel
+
+
+def _ahead(pixel: Tensor, size_out: int, size_in: int, stride: int) -> Tensor:
+    """How many pixels an edge is ahead of each input pixel, (C, M, size_out, size_in)."""
+    centre_out = torch.arange(size_out, device=pixel.device) * stride
+    index_in = torch.arange(size_in, device=pixel.device)
+    return pixel[..., None, None] + (centre_out[:, None] - index_in)
 
 
 def overlap(low: Tensor, high: Tensor, size_out: int, size_in: int, stride: int, normalize: bool) -> Tensor:
@@ -58,8 +73,8 @@ def overlap(low: Tensor, high: Tensor, size_out: int, size_in: int, stride: int,
 
 
 def _inverse_length(low: Tensor, high: Tensor) -> Tensor:
-    length = high - low
-    return torch.where(length == 0, 0, 1 / torch.where(length == 0, 1, length))
+    empty = low == high  # also where both are the same infinity, whose difference is not a number
+    return torch.where(empty, 0, 1 / torch.where(empty, 1, high - low))
 
 
 def _edge_gradients(
@@ -86,14 +101,18 @@ def box_conv2d(input: Tensor, boxes: Tensor, normalize: bool, stride: int) -> Te
     top, bottom, left, right = boxes.to(wide).unbind(-1)
     rows = overlap(top, bottom, h_out, h, stride, normalize)
     columns = overlap(left, right, w_out, w, stride, normalize)
-    planes = input.to(wide).permute(1, 2, 0, 3)
-    output = rows.reshape(c, m * h_out, h) @ planes.reshape(c, h, b * w)
+    output = rows.reshape(c, m * h_out, h) @ _planes(input, wide).reshape(c, h, b * w)
     output = output.reshape(c * m, h_out * b, w) @ columns.reshape(c * m, w_out, w).mT
     return _contiguous(output.reshape(c * m, h_out, b, w_out).permute(2, 0, 1, 3), input.dtype)
 
 
+def _planes(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """(B, C, H, W) -> (C, H, B, W), always laid out alike: no memory format changes the order of a summation."""
+    return tensor.to(dtype).permute(1, 2, 0, 3).contiguous()
+
+
 def _contiguous(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """One copy at most: ``to`` alone keeps permuted strides, and alone does not reorder where the dtype already fits."""
+    """One copy at most: ``to`` alone keeps permuted strides, and does not reorder where the dtype already fits."""
     return tensor.to(dtype, memory_format=torch.contiguous_format).contiguous()
 
 
@@ -108,7 +127,7 @@ def box_conv2d_backward(
     top, bottom, left, right = boxes.to(wide).unbind(-1)
     rows = overlap(top, bottom, h_out, h, stride, normalize)
     columns = overlap(left, right, w_out, w, stride, normalize)
-    grad = grad_output.to(wide).permute(1, 2, 0, 3).reshape(c * m, h_out * b, w_out)
+    grad = _planes(grad_output, wide).reshape(c * m, h_out * b, w_out)
     spread = (grad @ columns.reshape(c * m, w_out, w)).reshape(c, m * h_out, b * w)
 
     if output_mask[0]:
@@ -117,7 +136,7 @@ def box_conv2d_backward(
     else:
         grad_input = input.new_empty(0)
     if output_mask[1]:
-        planes = input.to(wide).permute(1, 2, 0, 3).reshape(c, h, b * w)
+        planes = _planes(input, wide).reshape(c, h, b * w)
         grad_rows = (spread @ planes.mT).reshape(c, m, h_out, h)
         averaged = (rows.reshape(c, m * h_out, h) @ planes).reshape(c * m, h_out * b, w)
         grad_columns = (grad.mT @ averaged).reshape(c, m, w_out, w)

@@ -1,0 +1,31 @@
+"""Fixtures for all tests; this file also puts `tests/` on the path, so that they can `import oracle, tolerances`."""
+
+import pytest
+import torch
+from hypothesis import settings
+
+from box_convolution import box_conv2d, ops
+from box_convolution.ops.dispatch import IMPLEMENTATIONS
+
+settings.register_profile("box_convolution", deadline=None, derandomize=False, print_blob=True)
+settings.load_profile("box_convolution")
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+def _serves_cpu(name: str) -> bool:
+    try:
+        with ops.use(name):
+            box_conv2d(torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 4))
+    except (NotImplementedError, OSError, RuntimeError, ValueError):
+        return False
+    return True
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test with an argument ``implementation`` runs once for each that serves CPU tensors here."""
+    if "implementation" in metafunc.fixturenames:
+        metafunc.parametrize("implementation", [name for name in IMPLEMENTATIONS if _serves_cpu(name)])

@@ -1,0 +1,62 @@
+"""Networks under the transforms of PyTorch that users put them through."""
+
+import copy
+
+import torch
+from torch import nn
+
+from box_convolution import BoxConv2d, networks
+
+
+def test_compiled_network_is_the_plain_one() -> None:
+    torch._dynamo.reset()
+    network = networks.create("boxenet", 3, (32, 48), dropout=(0.0, 0.0), box_dropout=(0.0, 0.0))
+    twin = copy.deepcopy(network)
+    compiled = torch.compile(network, backend="aot_eager", fullgraph=True)
+    image, label = torch.rand(2, 3, 32, 48), torch.randint(3, (2, 32, 48))
+    for one, other in ((compiled, twin), (compiled.eval(), twin.eval())):
+        losses = [nn.functional.cross_entropy(model(image), label) for model in (one, other)]
+        torch.testing.assert_close(*losses)
+        for loss in losses:
+            loss.backward()
+    gradients = [torch.cat([p.grad.flatten() for p in model.parameters()]) for model in (network, twin)]
+    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-4)
+
+
+def test_network_in_bfloat16_autocast_trains() -> None:
+    network = networks.create("boxenet", 3, (32, 48))
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = network(torch.rand(2, 3, 32, 48)).float().square().mean()
+    loss.backward()
+    for module in network.modules():
+        if isinstance(module, BoxConv2d):
+            assert module.scaled_boxes.grad is not None
+            assert module.scaled_boxes.grad.dtype == torch.float32
+            assert module.scaled_boxes.grad.isfinite().all()
+
+
+def test_network_on_meta_and_materialised() -> None:
+    with torch.device("meta"):
+        network = networks.create("boxenet", 3, (32, 48))
+        assert network(torch.rand(1, 3, 30, 41)).shape == (1, 3, 30, 41)
+    network.load_state_dict(networks.create("boxenet", 3, (32, 48)).state_dict(), assign=True)
+    assert network.eval()(torch.rand(1, 3, 30, 41)).isfinite().all()
+
+
+def test_inputs_stay_as_they_are() -> None:
+    """Activations in place must not reach the caller's image."""
+    for name in networks.names():
+        network = networks.create(name, 3, (16, 16))
+        image = torch.rand(2, 3, 16, 16)
+        before = image.clone()
+        network(image)
+        assert torch.equal(image, before)
+
+
+def test_channels_last_gives_the_same_logits() -> None:
+    network = networks.create("boxenet", 3, (32, 48)).eval()
+    image = torch.rand(2, 3, 32, 48)
+    with torch.inference_mode():
+        plain = network(image)
+        moved = network.to(memory_format=torch.channels_last)(image.contiguous(memory_format=torch.channels_last))
+    torch.testing.assert_close(plain, moved, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,202 @@
+"""Every implementation against the brute-force oracle: values and all gradients, on random and on nasty boxes."""
+
+import functools
+from typing import NamedTuple
+
+import hypothesis.strategies as st
+import oracle
+import pytest
+import torch
+from hypothesis import given, settings
+from tolerances import assert_gradient, assert_values
+from torch import Tensor
+
+from box_convolution import box_conv2d, ops
+
+INF = float("inf")
+
+
+class Case(NamedTuple):
+    """Everything but the pixels, which are drawn from ``seed``: their values are no source of trouble, boxes are."""
+
+    batch: int
+    channels: int
+    per_channel: int
+    height: int
+    width: int
+    stride: int
+    normalize: bool
+    boxes: list[tuple[float, float, float, float]]
+    seed: int
+
+
+def intervals(size: int) -> st.SearchStrategy[tuple[float, float]]:
+    """Two edges on an axis of ``size`` pixels, in any order.
+
+    Reals are thousandths: most of them are no binary fraction, and an edge is either on a kink or clearly off it.
+    """
+    reals = st.integers(-3000 * size, 3000 * size).map(lambda n: n / 1000)
+    halves = st.integers(-3 * size, 3 * size).map(lambda n: n - 0.5)
+    integers = st.integers(-3 * size, 3 * size).map(float)
+    huge = st.sampled_from([-INF, -1e30, -1e6, 1e6, 1e30, INF])
+    edge = reals | halves | integers | huge
+    thin = st.tuples(reals | halves, st.integers(1, 999)).map(lambda e: (e[0], e[0] + e[1] / 1000))
+    near = st.integers(-1000 * size, 1000 * size).map(lambda n: n / 1000)
+    return st.one_of(
+        st.tuples(edge, edge),
+        st.tuples(near, near),
+        thin,
+        edge.map(lambda e: (e, e)),
+        st.tuples(st.integers(-9, 9), st.integers(1, 9)).map(lambda e: (e[0] - 0.5, e[0] + e[1] - 0.5)),
+        st.tuples(reals, reals).map(lambda e: (abs(e[0]) + 2 * size, abs(e[0]) + abs(e[1]) + 2 * size)),
+        st.tuples(reals, reals).map(lambda e: (-abs(e[0]) - size, abs(e[1]) + size)),
+    )
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    batch, channels, per_channel = draw(st.integers(0, 2)), draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    height, width, stride = draw(st.integers(1, 7)), draw(st.integers(1, 7)), draw(st.integers(1, 4))
+    vertical, horizontal = intervals(height), intervals(width)
+    boxes = [(*draw(vertical), *draw(horizontal)) for _ in range(channels * per_channel)]
+    normalize, seed = draw(st.booleans()), draw(st.integers(0, 2**16))
+    return Case(batch, channels, per_channel, height, width, stride, normalize, boxes, seed)
+
+
+def tensors(case: Case, dtype: torch.dtype, boxes_dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    """Image, boxes and the gradient that comes in."""
+    generator = torch.Generator().manual_seed(case.seed)
+    image = torch.randn(case.batch, case.channels, case.height, case.width, generator=generator, dtype=torch.float64)
+    boxes = torch.tensor(case.boxes, dtype=torch.float64).view(case.channels, case.per_channel, 4)
+    shape = (
+        case.batch,
+        case.channels * case.per_channel,
+        -(-case.height // case.stride),
+        -(-case.width // case.stride),
+    )
+    grad = torch.randn(shape, generator=generator, dtype=torch.float64)
+    return image.to(dtype).requires_grad_(), boxes.to(boxes_dtype).requires_grad_(), grad.to(dtype)
+
+
+def check(case: Case, implementation: str, dtype: torch.dtype, boxes_dtype: torch.dtype) -> None:
+    image, boxes, grad = tensors(case, dtype, boxes_dtype)
+    with ops.use(implementation):
+        output = box_conv2d(image, boxes, normalize=case.normalize, stride=case.stride)
+        output.backward(grad)
+    assert output.dtype == dtype
+    assert output.is_contiguous()
+    assert image.grad is not None
+    assert boxes.grad is not None
+    arrays = [tensor.detach().double().numpy() for tensor in (grad, image, boxes)]
+    largest = image.abs().max().item() if image.numel() else 0.0
+    pixels = 1 if case.normalize else case.height * case.width
+    truth = oracle.box_conv2d(*arrays[1:], normalize=case.normalize, stride=case.stride)
+    grad_image, grad_boxes = oracle.gradients(*arrays, normalize=case.normalize, stride=case.stride)
+    assert_values(output, truth, largest * pixels)
+    assert_gradient(image.grad, grad_image)
+    assert_gradient(boxes.grad, grad_boxes)
+
+
+@settings(max_examples=1200)
+@given(case=cases())
+def test_float64(case: Case, implementation: str) -> None:
+    check(case, implementation, torch.float64, torch.float64)
+
+
+@settings(max_examples=700)
+@given(case=cases())
+def test_float32(case: Case, implementation: str) -> None:
+    check(case, implementation, torch.float32, torch.float32)
+
+
+@settings(max_examples=300)
+@given(case=cases(), dtype=st.sampled_from([torch.float16, torch.bfloat16]))
+def test_half_precision_beside_float32_boxes(case: Case, dtype: torch.dtype, implementation: str) -> None:
+    check(case, implementation, dtype, torch.float32)
+
+
+@pytest.mark.parametrize("width", [1e-3, 1e-6, 1e-9, 1e-12])
+def test_average_of_a_sliver_is_its_pixel(width: float, implementation: str) -> None:
+    """The average stays well conditioned while its numerator and its denominator vanish."""
+    image = torch.randn(1, 1, 5, 7, dtype=torch.float64)
+    for start in (0.0, 0.3, -0.5, 1.5):
+        boxes = torch.tensor([[[start, start + width, start, start + width]]], dtype=torch.float64)
+        with ops.use(implementation):
+            output = box_conv2d(image, boxes)
+        assert_values(output, oracle.box_conv2d(image.numpy(), boxes.numpy()), image.abs().max().item())
+
+
+def test_average_of_the_whole_plane_and_of_nothing(implementation: str) -> None:
+    image = torch.randn(2, 1, 5, 7)
+    boxes = torch.tensor([[[-5.0, 5, -7, 7], [10, 20, -7, 7], [0, 0, -7, 7], [-INF, INF, -INF, INF]]])
+    with ops.use(implementation):
+        total = box_conv2d(image, boxes, normalize=False)
+        mean = box_conv2d(image, boxes)
+    whole = image.double().sum((-2, -1))[:, :1, None, None].expand(2, 1, 5, 7)
+    assert_values(total[:, [0, 3]], whole.expand(2, 2, 5, 7), 35 * image.abs().max().item())
+    assert_values(mean[:, :1], whole / 140, image.abs().max().item())
+    assert torch.equal(total[:, 1:3], torch.zeros(2, 2, 5, 7))
+    assert torch.equal(mean[:, 1:], torch.zeros(2, 3, 5, 7))
+
+
+BIG_BOXES = torch.tensor([[[-0.3, 1.9, -2.2, 0.7], [-40.25, 3.5, 7.1, 90.6], [-1024.0, 900.3, -511.5, 511.5]]])
+
+
+@pytest.mark.parametrize("plane", ["mean 1", "halves"])
+def test_float32_keeps_its_digits_on_a_big_plane(plane: str, implementation: str) -> None:
+    """A float32 integral image of these planes has lost three to five digits by the far corner."""
+    image, grad = _big_plane(plane)
+    image.requires_grad_()
+    boxes = BIG_BOXES.clone().requires_grad_()
+    with ops.use(implementation):
+        output = box_conv2d(image, boxes)
+        output.backward(grad)
+    assert image.grad is not None
+    assert boxes.grad is not None
+    values, grad_image, grad_boxes = _big_truth(plane)
+    assert_values(output[0], values, image.abs().max().item())
+    assert_gradient(image.grad[0, 0], grad_image)
+    assert_gradient(boxes.grad[0], grad_boxes)
+
+
+def _big_plane(plane: str) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    image = torch.randn(1, 1, 1024, 2048, generator=generator)
+    if plane == "mean 1":
+        image += 1
+    else:
+        image[..., :1024], image[..., 1024:] = -1, 1
+    return image, torch.randn(1, BIG_BOXES.shape[1], 1024, 2048, generator=generator)
+
+
+@functools.cache
+def _big_truth(plane: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Values (M, H, W) and gradients by the image (H, W) and the boxes (M, 4), float64.
+
+    The oracle itself would take for ever here. Its weights of both axes are taken as matrices; the cases above say that
+    products of those weights are the areas.
+    """
+    image, grad = (tensor[0].double() for tensor in _big_plane(plane))
+    pixels = image[0]
+    height, width = pixels.shape
+    values, grad_image, grad_boxes = [], torch.zeros_like(pixels), []
+    for (top, bottom, left, right), g in zip(BIG_BOXES[0].double().tolist(), grad, strict=True):
+        tall, wide = bottom - top, right - left
+        rows = torch.from_numpy(oracle.overlaps(top, bottom, height, height, 1) / tall)
+        columns = torch.from_numpy(oracle.overlaps(left, right, width, width, 1) / wide)
+        down, across = rows @ pixels, pixels @ columns.T
+        values.append(down @ columns.T)
+        grad_image += rows.T @ (g @ columns)
+        total = (g * values[-1]).sum()
+        row_slopes = [torch.from_numpy(oracle.edge_slopes(edge, height, height, 1)) for edge in (top, bottom)]
+        column_slopes = [torch.from_numpy(oracle.edge_slopes(edge, width, width, 1)) for edge in (left, right)]
+        at_top, at_bottom = ((g * (slope @ across)).sum() for slope in row_slopes)
+        at_left, at_right = ((g * (down @ slope.T)).sum() for slope in column_slopes)
+        by_edge = [
+            (total - at_top) / tall,
+            (at_bottom - total) / tall,
+            (total - at_left) / wide,
+            (at_right - total) / wide,
+        ]
+        grad_boxes.append(torch.stack(by_edge))
+    return torch.stack(values), grad_image, torch.stack(grad_boxes)

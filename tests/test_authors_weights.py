@@ -1,0 +1,112 @@
+"""State dicts of the authors' package: inclusive coordinates x_min ... y_max, stored divided by factor * image size."""
+
+import warnings
+
+import oracle
+import pytest
+import torch
+from tolerances import assert_values
+from torch import Tensor, nn
+
+from box_convolution import BoxConv2d
+
+H, W = 11, 13
+NAMES = ("x_min", "x_max", "y_min", "y_max")
+
+
+def theirs(factor: float, seed: int = 0) -> tuple[dict[str, Tensor], Tensor]:
+    """A state dict (3, 2) as their layer stores it, and the same boxes in their pixels, float64; x is vertical."""
+    generator = torch.Generator().manual_seed(seed)
+    low = 5 * torch.rand(2, 3, 2, generator=generator) - 5
+    high = low + 5 * torch.rand(2, 3, 2, generator=generator)
+    stored = [low[0] / (factor * H), high[0] / (factor * H), low[1] / (factor * W), high[1] / (factor * W)]
+    pixels = [edge.double() * factor * size for edge, size in zip(stored, (H, H, W, W), strict=True)]
+    return dict(zip(NAMES, stored, strict=True)), torch.stack(pixels, -1)
+
+
+def paper(image: Tensor, inclusive: Tensor) -> Tensor:
+    """Equations (3)-(4): a box covers the rows x_min ... x_max + 1 of their index space, where pixel 0 begins at 0."""
+    edges = inclusive + torch.tensor([-0.5, 0.5, -0.5, 0.5], dtype=torch.float64)
+    return torch.from_numpy(oracle.box_conv2d(image.double().numpy(), edges.numpy()))
+
+
+@pytest.mark.parametrize("factor", [0.51, 0.86, 1.5625, 8.0])
+def test_outputs_are_those_of_the_papers_formulas(factor: float) -> None:
+    state, inclusive = theirs(factor)
+    layer = BoxConv2d(3, 2, H, W, reparametrization_factor=factor)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = layer.load_state_dict(state)
+    assert not result.missing_keys
+    assert not result.unexpected_keys
+    image = torch.randn(2, 3, H, W)
+    truth = paper(image, inclusive)
+    # The edges are rounded to float32 once more than theirs: that moves a mean by 1e-6 of a pixel's share of it.
+    assert_values(layer(image), truth, image.abs().max().item())
+    precise = BoxConv2d(3, 2, H, W, reparametrization_factor=factor, dtype=torch.float64)
+    precise.load_state_dict(state)
+    assert_values(precise(image.double()), truth, image.abs().max().item())
+
+
+def test_single_pixel() -> None:
+    layer = BoxConv2d(3, 2, H, W)
+    layer.load_state_dict({name: torch.zeros(3, 2) for name in NAMES})
+    assert torch.equal(layer.boxes, torch.tensor([-0.5, 0.5, -0.5, 0.5]).expand(3, 2, 4))
+
+
+def test_inside_a_network() -> None:
+    network = nn.Sequential(
+        nn.Conv2d(3, 3, 1), nn.Sequential(BoxConv2d(3, 2, H, W), nn.BatchNorm2d(6)), BoxConv2d(6, 1, H, W)
+    )
+    expected = network.state_dict()
+    state = {key: value.clone() for key, value in expected.items() if not key.endswith("scaled_boxes")}
+    first, inclusive = theirs(8.0)
+    state |= {f"1.0.{name}": value for name, value in first.items()}
+    second = {
+        name: torch.full((6, 1), edge / (8 * size))
+        for name, edge, size in zip(NAMES, (-1, 2, 0, 3), (H, H, W, W), strict=True)
+    }
+    state |= {f"2.{name}": value for name, value in second.items()}
+    keys, copies = list(state), {key: value.clone() for key, value in state.items()}
+    network.load_state_dict(state)
+    assert list(state) == keys, "the user's dict stays as it is"
+    assert all(torch.equal(state[key], copies[key]) for key in keys)
+    torch.testing.assert_close(network[1][0].boxes.double(), inclusive + torch.tensor([-0.5, 0.5, -0.5, 0.5]).double())
+    torch.testing.assert_close(network[2].boxes, torch.tensor([-1.5, 2.5, -0.5, 3.5]).expand(6, 1, 4))
+    with pytest.raises(RuntimeError, match=r"Unexpected key.*1\.0\.z_min"):
+        network.load_state_dict(state | {"1.0.z_min": torch.zeros(3, 2)})
+
+
+def test_missing_sister_and_wrong_shape() -> None:
+    layer = BoxConv2d(3, 2, H, W)
+    before = layer.scaled_boxes.detach().clone()
+    state, _ = theirs(8.0)
+    partial = {name: edge for name, edge in state.items() if name != "y_min"}
+    with pytest.raises(RuntimeError, match=r"y_min: expected shape \(3, 2\) beside its three sisters, got nothing"):
+        layer.load_state_dict(partial)
+    with pytest.raises(RuntimeError, match=r"box\.y_min: expected shape"):
+        nn.ModuleDict({"box": layer}).load_state_dict({f"box.{name}": edge for name, edge in partial.items()})
+    with pytest.raises(RuntimeError, match=r"x_max: expected shape \(3, 2\) .*, got shape \(2, 3\)"):
+        layer.load_state_dict(state | {"x_max": torch.zeros(2, 3)})
+    assert torch.equal(layer.scaled_boxes, before)
+    assert "y_min" not in partial
+
+
+def test_boxes_beyond_the_limits_are_projected_with_a_warning() -> None:
+    layer = BoxConv2d(3, 2, H, W)
+    state, _ = theirs(8.0)
+    state["x_max"][1, 1] = 2.0
+    state["y_max"][2, 0] = state["y_min"][2, 0] - 0.5
+    with pytest.warns(UserWarning, match=r"x_min\.\.\.y_max: 2 of 6 boxes .* 11 x 13 pixels.*max_input_h"):
+        layer.load_state_dict(state)
+    assert layer.boxes[1, 1, 1] == H
+
+
+def test_onto_meta_with_assign() -> None:
+    """The layer's own numbers are on no device then."""
+    state, _ = theirs(8.0)
+    layer, plain = BoxConv2d(3, 2, H, W, device="meta"), BoxConv2d(3, 2, H, W)
+    layer.load_state_dict(state, assign=True)
+    plain.load_state_dict(state)
+    assert torch.equal(layer.boxes, plain.boxes)
+    assert layer.scaled_boxes.requires_grad

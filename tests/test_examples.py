@@ -1,0 +1,21 @@
+"""The examples in docstrings say what happens."""
+
+import doctest
+from types import ModuleType
+
+import pytest
+import torch
+
+from box_convolution import boxes, functional, layer, networks, ops
+from box_convolution.networks import box_block, enet, padding
+from box_convolution.ops import checks, dispatch, reference
+
+WITH_EXAMPLES = [functional, layer, networks, box_block]
+ALL = [*WITH_EXAMPLES, boxes, ops, enet, padding, checks, dispatch, reference]
+
+
+@pytest.mark.parametrize("module", ALL, ids=lambda module: module.__name__)
+def test_docstrings(module: ModuleType) -> None:
+    result = doctest.testmod(module, extraglobs={"torch": torch})
+    assert result.failed == 0
+    assert result.attempted or module not in WITH_EXAMPLES
