@@ -25,7 +25,7 @@ def scale_of(extent: float, factor: float) -> float:
 
 
 def per_axis(vertical: float, horizontal: float, like: Tensor) -> Tensor:
-    """A number for each axis as a tensor (axis, edge) = (2, 2) beside boxes ``like``, seen as ``unflatten(-1, (2, 2))``.
+    """A number for each axis as (axis, edge) = (2, 2), beside boxes ``like`` seen as ``unflatten(-1, (2, 2))``.
 
     It is filled in on the device: copying it there from the host would wait for all work queued on a GPU.
     """
