@@ -1,4 +1,4 @@
-"""Fixtures for all tests; this file also puts `tests/` on the path, so that they can `import oracle, tolerances`."""
+"""Fixtures for all tests."""
 
 import pytest
 import torch
