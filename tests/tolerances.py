@@ -8,7 +8,7 @@ A limit is the number below times a scale that the test states:
 
 The row is that of the result's dtype. float64 has five digits to spare for the order of summation. A float32 mean must
 be as good as if every box were summed by itself, also in a plane of two million pixels with an offset. Half precision
-is summed in float32 and rounded once: half a unit in the last place for values, a whole one for gradients.
+is rounded once: half a unit in the last place for values, a whole one for gradients.
 """
 
 from typing import NamedTuple

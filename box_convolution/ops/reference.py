@@ -12,12 +12,8 @@ from torch import Tensor
 
 
 def accumulation_dtype(input: Tensor) -> torch.dtype:
-    """float64 for float32 and float64 input, float32 for half precision and where the device has no float64."""
-    if input.device.type == "mps":
-        return torch.float32
-    # Under autocast products of float32 would be lowered to half precision; those of float64 are left alone.
-    half = input.dtype in (torch.float16, torch.bfloat16) and not autocast_is_on(input)
-    return torch.float32 if half else torch.float64
+    """float64 for every input, float32 only where the device has no float64."""
+    return torch.float32 if input.device.type == "mps" else torch.float64
 
 
 def autocast_is_on(tensor: Tensor) -> bool:
