@@ -166,6 +166,9 @@ class ENet(PaddedNetwork):
         reparametrization_factor: float = 0.86,
     ) -> None:
         super().__init__()
+        for name, pair in (("dropout", dropout), ("box_dropout", box_dropout)):
+            if not isinstance(pair, (tuple, list)) or len(pair) != 2 or not all(0 <= p < 1 for p in pair):
+                raise ValueError(f"{name} must be two probabilities in [0, 1), see ENet, got {pair!r}")
         at = extents(input_size)
 
         def stage(blocks: str, channels: int, divisor: int, p: float, decoder: bool = False) -> nn.Sequential:

@@ -228,7 +228,7 @@ def _forward_vmap(
     size = info.batch_size
     if in_dims[1] is None:
         output = _forward_op(_first(input, in_dims[0], size).flatten(0, 1), boxes, normalize, stride)
-        return output.unflatten(0, (size, output.shape[0] // size)), 0  # -1 is ambiguous where there is no channel
+        return output.unflatten(0, (size, -1)), 0
     output = _forward_op(
         _channels(_first(input, in_dims[0], size)), _first(boxes, in_dims[1], size).flatten(0, 1), normalize, stride
     )

@@ -150,7 +150,8 @@ def test_export_with_dynamic_size():
         (("enet", 5, (96, -1)), {}, ValueError, r"input_size must be \(height, width\).*-1"),
         (("enet", 5, SIZE), {"width": 2}, TypeError, "options of enet are dropout.*got width"),
         (("boxenet", 5, SIZE), {"reparametrization_factor": 0}, ValueError, "reparametrization_factor"),
-        (("boxenet", 5, SIZE), {"box_dropout": (1.5, 0.1)}, ValueError, "dropout must lie in"),
+        (("boxenet", 5, SIZE), {"box_dropout": (1.5, 0.1)}, ValueError, "box_dropout must be two probabilities"),
+        (("enet", 5, SIZE), {"dropout": 0.1}, ValueError, "dropout must be two probabilities.*got 0.1"),
     ],
 )
 def test_bad_arguments(arguments, options, error, message):

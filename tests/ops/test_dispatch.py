@@ -35,13 +35,12 @@ def test_opcheck_forward(dtype: torch.dtype, normalize: bool, stride: int) -> No
 
 
 @pytest.mark.parametrize("mask", list(itertools.product([True, False], repeat=2)))
-@pytest.mark.parametrize("stride", [1, 2])
-def test_opcheck_backward(mask: tuple[bool, bool], stride: int) -> None:
+def test_opcheck_backward(mask: tuple[bool, bool]) -> None:
     image, boxes = image_and_boxes()
-    grad = torch.randn_like(box_conv2d(image, boxes, stride=stride)).requires_grad_()
+    grad = torch.randn_like(box_conv2d(image, boxes, stride=2)).requires_grad_()
     requires_grad = any(mask)
     arguments = [tensor if requires_grad else tensor.detach() for tensor in (grad, image, boxes)]
-    opcheck(BACKWARD, (*arguments, True, stride, list(mask)))
+    opcheck(BACKWARD, (*arguments, True, 2, list(mask)))
 
 
 @pytest.mark.parametrize("device", ["meta", "fake"])
@@ -206,12 +205,14 @@ def test_flop_counter() -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_autocast_casts_the_image_and_never_the_boxes(dtype: torch.dtype) -> None:
     image, boxes = image_and_boxes()
-    boxes = (boxes.detach() + 100.013).requires_grad_()  # half precision would move these edges by a fifth of a pixel
     wide = torch.randn(1, 3, 5, 300)
+    # Half precision would move these edges by a fifth of a pixel.
+    boxes = (boxes.detach() + torch.tensor([0, 0, 100.013, 100.013])).requires_grad_()
     expected = box_conv2d(wide.to(dtype), boxes)
+    assert not torch.equal(box_conv2d(wide.to(dtype), boxes.to(dtype)), expected)
     with torch.autocast("cpu", dtype):
         assert torch.equal(box_conv2d(wide, boxes), expected)
-        assert torch.equal(torch.func.vjp(lambda i: box_conv2d(i, boxes.detach()), wide)[0], expected)
+        assert_values(torch.func.vjp(box_conv2d, wide, boxes)[0], expected.detach(), wide.abs().max().item())
         assert box_conv2d(image.detach().double(), boxes).dtype == torch.float64, "autocast leaves float64 alone"
         with torch.autocast("cpu", enabled=False):
             assert box_conv2d(wide, boxes).dtype == torch.float32
