@@ -1,21 +1,36 @@
-# make test | demo | lint make their own environment in .venv; nothing else is needed but python3 (3.10+), pip and make.
+# make test | demo | lint | bench | sanitize make their own environment in .venv; nothing else is needed but python3 (3.10+), pip and
+# make. With a C++ compiler (GCC 11 or later, or Clang) the CPU kernels are built into it, and tested.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Threads that wait by spinning slow each other down on a machine that others use too: hence OMP_WAIT_POLICY below.
+KERNELS := CMakeLists.txt $(wildcard box_convolution/ops/cpu/*)
 
-.PHONY: test demo lint clean
+.PHONY: test demo lint bench sanitize wheel clean
 
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
 
 demo: $(VENV)/.ready
-	$(BIN)/python examples/demo.py --out demo
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python examples/demo.py --out demo
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-$(VENV)/.ready: pyproject.toml constraints.txt
+# Speed, memory and accuracy beside peers, into docs/performance.md: a quarter of an hour on an idle machine.
+bench: $(VENV)/.ready
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/cpu.py --write docs/performance.md
+
+# The CPU kernels' tests under AddressSanitizer and UndefinedBehaviorSanitizer. Needs Linux, GCC and CMake; some minutes.
+sanitize: $(VENV)/.ready
+	$(BIN)/python tests/sanitize.py
+
+# dist/box_convolution-*-py3-none-*.whl for this platform, every Python and every PyTorch; an error without a C++ compiler.
+wheel:
+	BOX_CONVOLUTION_REQUIRE_LIBRARY=1 $(PYTHON) -m pip wheel --quiet --disable-pip-version-check --no-deps -w dist .
+
+$(VENV)/.ready: pyproject.toml constraints.txt $(KERNELS)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev]'
 	touch $@

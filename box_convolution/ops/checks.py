@@ -39,6 +39,12 @@ def output_shape(input: Tensor, boxes: Tensor, stride: int) -> tuple[int, int, i
     return batch, channels * boxes.shape[1], (height + stride - 1) // stride, (width + stride - 1) // stride
 
 
+def memory_format(input: Tensor) -> torch.memory_format:
+    """Format of the results: channels_last for channels_last input, as in a convolution; else contiguous."""
+    only_channels_last = input.is_contiguous(memory_format=torch.channels_last) and not input.is_contiguous()
+    return torch.channels_last if only_channels_last else torch.contiguous_format
+
+
 def check_backward(grad_output: Tensor, input: Tensor, boxes: Tensor, stride: int) -> None:
     """Raise TypeError or ValueError unless ``grad_output`` belongs to an output of ``box_conv2d(input, boxes)``."""
     check_forward(input, boxes, stride)

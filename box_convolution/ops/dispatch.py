@@ -4,6 +4,8 @@ Each implementation is a module with two functions of the same names and argumen
 here and nowhere else: :func:`backend` tells, :func:`use` overrides.
 """
 
+import functools
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -13,8 +15,8 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.utils.flop_counter import register_flop_formula
 
-from . import reference
-from .checks import check_backward, check_forward, output_shape
+from . import cpu, reference
+from .checks import check_backward, check_forward, memory_format, output_shape
 
 
 class Implementation(Protocol):
@@ -27,24 +29,44 @@ class Implementation(Protocol):
     ) -> tuple[Tensor, Tensor]: ...
 
 
-IMPLEMENTATIONS: dict[str, Implementation] = {"reference": reference}
+IMPLEMENTATIONS: dict[str, Implementation] = {"reference": reference, "cpu": cpu}
 _forced: str | None = None
 
 
 def backend(tensor: Tensor) -> str:
-    """Name of the implementation that would serve ``tensor`` now."""
-    return _forced or "reference"
+    """Name of the implementation that would serve ``tensor`` now: the fastest one that is there for its device."""
+    if _forced is not None:
+        return _forced
+    return "cpu" if tensor.device.type == "cpu" and _kernels_are_there() else "reference"
+
+
+@functools.cache
+def _kernels_are_there() -> bool:
+    reason = cpu.status()
+    if reason is not None:
+        warnings.warn(f"box_conv2d runs on its plain-PyTorch reference, which is slow: {reason}", stacklevel=2)
+    return reason is None
+
+
+def _serving(tensor: Tensor) -> Implementation:
+    name = backend(tensor)
+    if name == "cpu" and tensor.device.type != "cpu":
+        raise ValueError(f"implementation 'cpu' was asked for, but input is on {tensor.device}")
+    return IMPLEMENTATIONS[name]
 
 
 @contextmanager
 def use(name: str) -> Iterator[None]:
     """Force one implementation, for tests and bug reports: ``with box_convolution.ops.use("reference"): ...``.
 
-    It holds for the whole process, because autograd may run the backward pass in another thread.
+    It holds for the whole process, because autograd may run the backward pass in another thread. OSError, with the
+    reason, where the implementation is not there.
     """
     global _forced
     if name not in IMPLEMENTATIONS:
         raise ValueError(f"name must be one of {sorted(IMPLEMENTATIONS)}, got {name!r}")
+    if name == "cpu":
+        cpu.library()
     previous, _forced = _forced, name
     try:
         yield
@@ -65,7 +87,8 @@ _backward_op = torch.ops.box_convolution.box_conv2d_backward.default
 def _forward(input: Tensor, boxes: Tensor, normalize: bool = True, stride: int = 1) -> Tensor:
     check_forward(input, boxes, stride)
     _refuse_tangents(input, boxes)
-    return IMPLEMENTATIONS[backend(input)].box_conv2d(input, boxes, normalize, stride)
+    output = _serving(input).box_conv2d(input, boxes, normalize, stride)
+    return output.contiguous(memory_format=memory_format(input))
 
 
 def _backward(
@@ -78,8 +101,12 @@ def _backward(
 ) -> tuple[Tensor, Tensor]:
     check_backward(grad_output, input, boxes, stride)
     _refuse_tangents(grad_output, input, boxes)
-    implementation = IMPLEMENTATIONS[backend(input)]
-    return implementation.box_conv2d_backward(grad_output, input, boxes, normalize, stride, list(output_mask))
+    grad_input, grad_boxes = _serving(input).box_conv2d_backward(
+        grad_output, input, boxes, normalize, stride, list(output_mask)
+    )
+    if output_mask[0]:
+        grad_input = grad_input.contiguous(memory_format=memory_format(input))
+    return grad_input, grad_boxes
 
 
 def _refuse_tangents(*tensors: Tensor) -> None:
@@ -101,7 +128,7 @@ _library.impl("box_conv2d_backward", _backward, "CompositeExplicitAutograd")
 @torch.library.register_fake(_forward_op, lib=_library)
 def _forward_fake(input: Tensor, boxes: Tensor, normalize: bool = True, stride: int = 1) -> Tensor:
     check_forward(input, boxes, stride)
-    return input.new_empty(output_shape(input, boxes, stride))
+    return input.new_empty(output_shape(input, boxes, stride)).contiguous(memory_format=memory_format(input))
 
 
 @torch.library.register_fake(_backward_op, lib=_library)
@@ -114,10 +141,10 @@ def _backward_fake(
     output_mask: tuple[bool, bool] = (True, True),
 ) -> tuple[Tensor, Tensor]:
     check_backward(grad_output, input, boxes, stride)
-    return (
-        input.new_empty(input.shape if output_mask[0] else 0),
-        boxes.new_empty(boxes.shape if output_mask[1] else 0),
-    )
+    grad_input = input.new_empty(input.shape if output_mask[0] else 0)
+    if output_mask[0]:
+        grad_input = grad_input.contiguous(memory_format=memory_format(input))
+    return grad_input, boxes.new_empty(boxes.shape if output_mask[1] else 0)
 
 
 # Autograd. Only input and boxes are kept for the backward pass.

@@ -1,0 +1,151 @@
+"""From measurements to the sections of the report."""
+
+from collections.abc import Mapping
+
+from contenders import CLONE, OURS, Shape
+from correctness import Errors, limits
+from goals import Measured, goals, threads_text
+from report import Section, Table, number
+from sweeps import FORWARD, TRAIN, Sweep, largest_ratio
+from timing import Timing
+
+FEW = 5  # medians of fewer calls are marked
+_SHORT = {FORWARD: "fwd", TRAIN: "fwd+bwd", CLONE: "clone"}
+
+# Bytes a training step needs, by contender.
+Memory = dict[str, int]
+# Plane -> box -> image.
+Accuracy = dict[tuple[int, int], dict[str, dict[str, Errors]]]
+
+
+def shape_section(shapes: Mapping[str, Shape], missing: list[str]) -> Section:
+    rows = [[name, *map(str, shape), f"{4 * shape.outputs / 1e6:.1f}"] for name, shape in shapes.items()]
+    text = (
+        "float32, (B, C, H, W) in, (B, C*M, H, W) out, boxes as a new layer draws them. `conv` is a depthwise `conv2d` "
+        "C -> C*M, the layer that box convolutions replace; `avg_pool2d` and OpenCV work on C*M planes; the copies are "
+        "what moving the results through memory costs."
+    )
+    if missing:
+        text += f" Not here: {', '.join(missing)}."
+    return Section("Shapes and contenders", text, Table(["shape", "B", "C", "M", "H", "W", "output MB"], rows))
+
+
+def goal_section(measured: Mapping[int, Measured], shapes: Mapping[str, Shape]) -> Section:
+    text = "Ratios of median times; the worst over the shapes (or columns, for the last two) of the tables below."
+    return Section("Goals", text, goals(measured, shapes))
+
+
+def speed_sections(measured: Mapping[int, Measured]) -> list[Section]:
+    """One for each mode and number of threads."""
+    sections = []
+    for mode, how in ((FORWARD, "without gradients"), (TRAIN, "through autograd, with all gradients")):
+        for threads, result in measured.items():
+            title = f"{mode.capitalize()}, {threads_text(threads)}"
+            sections.append(_speed_section(title, how, result.speeds[mode]))
+    return sections
+
+
+def _speed_section(title: str, how: str, timings: Mapping[str, Mapping[str, Timing]]) -> Section:
+    rows = []
+    for name in dict.fromkeys(name for column in timings.values() for name in column):
+        row = [name]
+        for column in timings.values():
+            row += _speed_cells(column[name], column[OURS]) if name in column else ["", ""]
+        rows.append(row)
+    header = [""]
+    for shape in timings:
+        header += [f"{shape} ms", "ratio"]
+    calls = [timing.calls for column in timings.values() for timing in column.values()]
+    text = f"Median milliseconds, {how}; the ratio is to {OURS}. Up to {max(calls)} calls each"
+    text += f", `*` fewer than {FEW}." if min(calls) < FEW else "."
+    spreads = [column[OURS].spread for column in timings.values() if column[OURS].calls >= FEW]
+    if spreads:
+        text += f" Quartiles of {OURS}: at most {100 * max(spreads):.0f} % apart."
+    return Section(title, text, Table(header, rows))
+
+
+def _speed_cells(timing: Timing, ours: Timing) -> list[str]:
+    few = "*" if timing.calls < FEW else ""
+    return [f"{number(timing.median)}{few}", number(timing.median / ours.median, digits=2)]
+
+
+def sweep_sections(measured: Mapping[int, Measured], box_shape: Shape) -> list[Section]:
+    b, c, m, h, w = box_shape
+    return [
+        _sweep_section(
+            "Size of the boxes",
+            "box",
+            f"B, C, M, H, W = {b}, {c}, {m}, {h}, {w}; all boxes of one size, off the pixel grid.",
+            {threads: result.box_sizes for threads, result in measured.items()},
+            extremes=True,
+        ),
+        _sweep_section(
+            "Size of the planes",
+            "planes",
+            "B = 1, M = 4; every row has about the same number of pixels. Clone: of the output.",
+            {threads: result.plane_sizes for threads, result in measured.items()},
+            extremes=True,
+        ),
+        _sweep_section(
+            "Number of channels",
+            "channels",
+            "B, M, H, W = 1, 4, 64, 128. Clone: of the output.",
+            {threads: result.channels for threads, result in measured.items()},
+            extremes=False,
+        ),
+    ]
+
+
+def _sweep_section(title: str, first: str, text: str, results: Mapping[int, Sweep], *, extremes: bool) -> Section:
+    """One group of columns for each number of threads."""
+    columns = [(threads, column) for threads, sweep in results.items() for column in next(iter(sweep.values()))]
+    labels = next(iter(results.values()))
+    rows = [[row, *(number(results[threads][row][column]) for threads, column in columns)] for row in labels]
+    if extremes:
+        rows.append(["max / min", *(f"{largest_ratio(results[threads], column):.2f}" for threads, column in columns)])
+    header = [first, *(f"{_SHORT[column]}, {threads}t" for threads, column in columns)]
+    return Section(title, f"Nanoseconds per output; 1t = 1 thread. {text}", Table(header, rows))
+
+
+def memory_section(peaks: Memory, shape: Shape) -> Section:
+    b, c, m, h, w = shape
+    output = 4 * shape.outputs
+    rows = [[name, number(peak / 1e6), number(peak / output)] for name, peak in peaks.items()]
+    text = (
+        f"Forward and backward at B, C, M, H, W = {b}, {c}, {m}, {h}, {w} (output {output / 1e6:.1f} MB): the peak, "
+        "without the inputs and the results (output and all gradients). It is the high-water mark of the resident set "
+        "(Linux, VmHWM) of a process of its own, so that it includes the scratch memory of kernels."
+    )
+    return Section("Memory of a training step", text, Table(["", "MB", "outputs"], rows))
+
+
+def accuracy_section(accuracy: Accuracy) -> Section:
+    value_limit, edge_limit = limits()
+    images = list(next(iter(next(iter(accuracy.values())).values())))
+    rows = []
+    for (h, w), boxes in accuracy.items():
+        for box, errors in boxes.items():
+            row = [f"{h} x {w}, {box}"]
+            for image in images:
+                row += [_error(errors[image].value), _error(errors[image].edges)]
+            rows.append(row)
+    header = ["plane, box"]
+    for image in images:
+        header += [image, "edges"]
+    flat = [errors for boxes in accuracy.values() for images in boxes.values() for errors in images.values()]
+    value, edges = [error.value for error in flat], [error.edges for error in flat]
+    text = (
+        "Largest error of a float32 mean / largest |input|, and, under `edges`, largest error of the gradients by the "
+        "four edges / largest of the four. Against float64 products of the image with overlap matrices. "
+        f"Worst value {_error(max(value))}, at most {value_limit:g} wanted: {_met(value, value_limit)}; "
+        f"worst edge gradient {_error(max(edges))}, at most {edge_limit:g} wanted: {_met(edges, edge_limit)}."
+    )
+    return Section("Rounding errors", text, Table(header, rows))
+
+
+def _error(value: float) -> str:
+    return f"{value:.1e}" if value else "0"
+
+
+def _met(values: list[float], limit: float) -> str:
+    return "yes" if all(value <= limit for value in values) else "no"  # NaN is not

@@ -1,0 +1,194 @@
+"""The C++ kernels: argument marshalling, and the loader of the shared library that holds them."""
+
+import ctypes
+import functools
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+_FILE = {"win32": "box_conv2d.dll", "darwin": "libbox_conv2d.dylib"}.get(sys.platform, "libbox_conv2d.so")
+_REMEDY = (
+    "Reinstall box-convolution with a C++ compiler at hand (GCC 11 or later, or Clang): "
+    "pip install --force-reinstall --no-deps --no-cache-dir <what it was installed from>"
+)
+_ABI_VERSION = 1  # BOX_ABI_VERSION in box_conv2d.h, which the structures below repeat
+_ISA_VARIABLE = "BOX_CONVOLUTION_ISA"
+_DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
+_Strides = ctypes.c_int64 * 4
+
+
+class _Problem(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("batch", "channels", "per_channel", "h", "w", "stride")),
+        ("dtype", ctypes.c_int32),
+        ("normalize", ctypes.c_int32),
+        ("boxes", ctypes.c_void_p),
+        ("input", ctypes.c_void_p),
+        ("input_strides", _Strides),
+        ("parallel_for", ctypes.c_void_p),
+        ("threads", ctypes.c_int32),
+    ]
+
+
+class _Forward(ctypes.Structure):
+    _fields_ = [
+        ("problem", _Problem),
+        ("output", ctypes.c_void_p),
+        ("scale", ctypes.c_void_p),
+        ("shift", ctypes.c_void_p),
+        ("residual", ctypes.c_void_p),
+        ("relu", ctypes.c_int32),
+    ]
+
+
+class _Backward(ctypes.Structure):
+    _fields_ = [
+        ("problem", _Problem),
+        ("grad_output", ctypes.c_void_p),
+        ("grad_output_strides", _Strides),
+        ("grad_input", ctypes.c_void_p),
+        ("grad_boxes", ctypes.c_void_p),
+    ]
+
+
+@functools.cache
+def library() -> ctypes.CDLL:
+    """The shared library with the kernels.
+
+    Raises OSError, with the reason and the remedy, where it is missing or does not load; ValueError where the
+    environment variable BOX_CONVOLUTION_ISA (for tests and bug reports) asks for an instruction set that is not there.
+    """
+    # An editable installation has two folders: the one with this file, and the one that the library was installed into.
+    folders = [Path(folder) for folder in sys.modules[__package__].__path__]
+    path = next((folder / _FILE for folder in folders if (folder / _FILE).is_file()), None)
+    if path is None:
+        raise OSError(f"{_FILE} is not in {' or '.join(map(str, folders))}: it was not built. {_REMEDY}")
+    try:
+        found = ctypes.CDLL(str(path))
+        version = found.box_abi_version()
+        if version != _ABI_VERSION:
+            raise OSError(f"it has version {version} of the interface, this package needs {_ABI_VERSION}")
+        found.box_forward.argtypes = [ctypes.POINTER(_Forward)]
+        found.box_backward.argtypes = [ctypes.POINTER(_Backward)]
+        found.box_isa.restype = ctypes.c_char_p
+        found.box_use_isa.argtypes = [ctypes.c_char_p]
+    except (OSError, AttributeError) as error:
+        raise OSError(f"{path} cannot be used: {error}. {_REMEDY}") from error
+    wanted = os.environ.get(_ISA_VARIABLE)
+    if wanted:
+        _force_isa(found, wanted, f"environment variable {_ISA_VARIABLE}")
+    return found
+
+
+@functools.cache
+def status() -> str | None:
+    """None where the kernels can serve; else, in one line, why not and what to do about it.
+
+    Where BOX_CONVOLUTION_ISA is set, the kernels are wanted: then this raises what :func:`library` raises.
+    """
+    try:
+        library()
+    except OSError as error:
+        if os.environ.get(_ISA_VARIABLE):
+            raise
+        return str(error)
+    return None
+
+
+def isa() -> str:
+    """Name of the instruction set in use: "avx512", "avx2" or "baseline" on x86-64, "neon" on arm64."""
+    name: bytes = library().box_isa()
+    return name.decode()
+
+
+@contextmanager
+def use_isa(name: str) -> Iterator[None]:
+    """Force an instruction set, for tests and bug reports. It holds for the whole process.
+
+    Raises ValueError where the library or this machine does not have it.
+    """
+    found, previous = library(), isa()
+    _force_isa(found, name, "name")
+    try:
+        yield
+    finally:
+        found.box_use_isa(previous.encode())
+
+
+def isas() -> list[str]:
+    """Names of the instruction sets that are both in the library and on this machine, the fastest first."""
+    return _present(library())
+
+
+def _present(found: ctypes.CDLL) -> list[str]:
+    previous = found.box_isa()
+    present = [name for name in ("avx512", "avx2", "baseline", "neon") if not found.box_use_isa(name.encode())]
+    found.box_use_isa(previous)
+    return present
+
+
+def _force_isa(found: ctypes.CDLL, name: str, argument: str) -> None:
+    if found.box_use_isa(name.encode()):
+        raise ValueError(f"{argument} must be one of {_present(found)} with this library on this machine, got {name!r}")
+
+
+@functools.cache
+def _parallel_for() -> int:
+    """Address of torch's own parallel loop, or 0 before PyTorch 2.10: the library then starts threads of its own."""
+    # A symbol is found in all that a library links, but on Windows only in itself.
+    loaded = ctypes.CDLL("torch_cpu.dll" if sys.platform == "win32" else torch._C.__file__)
+    function = getattr(loaded, "torch_parallel_for", None)
+    return ctypes.cast(function, ctypes.c_void_p).value or 0 if function else 0
+
+
+def _problem(input: Tensor, boxes: Tensor, normalize: bool, stride: int) -> _Problem:
+    """``boxes`` float64, contiguous; it must stay alive as long as the result."""
+    batch, channels, h, w = input.shape
+    return _Problem(
+        batch, channels, boxes.shape[1], h, w, stride, _DTYPES[input.dtype], normalize, boxes.data_ptr(),
+        input.data_ptr(), _Strides(*input.stride()), _parallel_for(), torch.get_num_threads(),
+    )  # fmt: skip
+
+
+def box_conv2d(input: Tensor, boxes: Tensor, normalize: bool, stride: int) -> Tensor:
+    """See :func:`box_convolution.box_conv2d`. The result is contiguous."""
+    batch, channels, h, w = input.shape
+    output = input.new_empty((batch, channels * boxes.shape[1], -(-h // stride), -(-w // stride)))
+    if output.numel():
+        image, wide = _by_rows(input), boxes.to(torch.float64).contiguous()
+        call = _Forward(_problem(image, wide, normalize, stride), output.data_ptr(), None, None, None, 0)
+        _check(library().box_forward(call), input)
+    return output
+
+
+def box_conv2d_backward(
+    grad_output: Tensor, input: Tensor, boxes: Tensor, normalize: bool, stride: int, output_mask: list[bool]
+) -> tuple[Tensor, Tensor]:
+    """Gradients by input and boxes, contiguous; one that ``output_mask`` rules out is empty."""
+    grad_input = input.new_empty(input.shape if output_mask[0] else 0)
+    grad_boxes = boxes.new_empty(boxes.shape if output_mask[1] else 0, dtype=torch.float64)
+    if grad_output.numel() == 0:
+        return grad_input.zero_(), grad_boxes.zero_().to(boxes.dtype)
+    image, grad, wide = _by_rows(input), _by_rows(grad_output), boxes.to(torch.float64).contiguous()
+    call = _Backward(
+        _problem(image, wide, normalize, stride), grad.data_ptr(), _Strides(*grad.stride()),
+        grad_input.data_ptr() if output_mask[0] else None, grad_boxes.data_ptr() if output_mask[1] else None,
+    )  # fmt: skip
+    _check(library().box_backward(call), input)
+    return grad_input, grad_boxes.to(boxes.dtype)
+
+
+def _by_rows(tensor: Tensor) -> Tensor:
+    """The kernels read any strides, but walk along rows: where pixels of a row are far apart, a copy costs less."""
+    return tensor if tensor.stride(3) == 1 or tensor.shape[3] == 1 else tensor.contiguous()
+
+
+def _check(status: int, input: Tensor) -> None:
+    if status:
+        h, w = input.shape[2:]
+        raise MemoryError(f"box_conv2d: no memory for the tables of {h} x {w} pixels (8 bytes a pixel and thread)")

@@ -1,0 +1,2 @@
+#define BOX_ISA avx2
+#include "kernels.inl"

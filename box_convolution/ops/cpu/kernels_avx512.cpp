@@ -1,0 +1,2 @@
+#define BOX_ISA avx512
+#include "kernels.inl"

@@ -1,0 +1,2 @@
+#define BOX_ISA baseline
+#include "kernels.inl"

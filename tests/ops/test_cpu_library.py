@@ -1,0 +1,318 @@
+"""The C++ library: found and refused in plain words, right with every instruction set, never outside its arrays."""
+
+import _ctypes
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from tolerances import assert_gradient, assert_values
+from torch import Tensor
+
+from box_convolution import ops
+from box_convolution.ops import cpu, reference
+
+needs_library = pytest.mark.skipif(cpu.status() is not None, reason="no C++ library: cpu.status() says why")
+DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
+# Few planes (rows and boxes are shared out among threads) and many (planes are); widths that are multiples of a vector
+# and others.
+SHAPES = [(2, 3, 4, 5, 7), (1, 2, 3, 70, 33), (2, 5, 2, 17, 16), (1, 8, 1, 1, 1), (1, 9, 3, 2, 41)]
+GUARD = 64
+
+
+@pytest.fixture
+def loader() -> Iterator[None]:
+    """The library is looked for anew, in this test and after it."""
+    for cached in (cpu.library, cpu.status):
+        cached.cache_clear()
+    yield
+    for cached in (cpu.library, cpu.status):
+        cached.cache_clear()
+
+
+@pytest.fixture(params=["torch's threads", "own threads"])
+def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
+    """Sets the number of threads; with PyTorch's parallel loop, and with that of the library (PyTorch before 2.10)."""
+    if request.param == "own threads":
+        monkeypatch.setattr(cpu, "_parallel_for", lambda: 0)
+    elif not cpu._parallel_for():
+        pytest.skip("this PyTorch lends no parallel loop")
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+ISAS = [] if cpu.status() else cpu.isas()
+
+
+def problem(shape: tuple[int, ...], dtype: torch.dtype, stride: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+    """Image, boxes and the gradient that comes in; some boxes leave the image, one has no area."""
+    b, c, m, h, w = shape
+    image = torch.randn(b, c, h, w, dtype=torch.float64).to(dtype)
+    edges = torch.rand(c, m, 2, 2, dtype=torch.float64) * 3 - 1.5
+    edges = edges.sort(-1).values * torch.tensor([h, w]).view(2, 1)
+    edges[0, 0, 0, 1] = edges[0, 0, 0, 0]
+    grad = torch.randn(b, c * m, -(-h // stride), -(-w // stride), dtype=torch.float64).to(dtype)
+    return image, edges.flatten(-2), grad
+
+
+def guarded(tensor: Tensor) -> tuple[Tensor, Callable[[], bool]]:
+    """A copy of ``tensor`` in the middle of NaN, and whether all around it is still what it was, bit for bit."""
+    size = tensor.numel()
+    buffer = torch.full((size + 2 * GUARD,), float("nan"), dtype=tensor.dtype)
+    inside = buffer[GUARD : GUARD + size].view(tensor.shape)
+    inside.copy_(tensor)
+    around = torch.cat((buffer[:GUARD], buffer[GUARD + size :])).view(torch.uint8)
+
+    def intact() -> bool:
+        return torch.equal(torch.cat((buffer[:GUARD], buffer[GUARD + size :])).view(torch.uint8), around)
+
+    return inside, intact
+
+
+def padded_rows(tensor: Tensor) -> Tensor:
+    """A copy of ``tensor`` whose rows have NaN before and behind them."""
+    *outer, w = tensor.shape
+    buffer = torch.full((*outer, w + 2 * GUARD), float("nan"), dtype=tensor.dtype)
+    inside = buffer[..., GUARD : GUARD + w]
+    inside.copy_(tensor)
+    return inside
+
+
+@needs_library
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize(("normalize", "stride"), [(True, 1), (True, 2), (False, 1), (False, 3)])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_instruction_set(isa: str, shape: tuple[int, ...], normalize: bool, stride: int) -> None:
+    image, boxes, grad = problem(shape, torch.float64, stride)
+    with cpu.use_isa(isa):
+        assert cpu.isa() == isa
+        output = cpu.box_conv2d(image, boxes, normalize, stride)
+        gradients = cpu.box_conv2d_backward(grad, image, boxes, normalize, stride, [True, True])
+    scale = image.abs().max().item() * (1 if normalize else shape[-1] * shape[-2])
+    assert_values(output, reference.box_conv2d(image, boxes, normalize, stride), scale)
+    expected = reference.box_conv2d_backward(grad, image, boxes, normalize, stride, [True, True])
+    for actual, truth in zip(gradients, expected, strict=True):
+        assert_gradient(actual, truth)
+
+
+@needs_library
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_dtype(dtype: torch.dtype) -> None:
+    for shape in SHAPES:
+        image, boxes, grad = problem(shape, dtype)
+        wide = image.double()
+        output = cpu.box_conv2d(image, boxes, True, 1)
+        assert output.dtype == dtype
+        assert_values(output, reference.box_conv2d(wide, boxes, True, 1), wide.abs().max().item())
+        gradients = cpu.box_conv2d_backward(grad, image, boxes, True, 1, [True, True])
+        expected = reference.box_conv2d_backward(grad.double(), wide, boxes, True, 1, [True, True])
+        assert_gradient(gradients[0], expected[0])
+        assert_gradient(gradients[1], expected[1])
+
+
+@needs_library
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("stride", [1, 3])
+def test_nothing_outside_is_read_or_written(shape: tuple[int, ...], stride: int, dtype: torch.dtype, isa: str) -> None:
+    """All arrays lie in NaN: what is read outside shows in a result, what is written outside shows around it."""
+    image, boxes, grad = problem(shape, dtype, stride)
+    checks = []
+
+    def guard(tensor: Tensor) -> Tensor:
+        inside, intact = guarded(tensor)
+        checks.append(intact)
+        return inside
+
+    boxes = guard(boxes)
+    nan = float("nan")
+    for layout in (guard, padded_rows):
+        image, grad = layout(image), layout(grad)
+        output = guard(torch.full(grad.shape, nan, dtype=dtype))
+        grad_image = guard(torch.full(image.shape, nan, dtype=dtype))
+        grad_boxes = guard(torch.full(boxes.shape, nan, dtype=torch.float64))
+        with cpu.use_isa(isa):
+            call = cpu._problem(image, boxes, True, stride)
+            assert not cpu.library().box_forward(cpu._Forward(call, output.data_ptr(), None, None, None, 0))
+            strides = cpu._Strides(*grad.stride())
+            assert not cpu.library().box_backward(
+                cpu._Backward(call, grad.data_ptr(), strides, grad_image.data_ptr(), grad_boxes.data_ptr())
+            )
+        assert all(intact() for intact in checks)
+        for result in (output, grad_image, grad_boxes):
+            assert not result.isnan().any()
+
+
+@needs_library
+@pytest.mark.parametrize("isa", ISAS)
+def test_number_of_threads_changes_no_bit(isa: str, threads: Callable[[int], None]) -> None:
+    for shape in (*SHAPES, (1, 2, 5, 300, 40), (3, 7, 2, 20, 30)):
+        image, boxes, grad = problem(shape, torch.float32)
+        results = []
+        for count in (1, 2, 4, 8):
+            threads(count)
+            with cpu.use_isa(isa):
+                output = cpu.box_conv2d(image, boxes, True, 1)
+                results.append((output, *cpu.box_conv2d_backward(grad, image, boxes, True, 1, [True, True])))
+        for other in results[1:]:
+            assert all(map(torch.equal, results[0], other))
+
+
+@needs_library
+@pytest.mark.parametrize("count", [1, 2, 3, 8, 1000])
+@pytest.mark.parametrize("planes", [1, 2, 7, 64, 1000])
+def test_own_threads_cover_every_plane(count: int, planes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More threads than rows, boxes or planes; and as many as nobody has."""
+    monkeypatch.setattr(cpu, "_parallel_for", lambda: 0)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: count)
+    image, boxes, _ = problem((1, planes, 1, 3, 4), torch.float32)
+    output = cpu.box_conv2d(image, boxes, True, 1)
+    assert_values(output, reference.box_conv2d(image, boxes, True, 1), 5.0)
+
+
+@needs_library
+def test_python_threads(threads: Callable[[int], None]) -> None:
+    threads(2)
+    image, boxes, grad = problem((2, 5, 3, 40, 50), torch.float32)
+    expected = (
+        cpu.box_conv2d(image, boxes, True, 1),
+        *cpu.box_conv2d_backward(grad, image, boxes, True, 1, [True, True]),
+    )
+    failures = []
+
+    def work() -> None:
+        for _ in range(20):
+            output = cpu.box_conv2d(image, boxes, True, 1)
+            gradients = cpu.box_conv2d_backward(grad, image, boxes, True, 1, [True, True])
+            if not all(map(torch.equal, expected, (output, *gradients))):
+                failures.append(True)
+
+    workers = [threading.Thread(target=work) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not failures
+
+
+def run(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run ``script`` in a Python of its own, with the library of this one; a hang is a failure."""
+    start = (
+        "import os, sys, torch\n"
+        "from box_convolution import ops\n"
+        "from box_convolution.ops import cpu\n"
+        f"ops.__path__[:] = {list(ops.__path__)!r}\n"
+    )
+    command = [sys.executable, "-c", start + script]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=os.environ | environment)
+
+
+@needs_library
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_after_a_fork() -> None:
+    """Own threads work in a forked child. PyTorch's do as its own operators do: with one thread, as in a DataLoader."""
+    done = run(
+        """
+import signal
+image, boxes = torch.randn(2, 8, 30, 40), torch.rand(8, 3, 4)
+lent, own = cpu._parallel_for, lambda: 0
+torch.set_num_threads(4)
+expected = cpu.box_conv2d(image, boxes, True, 1)
+child = os.fork()
+signal.alarm(60)
+torch.set_num_threads(1)
+assert torch.equal(expected, cpu.box_conv2d(image, boxes, True, 1))
+torch.get_num_threads, cpu._parallel_for = lambda: 4, own
+assert torch.equal(expected, cpu.box_conv2d(image, boxes, True, 1))
+assert not child or os.waitpid(child, 0)[1] == 0
+"""
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@needs_library
+@pytest.mark.parametrize("isa", ISAS)
+def test_instruction_set_by_environment(isa: str) -> None:
+    done = run("print(cpu.isa())", BOX_CONVOLUTION_ISA=isa)
+    assert (done.returncode, done.stdout.strip()) == (0, isa), done.stderr
+
+
+@needs_library
+def test_a_forced_instruction_set_is_undone() -> None:
+    before = cpu.isa()
+    for name in ISAS:
+        with cpu.use_isa(name):
+            assert cpu.isa() == name
+        assert cpu.isa() == before
+
+
+@needs_library
+def test_unknown_instruction_set() -> None:
+    before = cpu.isa()
+    message = r"name must be one of \[.*'\] with this library .*, got 'sse9'"
+    with pytest.raises(ValueError, match=message), cpu.use_isa("sse9"):
+        pass
+    assert cpu.isa() == before
+    done = run("print(cpu.status())", BOX_CONVOLUTION_ISA="sse9")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(
+        "ValueError: environment variable BOX_CONVOLUTION_ISA must be one of"
+    )
+
+
+def reason(monkeypatch: pytest.MonkeyPatch, folder: Path) -> str:
+    """Why the library in ``folder`` cannot serve."""
+    monkeypatch.setattr(ops, "__path__", [str(folder)])
+    status = cpu.status()
+    assert status is not None
+    assert "\n" not in status
+    assert str(folder) in status
+    assert "Reinstall box-convolution with a C++ compiler" in status
+    with pytest.raises(OSError):
+        cpu.library()
+    return status
+
+
+def test_no_library(loader: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert "it was not built" in reason(monkeypatch, tmp_path)
+
+
+def test_no_library_where_one_is_asked_for(loader: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(ops, "__path__", [str(tmp_path)])
+    monkeypatch.setenv("BOX_CONVOLUTION_ISA", "baseline")
+    with pytest.raises(OSError, match="it was not built"):
+        cpu.status()
+
+
+def test_no_library_but_a_file(loader: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As where a wheel for another platform was unpacked."""
+    (tmp_path / cpu._FILE).write_text("not a library")
+    assert f"{tmp_path / cpu._FILE} cannot be used: " in reason(monkeypatch, tmp_path)
+
+
+def test_another_library(loader: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    shutil.copy(_ctypes.__file__, tmp_path / cpu._FILE)
+    assert "box_abi_version" in reason(monkeypatch, tmp_path)
+
+
+@needs_library
+def test_library_of_another_version(loader: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Path(cpu.library()._name).parent
+    cpu.library.cache_clear()
+    monkeypatch.setattr(cpu, "_ABI_VERSION", 99)
+    assert "of the interface, this package needs 99" in reason(monkeypatch, folder)
+
+
+@needs_library
+@pytest.mark.skipif(sys.platform != "linux", reason="reads an ELF file's dependencies with ldd")
+def test_the_library_needs_neither_torch_nor_python() -> None:
+    listed = subprocess.run(["ldd", cpu.library()._name], capture_output=True, text=True, check=True).stdout
+    assert "torch" not in listed
+    assert "python" not in listed

@@ -1,0 +1,88 @@
+"""Run the CPU kernels' tests under AddressSanitizer and UndefinedBehaviorSanitizer: `make sanitize`.
+
+Silence means something only where a fault would have been told: libraries with a planted fault go first, and each must
+be found out. Needs Linux, GCC and CMake.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+# Runs pytest with the library in the folder argv[1].
+INSIDE = """
+import sys, pytest
+from box_convolution import ops
+from box_convolution.ops import cpu
+ops.__path__.insert(0, sys.argv[1])
+if not cpu.library()._name.startswith(sys.argv[1]):
+    sys.exit("another library was loaded: " + cpu.library()._name)
+sys.exit(pytest.main(sys.argv[2:]))
+"""
+# What is planted (entry.cpp), and how the report begins.
+FAULTS = {
+    1: (
+        "a write behind the output",
+        r"AddressSanitizer: heap-buffer-overflow.*\nWRITE of size.*\n.* in box::plant_fault",
+    ),
+    2: ("a read before the input", r"AddressSanitizer: heap-buffer-overflow.*\nREAD of size.*\n.* in box::plant_fault"),
+    3: ("an integer that overflows", r"entry.cpp.* runtime error: signed integer overflow"),
+}
+
+
+def build(build: Path, fault: int) -> Path:
+    """Folder of a library with the sanitizers, and with a planted fault or, for 0, none."""
+    folder = build / f"fault{fault}"
+    settings = ["-DBOX_SANITIZE=ON", f"-DBOX_PLANT_FAULT={fault}", "-DCMAKE_BUILD_TYPE=None"]
+    for arguments in (
+        ["-S", str(ROOT), "-B", str(build), *settings],
+        ["--build", str(build), "--parallel", "2"],
+        ["--install", str(build), "--prefix", str(folder)],
+    ):
+        subprocess.run(["cmake", *arguments], check=True, stdout=subprocess.DEVNULL)
+    return folder / "box_convolution" / "ops"
+
+
+def run(folder: Path, arguments: list[str], stderr: int | None = None) -> subprocess.CompletedProcess[str]:
+    """pytest in a Python with the sanitizers, on the library in ``folder``."""
+    compiler = os.environ.get("CXX", "c++")
+    libraries = [
+        subprocess.run(
+            [compiler, f"-print-file-name={name}"], check=True, capture_output=True, text=True
+        ).stdout.strip()
+        for name in ("libasan.so", "libubsan.so")
+    ]
+    environment = {
+        "LD_PRELOAD": ":".join(libraries),
+        "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1",
+        "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+        "PYTHONMALLOC": "malloc",
+    }
+    # The sanitizers write to the process's own stderr, and end it: pytest must not capture that.
+    command = [sys.executable, "-c", INSIDE, str(folder), "--capture=sys", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=os.environ | environment, text=True, stderr=stderr)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pytest", nargs="*", default=["tests/ops", "-k", "cpu"], help="arguments for pytest")
+    arguments = parser.parse_args()
+    directory = ROOT / "build" / "sanitize"
+    if not shutil.which("cmake"):
+        sys.exit("sanitize: no cmake on the PATH (pip install cmake)")
+    for fault, (meaning, report) in FAULTS.items():
+        done = run(
+            build(directory, fault), ["-x", "-k", "every_dtype", "tests/ops/test_cpu_library.py"], subprocess.PIPE
+        )
+        if done.returncode == 0 or not re.search(report, done.stderr):
+            sys.exit(f"{done.stderr}\nsanitize: planted fault {fault}, {meaning}, was not found")
+        print(f"sanitize: planted fault {fault}, {meaning}, was found (exit status {done.returncode})", flush=True)
+    return run(build(directory, 0), arguments.pytest).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
