@@ -117,7 +117,7 @@ def test_any_memory_format_gives_the_same_bits(dtype: torch.dtype, batch: int, i
         for name, moved in formats(image).items():
             assert torch.equal(box_conv2d(moved, boxes), output), name
             assert all(map(torch.equal, BACKWARD(other, moved, boxes), grads)), name
-            # As a convolution does it: channels_last in, channels_last out; every other format gives contiguous results.
+            # As a convolution does it: channels_last in, channels_last out; other formats give contiguous results.
             memory_format = torch.channels_last if name == "channels last" else torch.contiguous_format
             assert box_conv2d(moved, boxes).is_contiguous(memory_format=memory_format), name
             assert BACKWARD(other, moved, boxes)[0].is_contiguous(memory_format=memory_format), name
