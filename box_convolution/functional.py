@@ -9,7 +9,9 @@ from .ops import dispatch, reference
 from .ops.checks import check_forward
 
 
-def box_conv2d(input: Tensor, boxes: Tensor, *, normalize: bool = True, stride: int = 1) -> Tensor:
+def box_conv2d(
+    input: Tensor, boxes: Tensor, *, normalize: bool = True, stride: int = 1, out: Tensor | None = None
+) -> Tensor:
     """Average every channel of an image over boxes with real-valued edges (equations 3-4 of the paper).
 
     >>> image = torch.rand(1, 3, 64, 64)
@@ -24,6 +26,7 @@ def box_conv2d(input: Tensor, boxes: Tensor, *, normalize: bool = True, stride: 
             keep float32 beside a half-precision input. Edges may leave the image: it is 0 out there.
         normalize: divide by the full area of the box, also where the box leaves the image; False sums.
         stride: output pixel i is centred on input pixel i * stride.
+        out: contiguous tensor for the result, where no gradient is needed: saves allocating a large output anew.
 
     Returns:
         (B, C*M, ceil(H / stride), ceil(W / stride)), dtype of ``input``; channel c*M + m is box m of channel c.
@@ -48,6 +51,8 @@ def box_conv2d(input: Tensor, boxes: Tensor, *, normalize: bool = True, stride: 
         raise TypeError(f"stride must be an int, got {type(stride).__name__} {stride!r}")
     if not isinstance(normalize, bool):
         raise TypeError(f"normalize must be a bool, got {type(normalize).__name__} {normalize!r}")
+    if out is not None:
+        return dispatch.write_to(out, input, boxes, normalize, stride)
     if dispatch.needs_decomposition(input, boxes):
         check_forward(input, boxes, stride)
         return reference.box_conv2d(dispatch.autocast_input(input), boxes, normalize, stride)

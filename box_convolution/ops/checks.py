@@ -57,5 +57,22 @@ def check_backward(grad_output: Tensor, input: Tensor, boxes: Tensor, stride: in
         raise ValueError(f"grad_output must be on the input's device {input.device}, got {grad_output.device}")
 
 
+def check_out(out: Tensor, input: Tensor, boxes: Tensor, stride: int) -> None:
+    """Raise TypeError or ValueError unless the result can be written to ``out``."""
+    if not isinstance(out, Tensor):
+        raise TypeError(f"out must be a torch.Tensor, got {type(out).__name__}")
+    expected = output_shape(input, boxes, stride)
+    if tuple(out.shape) != expected:
+        raise ValueError(f"out must have the output's shape {expected}, got {_describe(out)}")
+    if out.dtype != input.dtype:
+        raise TypeError(f"out must have the input's dtype {input.dtype}, got {_describe(out)}")
+    if out.device != input.device:
+        raise ValueError(f"out must be on the input's device {input.device}, got {out.device}")
+    if not out.is_contiguous():
+        raise ValueError(f"out must be contiguous, got strides {out.stride()}")
+    if out.untyped_storage().data_ptr() == input.untyped_storage().data_ptr() and out.numel():
+        raise ValueError("out must not share memory with input, which is read while out is written")
+
+
 def _describe(tensor: Tensor) -> str:
     return f"shape {tuple(tensor.shape)} of {tensor.dtype}"

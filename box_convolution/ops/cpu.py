@@ -155,10 +155,11 @@ def _problem(input: Tensor, boxes: Tensor, normalize: bool, stride: int) -> _Pro
     )  # fmt: skip
 
 
-def box_conv2d(input: Tensor, boxes: Tensor, normalize: bool, stride: int) -> Tensor:
+def box_conv2d(input: Tensor, boxes: Tensor, normalize: bool, stride: int, out: Tensor | None = None) -> Tensor:
     """See :func:`box_convolution.box_conv2d`. The result is contiguous."""
     batch, channels, h, w = input.shape
-    output = input.new_empty((batch, channels * boxes.shape[1], -(-h // stride), -(-w // stride)))
+    shape = (batch, channels * boxes.shape[1], -(-h // stride), -(-w // stride))
+    output = input.new_empty(shape) if out is None else out
     if output.numel():
         image, wide = _by_rows(input), boxes.to(torch.float64).contiguous()
         call = _Forward(_problem(image, wide, normalize, stride), output.data_ptr(), None, None, None, 0)

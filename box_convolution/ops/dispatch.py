@@ -16,7 +16,7 @@ from torch.autograd import forward_ad
 from torch.utils.flop_counter import register_flop_formula
 
 from . import cpu, reference
-from .checks import check_backward, check_forward, memory_format, output_shape
+from .checks import check_backward, check_forward, check_out, memory_format, output_shape
 
 
 class Implementation(Protocol):
@@ -107,6 +107,18 @@ def _backward(
     if output_mask[0]:
         grad_input = grad_input.contiguous(memory_format=memory_format(input))
     return grad_input, grad_boxes
+
+
+def write_to(out: Tensor, input: Tensor, boxes: Tensor, normalize: bool, stride: int) -> Tensor:
+    """`box_conv2d` into memory that is there already. TypeError or ValueError for an ``out`` that does not fit."""
+    check_forward(input, boxes, stride)
+    check_out(out, input, boxes, stride)
+    if torch.is_grad_enabled() and (input.requires_grad or boxes.requires_grad or out.requires_grad):
+        raise RuntimeError("out= cannot be differentiated: leave it out, or call under torch.no_grad()")
+    _refuse_tangents(input, boxes)
+    if backend(input) == "cpu":
+        return cpu.box_conv2d(input, boxes, normalize, stride, out=out)
+    return out.copy_(_serving(input).box_conv2d(input, boxes, normalize, stride))
 
 
 def _refuse_tangents(*tensors: Tensor) -> None:

@@ -1,9 +1,9 @@
 // The kernels, compiled once per instruction set: the including file defines BOX_ISA, the namespace's name.
 //
 // Everything is computed from one table per plane, P[p][q] = sum of the input above row p and left of column q, in float64:
-// a float32 table loses two digits on a large plane. With z = i * stride + bottom + 1/2 = k + f (k whole, 0 <= f < 1), the sum above
-// the bottom edge is P[k] + f * (P[k+1] - P[k]); the other edges alike. k is clamped to [0, H], which is zero padding.
-// f depends on the box only, so all inner loops run over whole rows with constant weights.
+// a float32 table loses digits on a large plane. An edge lies in the same part of a pixel for every output, so that the
+// sum up to it is a weighted sum of two rows (or columns) of the table with weights that depend on the box alone: the inner
+// loops run over whole rows with constant weights. Row numbers are clamped to [0, H], which is the zero padding.
 #include <math.h>
 #include <string.h>
 #if defined(__AVX512F__)
