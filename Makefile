@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Threads that wait by spinning slow each other down on a machine that others use too: hence OMP_WAIT_POLICY below.
 KERNELS := CMakeLists.txt $(wildcard box_convolution/ops/cpu/*)
+# An editable installation knows the modules that were there when it was made: a new file in a folder asks for another.
+FOLDERS := $(shell find box_convolution -type d -not -name __pycache__)
 
 .PHONY: test demo lint bench sanitize wheel clean
 
@@ -30,9 +32,10 @@ sanitize: $(VENV)/.ready
 wheel:
 	BOX_CONVOLUTION_REQUIRE_LIBRARY=1 $(PYTHON) -m pip wheel --quiet --disable-pip-version-check --no-deps -w dist .
 
-$(VENV)/.ready: pyproject.toml constraints.txt $(KERNELS)
+$(VENV)/.ready: pyproject.toml constraints.txt $(KERNELS) $(FOLDERS)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev]'
+	$(BIN)/python -m compileall -q box_convolution
 	touch $@
 
 clean:

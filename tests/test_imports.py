@@ -63,7 +63,7 @@ def test_imports_point_one_way(path):
 
 def test_the_reader_of_imports_sees_them():
     assert ("ops", "dispatch") in set(imported(ROOT / "functional.py"))
-    assert ("segmentation", "config", "TrainConfig") in set(imported(ROOT / "cli.py"))
+    assert ("segmentation", "config", "TrainConfig") in set(imported(ROOT / "cli" / "train.py"))
 
 
 def test_importing_costs_torch_and_nothing_more():

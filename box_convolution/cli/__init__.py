@@ -1,0 +1,61 @@
+"""The command line: the only place that wires networks, data and training together. One file a command.
+
+Exit status: 0 done, 1 the run failed, 2 wrong usage, 130 / 143 stopped by a signal after saving.
+"""
+
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import tyro
+
+from ..segmentation.config import UsageError
+from . import check_data, evaluate, predict, train
+
+# What each command's settings are, and what runs it. Modules import PyTorch and other large libraries only in ``run``.
+COMMANDS: dict[type, Callable[[Any], int | None]] = {
+    train.Train: train.run,
+    evaluate.Evaluate: evaluate.run,
+    predict.Predict: predict.run,
+    check_data.CheckData: check_data.run,
+}
+Command = (
+    Annotated[train.Train, tyro.conf.subcommand("train")]
+    | Annotated[evaluate.Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[predict.Predict, tyro.conf.subcommand("predict")]
+    | Annotated[check_data.CheckData, tyro.conf.subcommand("check-data")]
+)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit status. Errors of the user's making are one message, never a traceback."""
+    args: Any = tyro.cli(
+        Command,
+        prog="boxconv",
+        description="Train, evaluate and use segmentation networks with box convolutions.",
+        args=argv,
+    )
+    from ..segmentation.checkpoint import CheckpointError
+    from ..segmentation.classes import DataError
+    from ..segmentation.engine import Interrupted, TrainingError
+    from ..segmentation.run_folder import RunFolderError
+
+    try:
+        return COMMANDS[type(args)](args) or 0
+    except (UsageError, RunFolderError) as error:
+        return _fail(error, 2)
+    except (DataError, CheckpointError, TrainingError) as error:
+        return _fail(error, 1)
+    except OSError as error:
+        return _fail(f"{error.filename}: {error.strerror or error}" if error.filename else error, 1)
+    except Interrupted as stop:
+        print(f"boxconv: stopped by {stop}; the state is saved, go on with --resume", file=sys.stderr)
+        return 128 + stop.number
+    except KeyboardInterrupt:
+        print("boxconv: stopped", file=sys.stderr)
+        return 130
+
+
+def _fail(message: object, status: int) -> int:
+    print(f"boxconv: error: {message}", file=sys.stderr)
+    return status

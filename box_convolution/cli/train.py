@@ -1,0 +1,120 @@
+"""`boxconv train`."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..segmentation.config import TrainConfig, UsageError
+
+
+@dataclass(frozen=True)
+class Train(TrainConfig):
+    """Train a network. Give --out, and nothing else, to see it work on drawn road scenes."""
+
+    out: Path = Path("runs/default")
+    """Folder of the run: settings, metrics, checkpoints."""
+    resume: bool = False
+    """Go on with the run in --out, with the settings it was started with."""
+    overwrite: bool = False
+    """Delete the run in --out and start afresh."""
+    check_files: bool = True
+    """Decode every image and label before training starts."""
+    quiet: bool = False
+
+
+def run(args: Train) -> None:
+    import torch
+
+    from .. import networks
+    from ..segmentation import checkpoint, engine
+    from ..segmentation.metrics import class_weights, count_pixels
+    from ..segmentation.run_folder import RunFolder
+    from ..segmentation.sources import classes_of, open_split
+    from ..segmentation.transforms import Augment, Prepare
+
+    args.check()
+    config = _settings(args)
+    resume = None
+    if args.resume:
+        RunFolder(args.out, resume=True)
+        resume = checkpoint.load(args.out / "last.pt")
+        config = _resumed(config, checkpoint.settings(resume, args.out / "last.pt"))
+    if config.network not in networks.names():
+        raise UsageError(f"--network: expected one of {', '.join(networks.names())}, got {config.network!r}")
+    engine.choose_device(config.device)
+    classes = classes_of(config)
+    augment = Augment(
+        config.crop or config.size,
+        whole=config.size,
+        flip=config.flip,
+        scale=config.scale,
+        brightness=config.brightness,
+        contrast=config.brightness,
+    )
+    train_data = open_split(config, config.train_split, classes, augment, training=True, seed=config.seed)
+    val_data = open_split(config, config.val_split, classes, Prepare(config.size))
+    if config.root is not None and args.check_files:
+        _require_sound(config.root, classes, [config.train_split, config.val_split], progress=not args.quiet)
+    pixels = count_pixels(train_data, max_samples=None if config.root else 50)  # type: ignore[arg-type]
+
+    network = {
+        "name": config.network,
+        "num_classes": len(classes),
+        "input_size": list(config.size),
+        "options": {},
+    }
+    torch.manual_seed(config.seed)
+    model = networks.create(config.network, len(classes), input_size=config.size)
+    folder = RunFolder(args.out, resume=args.resume, overwrite=args.overwrite)
+    if not args.quiet:
+        parameters = sum(p.numel() for p in model.parameters())
+        print(
+            f"{config.network}, {parameters:,} parameters, {len(classes)} classes; {len(train_data)} training and "  # type: ignore[arg-type]
+            f"{len(val_data)} validation images at {config.size[0]} x {config.size[1]}; "  # type: ignore[arg-type]
+            f"{engine.choose_device(config.device)}, {torch.get_num_threads()} threads; writing to {args.out}"
+        )
+    records = engine.train(
+        model,
+        train_data,
+        val_data,
+        classes,
+        config,
+        folder,
+        class_weight=class_weights(pixels),
+        network=network,
+        resume=resume,
+        progress=not args.quiet,
+    )
+    best = max(record["val_class_iou"] for record in records if "val_class_iou" in record)
+    print(f"best validation class IoU {best:.4f}; weights in {folder.best}")
+
+
+def _settings(args: Train) -> TrainConfig:
+    """The run's settings without the command's own switches."""
+    return TrainConfig(**{f.name: getattr(args, f.name) for f in dataclasses.fields(TrainConfig)})
+
+
+def _resumed(given: TrainConfig, saved: TrainConfig) -> TrainConfig:
+    """The saved settings; where images are and how they are loaded may differ, all else decides the result."""
+    movable = ("root", "classes", "device", "workers")
+    default = TrainConfig()
+    changes: dict[str, Any] = {}
+    for field in dataclasses.fields(TrainConfig):
+        value = getattr(given, field.name)
+        if value == getattr(default, field.name) or value == getattr(saved, field.name):
+            continue
+        if field.name not in movable:
+            option = "--" + field.name.replace("_", "-")
+            raise UsageError(f"{option}: --resume goes on with the run's {getattr(saved, field.name)!r}, got {value!r}")
+        changes[field.name] = value
+    return dataclasses.replace(saved, **changes)
+
+
+def _require_sound(root: Path, classes: Any, splits: list[str], *, progress: bool) -> None:
+    from ..segmentation.check_data import check
+    from ..segmentation.classes import DataError
+
+    report = check(root, classes, splits, progress=progress)
+    if not report.ok:
+        raise DataError("the data has faults, nothing was trained\n" + report.text())
