@@ -16,7 +16,7 @@ _REMEDY = (
     "Reinstall box-convolution with a C++ compiler at hand (GCC 11 or later, or Clang): "
     "pip install --force-reinstall --no-deps --no-cache-dir <what it was installed from>"
 )
-_ABI_VERSION = 1  # BOX_ABI_VERSION in box_conv2d.h, which the structures below repeat
+_ABI_VERSION = 2  # BOX_ABI_VERSION in box_conv2d.h, which the structures below repeat
 _ISA_VARIABLE = "BOX_CONVOLUTION_ISA"
 _DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
 _Strides = ctypes.c_int64 * 4
@@ -27,6 +27,7 @@ class _Problem(ctypes.Structure):
         *((name, ctypes.c_int64) for name in ("batch", "channels", "per_channel", "h", "w", "stride")),
         ("dtype", ctypes.c_int32),
         ("normalize", ctypes.c_int32),
+        ("exact", ctypes.c_int32),
         ("boxes", ctypes.c_void_p),
         ("input", ctypes.c_void_p),
         ("input_strides", _Strides),
@@ -146,23 +147,24 @@ def _parallel_for() -> int:
     return ctypes.cast(function, ctypes.c_void_p).value or 0 if function else 0
 
 
-def _problem(input: Tensor, boxes: Tensor, normalize: bool, stride: int) -> _Problem:
+def _problem(input: Tensor, boxes: Tensor, exact: bool, normalize: bool, stride: int) -> _Problem:
     """``boxes`` float64, contiguous; it must stay alive as long as the result."""
     batch, channels, h, w = input.shape
     return _Problem(
-        batch, channels, boxes.shape[1], h, w, stride, _DTYPES[input.dtype], normalize, boxes.data_ptr(),
-        input.data_ptr(), _Strides(*input.stride()), _parallel_for(), torch.get_num_threads(),
+        batch, channels, boxes.shape[1], h, w, stride, _DTYPES[input.dtype], normalize, exact,
+        boxes.data_ptr(), input.data_ptr(), _Strides(*input.stride()), _parallel_for(), torch.get_num_threads(),
     )  # fmt: skip
 
 
 def box_conv2d(input: Tensor, boxes: Tensor, normalize: bool, stride: int, out: Tensor | None = None) -> Tensor:
-    """See :func:`box_convolution.box_conv2d`. The result is contiguous."""
+    """See :func:`box_convolution.box_conv2d`. The result is contiguous. Boxes in float64 ask for sums in float64."""
     batch, channels, h, w = input.shape
     shape = (batch, channels * boxes.shape[1], -(-h // stride), -(-w // stride))
     output = input.new_empty(shape) if out is None else out
     if output.numel():
         image, wide = _by_rows(input), boxes.to(torch.float64).contiguous()
-        call = _Forward(_problem(image, wide, normalize, stride), output.data_ptr(), None, None, None, 0)
+        exact = boxes.dtype == torch.float64
+        call = _Forward(_problem(image, wide, exact, normalize, stride), output.data_ptr(), None, None, None, 0)
         _check(library().box_forward(call), input)
     return output
 
@@ -177,7 +179,7 @@ def box_conv2d_backward(
         return grad_input.zero_(), grad_boxes.zero_().to(boxes.dtype)
     image, grad, wide = _by_rows(input), _by_rows(grad_output), boxes.to(torch.float64).contiguous()
     call = _Backward(
-        _problem(image, wide, normalize, stride), grad.data_ptr(), _Strides(*grad.stride()),
+        _problem(image, wide, boxes.dtype == torch.float64, normalize, stride), grad.data_ptr(), _Strides(*grad.stride()),
         grad_input.data_ptr() if output_mask[0] else None, grad_boxes.data_ptr() if output_mask[1] else None,
     )  # fmt: skip
     _check(library().box_backward(call), input)

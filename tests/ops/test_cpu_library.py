@@ -1,6 +1,7 @@
 """The C++ library: found and refused in plain words, right with every instruction set, never outside its arrays."""
 
 import _ctypes
+import itertools
 import os
 import shutil
 import subprocess
@@ -50,15 +51,21 @@ def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 ISAS = [] if cpu.status() else cpu.isas()
 
 
-def problem(shape: tuple[int, ...], dtype: torch.dtype, stride: int = 1) -> tuple[Tensor, Tensor, Tensor]:
-    """Image, boxes and the gradient that comes in; some boxes leave the image, one has no area."""
+def problem(
+    shape: tuple[int, ...], dtype: torch.dtype, stride: int = 1, exact: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Image, boxes and the gradient that comes in; some boxes leave the image, one has no area.
+
+    Boxes in float64 (``exact``, and beside a float64 image) are summed in float64, others in fixed point.
+    """
     b, c, m, h, w = shape
     image = torch.randn(b, c, h, w, dtype=torch.float64).to(dtype)
     edges = torch.rand(c, m, 2, 2, dtype=torch.float64) * 3 - 1.5
     edges = edges.sort(-1).values * torch.tensor([h, w]).view(2, 1)
     edges[0, 0, 0, 1] = edges[0, 0, 0, 0]
     grad = torch.randn(b, c * m, -(-h // stride), -(-w // stride), dtype=torch.float64).to(dtype)
-    return image, edges.flatten(-2), grad
+    boxes = edges.flatten(-2)
+    return image, boxes if exact or dtype == torch.float64 else boxes.float(), grad
 
 
 def guarded(tensor: Tensor) -> tuple[Tensor, Callable[[], bool]]:
@@ -88,24 +95,28 @@ def padded_rows(tensor: Tensor) -> Tensor:
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize(("normalize", "stride"), [(True, 1), (True, 2), (False, 1), (False, 3)])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_every_instruction_set(isa: str, shape: tuple[int, ...], normalize: bool, stride: int) -> None:
-    image, boxes, grad = problem(shape, torch.float64, stride)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_every_instruction_set(
+    isa: str, shape: tuple[int, ...], normalize: bool, stride: int, dtype: torch.dtype
+) -> None:
+    image, boxes, grad = problem(shape, dtype, stride)
     with cpu.use_isa(isa):
         assert cpu.isa() == isa
         output = cpu.box_conv2d(image, boxes, normalize, stride)
         gradients = cpu.box_conv2d_backward(grad, image, boxes, normalize, stride, [True, True])
     scale = image.abs().max().item() * (1 if normalize else shape[-1] * shape[-2])
-    assert_values(output, reference.box_conv2d(image, boxes, normalize, stride), scale)
-    expected = reference.box_conv2d_backward(grad, image, boxes, normalize, stride, [True, True])
+    assert_values(output, reference.box_conv2d(image.double(), boxes, normalize, stride), scale)
+    expected = reference.box_conv2d_backward(grad.double(), image.double(), boxes, normalize, stride, [True, True])
     for actual, truth in zip(gradients, expected, strict=True):
         assert_gradient(actual, truth)
 
 
 @needs_library
+@pytest.mark.parametrize("exact", [False, True])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_every_dtype(dtype: torch.dtype) -> None:
+def test_every_dtype(dtype: torch.dtype, exact: bool) -> None:
     for shape in SHAPES:
-        image, boxes, grad = problem(shape, dtype)
+        image, boxes, grad = problem(shape, dtype, exact=exact)
         wide = image.double()
         output = cpu.box_conv2d(image, boxes, True, 1)
         assert output.dtype == dtype
@@ -131,15 +142,15 @@ def test_nothing_outside_is_read_or_written(shape: tuple[int, ...], stride: int,
         checks.append(intact)
         return inside
 
-    boxes = guard(boxes)
+    boxes = guard(boxes.double())
     nan = float("nan")
-    for layout in (guard, padded_rows):
+    for layout, exact in ((guard, False), (padded_rows, False), (guard, True)):
         image, grad = layout(image), layout(grad)
         output = guard(torch.full(grad.shape, nan, dtype=dtype))
         grad_image = guard(torch.full(image.shape, nan, dtype=dtype))
         grad_boxes = guard(torch.full(boxes.shape, nan, dtype=torch.float64))
         with cpu.use_isa(isa):
-            call = cpu._problem(image, boxes, True, stride)
+            call = cpu._problem(image, boxes, exact, True, stride)
             assert not cpu.library().box_forward(cpu._Forward(call, output.data_ptr(), None, None, None, 0))
             strides = cpu._Strides(*grad.stride())
             assert not cpu.library().box_backward(
@@ -153,8 +164,8 @@ def test_nothing_outside_is_read_or_written(shape: tuple[int, ...], stride: int,
 @needs_library
 @pytest.mark.parametrize("isa", ISAS)
 def test_number_of_threads_changes_no_bit(isa: str, threads: Callable[[int], None]) -> None:
-    for shape in (*SHAPES, (1, 2, 5, 300, 40), (3, 7, 2, 20, 30)):
-        image, boxes, grad = problem(shape, torch.float32)
+    for shape, exact in itertools.product((*SHAPES, (1, 2, 5, 300, 40), (3, 7, 2, 20, 30)), (False, True)):
+        image, boxes, grad = problem(shape, torch.float32, exact=exact)
         results = []
         for count in (1, 2, 4, 8):
             threads(count)

@@ -15,7 +15,7 @@ extern "C" {
 #endif
 
 // To be raised with every change of this file's types and functions: ops/cpu.py refuses a library of another version.
-#define BOX_ABI_VERSION 1
+#define BOX_ABI_VERSION 2
 BOX_API int32_t box_abi_version(void);
 
 enum BoxDtype { BOX_FLOAT32 = 0, BOX_FLOAT64 = 1, BOX_BFLOAT16 = 2, BOX_FLOAT16 = 3 };
@@ -29,6 +29,7 @@ typedef struct {
   int64_t batch, channels, per_channel, h, w, stride;
   int32_t dtype;       // of input, output, residual and their gradients
   int32_t normalize;   // average, or sum
+  int32_t exact;       // sums in float64 whatever the dtype; else an average may be off by 1e-6 of the plane's largest |input|
   const double* boxes; // (channels, per_channel, 4): top, bottom, left, right
   const void* input;   // (batch, channels, h, w), any strides
   int64_t input_strides[4];

@@ -1,0 +1,406 @@
+// The fast path of float32 and narrower types: sums in fixed point, in half the memory of a float64 table and with twice as
+// many numbers in a vector. Included by kernels.inl.
+//
+// Integers wrap around, so a difference of two running sums is exact however large the sums have grown, as long as the
+// difference itself fits into 32 bits: nothing is lost on a large plane, whatever its content. What is rounded is each pixel,
+// once, to max|input| * width / 2^32, and each average over a row of a box, once, to max|input| * height / 2^32.
+// So errors stay under 1e-6 of max|input| where height + width <= FIXED_LIMIT; larger planes, strides, numbers that are not
+// finite and magnitudes near the ends of float32's range are left to the float64 table.
+//
+// A box is summed along rows first, out of running sums along each row, then along columns: a strip of columns at a time,
+// whose running sums stay in the first-level cache.
+
+#if defined(__AVX512F__)
+constexpr int64_t WIDE = 16;
+#elif defined(__AVX2__)
+constexpr int64_t WIDE = 8;
+#else
+constexpr int64_t WIDE = 4;
+#endif
+#if defined(__SSE2__)
+#include <immintrin.h>
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
+#endif
+
+constexpr int64_t FIXED_LIMIT = 3072;
+constexpr double FULL_SCALE = 2147450880.0;  // under 2^31, with room for the rounding of float32 factors
+
+typedef float Floats __attribute__((vector_size(WIDE * 4), aligned(4), may_alias));
+typedef int32_t Ints __attribute__((vector_size(WIDE * 4), aligned(4), may_alias));
+typedef uint32_t Words __attribute__((vector_size(WIDE * 4), aligned(4), may_alias));
+
+inline Floats load_floats(const float* from) { return *reinterpret_cast<const Floats*>(from); }
+inline Words load_words(const uint32_t* from) { return *reinterpret_cast<const Words*>(from); }
+inline void store_words(uint32_t* to, Words value) { *reinterpret_cast<Words*>(to) = value; }
+inline Floats to_floats(Words value) { return __builtin_convertvector(reinterpret_cast<Ints>(value), Floats); }
+
+// To the nearest integer.
+inline Words to_fixed(Floats value) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<Words>(_mm512_cvtps_epi32(reinterpret_cast<__m512>(value)));
+#elif defined(__AVX2__)
+  return reinterpret_cast<Words>(_mm256_cvtps_epi32(reinterpret_cast<__m256>(value)));
+#elif defined(__SSE2__)
+  return reinterpret_cast<Words>(_mm_cvtps_epi32(reinterpret_cast<__m128>(value)));
+#elif defined(__ARM_NEON) && defined(__aarch64__)
+  return reinterpret_cast<Words>(vcvtnq_s32_f32(reinterpret_cast<float32x4_t>(value)));
+#else
+  Words words;
+  for (int k = 0; k < WIDE; ++k) words[k] = uint32_t(int32_t(rintf(value[k])));
+  return words;
+#endif
+}
+
+// v[0], v[0] + v[1], ...
+inline Words running_sum(Words v) {
+  const Words zero = {0};
+#if defined(__AVX512F__)
+  v += __builtin_shufflevector(zero, v, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30);
+  v += __builtin_shufflevector(zero, v, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29);
+  v += __builtin_shufflevector(zero, v, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27);
+  return v + __builtin_shufflevector(zero, v, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23);
+#elif defined(__AVX2__)
+  v += __builtin_shufflevector(zero, v, 7, 8, 9, 10, 11, 12, 13, 14);
+  v += __builtin_shufflevector(zero, v, 6, 7, 8, 9, 10, 11, 12, 13);
+  return v + __builtin_shufflevector(zero, v, 4, 5, 6, 7, 8, 9, 10, 11);
+#else
+  v += __builtin_shufflevector(zero, v, 3, 4, 5, 6);
+  return v + __builtin_shufflevector(zero, v, 2, 3, 4, 5);
+#endif
+}
+
+inline Words last_of(Words v) {
+#if defined(__AVX512F__)
+  return __builtin_shufflevector(v, v, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15);
+#elif defined(__AVX2__)
+  return __builtin_shufflevector(v, v, 7, 7, 7, 7, 7, 7, 7, 7);
+#else
+  return __builtin_shufflevector(v, v, 3, 3, 3, 3);
+#endif
+}
+
+inline Words all_of(uint32_t value) { return Words{} + value; }
+
+// Of a working memory of doubles, what so many 32-bit numbers take: whole cache lines.
+inline int64_t in_doubles(int64_t count) { return (count + 15) / 16 * 8; }
+
+// A plane as rows of float32: as it is, or a copy in ``memory``.
+template <typename T>
+struct FloatPlane {
+  const float* data;
+  int64_t stride;
+
+  static int64_t size(int64_t h, int64_t w) { return in_doubles(h * w); }
+  FloatPlane(const T* from, int64_t stride_h, int64_t stride_w, int64_t h, int64_t w, void* memory)
+      : data(static_cast<float*>(memory)), stride(w) {
+    float* to = static_cast<float*>(memory);
+    for (int64_t r = 0; r < h; ++r)
+      for (int64_t q = 0; q < w; ++q) to[r * w + q] = float(to_double(from[r * stride_h + q * stride_w]));
+  }
+  const float* row(int64_t r) const { return data + r * stride; }
+};
+
+template <>
+struct FloatPlane<float> {
+  const float* data;
+  int64_t stride;
+
+  static int64_t size(int64_t, int64_t) { return 0; }
+  FloatPlane(const float* from, int64_t stride_h, int64_t, int64_t, int64_t, void*) : data(from), stride(stride_h) {}
+  const float* row(int64_t r) const { return data + r * stride; }
+};
+
+// Largest |value| of a plane, infinity or NaN where one is among them, and the root of its mean square.
+struct Magnitude {
+  float largest = 0;
+  double rms = 0;
+};
+
+template <typename T>
+Magnitude magnitude_of(const Team& team, const FloatPlane<T>& plane, int64_t h, int64_t w) {
+  constexpr int64_t PARTS = 64;
+  int32_t largest[PARTS] = {0};  // bits of a number without its sign: they order as numbers do, NaN last
+  double squares[PARTS] = {0};
+  team.share(PARTS, [&](int64_t begin, int64_t end) {
+    const Ints magnitude = reinterpret_cast<Ints>(all_of(0x7fffffffu));
+    for (int64_t k = begin; k < end; ++k) {
+      Ints seen = {0};
+      for (int64_t r = k * h / PARTS; r < (k + 1) * h / PARTS; ++r) {
+        const float* row = plane.row(r);
+        Floats sum = {0};
+        int64_t q = 0;
+        for (; q + WIDE <= w; q += WIDE) {
+          const Floats value = load_floats(row + q);
+          const Ints bits = reinterpret_cast<Ints>(value) & magnitude;
+          seen = bits > seen ? bits : seen;
+          sum += value * value;
+        }
+        for (; q < w; ++q) {
+          largest[k] = max(largest[k], int32_t(float_to_bits(row[q]) & 0x7fffffffu));
+          squares[k] += double(row[q]) * row[q];
+        }
+        for (int lane = 0; lane < WIDE; ++lane) squares[k] += sum[lane];
+      }
+      for (int lane = 0; lane < WIDE; ++lane) largest[k] = max<int32_t>(largest[k], seen[lane]);
+    }
+  });
+  int32_t most = 0;
+  double sum = 0;
+  for (int64_t k = 0; k < PARTS; ++k) {
+    most = max(most, largest[k]);
+    sum += squares[k];
+  }
+  return {bits_to_float(uint32_t(most)), sqrt(sum / double(h * w))};
+}
+
+// Whether numbers of this largest magnitude can be put into fixed point without leaving float32's normal range.
+inline bool fits_fixed_point(float largest) { return largest == 0 || (largest > 1e-25f && largest < 1e28f); }
+
+// One axis of a box, as  core * (S[n + high] - S[n + low]) + head * x[n + high] - tail * x[n + low]  with running sums S of x.
+struct FixedSpan {
+  int64_t low, high;
+  double core, head, tail;
+  double length;  // most elements that the difference of sums can span; at least 1
+  double bound;   // largest |result| for |x| <= 1
+
+  FixedSpan(const Span& span, int64_t size)
+      : low(span.low), high(span.high), core((span.high0 + span.high1) * span.inverse), head(span.high1 * span.inverse),
+        tail(span.low1 * span.inverse) {
+    // Weights of a thin box's two columns sum to zero at each edge: it has no core.
+    if (span.low0 + span.low1 == 0) core = 0;
+    const double reach = double(min(size, high > low ? high - low : low - high));
+    length = max(reach, 1.0);
+    bound = fabs(core) * reach + fabs(head) + fabs(tail);
+  }
+};
+
+// The scale at which ``length`` numbers of a magnitude up to ``largest``, rounded to integers, sum to 32 bits.
+inline double scale_of(double length, double largest) {
+  return largest == 0 ? 1 : (FULL_SCALE - length) / (length * largest);
+}
+
+// A plane whose rows have margins for q < 0 and q >= w, so that any window can be read whose place is clamped to
+// [-2 * WIDE, end].
+struct MarginRows {
+  uint32_t* data;
+  int64_t h, w, end, pitch;
+
+  MarginRows(void* memory, int64_t h, int64_t w)
+      : data(static_cast<uint32_t*>(memory)), h(h), w(w), end((w + WIDE - 1) / WIDE * WIDE), pitch(pitch_of(w)) {}
+  static int64_t pitch_of(int64_t w) {
+    const int64_t pitch = (w + WIDE - 1) / WIDE * WIDE + 4 * WIDE;
+    return pitch % 1024 ? pitch : pitch + WIDE;  // rows that are a multiple of 4 KiB apart compete for places in the cache
+  }
+  static int64_t size(int64_t h, int64_t w) { return in_doubles(h * pitch_of(w)); }
+  uint32_t* row(int64_t p) const { return data + p * pitch + 2 * WIDE; }
+
+  // Zero outside of [0, end).
+  void clear_margins() const {
+    for (int64_t p = 0; p < h; ++p) {
+      memset(row(p) - 2 * WIDE, 0, 2 * WIDE * sizeof(uint32_t));
+      memset(row(p) + end, 0, 2 * WIDE * sizeof(uint32_t));
+    }
+  }
+
+  void add(const MarginRows& other, int64_t begin, int64_t stop) const {
+    for (int64_t k = begin * pitch; k < stop * pitch; ++k) data[k] += other.data[k];
+  }
+};
+
+// Running sums of each row of a plane, in units of 1 / scale: row(p)[q] = x[0] + ... + x[q].
+struct RowSums : MarginRows {
+  double scale = 1;
+
+  using MarginRows::MarginRows;
+  template <typename T>
+  void fill(const Team& team, const FloatPlane<T>& plane, double units);  // a unit is 1 / units
+};
+
+template <int R>
+void sum_rows(const RowSums& sums, const float* input, int64_t stride_h, int64_t p) {
+  const float scale = float(sums.scale);
+  const float* in[R];
+  uint32_t* out[R];
+  Words carry[R];
+  for (int k = 0; k < R; ++k) {
+    in[k] = input + (p + k) * stride_h;
+    out[k] = sums.row(p + k);
+    carry[k] = Words{0};
+    store_words(out[k] - 2 * WIDE, carry[k]);
+    store_words(out[k] - WIDE, carry[k]);
+  }
+  int64_t q = 0;
+  for (; q + WIDE <= sums.w; q += WIDE)
+    for (int k = 0; k < R; ++k) {
+      const Words sum = running_sum(to_fixed(load_floats(in[k] + q) * scale)) + carry[k];
+      carry[k] = last_of(sum);
+      store_words(out[k] + q, sum);
+    }
+  for (int k = 0; k < R; ++k) {
+    uint32_t total = carry[k][0];
+    for (int64_t c = q; c < sums.w; ++c) out[k][c] = total += uint32_t(int32_t(lrintf(in[k][c] * scale)));
+    for (int64_t c = sums.w; c < sums.end; ++c) out[k][c] = total;
+    store_words(out[k] + sums.end, all_of(total));
+    store_words(out[k] + sums.end + WIDE, all_of(total));
+  }
+}
+
+template <typename T>
+void RowSums::fill(const Team& team, const FloatPlane<T>& plane, double units) {
+  scale = units;
+  constexpr int64_t ROWS_AT_ONCE = 4;
+  team.share((h + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE, [&](int64_t begin, int64_t end) {
+    int64_t p = begin * ROWS_AT_ONCE;
+    for (; p + ROWS_AT_ONCE <= min(end * ROWS_AT_ONCE, h); p += ROWS_AT_ONCE)
+      sum_rows<ROWS_AT_ONCE>(*this, plane.row(0), plane.stride, p);
+    for (; p < min(end * ROWS_AT_ONCE, h); ++p) sum_rows<1>(*this, plane.row(0), plane.stride, p);
+  });
+}
+
+// row[n + shift - 1] and row[n + shift] for V vectors of columns n from ``column`` on, of any row.
+template <int V>
+struct Windows {
+#if defined(__AVX512F__)
+  // A load across the border of two cache lines costs two: permuting aligned ones is cheaper.
+  const uint32_t* block[V + 1];
+  __m512i first, second;
+
+  Windows(const MarginRows& sums, int64_t column, int64_t shift) {
+    const int64_t offset = (shift - 1) & (WIDE - 1), start = column + shift - 1 - offset;
+    for (int v = 0; v <= V; ++v) block[v] = sums.row(0) + min(max(start + v * WIDE, -2 * WIDE), sums.end);
+    const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    first = _mm512_add_epi32(lane, _mm512_set1_epi32(int(offset)));
+    second = _mm512_add_epi32(lane, _mm512_set1_epi32(int(offset) + 1));
+  }
+
+  inline void read(int64_t offset, Words* before, Words* at) const {
+    __m512i low = _mm512_load_si512(block[0] + offset);
+    for (int v = 0; v < V; ++v) {
+      const __m512i high = _mm512_load_si512(block[v + 1] + offset);
+      before[v] = reinterpret_cast<Words>(_mm512_permutex2var_epi32(low, first, high));
+      at[v] = reinterpret_cast<Words>(_mm512_permutex2var_epi32(low, second, high));
+      low = high;
+    }
+  }
+#else
+  const uint32_t* place[V];
+
+  Windows(const MarginRows& sums, int64_t column, int64_t shift) {
+    for (int v = 0; v < V; ++v)
+      place[v] = sums.row(0) + min(max(column + v * WIDE + shift - 1, -2 * WIDE), sums.end);
+  }
+
+  inline void read(int64_t offset, Words* before, Words* at) const {
+    for (int v = 0; v < V; ++v) {
+      before[v] = load_words(place[v] + offset);
+      at[v] = load_words(place[v] + offset + 1);
+    }
+  }
+#endif
+};
+
+template <typename T>
+inline void write_floats(T* to, Floats value, int64_t count) {
+  for (int64_t k = 0; k < count; ++k) to[k] = from_double<T>(value[k]);
+}
+
+template <typename T>
+inline void write_floats(T* to, Floats value) {
+  for (int k = 0; k < WIDE; ++k) to[k] = from_double<T>(value[k]);
+}
+
+inline void write_floats(float* to, Floats value) { *reinterpret_cast<Floats*>(to) = value; }
+
+template <typename T>
+inline Floats read_floats(const T* from, int64_t count) {
+  Floats value = {0};
+  for (int64_t k = 0; k < count; ++k) value[k] = float(to_double(from[k]));
+  return value;
+}
+
+// A box over planes of one size and scale.
+struct FixedBox {
+  FixedSpan rows, columns;
+  float core, head, tail;                 // along a row, from units of the row sums to units of the column sums
+  float row_core, row_head, row_tail;     // along a column, from there to the average
+
+  FixedBox(const Box& box, const RowSums& sums, float largest, double scale)
+      : rows(box.rows, sums.h), columns(box.columns, sums.w) {
+    const double unit = scale_of(rows.length, columns.bound * largest);
+    core = float(columns.core * unit / sums.scale);
+    head = float(columns.head * unit / sums.scale);
+    tail = float(columns.tail * unit / sums.scale);
+    row_core = float(rows.core * scale / unit);
+    row_head = float(rows.head * scale / unit);
+    row_tail = float(rows.tail * scale / unit);
+  }
+};
+
+// V vectors of columns, or the ``count`` columns of one vector where it is not -1, of a box over a whole plane.
+// ``column_sums`` has room for (h + 1) * V vectors.
+template <typename T, int V, bool PLAIN>
+void fixed_strip(const RowSums& sums, const FixedBox& box, uint32_t* column_sums, int64_t column, int64_t count, T* out,
+                 const T* residual, const Epilogue& epilogue) {
+  const int64_t h = sums.h, w = sums.w, step = V * WIDE;
+  const Windows<V> at_high(sums, column, box.columns.high), at_low(sums, column, box.columns.low);
+  Words total[V];
+  for (int v = 0; v < V; ++v) store_words(column_sums + v * WIDE, total[v] = Words{0});
+  const float core = box.core, head = box.head, tail = box.tail;
+  for (int64_t p = 0; p < h; ++p) {
+    Words high0[V], high1[V], low0[V], low1[V];
+    at_high.read(p * sums.pitch, high0, high1);
+    at_low.read(p * sums.pitch, low0, low1);
+    for (int v = 0; v < V; ++v) {
+      total[v] += to_fixed(core * to_floats(high0[v] - low0[v]) + head * to_floats(high1[v] - high0[v]) -
+                           tail * to_floats(low1[v] - low0[v]));
+      store_words(column_sums + (p + 1) * step + v * WIDE, total[v]);
+    }
+  }
+  const float row_core = box.row_core, row_head = box.row_head, row_tail = box.row_tail;
+  const int64_t high = box.rows.high, low = box.rows.low;
+  const float shift = float(epilogue.shift);
+  Words bottom[V], top[V];
+  for (int v = 0; v < V; ++v) {
+    bottom[v] = load_words(column_sums + min(max<int64_t>(high, 0), h) * step + v * WIDE);
+    top[v] = load_words(column_sums + min(max<int64_t>(low, 0), h) * step + v * WIDE);
+  }
+  for (int64_t i = 0; i < h; ++i) {
+    const uint32_t* next_bottom = column_sums + min(max<int64_t>(i + 1 + high, 0), h) * step;
+    const uint32_t* next_top = column_sums + min(max<int64_t>(i + 1 + low, 0), h) * step;
+    for (int v = 0; v < V; ++v) {
+      const Words bottom1 = load_words(next_bottom + v * WIDE), top1 = load_words(next_top + v * WIDE);
+      Floats value = row_core * to_floats(bottom[v] - top[v]) + row_head * to_floats(bottom1 - bottom[v]) -
+                     row_tail * to_floats(top1 - top[v]);
+      bottom[v] = bottom1;
+      top[v] = top1;
+      const int64_t at = i * w + column + v * WIDE;
+      if (!PLAIN) {
+        value += shift;
+        if (residual) value += read_floats(residual + at, count < 0 ? WIDE : count);
+        if (epilogue.relu) value = value < 0 ? Floats{} : value;
+      }
+      if (count < 0)
+        write_floats(out + at, value);
+      else
+        write_floats(out + at, value, count);
+    }
+  }
+}
+
+#if defined(__AVX512F__)
+constexpr int STRIP = 4;
+#else
+constexpr int STRIP = 2;
+#endif
+
+// Columns from ``begin`` to ``end`` of one box over one plane; ``begin`` is a multiple of a strip's width.
+template <typename T, bool PLAIN>
+void fixed_columns(const RowSums& sums, const FixedBox& box, uint32_t* column_sums, int64_t begin, int64_t end, T* out,
+                   const T* residual, const Epilogue& epilogue) {
+  int64_t q = begin;
+  for (; q + STRIP * WIDE <= end; q += STRIP * WIDE)
+    fixed_strip<T, STRIP, PLAIN>(sums, box, column_sums, q, -1, out, residual, epilogue);
+  for (; q + WIDE <= end; q += WIDE) fixed_strip<T, 1, PLAIN>(sums, box, column_sums, q, -1, out, residual, epilogue);
+  if (q < end) fixed_strip<T, 1, PLAIN>(sums, box, column_sums, q, end - q, out, residual, epilogue);
+}

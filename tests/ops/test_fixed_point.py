@@ -1,0 +1,83 @@
+"""What the fixed-point sums of the C++ kernels promise: means to 1e-6 of the plane's largest |input|, edges' gradients to 1e-5.
+
+Whatever the data: an offset, halves of opposite sign, ranges that integers cannot hold. The truth is the float64 path, which
+boxes in float64 ask for, and which other tests hold against the reference.
+"""
+
+import pytest
+import torch
+from torch import Tensor
+
+from box_convolution.ops import cpu
+
+pytestmark = pytest.mark.skipif(cpu.status() is not None, reason="no C++ library")
+
+
+def boxes_for(channels: int, per_channel: int, h: int, w: int) -> Tensor:
+    """From a pixel to more than the image, off the pixel grid; half of them leave the image."""
+    size = torch.rand(channels, per_channel, 2) ** 3 * torch.tensor([1.5 * h, 1.5 * w]) + 1
+    centre = (torch.rand(channels, per_channel, 2) - 0.5) * torch.tensor([h, w])
+    low, high = centre - size / 2, centre + size / 2
+    return torch.stack((low[..., 0], high[..., 0], low[..., 1], high[..., 1]), -1)
+
+
+def halves(h: int, w: int) -> Tensor:
+    return torch.where(torch.arange(w) < w // 2, 1.0, -1.0).expand(h, w)
+
+
+DATA = {
+    "noise": lambda h, w: torch.randn(h, w),
+    "offset": lambda h, w: torch.randn(h, w) + 100,
+    "halves": halves,
+    "third": lambda h, w: torch.full((h, w), 1 / 3),
+    "ramp": lambda h, w: torch.arange(h * w).view(h, w) / (h * w),
+    "one large pixel": lambda h, w: torch.randn(h, w).index_put(
+        (torch.tensor(h // 2), torch.tensor(w // 3)), torch.tensor(1e4)
+    ),
+    "zero": lambda h, w: torch.zeros(h, w),
+}
+
+
+@pytest.mark.parametrize("name", DATA)
+@pytest.mark.parametrize(("h", "w"), [(64, 128), (200, 33), (512, 768)])
+def test_accuracy(name: str, h: int, w: int) -> None:
+    image = torch.stack([DATA[name](h, w) for _ in range(2)])[None].contiguous()
+    boxes = boxes_for(2, 6, h, w)
+    grad = torch.randn(1, 12, h, w)
+    actual, truth = (cpu.box_conv2d(image, b, True, 1) for b in (boxes, boxes.double()))
+    assert (actual - truth).abs().max() <= 1e-6 * image.abs().max()
+    (grad_image, grad_boxes), (true_image, true_boxes) = (
+        cpu.box_conv2d_backward(grad, image, b, True, 1, [True, True]) for b in (boxes, boxes.double())
+    )
+    assert (grad_image - true_image).abs().max() <= 1e-6 * grad.abs().max() * 6
+    assert (grad_boxes - true_boxes).abs().max() <= 1e-5 * true_boxes.abs().max()
+
+
+@pytest.mark.parametrize("scale", [1e-38, 1e-30, 1e-20, 1e20, 1e30, 3e36])
+def test_every_magnitude_of_float32(scale: float) -> None:
+    """Beyond what fixed point can hold, float64 takes over."""
+    image, boxes, grad = torch.randn(1, 9, 20, 70) * scale, boxes_for(9, 2, 20, 70), torch.randn(1, 18, 20, 70)
+    truth = cpu.box_conv2d(image.double(), boxes.double(), True, 1)
+    assert (cpu.box_conv2d(image, boxes, True, 1) - truth).abs().max() <= 1e-6 * image.abs().max()
+    _, grad_boxes = cpu.box_conv2d_backward(grad, image, boxes, True, 1, [True, True])
+    _, true_boxes = cpu.box_conv2d_backward(grad.double(), image.double(), boxes.double(), True, 1, [True, True])
+    assert (grad_boxes - true_boxes).abs().max() <= 1e-5 * true_boxes.abs().max()
+    grad_image, _ = cpu.box_conv2d_backward(image.repeat(1, 2, 1, 1), image, boxes, True, 1, [True, False])
+    true_image, _ = cpu.box_conv2d_backward(
+        image.double().repeat(1, 2, 1, 1), image.double(), boxes.double(), True, 1, [True, False]
+    )
+    assert (grad_image - true_image).abs().max() <= 1e-5 * true_image.abs().max()
+
+
+def test_one_gradient_without_the_other() -> None:
+    image, boxes, grad = torch.randn(2, 5, 40, 100), boxes_for(5, 3, 40, 100), torch.randn(2, 15, 40, 100)
+    both = cpu.box_conv2d_backward(grad, image, boxes, True, 1, [True, True])
+    assert torch.equal(both[0], cpu.box_conv2d_backward(grad, image, boxes, True, 1, [True, False])[0])
+    assert torch.equal(both[1], cpu.box_conv2d_backward(grad, image, boxes, True, 1, [False, True])[1])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_rounded_once(dtype: torch.dtype) -> None:
+    image, boxes = torch.randn(2, 5, 40, 100).to(dtype), boxes_for(5, 3, 40, 100)
+    wide = cpu.box_conv2d(image.float(), boxes, True, 1)
+    assert torch.equal(cpu.box_conv2d(image, boxes, True, 1), wide.to(dtype))
