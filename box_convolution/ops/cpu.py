@@ -178,8 +178,9 @@ def box_conv2d_backward(
     if grad_output.numel() == 0:
         return grad_input.zero_(), grad_boxes.zero_().to(boxes.dtype)
     image, grad, wide = _by_rows(input), _by_rows(grad_output), boxes.to(torch.float64).contiguous()
+    exact = boxes.dtype == torch.float64
     call = _Backward(
-        _problem(image, wide, boxes.dtype == torch.float64, normalize, stride), grad.data_ptr(), _Strides(*grad.stride()),
+        _problem(image, wide, exact, normalize, stride), grad.data_ptr(), _Strides(*grad.stride()),
         grad_input.data_ptr() if output_mask[0] else None, grad_boxes.data_ptr() if output_mask[1] else None,
     )  # fmt: skip
     _check(library().box_backward(call), input)

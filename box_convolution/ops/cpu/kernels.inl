@@ -549,9 +549,11 @@ void integrate(const Table& adjoint, T* grad_input) {
   for (; end > 0; --end) integrate_rows<T, 1>(adjoint, grad_input, end, end < adjoint.h);
 }
 
+#include "vectors.inl"
 #include "team.inl"
 #include "fixed_point.inl"
 #include "fixed_backward.inl"
+#include "planes_backward.inl"
 #include "planes.inl"
 
 }  // namespace BOX_ISA

@@ -1,4 +1,10 @@
-// Sharing out work among threads, and the memory that they keep. Included by kernels.inl.
+// How the planes, boxes and rows of a call are shared out among threads, and the memory that they keep. Included by
+// kernels.inl.
+//
+// Where there are enough planes, a thread does a whole plane: its table stays in cache. Else the table is built by all
+// threads, and boxes and bands of rows are shared out. What is added to what, in which order, never depends on the threads.
+
+constexpr int64_t ENOUGH_PLANES = 8;
 
 struct Failure {
   volatile int32_t happened = 0;
