@@ -40,6 +40,9 @@ def box_conv2d(
     other. A NaN or infinite pixel reaches every output whose box covers it and may reach others of the same image and
     channel.
 
+    A float32 mean is right to 1e-6 of the largest |input| of its image and channel, whatever the size of the plane and
+    what is in it; beside float64 boxes everything is summed in float64.
+
     Raises:
         TypeError: an argument is not a tensor, or its dtype is not floating point.
         ValueError: shapes, devices or stride do not fit together; the message names the argument.

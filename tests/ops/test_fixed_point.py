@@ -1,7 +1,7 @@
-"""What the fixed-point sums of the C++ kernels promise, whatever the data: an offset, halves of opposite sign, any range.
+"""What the fixed-point sums of the C++ kernels promise, whatever the data: offsets, halves of opposite sign, any range.
 
-Means to 1e-6 of the plane's largest |input|, gradients by edges to 1e-5 of the largest of them. The truth is the float64
-path, which boxes in float64 ask for, and which other tests hold against the reference.
+Means to 1e-6 of the plane's largest |input|, gradients by edges to 1e-5 of the largest of them. The truth is the
+float64 path, which boxes in float64 ask for, and which other tests hold against the reference.
 """
 
 import pytest
