@@ -29,7 +29,8 @@ WITHIN_OPS = {
     "reference": set(),
     "cpu": set(),
     "dispatch": {"reference", "cpu", "checks"},
-    "__init__": {"dispatch"},
+    "fused": {"dispatch", "checks"},
+    "__init__": {"dispatch", "fused"},
 }
 
 

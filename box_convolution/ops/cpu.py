@@ -167,6 +167,28 @@ def box_conv2d(input: Tensor, boxes: Tensor, normalize: bool, stride: int, out: 
     return output
 
 
+def box_conv2d_fused(
+    input: Tensor,
+    boxes: Tensor,
+    scale: Tensor | None,
+    shift: Tensor | None,
+    residual: Tensor | None,
+    relu: bool,
+    normalize: bool,
+    stride: int,
+) -> Tensor:
+    """See :mod:`.fused`. The result is contiguous."""
+    batch, channels, h, w = input.shape
+    output = input.new_empty((batch, channels * boxes.shape[1], -(-h // stride), -(-w // stride)))
+    if output.numel():
+        image, wide = _by_rows(input), boxes.to(torch.float64).contiguous()
+        parts = [None if part is None else part.contiguous() for part in (scale, shift, residual)]  # kept alive here
+        pointers = (None if part is None else part.data_ptr() for part in parts)
+        call = _Forward(_problem(image, wide, normalize, stride), output.data_ptr(), *pointers, relu)
+        _check(library().box_forward(call), input)
+    return output
+
+
 def box_conv2d_backward(
     grad_output: Tensor, input: Tensor, boxes: Tensor, normalize: bool, stride: int, output_mask: list[bool]
 ) -> tuple[Tensor, Tensor]:
