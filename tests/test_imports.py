@@ -18,6 +18,7 @@ ALLOWED = {
     "functional": {"ops"},
     "layer": {"functional", "boxes"},
     "networks": {"layer"},
+    "deploy": {"networks", "layer", "boxes", "ops"},
     "segmentation": {"layer", "functional", "boxes"},
     "analysis": {"layer", "functional", "boxes", "ops"},
     "cli": {"segmentation", "networks", "deploy", "analysis", "layer"},
