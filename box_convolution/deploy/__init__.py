@@ -1,6 +1,6 @@
 """From a trained network to the one that is shipped: the same answer, faster."""
 
-from .convert import deploy
+from .convert import deploy, snap_boxes
 from .modules import FusedBoxBottleneck, FusedBoxConv2d
 
-__all__ = ["FusedBoxBottleneck", "FusedBoxConv2d", "deploy"]
+__all__ = ["FusedBoxBottleneck", "FusedBoxConv2d", "deploy", "snap_boxes"]

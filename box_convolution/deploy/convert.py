@@ -45,14 +45,19 @@ def deploy(
     if drop_classes:
         _drop_classes(deployed, drop_classes, head)
     if snap:
-        for layer in deployed.modules():
-            if isinstance(layer, BoxConv2d):
-                layer.snap_()
+        snap_boxes(deployed)
     deployed = _replace_all(deployed, _deployed_layer).requires_grad_(False)
     flow = read(deployed)
     fold_norms(flow)
     _absorb_relus(flow)
     return deployed
+
+
+def snap_boxes(network: nn.Module) -> None:
+    """Move the boxes of all `BoxConv2d` in ``network`` to the nearest whole pixel borders, and freeze them there."""
+    for layer in network.modules():
+        if isinstance(layer, BoxConv2d):
+            layer.snap_()
 
 
 def _replace_all(network: nn.Module, replacement_of: Callable[[nn.Module], nn.Module]) -> nn.Module:
