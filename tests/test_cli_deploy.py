@@ -1,6 +1,7 @@
 """boxconv finetune and boxconv export, and prediction from what they write."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +59,7 @@ def photo(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     "suffix, packages",
-    [(".onnx", ["onnx", "onnxscript", "onnxruntime"]), (".pt2", []), (".safetensors", ["safetensors"])],
+    [(".onnx", ["onnx", "onnxscript", "onnxruntime"]), (".safetensors", ["safetensors"])],
 )
 def test_prediction_from_an_exported_file(suffix, packages, small, photo, tmp_path, capsys):
     for package in packages:
@@ -77,6 +78,17 @@ def test_prediction_from_an_exported_file(suffix, packages, small, photo, tmp_pa
     assert (labels[0] != labels[1]).mean() < 0.001
     status, _, errors = boxconv(capsys, "export", small, "--out", path)
     assert (status, "exists already" in errors) == (2, True)
+
+
+def test_pruning_reports_what_it_costs(trained, photo, tmp_path, capsys):
+    status, out, errors = boxconv(capsys, "export", trained, "--out", tmp_path / "net.pt2", "--snap", "--prune", "1")
+    assert status == 0, errors
+    (found,) = re.findall(r"took out (\d+) of 1232 boxes, and \d+ of 312 channels .* IoU (\S+) -> (\S+)", out)
+    assert 300 < int(found[0]) < 1232
+    assert all(0 <= float(score) <= 1 for score in found[1:])
+    assert "against the pruned network" in out
+    assert boxconv(capsys, "predict", tmp_path / "net.pt2", photo, "--out", tmp_path / "out")[0] == 0
+    assert np.asarray(Image.open(tmp_path / "out" / "photo.png")).shape == (40, 70)
 
 
 def test_finetuning_with_snapped_boxes(trained, tmp_path, capsys):
@@ -121,6 +133,9 @@ def test_a_finetuning_run_resumes_to_the_bit(trained, tmp_path, capsys, monkeypa
     [
         (["export", "BEST", "--out", "net.txt"], 2, "a name that ends in .onnx or .pt2 or .safetensors"),
         (["export", "BEST", "--format", "torch", "--out", "net.onnx"], 2, "--out: expected a name that ends in .pt2"),
+        (["export", "SMALL", "--prune", "0.1", "--out", "a.pt2"], 2, "--prune: there are no boxes in enet_minus"),
+        (["export", "BEST", "--prune", "-1", "--out", "a.pt2"], 2, "--prune: expected a share of at least 0"),
+        (["export", "BEST", "--prune", "1", "--out", "a.safetensors"], 2, "with onnx or torch, got 1.0 with safe"),
         (["export", "none.pt", "--out", "net.onnx"], 1, "none.pt: no such file"),
         (["predict", "none.onnx", "photo.png", "--out", "out"], 1, "none.onnx: no such file"),
         (["predict", "bad.pt2", "photo.png", "--out", "out"], 1, "bad.pt2: not a usable exported program"),
@@ -131,12 +146,13 @@ def test_a_finetuning_run_resumes_to_the_bit(trained, tmp_path, capsys, monkeypa
         (["train", "--start-from", "BEST", "--network", "enet", "--size", "32", "64"], 1, "weights do not fit"),
     ],
 )  # fmt: skip
-def test_usage_errors(arguments, status, message, trained, photo, tmp_path, capsys, monkeypatch):
+def test_usage_errors(arguments, status, message, trained, small, photo, tmp_path, capsys, monkeypatch):
     pytest.importorskip("safetensors")
     monkeypatch.chdir(tmp_path)
     for suffix in ("pt2", "safetensors"):
         (tmp_path / f"bad.{suffix}").write_bytes(b"nonsense")
     before = sorted(tmp_path.rglob("*"))
-    got, out, errors = boxconv(capsys, *(trained if argument == "BEST" else argument for argument in arguments))
+    places = {"BEST": trained, "SMALL": small}
+    got, out, errors = boxconv(capsys, *(places.get(argument, argument) for argument in arguments))
     assert (got, message in errors + out) == (status, True), errors + out
     assert sorted(tmp_path.rglob("*")) == before

@@ -2,5 +2,6 @@
 
 from .convert import deploy, snap_boxes
 from .modules import FusedBoxBottleneck, FusedBoxConv2d
+from .prune import Pruned, prune
 
-__all__ = ["FusedBoxBottleneck", "FusedBoxConv2d", "deploy", "snap_boxes"]
+__all__ = ["FusedBoxBottleneck", "FusedBoxConv2d", "Pruned", "deploy", "prune", "snap_boxes"]

@@ -57,6 +57,14 @@ def keep_outputs(layer: Any, channels: Sequence[int]) -> None:
     layer.out_channels = len(channels)
 
 
+def columns_of_zeros(layer: Any) -> Tensor | None:
+    """(in_channels,) inputs that a convolution multiplies by zero alone; None for what is no plain convolution."""
+    if not _is_convolution(layer) or layer.groups != 1:
+        return None
+    weight = layer.weight if type(layer) in _TRANSPOSED else layer.weight.transpose(0, 1)
+    return weight.flatten(1).eq(0).all(1)
+
+
 def fold_norms(flow: Dataflow) -> None:
     """Fold every BatchNorm into what is before it: one layer, or several whose outputs are concatenated."""
     for part in flow.parts:

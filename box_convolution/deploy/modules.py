@@ -61,19 +61,25 @@ class FusedBoxConv2d(nn.Module):
 class FusedBoxBottleneck(nn.Module):
     """`BoxBottleneck` in two steps: a 1x1 convolution with a bias, and the box convolution with all that follows.
 
-    (B, N, H, W) -> (B, N, H, W).
+    (B, N, H, W) -> (B, N, H, W). Where :func:`.prune` left out narrow channels, ``channels`` (C,) tells which of those
+    that are computed each channel of ``box`` gets; else it is None.
     """
+
+    channels: Tensor | None
 
     def __init__(self, block: BoxBottleneck, conv: nn.Conv2d, box: FusedBoxConv2d) -> None:
         """``conv`` and ``box`` have the BatchNorms of ``block`` folded in."""
         super().__init__()
         self.conv, self.box, self.inner_relu = conv, box, block.inner_relu
         self.box.relu = True
+        self.register_buffer("channels", None)
 
     def forward(self, input: Tensor) -> Tensor:
         narrow = self.conv(input)
         if self.inner_relu:
             narrow = torch.relu_(narrow)
+        if self.channels is not None:
+            narrow = narrow.index_select(1, self.channels)
         return self.box(narrow, input)
 
 
