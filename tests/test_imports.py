@@ -28,7 +28,8 @@ ALLOWED = {
 WITHIN_OPS = {
     "checks": set(),
     "reference": set(),
-    "cpu": set(),
+    "cpu": {"checks", "layout"},
+    "layout": set(),
     "dispatch": {"reference", "cpu", "checks"},
     "fused": {"dispatch", "checks"},
     "__init__": {"dispatch", "fused"},

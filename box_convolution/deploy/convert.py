@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
@@ -11,17 +12,23 @@ from ..layer import BoxConv2d
 from ..networks import BoxBottleneck
 from .dataflow import Dataflow, read
 from .fold import fold_into, fold_norms, keep_outputs, scale_and_shift
-from .modules import FusedBoxBottleneck, FusedBoxConv2d, is_plain
+from .modules import FusedBoxBottleneck, FusedBoxConv2d, PointwiseConv2d, is_plain
 
 
 def deploy(
-    network: nn.Module, *, snap: bool = False, drop_classes: Sequence[int] = (), head: str = "head"
+    network: nn.Module,
+    *,
+    snap: bool = False,
+    channels_last: bool = True,
+    drop_classes: Sequence[int] = (),
+    head: str = "head",
 ) -> nn.Module:
     """A copy of ``network`` for inference: the same outputs up to rounding, with less work.
 
     - BatchNorms are folded into the convolutions, transposed convolutions and box convolutions that they follow;
     - a `BoxBottleneck` adds its residual and applies its ReLU in the box convolution's single write;
-    - dropout is removed, boxes are numbers instead of parameters.
+    - dropout is removed, boxes are numbers instead of parameters;
+    - images are held pixel by pixel (channels_last), as convolutions on CPUs and on half-precision GPUs like them.
 
     Any network will do. What may be folded is read from its forward code; a layer that is called in several places, has
     hooks or a forward of its own stays as it is, and so does a BatchNorm without running statistics. The original is
@@ -35,6 +42,7 @@ def deploy(
         network: a trained network.
         snap: move the edges of boxes to the nearest pixel borders. That changes outputs a little: `boxconv finetune`
             trains the other weights to it.
+        channels_last: memory format inside, and of the output. The input may have any.
         drop_classes: indices of output channels to leave out (void, say, where it was trained as a class).
         head: name of the layer that makes the logits, where ``drop_classes`` is given.
 
@@ -50,6 +58,8 @@ def deploy(
     flow = read(deployed)
     fold_norms(flow)
     _absorb_relus(flow)
+    if channels_last:
+        deployed = _replace_all(deployed, _pointwise).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return deployed
 
 
@@ -87,6 +97,13 @@ def _deployed_layer(module: Any) -> Any:
         if inner and outer and fold_into(module.conv, *inner) and fold_into(box, *outer):
             return FusedBoxBottleneck(module, module.conv, box)
     return module
+
+
+def _pointwise(module: Any) -> Any:
+    plain = type(module) is nn.Conv2d and is_plain(module, nn.Conv2d)
+    if not plain or (module.kernel_size, module.stride, module.padding, module.groups) != ((1, 1), (1, 1), (0, 0), 1):
+        return module
+    return PointwiseConv2d.of(module)
 
 
 def _absorb_relus(flow: Dataflow) -> None:

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from .dataflow import Dataflow, Part
-from .modules import ChannelAffine, FusedBoxConv2d
+from .modules import ChannelAffine, FusedBoxConv2d, PointwiseConv2d
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, PointwiseConv2d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 

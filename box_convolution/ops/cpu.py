@@ -11,6 +11,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from .checks import memory_format
+from .layout import pixels, planes
+
 _FILE = {"win32": "box_conv2d.dll", "darwin": "libbox_conv2d.dylib"}.get(sys.platform, "libbox_conv2d.so")
 _REMEDY = (
     "Reinstall box-convolution with a C++ compiler at hand (GCC 11 or later, or Clang): "
@@ -177,16 +180,26 @@ def box_conv2d_fused(
     normalize: bool,
     stride: int,
 ) -> Tensor:
-    """See :mod:`.fused`. The result is contiguous."""
+    """See :mod:`.fused`. The result has the memory format of the input."""
+    # A residual in channels_last is added there: as planes it would have to be copied, too. Half precision would be
+    # rounded twice.
+    last = memory_format(input) == torch.channels_last and input.dtype in (torch.float32, torch.float64)
+    later = residual if last else None
     batch, channels, h, w = input.shape
     output = input.new_empty((batch, channels * boxes.shape[1], -(-h // stride), -(-w // stride)))
     if output.numel():
         image, wide = _by_rows(input), boxes.to(torch.float64).contiguous()
-        parts = [None if part is None else part.contiguous() for part in (scale, shift, residual)]  # kept alive here
+        parts = [None if part is None else part.contiguous() for part in (scale, shift, None if last else residual)]
         pointers = (None if part is None else part.data_ptr() for part in parts)
-        call = _Forward(_problem(image, wide, normalize, stride), output.data_ptr(), *pointers, relu)
+        now = relu and later is None
+        call = _Forward(_problem(image, wide, normalize, stride), output.data_ptr(), *pointers, now)
         _check(library().box_forward(call), input)
-    return output
+    if not last:
+        return output
+    output = pixels(output)
+    if later is not None:
+        output += later
+    return output.relu_() if relu and later is not None else output
 
 
 def box_conv2d_backward(
@@ -208,7 +221,7 @@ def box_conv2d_backward(
 
 def _by_rows(tensor: Tensor) -> Tensor:
     """The kernels read any strides, but walk along rows: where pixels of a row are far apart, a copy costs less."""
-    return tensor if tensor.stride(3) == 1 or tensor.shape[3] == 1 else tensor.contiguous()
+    return tensor if tensor.stride(3) == 1 or tensor.shape[3] == 1 else planes(tensor)
 
 
 def _check(status: int, input: Tensor) -> None:

@@ -10,6 +10,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from box_convolution import BoxBottleneck, BoxConv2d, networks
 from box_convolution.deploy import FusedBoxBottleneck, FusedBoxConv2d, deploy
+from box_convolution.deploy.modules import PointwiseConv2d
 
 NORMS = nn.modules.batchnorm._BatchNorm
 
@@ -81,6 +82,42 @@ def test_snapped() -> None:
     assert_same_answer(snapped, deployed, 1, 3, 40, 64)
     with pytest.raises(AssertionError):
         assert_same_answer(network, deployed, 1, 3, 40, 64)
+
+
+def test_memory_formats(pair: tuple[nn.Module, nn.Module]) -> None:
+    """Neither that of the image nor the number of threads changes more than roundings."""
+    network, last = pair
+    image = torch.randn(2, 3, 32, 48)
+    threads = torch.get_num_threads()
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            with torch.no_grad():
+                expected = network(image)
+                for deployed in (last, deploy(network, channels_last=False)):
+                    memory_format = torch.channels_last if deployed is last else torch.contiguous_format
+                    for given in (image, image.contiguous(memory_format=torch.channels_last)):
+                        output = deployed(given)
+                        atol = 1e-5 * (expected.max() - expected.min()).item()
+                        torch.testing.assert_close(output, expected, rtol=0, atol=atol)
+                    assert output.is_contiguous(memory_format=memory_format) or given is not image
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_pointwise_convolutions_are_those_that_were_there() -> None:
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 1),
+        nn.Conv2d(4, 4, 1, bias=False),
+        nn.Conv2d(4, 4, 1, groups=2),
+        nn.Conv2d(4, 4, 1, stride=2),
+        nn.Conv2d(4, 4, 1, padding=1),
+        nn.Conv2d(4, 4, 3),
+    ).eval()
+    deployed = deploy(network)
+    assert [type(module) for module in deployed] == [PointwiseConv2d, PointwiseConv2d, *[nn.Conv2d] * 4]
+    assert_same_answer(network, deployed, 2, 3, 9, 11)
+    assert not any(isinstance(module, PointwiseConv2d) for module in deploy(network, channels_last=False))
 
 
 def test_dropped_classes() -> None:
