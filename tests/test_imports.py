@@ -28,8 +28,7 @@ ALLOWED = {
 WITHIN_OPS = {
     "checks": set(),
     "reference": set(),
-    "cpu": {"checks", "layout"},
-    "layout": set(),
+    "cpu": {"checks"},
     "dispatch": {"reference", "cpu", "checks"},
     "fused": {"dispatch", "checks"},
     "__init__": {"dispatch", "fused"},
