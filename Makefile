@@ -34,7 +34,7 @@ wheel:
 
 $(VENV)/.ready: pyproject.toml constraints.txt $(KERNELS) $(FOLDERS)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,export,dev]'
 	$(BIN)/python -m compileall -q box_convolution
 	touch $@
 

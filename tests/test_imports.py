@@ -18,6 +18,7 @@ ALLOWED = {
     "functional": {"ops"},
     "layer": {"functional", "boxes"},
     "networks": {"layer"},
+    "deploy": {"networks", "layer", "boxes", "ops"},
     "segmentation": {"layer", "functional", "boxes"},
     "analysis": {"layer", "functional", "boxes", "ops"},
     "cli": {"segmentation", "networks", "deploy", "analysis", "layer"},
@@ -27,9 +28,10 @@ ALLOWED = {
 WITHIN_OPS = {
     "checks": set(),
     "reference": set(),
-    "cpu": set(),
+    "cpu": {"checks"},
     "dispatch": {"reference", "cpu", "checks"},
-    "__init__": {"dispatch"},
+    "fused": {"dispatch", "checks"},
+    "__init__": {"dispatch", "fused"},
 }
 
 

@@ -10,19 +10,23 @@ from typing import Annotated, Any
 import tyro
 
 from ..segmentation.config import UsageError
-from . import check_data, evaluate, predict, train
+from . import check_data, evaluate, export, finetune, predict, train
 
 # What each command's settings are, and what runs it. Modules import PyTorch and other large libraries only in ``run``.
 COMMANDS: dict[type, Callable[[Any], int | None]] = {
     train.Train: train.run,
     evaluate.Evaluate: evaluate.run,
     predict.Predict: predict.run,
+    finetune.Finetune: finetune.run,
+    export.Export: export.run,
     check_data.CheckData: check_data.run,
 }
 Command = (
     Annotated[train.Train, tyro.conf.subcommand("train")]
     | Annotated[evaluate.Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[predict.Predict, tyro.conf.subcommand("predict")]
+    | Annotated[finetune.Finetune, tyro.conf.subcommand("finetune")]
+    | Annotated[export.Export, tyro.conf.subcommand("export")]
     | Annotated[check_data.CheckData, tyro.conf.subcommand("check-data")]
 )
 
@@ -35,6 +39,8 @@ def main(argv: list[str] | None = None) -> int:
         description="Train, evaluate and use segmentation networks with box convolutions.",
         args=argv,
     )
+    from ..deploy.export import ExportError
+    from ..networks.weights import WeightsError
     from ..segmentation.checkpoint import CheckpointError
     from ..segmentation.classes import DataError
     from ..segmentation.engine import Interrupted, TrainingError
@@ -44,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
         return COMMANDS[type(args)](args) or 0
     except (UsageError, RunFolderError) as error:
         return _fail(error, 2)
-    except (DataError, CheckpointError, TrainingError) as error:
+    except (DataError, CheckpointError, ExportError, WeightsError, TrainingError) as error:
         return _fail(error, 1)
     except OSError as error:
         return _fail(f"{error.filename}: {error.strerror or error}" if error.filename else error, 1)

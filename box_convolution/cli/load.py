@@ -1,20 +1,90 @@
-"""From a checkpoint to the network that it describes."""
+"""From a file to the network in it, ready for images."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+EXPORTED = (".onnx", ".pt2", ".safetensors")
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A network, and what it takes to give it images and to read its answers."""
+
+    model: Any
+    classes: Any  # ClassTable
+    prepare: Any  # Prepare
 
 
 def network_of(content: dict[str, Any], path: Path) -> Any:
     """The network of a checkpoint, with its weights."""
-    from .. import networks
+    from ..networks import weights
     from ..segmentation.checkpoint import CheckpointError, load_weights
 
-    network = content["network"]
     try:
-        model = networks.create(
-            network["name"], network["num_classes"], tuple(network["input_size"]), **network["options"]
-        )
+        model = weights.create_from(content["network"])
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(path, f"describes a network that cannot be made: {error}") from error
     load_weights(model, content, path)
     return model
+
+
+def about(content: dict[str, Any], path: Path) -> dict[str, Any]:
+    """What of a checkpoint, besides its weights, is needed to use its network: plain values, for exported files."""
+    from ..segmentation import checkpoint
+    from ..segmentation.transforms import Prepare
+
+    prepare = Prepare(checkpoint.settings(content, path).size)
+    return {
+        "classes": content["classes"],
+        "size": list(prepare.size or ()),
+        "mean": list(prepare.mean),
+        "std": list(prepare.std),
+    }
+
+
+def open_network(path: Path) -> Opened:
+    """The network in a checkpoint or in a file that `boxconv export` wrote, told by the suffix.
+
+    Raises CheckpointError, ExportError or WeightsError for a file that holds none.
+    """
+    from ..segmentation import checkpoint
+    from ..segmentation.checkpoint import CheckpointError
+    from ..segmentation.classes import ClassTable
+    from ..segmentation.transforms import Prepare
+
+    path = Path(path)
+    if path.suffix not in EXPORTED:
+        content = checkpoint.load(path)
+        model, values = network_of(content, path), about(content, path)
+    elif not path.is_file():
+        raise CheckpointError(path, "no such file")
+    elif path.suffix == ".safetensors":
+        from ..networks import weights
+
+        model, values = weights.load(path)
+    else:
+        from ..deploy import export
+
+        model, values = export.open_onnx(path) if path.suffix == ".onnx" else export.open_program(path)
+    try:
+        prepare = Prepare(tuple(values["size"]), tuple(values["mean"]), tuple(values["std"]))
+        return Opened(model.eval(), ClassTable.from_dict(values["classes"]), prepare)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            path, f"does not say how images are prepared, or what its classes are: {error}"
+        ) from error
+
+
+def validation_scores(model: Any, content: dict[str, Any], config: Any) -> dict[str, Any]:
+    """Scores of ``model`` on the validation split of a checkpoint's run; ``config`` says where its images are."""
+    from ..segmentation import engine
+    from ..segmentation.classes import ClassTable
+    from ..segmentation.evaluate import evaluate
+    from ..segmentation.sources import open_split
+    from ..segmentation.transforms import Prepare
+
+    classes, device = ClassTable.from_dict(content["classes"]), engine.choose_device(config.device)
+    data = open_split(config, config.val_split, classes, Prepare(config.size))
+    matrix = evaluate(model.to(device), data, classes, device=device, batch_size=config.batch_size)
+    return matrix.scores(classes)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import tyro
 
-from .load import network_of
+from .load import open_network
 
 
 @dataclass(frozen=True)
@@ -13,6 +13,7 @@ class Predict:
     """Write label maps (NAME.png, class indices) and colour pictures (NAME_colour.png) for images."""
 
     checkpoint: tyro.conf.Positional[Path]
+    """best.pt or last.pt of a run, or an exported network: .onnx, .pt2, .safetensors."""
     inputs: tyro.conf.Positional[tuple[Path, ...]]
     """Images, or folders of images."""
     out: Path
@@ -23,17 +24,13 @@ class Predict:
 
 
 def run(args: Predict) -> None:
-    from ..segmentation import checkpoint, engine
-    from ..segmentation.classes import ClassTable
+    from ..segmentation import engine
     from ..segmentation.predict import plan
     from ..segmentation.predict import predict as label
-    from ..segmentation.transforms import Prepare
 
     device = engine.choose_device(args.device)
-    content = checkpoint.load(args.checkpoint)
-    config = checkpoint.settings(content, args.checkpoint)
+    opened = open_network(args.checkpoint)
     jobs = plan(args.inputs, args.out, overwrite=args.overwrite)
-    model = network_of(content, args.checkpoint)
-    classes = ClassTable.from_dict(content["classes"])
-    done = sum(1 for _ in label(model, jobs, classes, Prepare(config.size), device=device, progress=not args.quiet))
+    labelled = label(opened.model, jobs, opened.classes, opened.prepare, device=device, progress=not args.quiet)
+    done = sum(1 for _ in labelled)
     print(f"{done} image{'' if done == 1 else 's'} labelled in {args.out}")

@@ -27,6 +27,7 @@ def run(args: Train) -> None:
     import torch
 
     from .. import networks
+    from ..deploy import snap_boxes
     from ..segmentation import checkpoint, engine
     from ..segmentation.metrics import class_weights, count_pixels
     from ..segmentation.run_folder import RunFolder
@@ -66,6 +67,10 @@ def run(args: Train) -> None:
     }
     torch.manual_seed(config.seed)
     model = networks.create(config.network, len(classes), input_size=config.size)
+    if config.start_from is not None and resume is None:
+        checkpoint.load_weights(model, checkpoint.load(config.start_from), config.start_from)
+    if config.snap:
+        snap_boxes(model)
     folder = RunFolder(args.out, resume=args.resume, overwrite=args.overwrite)
     if not args.quiet:
         parameters = sum(p.numel() for p in model.parameters())

@@ -1,5 +1,7 @@
 """Any image size for networks that halve the resolution three times."""
 
+from typing import Final
+
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
@@ -11,7 +13,7 @@ class PaddedNetwork(nn.Module):
     look like an object to the network.
     """
 
-    MULTIPLE = 8
+    MULTIPLE: Final = 8
 
     def logits(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) with H and W multiples of 8 -> (B, num_classes, H, W)."""
@@ -19,8 +21,8 @@ class PaddedNetwork(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         if image.ndim != 4 or image.shape[1] != 3:
-            raise ValueError(f"image must have shape (batch, 3, height, width), got {tuple(image.shape)}")
-        h, w = image.shape[2:]
+            raise ValueError(f"image must have shape (batch, 3, height, width), got {list(image.shape)}")
+        h, w = image.shape[2], image.shape[3]
         below, right = -h % self.MULTIPLE, -w % self.MULTIPLE
         if below or right:
             image = pad(image, (0, right, 0, below), mode="replicate")

@@ -74,5 +74,32 @@ def check_out(out: Tensor, input: Tensor, boxes: Tensor, stride: int) -> None:
         raise ValueError("out must not share memory with input, which is read while out is written")
 
 
+def check_fused(
+    input: Tensor, boxes: Tensor, scale: Tensor | None, shift: Tensor | None, residual: Tensor | None, stride: int
+) -> None:
+    """Raise TypeError or ValueError unless ``box_conv2d_fused`` is defined for these arguments."""
+    check_forward(input, boxes, stride)
+    expected = output_shape(input, boxes, stride)
+    for name, tensor in (("scale", scale), ("shift", shift)):
+        if tensor is None:
+            continue
+        if tensor.dtype != torch.float32:
+            raise TypeError(f"{name} must be float32, got {_describe(tensor)}")
+        if tuple(tensor.shape) != (expected[1],):
+            raise ValueError(
+                f"{name} must hold a number for each of {expected[1]} output channels, got {_describe(tensor)}"
+            )
+    if residual is not None:
+        if residual.dtype != input.dtype:
+            raise TypeError(f"residual must have the input's dtype {input.dtype}, got {_describe(residual)}")
+        if residual.layout != torch.strided:
+            raise TypeError(f"residual must be a dense tensor, got layout {residual.layout}")
+        if tuple(residual.shape) != expected:
+            raise ValueError(f"residual must have the output's shape {expected}, got {_describe(residual)}")
+    for name, tensor in (("scale", scale), ("shift", shift), ("residual", residual)):
+        if tensor is not None and tensor.device != input.device:
+            raise ValueError(f"{name} must be on the input's device {input.device}, got {tensor.device}")
+
+
 def _describe(tensor: Tensor) -> str:
     return f"shape {tuple(tensor.shape)} of {tensor.dtype}"

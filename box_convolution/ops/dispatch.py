@@ -1,7 +1,7 @@
 """The operators `box_convolution::box_conv2d` and `box_conv2d_backward`, before autograd, autocast, vmap and compilers.
 
-Each implementation is a module with two functions of the same names and arguments. Which one serves a tensor is decided
-here and nowhere else: :func:`backend` tells, :func:`use` overrides.
+Each implementation is a module with functions of the same names and arguments (:mod:`.fused` registers the third).
+Which one serves a tensor is decided here and nowhere else: :func:`backend` tells, :func:`use` overrides.
 """
 
 import functools
@@ -28,6 +28,18 @@ class Implementation(Protocol):
         self, grad_output: Tensor, input: Tensor, boxes: Tensor, normalize: bool, stride: int, output_mask: list[bool]
     ) -> tuple[Tensor, Tensor]: ...
 
+    def box_conv2d_fused(
+        self,
+        input: Tensor,
+        boxes: Tensor,
+        scale: Tensor | None,
+        shift: Tensor | None,
+        residual: Tensor | None,
+        relu: bool,
+        normalize: bool,
+        stride: int,
+    ) -> Tensor: ...
+
 
 IMPLEMENTATIONS: dict[str, Implementation] = {"reference": reference, "cpu": cpu}
 _forced: str | None = None
@@ -48,7 +60,8 @@ def _kernels_are_there() -> bool:
     return reason is None
 
 
-def _serving(tensor: Tensor) -> Implementation:
+def serving(tensor: Tensor) -> Implementation:
+    """The module that :func:`backend` names. Raises ValueError where it cannot serve ``tensor``'s device."""
     name = backend(tensor)
     if name == "cpu" and tensor.device.type != "cpu":
         raise ValueError(f"implementation 'cpu' was asked for, but input is on {tensor.device}")
@@ -87,7 +100,7 @@ _backward_op = torch.ops.box_convolution.box_conv2d_backward.default
 def _forward(input: Tensor, boxes: Tensor, normalize: bool = True, stride: int = 1) -> Tensor:
     check_forward(input, boxes, stride)
     _refuse_tangents(input, boxes)
-    output = _serving(input).box_conv2d(input, boxes, normalize, stride)
+    output = serving(input).box_conv2d(input, boxes, normalize, stride)
     return output.contiguous(memory_format=memory_format(input))
 
 
@@ -101,7 +114,7 @@ def _backward(
 ) -> tuple[Tensor, Tensor]:
     check_backward(grad_output, input, boxes, stride)
     _refuse_tangents(grad_output, input, boxes)
-    grad_input, grad_boxes = _serving(input).box_conv2d_backward(
+    grad_input, grad_boxes = serving(input).box_conv2d_backward(
         grad_output, input, boxes, normalize, stride, list(output_mask)
     )
     if output_mask[0]:
@@ -118,18 +131,18 @@ def write_to(out: Tensor, input: Tensor, boxes: Tensor, normalize: bool, stride:
     _refuse_tangents(input, boxes)
     if backend(input) == "cpu":
         return cpu.box_conv2d(input, boxes, normalize, stride, out=out)
-    return out.copy_(_serving(input).box_conv2d(input, boxes, normalize, stride))
+    return out.copy_(serving(input).box_conv2d(input, boxes, normalize, stride))
 
 
 def _refuse_tangents(*tensors: Tensor) -> None:
     """A registered operator drops the tangents of forward-mode differentiation in silence."""
-    if _have_tangents(*tensors):
+    if have_tangents(*tensors):
         raise NotImplementedError(
             "torch.ops.box_convolution has no forward-mode derivative: call box_convolution.box_conv2d, which has one"
         )
 
 
-def _have_tangents(*tensors: Tensor) -> bool:
+def have_tangents(*tensors: Tensor) -> bool:
     return forward_ad._current_level >= 0 and any(forward_ad.unpack_dual(t).tangent is not None for t in tensors)
 
 
@@ -223,7 +236,7 @@ def needs_decomposition(*tensors: Tensor) -> bool:
     if torch.compiler.is_compiling():
         return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
     stack = getattr(torch._C._functorch, "get_interpreter_stack", lambda: None)() or ()
-    return any(interpreter.key().name in ("Grad", "Jvp") for interpreter in stack) or _have_tangents(*tensors)
+    return any(interpreter.key().name in ("Grad", "Jvp") for interpreter in stack) or have_tangents(*tensors)
 
 
 # Autocast treats the operator as it treats a convolution, but boxes are never cast: half precision would move edges.
@@ -309,7 +322,7 @@ torch.library.register_vmap(_backward_op, _backward_vmap, lib=_library)
 
 
 @register_flop_formula(_forward_op.overloadpacket)
-def _forward_flops(input_shape: Any, boxes_shape: Any, *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
+def box_conv2d_flops(input_shape: Any, boxes_shape: Any, *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
     return 2 * _product(input_shape) + 4 * _product(out_shape)
 
 

@@ -90,6 +90,11 @@ def _edge_gradients(
 
 def box_conv2d(input: Tensor, boxes: Tensor, normalize: bool, stride: int) -> Tensor:
     """Equations (3)-(4): ``input`` (B, C, H, W), ``boxes`` (C, M, 4) -> (B, C*M, H', W'), dtype of ``input``."""
+    return _contiguous(_averages(input, boxes, normalize, stride), input.dtype)
+
+
+def _averages(input: Tensor, boxes: Tensor, normalize: bool, stride: int) -> Tensor:
+    """(B, C*M, H', W') in the dtype that is summed in, in any memory format."""
     b, c, h, w = input.shape
     m = boxes.shape[1]
     h_out, w_out = -(-h // stride), -(-w // stride)
@@ -99,7 +104,28 @@ def box_conv2d(input: Tensor, boxes: Tensor, normalize: bool, stride: int) -> Te
     columns = overlap(left, right, w_out, w, stride, normalize)
     output = rows.reshape(c, m * h_out, h) @ _planes(input, wide).reshape(c, h, b * w)
     output = output.reshape(c * m, h_out * b, w) @ columns.reshape(c * m, w_out, w).mT
-    return _contiguous(output.reshape(c * m, h_out, b, w_out).permute(2, 0, 1, 3), input.dtype)
+    return output.reshape(c * m, h_out, b, w_out).permute(2, 0, 1, 3)
+
+
+def box_conv2d_fused(
+    input: Tensor,
+    boxes: Tensor,
+    scale: Tensor | None,
+    shift: Tensor | None,
+    residual: Tensor | None,
+    relu: bool,
+    normalize: bool,
+    stride: int,
+) -> Tensor:
+    """[relu]([residual +] [scale *] average [+ shift]), rounded once: see :mod:`.fused`."""
+    output = _averages(input, boxes, normalize, stride)
+    if scale is not None:
+        output = output * scale[:, None, None]
+    if shift is not None:
+        output = output + shift[:, None, None]
+    if residual is not None:
+        output = output + residual
+    return _contiguous(output.relu() if relu else output, input.dtype)
 
 
 def _planes(tensor: Tensor, dtype: torch.dtype) -> Tensor:

@@ -48,6 +48,10 @@ class TrainConfig(DataConfig):
     """A training run."""
 
     network: str = "boxenet"
+    start_from: Path | None = None
+    """Checkpoint whose weights training starts from; fresh ones if left out."""
+    snap: bool = False
+    """Move the boxes to whole pixel borders before training starts, and keep them there."""
     epochs: int = 30
     batch_size: int = 8
     lr: float = 1e-3
@@ -123,7 +127,7 @@ def from_plain(values: dict[str, Any]) -> TrainConfig:
     restored: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
     }
-    for name in ("root", "classes"):
+    for name in ("root", "classes", "start_from"):
         if restored.get(name) is not None:
             restored[name] = Path(restored[name])
     return TrainConfig(**restored)

@@ -14,8 +14,8 @@ extern "C" {
 #define BOX_API __attribute__((visibility("default")))
 #endif
 
-// To be raised with every change of this file's types and functions: ops/cpu.py refuses a library of another version.
-#define BOX_ABI_VERSION 2
+// To be raised with every change of the types and functions of this file and of layout.h: ops/cpu.py refuses a library of another version.
+#define BOX_ABI_VERSION 3
 BOX_API int32_t box_abi_version(void);
 
 enum BoxDtype { BOX_FLOAT32 = 0, BOX_FLOAT64 = 1, BOX_BFLOAT16 = 2, BOX_FLOAT16 = 3 };

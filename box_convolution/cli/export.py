@@ -1,0 +1,123 @@
+"""`boxconv export`."""
+
+import dataclasses
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+from ..segmentation.config import UsageError
+from .load import about, network_of, validation_scores
+
+Kind = Literal["onnx", "torch", "safetensors"]
+CALIBRATION_IMAGES = 50  # of the training split, evenly chosen
+SUFFIXES: dict[Kind, str] = {"onnx": ".onnx", "torch": ".pt2", "safetensors": ".safetensors"}
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write the network of a checkpoint as one file that needs nothing else: weights, classes, sizes, normalisation.
+
+    onnx and torch hold the deployed network, BatchNorm folded and box blocks fused; its answers are compared with the
+    checkpoint's on three image sizes. safetensors holds it as it was trained. boxconv predict reads all three.
+    """
+
+    checkpoint: tyro.conf.Positional[Path]
+    out: Path
+    """FILE.onnx, FILE.pt2 (torch) or FILE.safetensors."""
+    format: Kind | None = None
+    """Told by --out where left out. onnx: standard operators only, any image size and batch."""
+    snap: bool = False
+    """Move boxes to whole pixel borders first; boxconv finetune does it without loss."""
+    prune: float | None = None
+    """Take boxes out of the deployed network whose output varies less than this share (0.1, say) of what is typical of
+    their layer; 0 takes out only those without any effect. Scores it on the validation split, before and after."""
+    root: Path | None = None
+    """With --prune: folder with images/ and labels/; the one it was trained on if left out."""
+    overwrite: bool = False
+
+
+def run(args: Export) -> None:
+    from ..deploy import deploy, export, snap_boxes
+    from ..networks import weights
+    from ..segmentation import checkpoint
+
+    kind = args.format or next((name for name, suffix in SUFFIXES.items() if suffix == args.out.suffix), None)
+    if kind is None or args.out.suffix != SUFFIXES[kind]:
+        expected = SUFFIXES[kind] if kind else " or ".join(SUFFIXES.values())
+        raise UsageError(f"--out: expected a name that ends in {expected}, got {args.out}")
+    if args.out.exists() and not args.overwrite:
+        raise UsageError(f"--out: {args.out} exists already; choose another name, or give --overwrite")
+    if args.prune is not None and (kind == "safetensors" or not args.prune >= 0):
+        raise UsageError(f"--prune: expected a share of at least 0, with onnx or torch, got {args.prune} with {kind}")
+    content = checkpoint.load(args.checkpoint)
+    network, values = network_of(content, args.checkpoint).eval(), about(content, args.checkpoint)
+    if args.snap:
+        snap_boxes(network)
+
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    if args.prune is not None:
+        network = _pruned(network, content, args)
+    with tempfile.TemporaryDirectory(dir=args.out.parent, prefix=".export") as folder:
+        written = Path(folder) / args.out.name
+        if kind == "safetensors":
+            weights.save(network, written, content["network"], **values)
+        else:
+            deployed: Any = network if args.prune is not None else deploy(network)
+            (export.save_onnx if kind == "onnx" else export.save_program)(deployed, written, values)
+        os.replace(written, args.out)
+    print(f"{args.out}: {args.out.stat().st_size / 1e6:.2f} MB")
+    if kind != "safetensors":
+        opened, _ = (export.open_onnx if kind == "onnx" else export.open_program)(args.out)
+        _compare(network, opened, values["size"], "checkpoint" if args.prune is None else "pruned network")
+
+
+def _pruned(network: Any, content: dict[str, Any], args: Export) -> Any:
+    """``network``, deployed and pruned; prints what that costs."""
+    import torch
+
+    from ..deploy import deploy, prune
+    from ..layer import BoxConv2d
+    from ..segmentation import checkpoint
+    from ..segmentation.classes import ClassTable
+    from ..segmentation.sources import open_split
+    from ..segmentation.transforms import Prepare
+
+    assert args.prune is not None
+    if not any(isinstance(layer, BoxConv2d) for layer in network.modules()):
+        raise UsageError(f"--prune: there are no boxes in {content['network']['name']}")
+    config = checkpoint.settings(content, args.checkpoint)
+    if args.root is not None:
+        config = dataclasses.replace(config, root=args.root)
+    config.check()
+    deployed = deploy(network)
+    classes = ClassTable.from_dict(content["classes"])
+    data: Any = open_split(config, config.train_split, classes, Prepare(config.size), training=True, seed=config.seed)
+    step = -(-len(data) // CALIBRATION_IMAGES)
+    images = (torch.as_tensor(data[index][0])[None] for index in range(0, len(data), step))
+    pruned, report = prune(deployed, images, args.prune)
+    before, after = (validation_scores(model, content, config)["class_iou"] for model in (deployed, pruned))
+    print(
+        f"took out {sum(layer.removed_boxes for layer in report)} of {sum(layer.boxes for layer in report)} boxes, and "
+        f"{sum(layer.removed_channels for layer in report)} of {sum(layer.channels for layer in report)} channels "
+        f"that only they read; validation class IoU {before:.4f} -> {after:.4f}"
+    )
+    return pruned
+
+
+def _compare(network: Any, opened: Any, size: list[int], name: str) -> None:
+    """Print how far the file's answers are from those of ``network``. Raises ExportError where they are others."""
+    from ..deploy import export
+
+    h, w = size
+    sizes = [(h, w), (max(16, h // 2 + 3), max(16, w // 2 + 5)), (max(16, h * 3 // 4), max(16, w * 2 // 3 + 1))]
+    print(f"against the {name}, random images:")
+    for (h, w), (largest, share) in zip(sizes, export.differences(network, opened, sizes), strict=True):
+        print(
+            f"  {h:5} x {w:<5} largest difference {largest:.1e} of the logits' range; above 1e-4: {share:.4%} of pixels"
+        )
+        if not share <= 0.01:
+            raise export.ExportError("the exported network does not give the checkpoint's answers: do not use the file")

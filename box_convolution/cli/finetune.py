@@ -1,0 +1,63 @@
+"""`boxconv finetune`."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from ..segmentation.config import TrainConfig
+from . import train
+from .load import network_of, validation_scores
+
+
+@dataclass(frozen=True)
+class Finetune:
+    """Go on training from a checkpoint's weights, as a new run with the settings of the old one but for those below.
+
+    With --snap the boxes move to whole pixel borders and stay there, while all other weights adapt (section 4 of the
+    paper). boxconv train --resume goes on with a fine-tuning run too.
+    """
+
+    checkpoint: tyro.conf.Positional[Path]
+    out: Path
+    """Folder of the new run."""
+    snap: bool = False
+    epochs: int = 10
+    lr: float = 1e-4
+    """Learning rate of Adam at the start."""
+    root: Path | None = None
+    """Folder with images/ and labels/; the one it was trained on if left out."""
+    batch_size: int | None = None
+    """That of the old run if left out; so are device and workers."""
+    device: str | None = None
+    workers: int | None = None
+    overwrite: bool = False
+    """Delete the run in --out and start afresh."""
+    quiet: bool = False
+
+
+def run(args: Finetune) -> None:
+    from ..deploy import snap_boxes
+    from ..segmentation import checkpoint
+
+    content = checkpoint.load(args.checkpoint)
+    given = {name: getattr(args, name) for name in ("root", "batch_size", "device", "workers")}
+    config = dataclasses.replace(
+        checkpoint.settings(content, args.checkpoint),
+        start_from=args.checkpoint.resolve(),
+        snap=args.snap,
+        epochs=args.epochs,
+        lr=args.lr,
+        **{name: value for name, value in given.items() if value is not None},
+    )
+    config.check()
+    if not args.quiet:
+        network = network_of(content, args.checkpoint)
+        before = validation_scores(network, content, config)["class_iou"]
+        print(f"validation class IoU of {args.checkpoint}: {before:.4f}")
+        if args.snap:
+            snap_boxes(network)
+            print(f"with snapped boxes: {validation_scores(network, content, config)['class_iou']:.4f}")
+    settings = {field.name: getattr(config, field.name) for field in dataclasses.fields(TrainConfig)}
+    train.run(train.Train(**settings, out=args.out, overwrite=args.overwrite, quiet=args.quiet))

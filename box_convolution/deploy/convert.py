@@ -1,0 +1,130 @@
+"""`deploy`: from a network as it was trained to the one that is shipped."""
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
+
+from ..layer import BoxConv2d
+from ..networks import BoxBottleneck
+from .dataflow import Dataflow, read
+from .fold import fold_into, fold_norms, keep_outputs, scale_and_shift
+from .modules import FusedBoxBottleneck, FusedBoxConv2d, PointwiseConv2d, is_plain
+
+
+def deploy(
+    network: nn.Module,
+    *,
+    snap: bool = False,
+    channels_last: bool = True,
+    drop_classes: Sequence[int] = (),
+    head: str = "head",
+) -> nn.Module:
+    """A copy of ``network`` for inference: the same outputs up to rounding, with less work.
+
+    - BatchNorms are folded into the convolutions, transposed convolutions and box convolutions that they follow;
+    - a `BoxBottleneck` adds its residual and applies its ReLU in the box convolution's single write;
+    - dropout is removed, boxes are numbers instead of parameters;
+    - images are held pixel by pixel (channels_last), as convolutions on CPUs and on half-precision GPUs like them.
+
+    Any network will do. What may be folded is read from its forward code; a layer that is called in several places, has
+    hooks or a forward of its own stays as it is, and so does a BatchNorm without running statistics. The original is
+    not changed. The copy is in evaluation mode and none of its weights asks for gradients. Its state dict fits what
+    ``deploy`` makes of another network of the same kind.
+
+    >>> network = box_convolution.networks.create("boxenet", 19, (512, 1024))
+    >>> logits = deploy(network, snap=True)(torch.rand(1, 3, 512, 1024))
+
+    Args:
+        network: a trained network.
+        snap: move the edges of boxes to the nearest pixel borders. That changes outputs a little: `boxconv finetune`
+            trains the other weights to it.
+        channels_last: memory format inside, and of the output. The input may have any.
+        drop_classes: indices of output channels to leave out (void, say, where it was trained as a class).
+        head: name of the layer that makes the logits, where ``drop_classes`` is given.
+
+    Raises:
+        ValueError: there is no such head or class.
+    """
+    deployed = copy.deepcopy(network).eval()
+    if drop_classes:
+        _drop_classes(deployed, drop_classes, head)
+    if snap:
+        snap_boxes(deployed)
+    deployed = _replace_all(deployed, _deployed_layer).requires_grad_(False)
+    flow = read(deployed)
+    fold_norms(flow)
+    _absorb_relus(flow)
+    if channels_last:
+        deployed = _replace_all(deployed, _pointwise).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return deployed
+
+
+def snap_boxes(network: nn.Module) -> None:
+    """Move the boxes of all `BoxConv2d` in ``network`` to the nearest whole pixel borders, and freeze them there."""
+    for layer in network.modules():
+        if isinstance(layer, BoxConv2d):
+            layer.snap_()
+
+
+def _replace_all(network: nn.Module, replacement_of: Callable[[nn.Module], nn.Module]) -> nn.Module:
+    """``network`` with all modules replaced, outer ones first; one that is in several places by one and the same."""
+    made: dict[nn.Module, nn.Module] = {}
+
+    def replaced(module: nn.Module) -> nn.Module:
+        if module not in made:
+            made[module] = replacement = replacement_of(module)
+            for name, child in list(replacement._modules.items()):
+                if child is not None:
+                    setattr(replacement, name, replaced(child))
+        return made[module]
+
+    return replaced(network)
+
+
+def _deployed_layer(module: Any) -> Any:
+    """What stands for ``module`` in a deployed network: most modules stand for themselves."""
+    if isinstance(module, _DropoutNd) and type(module).__module__.startswith("torch."):
+        return nn.Identity()
+    if is_plain(module, BoxConv2d):
+        return FusedBoxConv2d(module)
+    if is_plain(module, BoxBottleneck) and is_plain(module.box, BoxConv2d):
+        inner, outer = scale_and_shift(module.norm_in), scale_and_shift(module.norm_out)
+        box = FusedBoxConv2d(module.box)
+        if inner and outer and fold_into(module.conv, *inner) and fold_into(box, *outer):
+            return FusedBoxBottleneck(module, module.conv, box)
+    return module
+
+
+def _pointwise(module: Any) -> Any:
+    plain = type(module) is nn.Conv2d and is_plain(module, nn.Conv2d)
+    if not plain or (module.kernel_size, module.stride, module.padding, module.groups) != ((1, 1), (1, 1), (0, 0), 1):
+        return module
+    return PointwiseConv2d.of(module)
+
+
+def _absorb_relus(flow: Dataflow) -> None:
+    for part in flow.parts:
+        for node in part.graph.nodes:
+            source = part.source(node)
+            if source is None or type(part.layer(node)) is not nn.ReLU:
+                continue
+            box = part.layer(source)
+            if isinstance(box, FusedBoxConv2d) and flow.once(box) and flow.once(part.layer(node)):
+                box.relu = True
+                part.replace(node, nn.Identity())
+
+
+def _drop_classes(network: nn.Module, classes: Sequence[int], head: str) -> None:
+    try:
+        layer: Any = network.get_submodule(head)
+        count = layer.out_channels
+    except AttributeError:
+        raise ValueError(f"head must name the convolution that makes the logits, got {head!r}") from None
+    dropped = set(classes)
+    if not dropped < set(range(count)):
+        raise ValueError(f"drop_classes must be some of the {count} outputs 0 ... {count - 1}, got {list(classes)}")
+    keep_outputs(layer, [k for k in range(count) if k not in dropped])

@@ -1,0 +1,90 @@
+"""Which layer's output goes where: what may be folded into what.
+
+Networks are read by `torch.fx`, part by part: where the code of a part branches on its input (image sizes, say) and
+cannot be read, its children are. Nothing is generated: the network keeps its modules and its own forward code.
+"""
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import fx, nn
+
+from .modules import FusedBoxBottleneck, FusedBoxConv2d, PointwiseConv2d
+
+
+class _Reader(fx.Tracer):
+    def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
+        ours = isinstance(module, (FusedBoxConv2d, FusedBoxBottleneck, PointwiseConv2d))
+        return ours or super().is_leaf_module(module, qualified_name)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the network that could be read: ``root``, and the graph of what its forward code does."""
+
+    root: nn.Module
+    graph: fx.Graph
+
+    def layer(self, node: object) -> Any:
+        """The layer that ``node`` calls, or None where it does something else."""
+        if isinstance(node, fx.Node) and node.op == "call_module":
+            return self.root.get_submodule(str(node.target))
+        return None
+
+    def replace(self, node: fx.Node, layer: nn.Module) -> None:
+        """Put ``layer`` in the place of the one that ``node`` calls."""
+        parent, _, name = str(node.target).rpartition(".")
+        setattr(self.root.get_submodule(parent), name, layer)
+
+    def source(self, node: fx.Node) -> fx.Node | None:
+        """Where the first input of ``node`` comes from, if nobody else gets it; an `nn.Identity` is looked through."""
+        source = node.args[0] if node.args else None
+        if not isinstance(source, fx.Node) or len(source.users) != 1:
+            return None
+        return self.source(source) if isinstance(self.layer(source), nn.Identity) else source
+
+
+@dataclass
+class Dataflow:
+    """The parts of a network, and how often each layer occurs in them."""
+
+    parts: list[Part] = field(default_factory=list)
+    calls: dict[nn.Module, int] = field(default_factory=dict)
+
+    def once(self, layer: Any) -> bool:
+        """Whether the forward code calls ``layer`` in exactly one place: else a change would reach the others too."""
+        return self.calls.get(layer) == 1
+
+
+def read(network: nn.Module) -> Dataflow:
+    """The dataflow of ``network`` in the mode, training or evaluation, it is in."""
+    flow = Dataflow(list(_parts(network, set())))
+    for part in flow.parts:
+        for node in part.graph.nodes:
+            layer = part.layer(node)
+            if layer is not None:
+                flow.calls[layer] = flow.calls.get(layer, 0) + 1
+    return flow
+
+
+def _parts(module: nn.Module, seen: set[int]) -> Iterator[Part]:
+    if id(module) in seen:
+        return
+    seen.add(id(module))
+    graph = _graph(module)
+    if graph is not None:
+        yield Part(module, graph)
+    else:
+        for child in module.children():
+            yield from _parts(child, seen)
+
+
+def _graph(module: nn.Module) -> fx.Graph | None:
+    parameters = inspect.signature(module.forward).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
+    try:
+        return _Reader().trace(module, concrete_args=defaults)
+    except Exception:  # the module's own code runs here, on what is no tensor: it may raise anything
+        return None

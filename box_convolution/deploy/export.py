@@ -1,0 +1,179 @@
+"""Deployed networks in files of their own, with all that their use needs: ONNX, and PyTorch's exported programs.
+
+Metadata is a dictionary of plain values that travels in the file as JSON, and comes back when it is opened.
+"""
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from ..networks.padding import PaddedNetwork
+from .standard import decompositions
+
+KEY = "box_convolution"
+_MULTIPLE = PaddedNetwork.MULTIPLE
+
+
+class ExportError(ValueError):
+    """A network cannot be exported or its file not be opened; the message names the file and the reason."""
+
+
+class _AnySize(nn.Module):
+    """The network without a branch on the image's size: what `PaddedNetwork.forward` does, as one graph."""
+
+    def __init__(self, network: PaddedNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> Tensor:
+        h, w = image.shape[2], image.shape[3]
+        for dim, size in ((2, h), (3, w)):
+            padded = (size + _MULTIPLE - 1) // _MULTIPLE * _MULTIPLE
+            image = image.index_select(dim, torch.arange(padded, device=image.device).clamp(max=size - 1))
+        return self.network.logits(image)[:, :, :h, :w]
+
+
+class _Multiples(nn.Module):
+    """The network for images whose sizes divide by 8: nothing to pad, nothing to crop, no copy."""
+
+    def __init__(self, network: PaddedNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.network.logits(image)
+
+
+class _Opened(PaddedNetwork):
+    """A network from a file: called like any other, with images of any size."""
+
+    def __init__(self, run: Any) -> None:
+        super().__init__()
+        self.run = [run]  # in a list: an exported program is a module, but has no evaluation mode to be put in
+
+    def logits(self, image: Tensor) -> Tensor:
+        logits: Tensor = self.run[0](image)
+        return logits
+
+
+def save_onnx(network: PaddedNetwork, path: Path, metadata: dict[str, Any]) -> None:
+    """Write ``network``, deployed, as ONNX: ``image`` (batch, 3, height, width) -> ``logits``, all three sizes free.
+
+    Standard operators only; box convolutions become products with matrices of overlaps. Needs onnx and onnxscript.
+    """
+    _require("onnx", "onnxscript")
+    sizes: Any = {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}
+    image = torch.zeros(2, 3, 8 * _MULTIPLE - 3, 12 * _MULTIPLE - 5)  # no two sizes alike, none special
+    with _quiet():
+        program = torch.export.export(_AnySize(network), (image,), dynamic_shapes=(sizes,))
+        program = program.run_decompositions(decompositions())
+        onnx = torch.onnx.export(
+            program,
+            dynamo=True,
+            input_names=["image"],
+            output_names=["logits"],
+            dynamic_shapes=({0: "batch", 2: "height", 3: "width"},),
+            verbose=False,
+        )
+    assert onnx is not None
+    onnx.model.metadata_props[KEY] = json.dumps(metadata)
+    onnx.save(str(path))
+
+
+def save_program(network: PaddedNetwork, path: Path, metadata: dict[str, Any]) -> None:
+    """Write ``network``, deployed, as an exported program (`torch.export.load` reads it, with this package imported).
+
+    Image (batch, 3, height, width) with height and width multiples of 8, batch free; logits of the same size.
+    """
+    steps = {axis: Dim(axis, min=2, max=4096) for axis in ("height", "width")}
+    sizes = {0: Dim("batch", max=1024), 2: _MULTIPLE * steps["height"], 3: _MULTIPLE * steps["width"]}
+    image = torch.zeros(2, 3, 8 * _MULTIPLE, 12 * _MULTIPLE)
+    with _quiet():
+        program: ExportedProgram = torch.export.export(_Multiples(network), (image,), dynamic_shapes=(sizes,))
+        torch.export.save(program, str(path), extra_files={KEY: json.dumps(metadata)})
+
+
+def open_onnx(path: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """The network in an ONNX file, run by onnxruntime on the CPU, and its metadata. Raises ExportError."""
+    _require("onnxruntime")
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own types, which share no base
+        raise ExportError(f"{path}: not a usable ONNX file ({str(error).splitlines()[0][:200]})") from error
+
+    def run(image: Tensor) -> Tensor:
+        return torch.from_numpy(session.run(["logits"], {"image": image.numpy(force=True)})[0]).to(image.device)
+
+    return _Opened(run), _metadata(path, session.get_modelmeta().custom_metadata_map.get(KEY))
+
+
+def open_program(path: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """The network in a file of `save_program`, and its metadata. Raises ExportError."""
+    extra = {KEY: ""}
+    try:
+        with _quiet():
+            program = torch.export.load(str(path), extra_files=extra)
+    except Exception as error:  # a damaged file raises anything from zipfile, json and torch
+        raise ExportError(f"{path}: not a usable exported program ({str(error).splitlines()[0][:200]})") from error
+    return _Opened(program.module()), _metadata(path, extra[KEY])
+
+
+def differences(
+    network: nn.Module, other: nn.Module, sizes: Sequence[tuple[int, int]]
+) -> Iterator[tuple[float, float]]:
+    """How far two networks are apart, on a random image (3, h, w) of each of ``sizes``.
+
+    Yields the largest difference of logits as a share of their range, and the share of pixels where any logit differs
+    by more than 1e-4 of it. Rounding alone makes the latter positive now and then, in networks that pool with indices:
+    where two pixels are equally bright, it decides which of them is the maximum that is put back later.
+    """
+    generator = torch.Generator().manual_seed(0)
+    for size in sizes:
+        image = torch.randn(1, 3, *size, generator=generator)
+        with torch.inference_mode():
+            logits = network(image)
+            error = (logits - other(image)).abs().amax(1) / (logits.max() - logits.min())
+        yield error.max().item(), (error > 1e-4).float().mean().item()
+
+
+def _metadata(path: Path, text: str | bytes | None) -> dict[str, Any]:
+    if not text:
+        raise ExportError(f"{path}: was not written by boxconv export: it does not say what its classes are")
+    content: dict[str, Any] = json.loads(text)
+    return content
+
+
+def _require(*packages: str) -> None:
+    import importlib.util
+
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ExportError(f"needs {' and '.join(missing)}, not installed: pip install 'box-convolution[export]'")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporters warn of their own insides."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for logger in loggers:
+                logger.setLevel(logging.ERROR)
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,144 @@
+"""Layers of a deployed network: numbers only, nothing to train."""
+
+from collections.abc import Callable
+from typing import Any, TypeGuard, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv2d
+
+from ..layer import BoxConv2d
+from ..networks import BoxBottleneck
+
+
+class FusedBoxConv2d(nn.Module):
+    """A box convolution with fixed boxes, and what follows it in the same write: scale, shift, residual, ReLU.
+
+    Input (B, C, H, W), residual like the output (B, C*M, H', W'). Buffers: ``boxes`` (C, M, 4) in pixels, ``scale`` and
+    ``shift`` (C*M,) or None; they stay float32 where the network is moved to another dtype, because half precision
+    would move edges.
+    """
+
+    boxes: Tensor
+    scale: Tensor | None
+    shift: Tensor | None
+
+    def __init__(self, layer: BoxConv2d) -> None:
+        super().__init__()
+        self.stride, self.normalize, self.relu = layer.stride, layer.normalize, False
+        self.register_buffer("boxes", layer.boxes.detach().float())
+        self.register_buffer("scale", None)
+        self.register_buffer("shift", None)
+
+    def fold(self, scale: Tensor, shift: Tensor) -> None:
+        """Let ``scale * output + shift``, (C*M,) each, follow what the layer does now."""
+        self.scale = (scale if self.scale is None else self.scale * scale).float()
+        self.shift = (shift if self.shift is None else self.shift * scale + shift).float()
+
+    def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
+        return torch.ops.box_convolution.box_conv2d_fused(
+            input, self.boxes, self.scale, self.shift, residual, self.relu, self.normalize, self.stride
+        )
+
+    def extra_repr(self) -> str:
+        c, m = self.boxes.shape[:2]
+        parts = [f"{c}, {m}, out_channels={c * m}"]
+        parts += [name for name in ("scale", "shift") if getattr(self, name) is not None]
+        parts += ["relu"] if self.relu else []
+        parts += [f"stride={self.stride}"] if self.stride != 1 else []
+        parts += [] if self.normalize else ["normalize=False"]
+        return ", ".join(parts)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "FusedBoxConv2d":
+        kept = dict(self._buffers)
+        super()._apply(fn, recurse)
+        for name, buffer in kept.items():
+            moved = self._buffers[name]
+            if buffer is not None and moved is not None and moved.dtype != buffer.dtype:
+                self._buffers[name] = buffer.to(moved.device)
+        return self
+
+
+class FusedBoxBottleneck(nn.Module):
+    """`BoxBottleneck` in two steps: a 1x1 convolution with a bias, and the box convolution with all that follows.
+
+    (B, N, H, W) -> (B, N, H, W). Where :func:`.prune` left out narrow channels, ``channels`` (C,) tells which of those
+    that are computed each channel of ``box`` gets; else it is None.
+    """
+
+    channels: Tensor | None
+
+    def __init__(self, block: BoxBottleneck, conv: nn.Conv2d, box: FusedBoxConv2d) -> None:
+        """``conv`` and ``box`` have the BatchNorms of ``block`` folded in."""
+        super().__init__()
+        self.conv, self.box, self.inner_relu = conv, box, block.inner_relu
+        self.box.relu = True
+        self.register_buffer("channels", None)
+
+    def forward(self, input: Tensor) -> Tensor:
+        narrow = self.conv(input)
+        if self.inner_relu:
+            narrow = torch.relu_(narrow)
+        channels = self.channels
+        if channels is not None:
+            narrow = narrow.index_select(1, channels)
+        return self.box(narrow, input)
+
+
+class PointwiseConv2d(nn.Conv2d):
+    """A 1x1 convolution of a channels_last image, which is twice as fast this way where there is one thread.
+
+    There PyTorch multiplies matrices instead of calling oneDNN, except where a convolution is dilated, as if that
+    mattered to a kernel of one number. Compiled and exported graphs get the plain convolution.
+    """
+
+    @classmethod
+    def of(cls, conv: nn.Conv2d) -> "PointwiseConv2d":
+        """With the parameters of ``conv``, which must be a plain 1x1 convolution."""
+        made = cls(conv.in_channels, conv.out_channels, 1, bias=False, device="meta")
+        made.weight, made.bias = conv.weight, conv.bias
+        return made
+
+    def forward(self, input: Tensor) -> Tensor:
+        dilation = 1
+        if not torch.jit.is_scripting() and not torch.compiler.is_compiling():
+            last = input.is_contiguous(memory_format=torch.channels_last)
+            dilation = 2 if last and input.device.type == "cpu" and torch.get_num_threads() == 1 else 1
+        return conv2d(input, self.weight, self.bias, dilation=dilation)
+
+
+class ChannelAffine(nn.Module):
+    """Scale and shift of the channels from ``start`` on, in place: what is left of a BatchNorm behind a concatenation.
+
+    The other channels' share is folded into the convolutions that they come from. (B, N, H, W) -> (B, N, H, W).
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, start: int, scale: Tensor, shift: Tensor) -> None:
+        """``scale``, ``shift``: (K,), of the channels start ... start + K - 1."""
+        super().__init__()
+        self.start = start
+        self.register_buffer("scale", scale[:, None, None])
+        self.register_buffer("shift", shift[:, None, None])
+
+    def forward(self, input: Tensor) -> Tensor:
+        input.narrow(1, self.start, self.scale.shape[0]).mul_(self.scale).add_(self.shift)
+        return input
+
+    def extra_repr(self) -> str:
+        return f"channels {self.start} ... {self.start + self.scale.shape[0] - 1}"
+
+
+_Kind = TypeVar("_Kind", bound=nn.Module)
+
+
+def is_plain(module: Any, kind: type[_Kind]) -> TypeGuard[_Kind]:
+    """Whether calling ``module`` does what ``kind`` does, and nothing else: no forward of its own, no hooks."""
+    return (
+        isinstance(module, kind)
+        and type(module).forward is kind.forward
+        and "forward" not in vars(module)
+        and not (module._forward_hooks or module._forward_pre_hooks)
+    )

@@ -1,0 +1,174 @@
+"""Boxes that do nothing, or next to nothing, out of a deployed network.
+
+A box that is taken out leaves what it contributes on average, a constant, in its layer's shift. Its place among the
+output channels stays, because the residual connection of the block passes through it; the kernel is told that there is
+nothing to compute by a scale of 0. Where all boxes of a channel are gone, the 1x1 convolution before them shrinks.
+"""
+
+import copy
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .dataflow import read
+from .fold import columns_of_zeros, keep_outputs
+from .modules import FusedBoxBottleneck, FusedBoxConv2d
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What was taken out of one layer of boxes."""
+
+    name: str
+    boxes: int
+    removed_boxes: int
+    channels: int
+    removed_channels: int
+    """Input channels that only removed boxes read, and that are not computed any more."""
+
+
+@torch.no_grad()
+def prune(network: nn.Module, images: Iterable[Tensor], threshold: float = 0.0) -> tuple[nn.Module, list[Pruned]]:
+    """A copy of ``network`` without useless boxes, and what was removed, layer by layer.
+
+    Without a threshold only boxes are removed that cannot change the result: those that reach no pixel of images as
+    large as ``images``, are scaled by zero, read a channel that is always zero, or are followed by weights of zero.
+    With one, also boxes with an influence below it: how much the box's output, scaled, varies over ``images`` (its
+    standard deviation), as a share of the typical box of the layer (root mean square). The result then changes: score
+    it again.
+
+    Args:
+        network: what :func:`.deploy` returned.
+        images: batches (B, 3, H, W) as the network gets them, at least one.
+        threshold: 0, or a share such as 0.05.
+
+    Raises:
+        ValueError: there is nothing to prune, no image, or the threshold is negative.
+    """
+    if not threshold >= 0:
+        raise ValueError(f"threshold must be at least 0, got {threshold}")
+    pruned = copy.deepcopy(network)
+    layers = {name: module for name, module in pruned.named_modules() if isinstance(module, FusedBoxConv2d)}
+    if not layers:
+        raise ValueError("network has no deployed box convolutions: call deploy() first")
+    observed = _observe(pruned, layers, images)
+    unread = _unread_outputs(pruned)
+    blocks = {block.box: block for block in pruned.modules() if isinstance(block, FusedBoxBottleneck)}
+    report = []
+    for name, layer in layers.items():
+        numbers = observed[layer]
+        useless = _without_effect(layer, numbers.largest_size, blocks.get(layer))
+        if layer in unread:
+            useless |= unread[layer]
+        weak = ~useless & (numbers.influence() < threshold)
+        _take_out(layer, useless | weak, torch.where(weak, numbers.mean(), 0.0))
+        channels = layer.boxes.shape[0]
+        alive = _channels_alive(layer)
+        removed = 0
+        if layer in blocks and blocks[layer].channels is None and not alive.all():
+            keep = alive.nonzero().flatten().tolist() or [0]  # a convolution has one output at least
+            _shrink(blocks[layer], keep)
+            removed = channels - len(keep)
+        report.append(Pruned(name, useless.numel(), int((useless | weak).sum()), channels, removed))
+    return pruned, report
+
+
+class _Numbers:
+    """Mean and spread of each box's scaled output over all pixels of all images seen."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.total: Tensor | float = 0.0
+        self.squares: Tensor | float = 0.0
+        self.largest_size = (0, 0)
+
+    def add(self, layer: FusedBoxConv2d, input: Tensor) -> None:
+        output = torch.ops.box_convolution.box_conv2d_fused(
+            input, layer.boxes, layer.scale, None, None, False, layer.normalize, layer.stride
+        ).double()
+        self.count += output.numel() // output.shape[1]
+        self.total += output.sum((0, 2, 3))
+        self.squares += output.square().sum((0, 2, 3))
+        h, w = self.largest_size
+        self.largest_size = max(h, input.shape[2]), max(w, input.shape[3])
+
+    def mean(self) -> Tensor:
+        return torch.as_tensor(self.total) / self.count
+
+    def influence(self) -> Tensor:
+        """(C*M,) standard deviations, as a share of their root mean square. 0 where nothing varies at all."""
+        variance = (torch.as_tensor(self.squares) / self.count - self.mean().square()).clamp_min(0)
+        return (variance / variance.mean().clamp_min(torch.finfo(torch.float64).tiny)).sqrt()
+
+
+def _observe(
+    network: nn.Module, layers: dict[str, FusedBoxConv2d], images: Iterable[Tensor]
+) -> dict[FusedBoxConv2d, _Numbers]:
+    observed = {layer: _Numbers() for layer in layers.values()}
+    with ExitStack() as stack:
+        for layer in layers.values():
+            handle = layer.register_forward_pre_hook(lambda layer, inputs: observed[layer].add(layer, inputs[0]))
+            stack.callback(handle.remove)
+        for batch in images:
+            network(batch)
+    if not all(numbers.count for numbers in observed.values()):
+        raise ValueError("images must hold at least one batch that reaches every box convolution of the network")
+    return observed
+
+
+def _without_effect(layer: FusedBoxConv2d, size: tuple[int, int], block: FusedBoxBottleneck | None) -> Tensor:
+    """(C*M,) boxes whose scaled output is zero for every image of at most ``size`` = (h, w) at this depth."""
+    h, w = size
+    top, bottom, left, right = layer.boxes.unbind(-1)
+    # Output pixel i reaches input pixels from i + top to i + bottom; pixel k covers k - 1/2 ... k + 1/2.
+    last_h, last_w = (h - 1) // layer.stride * layer.stride, (w - 1) // layer.stride * layer.stride
+    outside = (last_h + bottom <= -0.5) | (top >= h - 0.5) | (last_w + right <= -0.5) | (left >= w - 0.5)
+    useless = outside.flatten()
+    if layer.scale is not None:
+        useless = useless | (layer.scale == 0)
+    if block is not None and block.channels is None:
+        flat = block.conv.weight.flatten(1).eq(0).all(1)
+        bias = torch.zeros(len(flat), device=flat.device) if block.conv.bias is None else block.conv.bias
+        zero = flat & (bias <= 0 if block.inner_relu else bias == 0)
+        useless = useless | zero.repeat_interleave(layer.boxes.shape[1])
+    return useless
+
+
+def _unread_outputs(network: nn.Module) -> dict[FusedBoxConv2d, Tensor]:
+    """(C*M,) outputs that only one layer reads, a convolution, with weights of zero."""
+    flow = read(network)
+    unread = {}
+    for part in flow.parts:
+        for node in part.graph.nodes:
+            source = part.source(node)
+            box = None if source is None else part.layer(source)
+            zeros = columns_of_zeros(part.layer(node))
+            if isinstance(box, FusedBoxConv2d) and flow.once(box) and zeros is not None:
+                unread[box] = zeros
+    return unread
+
+
+def _take_out(layer: FusedBoxConv2d, removed: Tensor, constant: Tensor) -> None:
+    """Set the scale of ``removed`` boxes to 0 and add ``constant``, (C*M,) both, to the shift."""
+    ones = torch.ones(len(removed), device=removed.device)
+    scale = ones if layer.scale is None else layer.scale
+    shift = torch.zeros_like(ones) if layer.shift is None else layer.shift
+    layer.scale = scale.masked_fill(removed, 0.0)
+    layer.shift = (shift + constant).float()
+
+
+def _channels_alive(layer: FusedBoxConv2d) -> Tensor:
+    """(C,) whether any box of the channel does something."""
+    assert layer.scale is not None
+    return (layer.scale != 0).reshape(layer.boxes.shape[:2]).any(1)
+
+
+def _shrink(block: FusedBoxBottleneck, keep: list[int]) -> None:
+    """Compute only the narrow channels in ``keep``; the others' boxes, all with a scale of 0, are given any channel."""
+    keep_outputs(block.conv, keep)
+    channels = torch.zeros(block.box.boxes.shape[0], dtype=torch.long, device=block.box.boxes.device)
+    channels[keep] = torch.arange(len(keep), device=channels.device)
+    block.channels = channels

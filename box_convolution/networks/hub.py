@@ -1,0 +1,70 @@
+"""Networks on the Hugging Face Hub. Needs huggingface_hub, which `import box_convolution` alone does not import.
+
+>>> from box_convolution.networks.hub import HubNetwork
+>>> network = HubNetwork("boxenet", num_classes=11, input_size=(360, 480))
+>>> network.save_pretrained("camvid-boxenet")                  # or network.push_to_hub("user/camvid-boxenet")
+>>> network = HubNetwork.from_pretrained("camvid-boxenet")     # a folder, or "user/camvid-boxenet"
+
+The folder holds config.json, a model card, and model.safetensors, a file of :mod:`.weights` that is complete in itself.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+
+from . import weights
+
+
+class HubNetwork(
+    nn.Module,
+    PyTorchModelHubMixin,
+    library_name="box-convolution",
+    license="apache-2.0",
+    pipeline_tag="image-segmentation",
+    paper_url="https://papers.nips.cc/paper/7859-deep-neural-networks-with-box-convolutions",
+):
+    """One of :func:`box_convolution.networks.create`, which the arguments are for, as ``.network``.
+
+    ``about`` is a dictionary of further plain values to keep with the weights, the class table, say.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        num_classes: int,
+        input_size: tuple[int, int] | list[int],
+        options: dict[str, Any] | None = None,
+        about: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.description = {
+            "name": name,
+            "num_classes": num_classes,
+            "input_size": list(input_size),
+            "options": options or {},
+        }
+        self.about = about or {}
+        self.network = weights.create_from(self.description)
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> "HubNetwork":
+        """The network in a file of :func:`box_convolution.networks.weights.save`."""
+        network, content = weights.load(path)
+        hub = cls(**content.pop("network"), about=content)
+        hub.network = network.eval()
+        return hub
+
+    def forward(self, image: Tensor) -> Tensor:
+        logits: Tensor = self.network(image)
+        return logits
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        weights.save(self.network, Path(save_directory) / "model.safetensors", self.description, **self.about)
+
+    @classmethod
+    def _load_as_safetensor(cls, model: Any, model_file: str, map_location: str, strict: bool) -> Any:
+        network, _ = weights.load(model_file)
+        model.network.load_state_dict(network.state_dict(), strict=strict)
+        return model.eval().to(map_location)

@@ -1,0 +1,64 @@
+"""A network in one safetensors file, with all that is needed to make it again: name, classes, input size, options.
+
+The weights are those of the state dict; the rest is JSON in the file's own metadata, under `KEY`. Needs safetensors,
+which is imported only here and only when asked for.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from . import create
+
+KEY = "box_convolution"
+
+
+class WeightsError(ValueError):
+    """A file is not a network of this package; the message names it and the reason."""
+
+
+def save(network: nn.Module, path: str | Path, description: dict[str, Any], **more: Any) -> None:
+    """Write ``network`` to ``path``.
+
+    Args:
+        description: the arguments of :func:`box_convolution.networks.create` that made it: ``name``, ``num_classes``,
+            ``input_size`` and ``options``.
+        more: further plain values to keep in the file (class names, say): :func:`load` returns them.
+    """
+    from safetensors.torch import save as to_bytes
+
+    state = {name: tensor.detach().contiguous() for name, tensor in network.state_dict().items()}
+    content = json.dumps({"network": description, **more})
+    Path(path).write_bytes(to_bytes(state, metadata={"format": "pt", KEY: content}))
+
+
+def load(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
+    """The network in the file, in training mode on the CPU, and what else was saved: {"network": ..., ...}.
+
+    Raises WeightsError for a file that is damaged or something else, FileNotFoundError where there is none.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 -- it is no dictionary
+    except SafetensorError as error:
+        raise WeightsError(f"{path}: not a safetensors file, or damaged ({error})") from error
+    if KEY not in metadata:
+        raise WeightsError(f"{path}: does not say which network its weights belong to: it was not written by us")
+    try:
+        content: dict[str, Any] = json.loads(metadata[KEY])
+        network = create_from(content["network"])
+        network.load_state_dict(state)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise WeightsError(f"{path}: describes a network that cannot be made: {error}") from error
+    return network, content
+
+
+def create_from(description: dict[str, Any]) -> nn.Module:
+    """The network of a description, with fresh weights. KeyError, TypeError or ValueError where it is none."""
+    size = tuple(description["input_size"])
+    return create(description["name"], description["num_classes"], size, **description["options"])

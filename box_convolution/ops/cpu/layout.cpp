@@ -1,0 +1,94 @@
+// Transposition by tiles of a cache line on each side: every line of the input is read once, and every line of the output
+// written once, whole. Rows and columns are often a power of two apart, so that lines would not stay in cache for another
+// visit. Compiled once, for every machine: memory is the limit.
+#include "layout.h"
+
+#include <string.h>
+
+#include "threads.h"
+
+namespace box {
+namespace {
+
+constexpr int64_t TILE = 16;
+
+template <typename T>
+T finished(T value, const T* residual, bool relu) {
+  if (residual) value += *residual;
+  return relu && value <= 0 ? T(0) : value;  // a NaN stays one
+}
+
+uint16_t finished(uint16_t value, const uint16_t*, bool) { return value; }
+
+template <typename T>
+struct Transpose {
+  const BoxTranspose& call;
+  // Tiles are numbered along the longer side, and each number stands for a whole strip of them.
+  const bool by_rows;
+  const int64_t strips;
+
+  explicit Transpose(const BoxTranspose& call)
+      : call(call), by_rows(call.rows > call.columns),
+        strips(((by_rows ? call.rows : call.columns) + TILE - 1) / TILE) {}
+
+  void strip(int64_t number) const {
+    const int64_t matrix = number / strips * call.rows * call.columns, begin = number % strips * TILE;
+    const T* in = static_cast<const T*>(call.input) + matrix;
+    T* out = static_cast<T*>(call.output) + matrix;
+    const T* residual = call.residual ? static_cast<const T*>(call.residual) + matrix : nullptr;
+    const int64_t length = by_rows ? call.columns : call.rows;
+    for (int64_t other = 0; other < length; other += TILE) {
+      const int64_t i = by_rows ? begin : other, j = by_rows ? other : begin;
+      if (i + TILE <= call.rows && j + TILE <= call.columns)
+        tile(in, out, residual, i, j, TILE, TILE);
+      else
+        tile(in, out, residual, i, j, call.rows - i < TILE ? call.rows - i : TILE,
+             call.columns - j < TILE ? call.columns - j : TILE);
+    }
+  }
+
+  // Inlined twice: for whole tiles with constant sizes.
+  inline __attribute__((always_inline)) void tile(const T* in, T* out, const T* residual, int64_t i0, int64_t j0,
+                                                  int64_t rows, int64_t columns) const {
+    T buffer[TILE][TILE];
+    for (int64_t i = 0; i < rows; ++i) {
+      const T* from = in + (i0 + i) * call.columns + j0;
+      for (int64_t j = 0; j < columns; ++j) buffer[j][i] = from[j];
+    }
+    const bool relu = call.relu;
+    for (int64_t j = 0; j < columns; ++j) {
+      const int64_t offset = (j0 + j) * call.rows + i0;
+      const T* add = residual ? residual + offset : nullptr;
+      for (int64_t i = 0; i < rows; ++i) out[offset + i] = finished(buffer[j][i], add ? add + i : nullptr, relu);
+    }
+  }
+};
+
+template <typename T>
+void run(const BoxTranspose& call) {
+  const Transpose<T> transpose(call);
+  const int64_t count = call.batch * transpose.strips;
+  if (call.threads <= 1 || count <= 1) {
+    for (int64_t number = 0; number < count; ++number) transpose.strip(number);
+    return;
+  }
+  fan_out_threads = call.threads;
+  (call.parallel_for ? call.parallel_for : fan_out)(
+      0, count, 4,
+      [](int64_t begin, int64_t end, void* context) {
+        for (int64_t number = begin; number < end; ++number) static_cast<const Transpose<T>*>(context)->strip(number);
+      },
+      const_cast<Transpose<T>*>(&transpose));
+}
+
+}  // namespace
+}  // namespace box
+
+void box_transpose(const BoxTranspose* arguments) {
+  if (!arguments->rows || !arguments->columns) return;
+  switch (arguments->size) {
+    case 2: return box::run<uint16_t>(*arguments);
+    case 4: return box::run<float>(*arguments);
+    default: return box::run<double>(*arguments);
+  }
+}

@@ -1,0 +1,111 @@
+"""The operator `box_convolution::box_conv2d_fused`: what follows a box convolution in inference, in the same write.
+
+    box_conv2d_fused(input, boxes, scale, shift, residual, relu, normalize, stride)
+        = [relu]([residual +] [scale *] box_conv2d(input, boxes, normalize, stride) [+ shift])
+
+input (B, C, H, W), boxes (C, M, 4) and output (B, C*M, H', W') as in :func:`box_convolution.box_conv2d`; scale and
+shift (C*M,), float32; residual like the output. None leaves a part out. Sums are those of box_conv2d, the result is
+rounded once. A BatchNorm in evaluation mode is a scale and a shift.
+
+For inference only: it has no derivative, and says so where one would be needed.
+"""
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
+
+from .checks import check_fused, memory_format, output_shape
+from .dispatch import autocast_input, box_conv2d_flops, have_tangents, serving
+
+_library = torch.library.Library("box_convolution", "FRAGMENT")
+_library.define(
+    "box_conv2d_fused(Tensor input, Tensor boxes, Tensor? scale=None, Tensor? shift=None, Tensor? residual=None, "
+    "bool relu=False, bool normalize=True, int stride=1) -> Tensor"
+)
+_op = torch.ops.box_convolution.box_conv2d_fused.default
+
+
+def _fused(
+    input: Tensor,
+    boxes: Tensor,
+    scale: Tensor | None = None,
+    shift: Tensor | None = None,
+    residual: Tensor | None = None,
+    relu: bool = False,
+    normalize: bool = True,
+    stride: int = 1,
+) -> Tensor:
+    check_fused(input, boxes, scale, shift, residual, stride)
+    output = serving(input).box_conv2d_fused(input, boxes, scale, shift, residual, relu, normalize, stride)
+    return output.contiguous(memory_format=memory_format(input))
+
+
+_library.impl("box_conv2d_fused", _fused, "CompositeExplicitAutograd")
+
+
+@torch.library.register_fake(_op, lib=_library)
+def _fake(
+    input: Tensor,
+    boxes: Tensor,
+    scale: Tensor | None = None,
+    shift: Tensor | None = None,
+    residual: Tensor | None = None,
+    relu: bool = False,
+    normalize: bool = True,
+    stride: int = 1,
+) -> Tensor:
+    check_fused(input, boxes, scale, shift, residual, stride)
+    return input.new_empty(output_shape(input, boxes, stride)).contiguous(memory_format=memory_format(input))
+
+
+def _above_autograd(
+    input: Tensor,
+    boxes: Tensor,
+    scale: Tensor | None = None,
+    shift: Tensor | None = None,
+    residual: Tensor | None = None,
+    relu: bool = False,
+    normalize: bool = True,
+    stride: int = 1,
+) -> Tensor:
+    given = [tensor for tensor in (input, boxes, scale, shift, residual) if tensor is not None]
+    if (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in given)) or have_tangents(*given):
+        raise NotImplementedError(
+            "box_conv2d_fused is for inference and has no derivative: call it under torch.no_grad(), or use "
+            "box_convolution.box_conv2d, which has one"
+        )
+    with torch._C._AutoDispatchBelowAutograd():
+        output: Tensor = _op(input, boxes, scale, shift, residual, relu, normalize, stride)
+        return output
+
+
+_library.impl("box_conv2d_fused", _above_autograd, "Autograd")
+
+
+def _register_autocast(device_type: str, key: str) -> None:
+    """As for box_conv2d: images are cast, boxes, scale and shift are not."""
+
+    def fused(
+        input: Tensor,
+        boxes: Tensor,
+        scale: Tensor | None = None,
+        shift: Tensor | None = None,
+        residual: Tensor | None = None,
+        relu: bool = False,
+        normalize: bool = True,
+        stride: int = 1,
+    ) -> Tensor:
+        input, residual = autocast_input(input), None if residual is None else autocast_input(residual)
+        with torch.autocast(device_type, enabled=False):
+            result: Tensor = _op(input, boxes, scale, shift, residual, relu, normalize, stride)
+            return result
+
+    _library.impl("box_conv2d_fused", fused, key)
+
+
+_register_autocast("cpu", "AutocastCPU")
+_register_autocast("cuda", "AutocastCUDA")
+
+
+# Those of box_conv2d: what is done to each output by itself counts nowhere else in FlopCounterMode either.
+register_flop_formula(_op.overloadpacket, get_raw=True)(box_conv2d_flops)

@@ -1,0 +1,286 @@
+"""A deployed network gives the answer of the trained one, with nothing left of training."""
+
+import copy
+import warnings
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
+
+from box_convolution import BoxBottleneck, BoxConv2d, networks
+from box_convolution.deploy import FusedBoxBottleneck, FusedBoxConv2d, deploy
+from box_convolution.deploy.modules import PointwiseConv2d
+
+NORMS = nn.modules.batchnorm._BatchNorm
+
+
+def lived_in(network: nn.Module, *shape: int) -> nn.Module:
+    """``network`` in evaluation mode with numbers that no default has: each must arrive where it belongs."""
+    for module in network.modules():
+        if isinstance(module, NORMS) and module.affine:
+            nn.init.uniform_(module.weight, -1.5, 1.5)
+            nn.init.normal_(module.bias)
+        if isinstance(module, nn.PReLU):
+            nn.init.uniform_(module.weight, -0.5, 1)
+    with torch.no_grad():
+        for _ in range(4):
+            network(1 + torch.randn(shape))
+    return network.eval()
+
+
+def assert_same_answer(network: nn.Module, deployed: nn.Module, *shape: int, within: float = 1e-5) -> None:
+    """Within ``within`` of the output's range."""
+    image = torch.randn(shape)
+    with torch.no_grad():
+        expected, actual = network(image), deployed(image)
+    scale = (expected.max() - expected.min()).item()
+    assert scale > 0
+    torch.testing.assert_close(actual, expected, rtol=0, atol=within * scale)
+
+
+def types_in(network: nn.Module) -> set[type]:
+    return {type(module) for module in network.modules()}
+
+
+@pytest.mark.parametrize("name", networks.names())
+def test_every_network_of_the_paper(name: str) -> None:
+    network = lived_in(networks.create(name, 5, (40, 64)), 2, 3, 40, 64)
+    before = copy.deepcopy(network.state_dict())
+    deployed = deploy(network)
+    for shape in ((2, 3, 40, 64), (1, 3, 37, 70)):
+        assert_same_answer(network, deployed, *shape)
+    left = types_in(deployed)
+    assert not any(issubclass(kind, (NORMS, nn.modules.dropout._DropoutNd, BoxConv2d, BoxBottleneck)) for kind in left)
+    assert not any(weight.requires_grad for weight in deployed.parameters())
+    assert all(torch.equal(tensor, before[key]) for key, tensor in network.state_dict().items())
+    assert sum(isinstance(m, FusedBoxBottleneck) for m in deployed.modules()) == sum(
+        isinstance(m, BoxBottleneck) for m in network.modules()
+    )
+
+
+def test_training_mode_is_left_behind() -> None:
+    network = lived_in(networks.create("boxenet", 3, (32, 32)), 2, 3, 32, 32)
+    deployed = deploy(network.train())
+    assert not deployed.training
+    assert network.training
+    assert_same_answer(network.eval(), deployed, 1, 3, 32, 32)
+
+
+def test_snapped() -> None:
+    network = lived_in(networks.create("boxonlyenet", 5, (40, 64)), 2, 3, 40, 64)
+    deployed = deploy(network, snap=True)
+    boxes = [module.boxes for module in deployed.modules() if isinstance(module, FusedBoxConv2d)]
+    assert len(boxes) == 23
+    for edges in boxes:
+        assert torch.equal((edges + 0.5).round(), edges + 0.5)
+        assert ((edges[..., 1] - edges[..., 0] >= 1) & (edges[..., 3] - edges[..., 2] >= 1)).all()
+    snapped = copy.deepcopy(network)
+    for module in snapped.modules():
+        if isinstance(module, BoxConv2d):
+            module.snap_()
+    assert_same_answer(snapped, deployed, 1, 3, 40, 64)
+    with pytest.raises(AssertionError):
+        assert_same_answer(network, deployed, 1, 3, 40, 64)
+
+
+def test_memory_formats(pair: tuple[nn.Module, nn.Module]) -> None:
+    """Neither that of the image nor the number of threads changes more than roundings."""
+    network, last = pair
+    image = torch.randn(2, 3, 32, 48)
+    threads = torch.get_num_threads()
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            with torch.no_grad():
+                expected = network(image)
+                for deployed in (last, deploy(network, channels_last=False)):
+                    memory_format = torch.channels_last if deployed is last else torch.contiguous_format
+                    for given in (image, image.contiguous(memory_format=torch.channels_last)):
+                        output = deployed(given)
+                        atol = 1e-5 * (expected.max() - expected.min()).item()
+                        torch.testing.assert_close(output, expected, rtol=0, atol=atol)
+                    assert output.is_contiguous(memory_format=memory_format) or given is not image
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_pointwise_convolutions_are_those_that_were_there() -> None:
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 1),
+        nn.Conv2d(4, 4, 1, bias=False),
+        nn.Conv2d(4, 4, 1, groups=2),
+        nn.Conv2d(4, 4, 1, stride=2),
+        nn.Conv2d(4, 4, 1, padding=1),
+        nn.Conv2d(4, 4, 3),
+    ).eval()
+    deployed = deploy(network)
+    assert [type(module) for module in deployed] == [PointwiseConv2d, PointwiseConv2d, *[nn.Conv2d] * 4]
+    assert_same_answer(network, deployed, 2, 3, 9, 11)
+    assert not any(isinstance(module, PointwiseConv2d) for module in deploy(network, channels_last=False))
+
+
+def test_dropped_classes() -> None:
+    network = lived_in(networks.create("boxenet", 6, (32, 32)), 2, 3, 32, 32)
+    deployed = deploy(network, drop_classes=[0, 4])
+    image = torch.randn(1, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(deployed(image), network(image)[:, [1, 2, 3, 5]], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"drop_classes": [6]}, r"drop_classes must be some of the 6 outputs 0 ... 5, got \[6\]"),
+        ({"drop_classes": range(6)}, "drop_classes must be some of the 6 outputs"),
+        ({"drop_classes": [0], "head": "tail"}, "head must name the convolution that makes the logits, got 'tail'"),
+        ({"drop_classes": [0], "head": "up1"}, "head must name the convolution that makes the logits, got 'up1'"),
+    ],
+)
+def test_classes_that_cannot_be_dropped(options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        deploy(networks.create("enet_minus", 6, (32, 32)), **options)
+
+
+class Own(nn.Module):
+    """A network nobody here has seen: branches, concatenations, boxes without a block, code that reads sizes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1, groups=1), nn.Dropout(0.3), nn.BatchNorm2d(8), nn.ReLU()
+        )
+        self.grouped = nn.Conv2d(8, 8, 3, padding=1, groups=4, bias=False)
+        self.up = nn.ConvTranspose2d(8, 12, 2, stride=2, groups=2)
+        self.norm_grouped, self.norm_up = nn.BatchNorm2d(8, affine=False), nn.SyncBatchNorm(12)
+        self.narrow = nn.Conv2d(12, 4, 1)
+        self.box = BoxConv2d(4, 3, 8, 8, normalize=False, stride=2)
+        self.norm_box, self.act = nn.BatchNorm2d(12), nn.ReLU()
+        self.left, self.right = nn.Conv2d(12, 5, 1), nn.Conv2d(12, 3, 1)
+        self.norm_cat = nn.BatchNorm2d(20)
+        self.last = BoxBottleneck(20, boxes_per_channel=5, max_input_h=8, max_input_w=8, inner_relu=False, bias=True)
+
+    def forward(self, image: Tensor) -> Tensor:
+        if image.shape[2] > image.shape[3]:
+            image = image.mT
+        first = self.norm_grouped(self.grouped(self.first(image)))
+        up = self.norm_up(self.up(first))
+        box = self.act(self.norm_box(self.box(torch.tanh(self.narrow(up)))))
+        return self.last(self.norm_cat(torch.cat([self.left(box), self.right(box), box], dim=1)))
+
+
+def test_a_network_of_the_users_own() -> None:
+    network = lived_in(Own(), 3, 3, 6, 7)
+    assert_same_answer(network, deploy(network), 1, 3, 6, 9)
+    assert_same_answer(network, deploy(network), 1, 3, 9, 6)
+
+
+class Readable(Own):
+    def forward(self, image: Tensor) -> Tensor:
+        first = self.norm_grouped(self.grouped(self.first(image)))
+        up = self.norm_up(self.up(first))
+        box = self.act(self.norm_box(self.box(torch.tanh(self.narrow(up)))))
+        return self.last(self.norm_cat(torch.cat([self.left(box), self.right(box), box], dim=1)))
+
+
+def test_nothing_is_left_to_normalise_where_the_code_can_be_read() -> None:
+    network = lived_in(Readable(), 3, 3, 6, 7)
+    deployed = deploy(network)
+    assert_same_answer(network, deployed, 1, 3, 6, 9)
+    assert not any(issubclass(kind, (NORMS, BoxConv2d, BoxBottleneck, nn.Dropout)) for kind in types_in(deployed))
+    assert deployed.box.relu, "BatchNorm and ReLU are in the box convolution's write"
+
+
+def test_a_single_layer_and_a_single_block() -> None:
+    for network in (BoxConv2d(4, 2, 8, 8), BoxBottleneck(4, boxes_per_channel=2, max_input_h=8, max_input_w=8)):
+        assert_same_answer(lived_in(network, 2, 4, 8, 8), deploy(network), 1, 4, 8, 8)
+
+
+class Traps(nn.Module):
+    """What looks foldable and is not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shared, self.a, self.b = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+        self.used_twice, self.norm = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+        self.hooked, self.after_hook = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+        self.hooked.register_forward_hook(lambda module, inputs, output: output.square())
+        self.tied, self.owner, self.after_tied = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+        self.tied.weight = self.owner.weight
+        self.parametrised, self.after_parametrised = weight_norm(nn.Conv2d(3, 3, 1)), nn.BatchNorm2d(3)
+        self.before, self.later = nn.BatchNorm2d(3), nn.Conv2d(3, 3, 3, padding=1)
+        self.by_batch, self.no_statistics = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3, track_running_stats=False)
+        self.first, self.second, self.other_cat = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1), nn.BatchNorm2d(9)
+        self.bottom = nn.Conv2d(9, 3, 1)
+        self.rows = nn.BatchNorm2d(3)
+        self.box, self.box_act, self.box_norm = BoxConv2d(3, 1, 4, 4), nn.ReLU(), nn.BatchNorm2d(3)
+
+    def forward(self, image: Tensor) -> Tensor:
+        image = self.a(self.shared(image)) + self.b(self.shared(image.flip(2)))
+        image = image + self.norm(used := self.used_twice(image)) * used
+        image = self.after_hook(self.hooked(image))
+        image = self.after_tied(self.tied(image)) + self.owner(image)
+        image = self.after_parametrised(self.parametrised(image))
+        image = self.later(self.before(image))
+        image = self.no_statistics(self.by_batch(image))
+        image = self.bottom(self.other_cat(torch.cat((self.first(image), image, self.second(image)), 1)))
+        image = self.rows(torch.cat((self.first(image), image), 2))
+        return self.box_norm(self.box_act(self.box(image)))
+
+
+def test_what_only_looks_foldable() -> None:
+    network = lived_in(Traps(), 4, 3, 5, 6)
+    assert_same_answer(network, deploy(network), 2, 3, 5, 6)
+
+
+def test_a_module_in_two_places_stays_one() -> None:
+    block = BoxBottleneck(4, boxes_per_channel=2, max_input_h=8, max_input_w=8)
+    network = lived_in(nn.Sequential(block, nn.Sequential(block), nn.Conv2d(4, 4, 1)), 2, 4, 8, 8)
+    deployed = deploy(network)
+    assert deployed[0] is deployed[1][0]
+    assert_same_answer(network, deployed, 2, 4, 8, 8)
+
+
+@pytest.fixture(scope="module")
+def pair() -> tuple[nn.Module, nn.Module]:
+    torch.manual_seed(0)
+    network = lived_in(networks.create("boxenet", 5, (32, 48)), 2, 3, 32, 48)
+    return network, deploy(network)
+
+
+def test_state_dict_goes_into_another_deployed_network(pair: tuple[nn.Module, nn.Module]) -> None:
+    other = deploy(networks.create("boxenet", 5, (32, 48)))
+    other.load_state_dict(pair[1].state_dict())
+    assert_same_answer(pair[0], other, 1, 3, 32, 48)
+
+
+def test_compiled_and_exported(pair: tuple[nn.Module, nn.Module]) -> None:
+    network, deployed = pair
+    torch._dynamo.reset()
+    assert_same_answer(network, torch.compile(deployed, backend="aot_eager", fullgraph=True), 1, 3, 32, 48)
+    size = torch.export.Dim("height", min=3, max=64), torch.export.Dim("width", min=3, max=64)
+    program = torch.export.export(
+        deployed, (torch.randn(1, 3, 32, 48),), dynamic_shapes=({2: 8 * size[0], 3: 8 * size[1]},)
+    )
+    assert_same_answer(network, program.module(), 1, 3, 48, 24)
+
+
+def test_scripted(pair: tuple[nn.Module, nn.Module]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        scripted = torch.jit.script(pair[1])
+    assert_same_answer(pair[0], scripted, 2, 3, 30, 41)
+
+
+def test_half_precision_moves_no_edge(pair: tuple[nn.Module, nn.Module]) -> None:
+    low = copy.deepcopy(pair[1]).to(torch.bfloat16)
+    for one, other in zip(pair[1].modules(), low.modules(), strict=True):
+        if isinstance(one, FusedBoxConv2d):
+            assert torch.equal(one.boxes, other.boxes)
+            assert other.scale.dtype == torch.float32
+    image = torch.randn(1, 3, 32, 48)
+    with torch.no_grad():
+        expected, output = pair[0](image), low(image.bfloat16())
+    assert output.dtype == torch.bfloat16
+    assert (output - expected).abs().mean() < 0.02 * (expected.max() - expected.min())
+    assert low.double()(image.double()).dtype == torch.float64

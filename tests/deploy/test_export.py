@@ -1,0 +1,138 @@
+"""Exported networks give the same answer without this package (ONNX) or without its classes (exported programs)."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from box_convolution import BoxBottleneck, BoxConv2d, box_conv2d
+from box_convolution.deploy import deploy, export, standard
+from box_convolution.networks.enet import Downsample, Upsample
+from box_convolution.networks.padding import PaddedNetwork
+
+FUSED = torch.ops.box_convolution.box_conv2d_fused
+ABOUT = {"classes": ["a", "b"], "size": [16, 32]}
+
+
+class Small(PaddedNetwork):
+    """One of each kind of block, small enough to be exported in seconds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, stride=4, padding=1)
+        self.down, self.up = Downsample(8, 16, dropout=0.1), Upsample(16, 8)
+        self.block = BoxBottleneck(16, boxes_per_channel=4, max_input_h=8, max_input_w=8, dropout=0.2)
+        self.box = BoxConv2d(8, 2, 8, 8, stride=2, normalize=False)
+        self.head = nn.ConvTranspose2d(16, 2, 8, stride=8)
+
+    def logits(self, image: Tensor) -> Tensor:
+        quarter, indices = self.down(self.first(image))
+        return self.head(self.box(self.up(self.block(quarter), indices)) / 100)
+
+
+@pytest.fixture(scope="module")
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    network = Small()
+    with torch.no_grad():
+        for _ in range(3):
+            network(torch.randn(2, 3, 64, 64))
+    return deploy(network)
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("stride", [1, 3])
+def test_standard_operations_equal_the_operator(normalize: bool, stride: int) -> None:
+    image, residual = torch.randn(2, 3, 40, 31), torch.randn(2, 6, -(-40 // stride), -(-31 // stride))
+    centre, half = 20 * torch.randn(3, 2, 2), 25 * torch.rand(3, 2, 2) + 0.5
+    boxes = torch.stack((centre - half, centre + half), -1).flatten(-2)
+    scale = image.abs().max().item() * (1 if normalize else 40 * 31)
+    plain = standard.box_conv2d(image, boxes, normalize, stride)
+    torch.testing.assert_close(
+        plain, box_conv2d(image, boxes, normalize=normalize, stride=stride), rtol=0, atol=2e-6 * scale
+    )
+    parts = torch.randn(6), torch.randn(6), residual, True, normalize, stride
+    torch.testing.assert_close(
+        standard.box_conv2d_fused(image, boxes, *parts), FUSED(image, boxes, *parts), rtol=0, atol=1e-5 * scale
+    )
+    assert standard.box_conv2d(image.half(), boxes, normalize, stride).dtype == torch.float16
+
+
+@pytest.fixture(scope="module")
+def onnx_file(network: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package)
+    path = tmp_path_factory.mktemp("onnx") / "net.onnx"
+    export.save_onnx(network, path, ABOUT)
+    return path
+
+
+@pytest.fixture(scope="module")
+def program_file(network: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("program") / "net.pt2"
+    export.save_program(network, path, ABOUT)
+    return path
+
+
+def test_onnx_has_standard_operators_and_free_sizes(onnx_file: Path) -> None:
+    import onnx
+
+    model = onnx.load(onnx_file)
+    onnx.checker.check_model(model, full_check=True)
+    assert {node.domain for node in model.graph.node} == {""}
+    assert not model.functions
+    for value in (*model.graph.input, *model.graph.output):
+        names = [dim.dim_param for dim in value.type.tensor_type.shape.dim]
+        assert [names[0], *names[2:]] == ["batch", "height", "width"]
+    assert json.loads({entry.key: entry.value for entry in model.metadata_props}[export.KEY]) == ABOUT
+
+
+def test_onnx_by_itself(network: nn.Module, onnx_file: Path) -> None:
+    """As somebody without this package would run it."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(onnx_file))
+    for shape in ((1, 3, 64, 96), (3, 3, 43, 50), (2, 3, 128, 41)):
+        image = torch.randn(shape)
+        (logits,) = session.run(None, {"image": image.numpy()})
+        expected = network(image)
+        torch.testing.assert_close(torch.from_numpy(logits), expected, rtol=0, atol=1e-5 * expected.abs().max().item())
+
+
+@pytest.mark.parametrize("kind", ["onnx", "program"])
+def test_opened_files_give_the_same_answer(kind: str, network: nn.Module, request: pytest.FixtureRequest) -> None:
+    path = request.getfixturevalue(f"{kind}_file")
+    opened, about = (export.open_onnx if kind == "onnx" else export.open_program)(path)
+    assert about == ABOUT
+    opened.eval().to("cpu")
+    for largest, share in export.differences(network, opened, [(16, 32), (64, 96), (33, 50)]):
+        assert largest < 1e-5
+        assert share == 0
+
+
+def test_a_foreign_reader_of_the_program(network: nn.Module, program_file: Path) -> None:
+    program = torch.export.load(str(program_file))
+    assert "box_convolution.box_conv2d_fused.default" in {str(node.target) for node in program.graph.nodes}
+    image = torch.randn(5, 3, 24, 80)
+    torch.testing.assert_close(program.module()(image), network(image))
+
+
+def test_differences_are_found(network: nn.Module) -> None:
+    shifted = lambda image: network(image) + 0.5 * (image[:, :1] > 0)  # noqa: E731
+    ((largest, share),) = export.differences(network, shifted, [(32, 32)])
+    assert largest > 0.01
+    assert 0.3 < share < 0.7
+
+
+def test_unusable_files(tmp_path: Path, onnx_file: Path, program_file: Path, network: nn.Module) -> None:
+    for name, reader, good in (("x.onnx", export.open_onnx, onnx_file), ("x.pt2", export.open_program, program_file)):
+        path = tmp_path / name
+        for content in (b"", b"nonsense", good.read_bytes()[:1000]):
+            path.write_bytes(content)
+            with pytest.raises(export.ExportError, match=f"{name}: not a usable"):
+                reader(path)
+    torch.export.save(torch.export.export(nn.Conv2d(3, 3, 1), (torch.zeros(1, 3, 4, 4),)), str(tmp_path / "other.pt2"))
+    with pytest.raises(export.ExportError, match="was not written by boxconv export"):
+        export.open_program(tmp_path / "other.pt2")

@@ -1,0 +1,158 @@
+"""boxconv finetune and boxconv export, and prediction from what they write."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from box_convolution import networks
+from box_convolution.cli import main
+from box_convolution.segmentation import checkpoint
+from box_convolution.segmentation.config import TrainConfig, to_plain
+from box_convolution.segmentation.scenes import SCENE_CLASSES, draw_scene
+
+SIZE = (32, 64)
+
+
+def boxconv(capsys, *arguments):
+    """Exit status, stdout and stderr of a command."""
+    try:
+        status = main([str(argument) for argument in arguments])
+    except SystemExit as stop:
+        status = stop.code
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err
+    return status, captured.out, captured.err
+
+
+def write_checkpoint(path: Path, name: str) -> Path:
+    torch.manual_seed(0)
+    config = TrainConfig(size=SIZE, network=name, batch_size=2, scenes_per_epoch=2, scenes_for_validation=2)
+    network = networks.create(name, len(SCENE_CLASSES), SIZE)
+    network(torch.randn(2, 3, *SIZE))
+    description = {"name": name, "num_classes": len(SCENE_CLASSES), "input_size": list(SIZE), "options": {}}
+    content = {"network": description, "classes": SCENE_CLASSES.to_dict(), "config": to_plain(config)}
+    checkpoint.save(path, {**content, "model": network.state_dict(), "scores": {}, "training": None})
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("run") / "best.pt", "boxenet")
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The network that is exported quickest."""
+    return write_checkpoint(tmp_path_factory.mktemp("run") / "best.pt", "enet_minus")
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    Image.fromarray(draw_scene(1, 40, 70)[0]).save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+@pytest.mark.parametrize(
+    "suffix, packages",
+    [(".onnx", ["onnx", "onnxscript", "onnxruntime"]), (".safetensors", ["safetensors"])],
+)
+def test_prediction_from_an_exported_file(suffix, packages, small, photo, tmp_path, capsys):
+    for package in packages:
+        pytest.importorskip(package)
+    path = tmp_path / "net" / f"small{suffix}"
+    status, out, errors = boxconv(capsys, "export", small, "--out", path)
+    assert (status, errors) == (0, "")
+    assert sorted(file.name for file in path.parent.iterdir()) == [path.name], "nothing else is left there"
+    if suffix != ".safetensors":
+        assert out.count("of the logits' range; above 1e-4: 0.0000% of pixels") == 3
+    labels = []
+    for network in (small, path):
+        assert boxconv(capsys, "predict", network, photo, "--out", tmp_path / "out", "--overwrite")[0] == 0
+        labels.append(np.asarray(Image.open(tmp_path / "out" / "photo.png")))
+    assert labels[0].shape == (40, 70)
+    assert (labels[0] != labels[1]).mean() < 0.001
+    status, _, errors = boxconv(capsys, "export", small, "--out", path)
+    assert (status, "exists already" in errors) == (2, True)
+
+
+def test_pruning_reports_what_it_costs(trained, photo, tmp_path, capsys):
+    status, out, errors = boxconv(capsys, "export", trained, "--out", tmp_path / "net.pt2", "--snap", "--prune", "1")
+    assert status == 0, errors
+    (found,) = re.findall(r"took out (\d+) of 1232 boxes, and \d+ of 312 channels .* IoU (\S+) -> (\S+)", out)
+    assert 300 < int(found[0]) < 1232
+    assert all(0 <= float(score) <= 1 for score in found[1:])
+    assert "against the pruned network" in out
+    assert boxconv(capsys, "predict", tmp_path / "net.pt2", photo, "--out", tmp_path / "out")[0] == 0
+    assert np.asarray(Image.open(tmp_path / "out" / "photo.png")).shape == (40, 70)
+
+
+def test_finetuning_with_snapped_boxes(trained, tmp_path, capsys):
+    run = tmp_path / "run"
+    status, out, errors = boxconv(capsys, "finetune", trained, "--snap", "--epochs", "2", "--lr", "0.01", "--out", run)
+    assert status == 0, errors
+    assert "with snapped boxes" in out
+    old, new = checkpoint.load(trained), checkpoint.load(run / "last.pt")
+    settings = {"size": list(SIZE), "batch_size": 2, "snap": True, "epochs": 2, "start_from": str(trained.resolve())}
+    assert settings.items() <= new["config"].items()
+    layers = [name for name in new["model"] if name.endswith("scaled_boxes")]
+    snapped = networks.create("boxenet", len(SCENE_CLASSES), SIZE)
+    snapped.load_state_dict(old["model"])
+    for name in layers:
+        snapped.get_submodule(name.rpartition(".")[0]).snap_()
+    assert len(layers) == 12
+    assert all(torch.equal(new["model"][name], snapped.state_dict()[name]) for name in layers), "not moved by training"
+    assert not torch.equal(new["model"]["head.weight"], old["model"]["head.weight"])
+    assert (new["model"]["head.weight"] - old["model"]["head.weight"]).abs().max() < 0.05, "not from fresh weights"
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert len(records) == 2
+
+
+def test_a_finetuning_run_resumes_to_the_bit(trained, tmp_path, capsys, monkeypatch):
+    """The boxes stay frozen: an optimiser's state and the weights come out as without the interruption."""
+    from box_convolution.segmentation import engine
+
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    for run in (whole, cut):
+        if run is cut:  # the first epoch saves, the second is never reached
+            monkeypatch.setattr(engine, "_report", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+        boxconv(capsys, "finetune", trained, "--snap", "--epochs", "2", "--out", run, "--quiet")
+    assert len((cut / "metrics.jsonl").read_text().splitlines()) == 1
+    monkeypatch.undo()
+    assert boxconv(capsys, "train", "--out", cut, "--resume", "--quiet")[0] == 0
+    one, other = (checkpoint.load(run / "last.pt")["model"] for run in (whole, cut))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize(
+    "arguments, status, message",
+    [
+        (["export", "BEST", "--out", "net.txt"], 2, "a name that ends in .onnx or .pt2 or .safetensors"),
+        (["export", "BEST", "--format", "torch", "--out", "net.onnx"], 2, "--out: expected a name that ends in .pt2"),
+        (["export", "SMALL", "--prune", "0.1", "--out", "a.pt2"], 2, "--prune: there are no boxes in enet_minus"),
+        (["export", "BEST", "--prune", "-1", "--out", "a.pt2"], 2, "--prune: expected a share of at least 0"),
+        (["export", "BEST", "--prune", "1", "--out", "a.safetensors"], 2, "with onnx or torch, got 1.0 with safe"),
+        (["export", "none.pt", "--out", "net.onnx"], 1, "none.pt: no such file"),
+        (["predict", "none.onnx", "photo.png", "--out", "out"], 1, "none.onnx: no such file"),
+        (["predict", "bad.pt2", "photo.png", "--out", "out"], 1, "bad.pt2: not a usable exported program"),
+        (["predict", "bad.safetensors", "photo.png", "--out", "out"], 1, "bad.safetensors: not a safetensors file"),
+        (["finetune", "none.pt", "--out", "run"], 1, "none.pt: no such file"),
+        (["finetune", "BEST", "--epochs", "0", "--out", "run"], 2, "--epochs: expected at least 1, got 0"),
+        (["train", "--start-from", "none.pt", "--size", "32", "64", "--scenes-per-epoch", "2"], 1, "none.pt: no such"),
+        (["train", "--start-from", "BEST", "--network", "enet", "--size", "32", "64"], 1, "weights do not fit"),
+    ],
+)  # fmt: skip
+def test_usage_errors(arguments, status, message, trained, small, photo, tmp_path, capsys, monkeypatch):
+    pytest.importorskip("safetensors")
+    monkeypatch.chdir(tmp_path)
+    for suffix in ("pt2", "safetensors"):
+        (tmp_path / f"bad.{suffix}").write_bytes(b"nonsense")
+    before = sorted(tmp_path.rglob("*"))
+    places = {"BEST": trained, "SMALL": small}
+    got, out, errors = boxconv(capsys, *(places.get(argument, argument) for argument in arguments))
+    assert (got, message in errors + out) == (status, True), errors + out
+    assert sorted(tmp_path.rglob("*")) == before
