@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import tyro
 
 from ..segmentation.config import UsageError
-from . import check_data, evaluate, predict, train
+from . import check_data, cost, evaluate, predict, train
 
 # What each command's settings are, and what runs it. Modules import PyTorch and other large libraries only in ``run``.
 COMMANDS: dict[type, Callable[[Any], int | None]] = {
@@ -18,12 +18,14 @@ COMMANDS: dict[type, Callable[[Any], int | None]] = {
     evaluate.Evaluate: evaluate.run,
     predict.Predict: predict.run,
     check_data.CheckData: check_data.run,
+    cost.CostOf: cost.run,
 }
 Command = (
     Annotated[train.Train, tyro.conf.subcommand("train")]
     | Annotated[evaluate.Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[predict.Predict, tyro.conf.subcommand("predict")]
     | Annotated[check_data.CheckData, tyro.conf.subcommand("check-data")]
+    | Annotated[cost.CostOf, tyro.conf.subcommand("cost")]
 )
 
 
