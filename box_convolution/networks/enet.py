@@ -7,7 +7,6 @@ dropout.
 
 from dataclasses import replace
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d, max_unpool2d, pad
 
@@ -80,7 +79,7 @@ class Bottleneck(nn.Module):
         self.act = _act(channels, relu)
 
     def forward(self, input: Tensor) -> Tensor:
-        output: Tensor = self.act(input + self.branch(input))
+        output: Tensor = self.act(self.branch(input).add_(input))
         return output
 
 
@@ -106,7 +105,7 @@ class Downsample(nn.Module):
 
     def forward(self, input: Tensor) -> tuple[Tensor, Tensor]:
         skip, indices = max_pool2d(input, 2, return_indices=True)
-        return self.act(self.branch(input) + pad(skip, (0, 0, 0, 0, 0, self.new_channels))), indices
+        return self.act(self.branch(input).add_(pad(skip, (0, 0, 0, 0, 0, self.new_channels)))), indices
 
 
 class Upsample(nn.Module):
@@ -128,7 +127,7 @@ class Upsample(nn.Module):
         self.skip = nn.Sequential(nn.Conv2d(channels_in, channels_out, 1, bias=False), _norm(channels_out))
 
     def forward(self, input: Tensor, indices: Tensor) -> Tensor:
-        return torch.relu(self.branch(input) + max_unpool2d(self.skip(input), indices, (2, 2)))
+        return self.branch(input).add_(max_unpool2d(self.skip(input), indices, (2, 2))).relu_()
 
 
 class ENet(PaddedNetwork):

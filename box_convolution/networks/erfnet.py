@@ -7,7 +7,6 @@ in Table 3 of the paper), and the head is a 3x3 transposed convolution, where th
 from collections.abc import Sequence
 from dataclasses import replace
 
-import torch
 from torch import Tensor, nn
 
 from .padding import PaddedNetwork, extents
@@ -41,7 +40,7 @@ class NonBottleneck1d(nn.Module):
         self.branch = nn.Sequential(*pair(1), nn.ReLU(inplace=True), *pair(dilation), nn.Dropout2d(dropout))
 
     def forward(self, input: Tensor) -> Tensor:
-        return torch.relu(input + self.branch(input))
+        return self.branch(input).add_(input).relu_()
 
 
 class Upsampler(nn.Sequential):
