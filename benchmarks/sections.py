@@ -5,10 +5,9 @@ from collections.abc import Mapping
 from contenders import CLONE, OURS, Shape
 from correctness import Errors, limits
 from goals import Measured, goals, threads_text
-from report import Section
 from sweeps import FORWARD, TRAIN, Sweep, largest_ratio
 
-from box_convolution.analysis.tables import Table, number
+from box_convolution.analysis.tables import Section, Table, number
 from box_convolution.analysis.timing import Timing
 
 FEW = 5  # medians of fewer calls are marked

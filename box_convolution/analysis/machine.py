@@ -1,9 +1,32 @@
 """What a reader of measured times must know of the machine and the software."""
 
+import datetime
 import os
 import platform
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
+
+import torch
+
+from .. import __version__
+
+
+def facts(threads: Iterable[int], keeps_memory: bool) -> list[list[str]]:
+    """Rows of a table: date, hardware, versions and what else moves a time; ``keeps_memory``: see :mod:`.timing`."""
+    settings = [f"`{name}={value}`" for name, value in sorted(os.environ.items()) if name.startswith(("OMP_", "KMP_"))]
+    return [
+        ["date", datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")],
+        ["processor", f"{processor()}, {os.cpu_count()} logical cores; {caches()}"],
+        *([["GPU", torch.cuda.get_device_name()]] if torch.cuda.is_available() else []),
+        ["threads", ", ".join(map(str, threads))],
+        ["malloc", "keeps freed memory: no fresh pages in the times" if keeps_memory else "as the system has it"],
+        ["load when it began", load()],
+        ["box_convolution", f"{__version__}, {commit()}"],
+        ["torch", f"{torch.__version__}, {torch.backends.cpu.get_cpu_capability()}"],
+        ["python, system", f"{platform.python_version()}, {platform.system()} {platform.machine()}"],
+        *([["environment", ", ".join(settings)]] if settings else []),
+    ]
 
 
 def processor() -> str:

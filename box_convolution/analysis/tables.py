@@ -1,7 +1,10 @@
-"""Tables as aligned text and as Markdown."""
+"""Tables, and sections around them, as aligned text and as Markdown."""
 
 import math
+import textwrap
 from typing import NamedTuple
+
+LINE = 110  # characters of running text on the terminal
 
 
 class Table(NamedTuple):
@@ -36,6 +39,18 @@ class Table(NamedTuple):
             ]
             for row in (self.header, *self.rows)
         ]
+
+
+class Section(NamedTuple):
+    title: str
+    text: str
+    table: Table
+
+    def plain(self) -> str:
+        return f"{self.title.upper()}\n{textwrap.fill(self.text, LINE)}\n\n{self.table.plain()}\n"
+
+    def markdown(self) -> str:
+        return f"## {self.title}\n\n{self.text}\n\n{self.table.markdown()}\n"
 
 
 def number(value: float, digits: int = 3) -> str:

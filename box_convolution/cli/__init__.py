@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import tyro
 
 from ..segmentation.config import UsageError
-from . import check_data, cost, evaluate, predict, train
+from . import bench, check_data, cost, evaluate, predict, train
 
 # What each command's settings are, and what runs it. Modules import PyTorch and other large libraries only in ``run``.
 COMMANDS: dict[type, Callable[[Any], int | None]] = {
@@ -19,6 +19,7 @@ COMMANDS: dict[type, Callable[[Any], int | None]] = {
     predict.Predict: predict.run,
     check_data.CheckData: check_data.run,
     cost.CostOf: cost.run,
+    bench.Bench: bench.run,
 }
 Command = (
     Annotated[train.Train, tyro.conf.subcommand("train")]
@@ -26,6 +27,7 @@ Command = (
     | Annotated[predict.Predict, tyro.conf.subcommand("predict")]
     | Annotated[check_data.CheckData, tyro.conf.subcommand("check-data")]
     | Annotated[cost.CostOf, tyro.conf.subcommand("cost")]
+    | Annotated[bench.Bench, tyro.conf.subcommand("bench")]
 )
 
 
