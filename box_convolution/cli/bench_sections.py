@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 CLASSES = 19
 TOLERANCE = 1e-4  # difference that deployment may make beyond rounding, as a part of the logits' range
 
+BLOCK_SHAPE = (1, 128, 64, 128)  # 1/8 of 512 x 1024
+TRAINING_SHAPE = (8, 3, 176, 240)  # CamVid at half resolution
+
 # Table 3 of the paper, milliseconds at 512 x 1024: one core of an i7-7700HQ; a GTX 1050.
 _ORDER = ("enet", "boxenet", "enet_minus", "boxonlyenet", "erfnet", "boxerfnet", "erfnet_minus")
 PAPER: dict[str, dict[str, float]] = {
@@ -104,8 +107,8 @@ def _cells(timing: Timing | None, base: Timing | None) -> list[str]:
 
 
 def _blocks(device: torch.device, title: str, times: Times) -> Section:
-    """The box block against what it replaces, each as in its network: at 1/8 of 512 x 1024, 128 channels."""
-    h, w, channels = 64, 128, 128
+    """The box block against what it replaces, each as in its network at 1/8 resolution."""
+    batch, channels, h, w = BLOCK_SHAPE
 
     def box(inner_relu: bool) -> nn.Module:
         return networks.BoxBottleneck(channels, max_input_h=h, max_input_w=w, inner_relu=inner_relu, bias=True)
@@ -117,7 +120,7 @@ def _blocks(device: torch.device, title: str, times: Times) -> Section:
     calls: dict[str, Call] = {}
     for family, blocks in pairs.items():
         for name, block in blocks.items():
-            planes = torch.randn(1, channels, h, w, device=device)
+            planes = torch.randn(BLOCK_SHAPE, device=device)
             if device.type == "cpu":
                 planes = planes.contiguous(memory_format=torch.channels_last)  # as the networks work
             block.to(device)
@@ -130,7 +133,7 @@ def _blocks(device: torch.device, title: str, times: Times) -> Section:
         for name in blocks:
             cells = [_cells(found[f"{family} {name}, {m}"], found[f"{family} {replaced}, {m}"]) for m in _MODES]
             rows.append([f"{family}: {name}", *cells[0], *cells[1]])
-    text = f"{channels} channels, {h} x {w}, batch 1. Forward: as deployed; training: forward and backward."
+    text = f"{channels} channels, {h} x {w}, batch {batch}. Forward: as deployed; training: forward and backward."
     return Section(
         title, text, Table(["block", "forward ms", "quartiles", "ratio", "training ms", "quartiles", "ratio"], rows)
     )
@@ -140,13 +143,13 @@ _MODES = ("forward", "training")
 
 
 def _training(device: torch.device, title: str, times: Times) -> Section:
-    size, batch = (176, 240), 8
-    image, label = torch.rand(batch, 3, *size, device=device), torch.randint(11, (batch, *size), device=device)
+    batch, _, h, w = TRAINING_SHAPE
+    image, label = torch.rand(TRAINING_SHAPE, device=device), torch.randint(11, (batch, h, w), device=device)
     names = ("enet", "boxenet")
-    calls = {name: _step(networks.create(name, 11, size).to(device), image, label) for name in names}
+    calls = {name: _step(networks.create(name, 11, (h, w)).to(device), image, label) for name in names}
     found = times(calls)
     rows = [[name, *_cells(found[name], found[names[0]])] for name in names]
-    text = f"{size[1]} x {size[0]}, batch {batch}, 11 classes: forward, cross-entropy, backward, Adam."
+    text = f"{w} x {h}, batch {batch}, 11 classes: forward, cross-entropy, backward, Adam."
     return Section(title, text, Table(["network", "ms", "quartiles", "ratio"], rows))
 
 
