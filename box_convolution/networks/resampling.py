@@ -1,8 +1,21 @@
 """Halving and doubling the resolution: the blocks that the families share."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn.functional import max_pool2d
+
+
+@fx.wrap
+def halve(image: Tensor) -> Tensor:
+    """(B, C, H, W) -> (B, C, H/2, W/2), greatest of 2 x 2 pixels, for even H and W.
+
+    In inference on the CPU as two maxima of slices: of an image of 3 channels that takes a tenth of the time. Gradients
+    would differ where pixels are equal: pooling sends all to one of them.
+    """
+    if image.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return max_pool2d(image, 2)
+    rows = torch.maximum(image[:, :, ::2], image[:, :, 1::2])
+    return torch.maximum(rows[..., ::2], rows[..., 1::2])
 
 
 class ConvBesidePool(nn.Module):
@@ -16,7 +29,7 @@ class ConvBesidePool(nn.Module):
         self.act = act
 
     def forward(self, input: Tensor) -> Tensor:
-        output: Tensor = self.act(self.dropout(self.norm(torch.cat((self.conv(input), max_pool2d(input, 2)), 1))))
+        output: Tensor = self.act(self.dropout(self.norm(torch.cat((self.conv(input), halve(input)), 1))))
         return output
 
 

@@ -6,6 +6,7 @@ from torch import nn
 
 from box_convolution import BoxBottleneck, BoxConv2d, box_conv2d, networks
 from box_convolution.networks.erfnet import NonBottleneck1d
+from box_convolution.networks.resampling import halve
 
 SIZE = (96, 200)
 
@@ -48,6 +49,17 @@ def test_every_name_can_be_created():
     ]  # fmt: skip
     for name in networks.names():
         assert isinstance(networks.create(name, 3, (32, 32)), nn.Module)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_pooling_in_inference_is_pooling(memory_format):
+    image = torch.randn(2, 3, 8, 12).contiguous(memory_format=memory_format)
+    image[0, 1, 3, 5] = torch.nan
+    image[1, 0, :2, :2] = -torch.inf
+    with torch.no_grad():
+        torch.testing.assert_close(
+            halve(image), nn.functional.max_pool2d(image, 2), rtol=0, atol=0, equal_nan=True, check_stride=True
+        )
 
 
 @pytest.mark.parametrize("name", ["enet", "boxenet", "boxerfnet"])
