@@ -22,9 +22,9 @@ from correctness import disagreements, rounding_errors
 from goals import Measured, Speeds, threads_text
 from report import Document, facts
 from sections import Accuracy
-from timing import Repeats, interleaved, keep_freed_memory
 
 from box_convolution import ops
+from box_convolution.analysis.timing import Repeats, interleaved, keep_freed_memory
 
 _STARTED = time.perf_counter()
 

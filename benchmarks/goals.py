@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from contenders import CLONE, CLONES, CONV, CONV_LAST, KERNELS, OURS, Shape
-from report import Table, number
 from sweeps import FORWARD, TRAIN, Sweep, largest_ratio
-from timing import Timing
+
+from box_convolution.analysis.tables import Table, number
+from box_convolution.analysis.timing import Timing
 
 # Bytes of an output from which its copy measures memory and not the start of the work.
 LARGE = 8_000_000

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from contenders import CLONE, OURS, Shape
 from correctness import Errors, limits
 from goals import Measured, goals, threads_text
-from report import Section, Table, number
 from sweeps import FORWARD, TRAIN, Sweep, largest_ratio
-from timing import Timing
+
+from box_convolution.analysis.tables import Section, Table, number
+from box_convolution.analysis.timing import Timing
 
 FEW = 5  # medians of fewer calls are marked
 _SHORT = {FORWARD: "fwd", TRAIN: "fwd+bwd", CLONE: "clone"}

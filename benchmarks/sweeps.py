@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 from contenders import CLONE, Problem, Shape, clone, ours
 from correctness import centred
-from timing import Repeats, interleaved
+
+from box_convolution.analysis.timing import Repeats, interleaved
 
 FORWARD, TRAIN = "forward", "forward + backward"
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import tyro
 
 from ..segmentation.config import UsageError
-from . import check_data, evaluate, export, finetune, predict, train
+from . import bench, check_data, cost, evaluate, export, finetune, predict, train
 
 # What each command's settings are, and what runs it. Modules import PyTorch and other large libraries only in ``run``.
 COMMANDS: dict[type, Callable[[Any], int | None]] = {
@@ -20,6 +20,8 @@ COMMANDS: dict[type, Callable[[Any], int | None]] = {
     finetune.Finetune: finetune.run,
     export.Export: export.run,
     check_data.CheckData: check_data.run,
+    cost.CostOf: cost.run,
+    bench.Bench: bench.run,
 }
 Command = (
     Annotated[train.Train, tyro.conf.subcommand("train")]
@@ -28,6 +30,8 @@ Command = (
     | Annotated[finetune.Finetune, tyro.conf.subcommand("finetune")]
     | Annotated[export.Export, tyro.conf.subcommand("export")]
     | Annotated[check_data.CheckData, tyro.conf.subcommand("check-data")]
+    | Annotated[cost.CostOf, tyro.conf.subcommand("cost")]
+    | Annotated[bench.Bench, tyro.conf.subcommand("bench")]
 )
 
 

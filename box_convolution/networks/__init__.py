@@ -1,18 +1,26 @@
 """The paper's networks by name."""
 
+import inspect
 from typing import Any
 
 from torch import nn
 
-from . import enet
+from . import enet, erfnet
 from .box_block import BoxBottleneck
+from .table import Table
 
 __all__ = ["BoxBottleneck", "create", "names"]
 
 
+_NETWORKS: dict[str, tuple[type[enet.ENet] | type[erfnet.ERFNet], Table]] = {
+    **{name: (enet.ENet, table) for name, table in enet.TABLES.items()},
+    **{name: (erfnet.ERFNet, table) for name, table in erfnet.TABLES.items()},
+}
+
+
 def names() -> list[str]:
     """Names that :func:`create` knows."""
-    return list(enet.TABLES)
+    return list(_NETWORKS)
 
 
 def create(name: str, num_classes: int, input_size: tuple[int, int], **options: Any) -> nn.Module:
@@ -25,7 +33,8 @@ def create(name: str, num_classes: int, input_size: tuple[int, int], **options: 
         name: one of :func:`names`.
         num_classes: channels of the logits, without void.
         input_size: (h, w), largest expected image, in pixels. Other sizes work; boxes keep their size in pixels.
-        options: keyword arguments of the family (`enet.ENet`): dropout, box_dropout, reparametrization_factor.
+        options: what text and authors' code do differently, keyword arguments of the family: see `enet.ENet` and
+            `erfnet.ERFNet`.
 
     Returns:
         Network from (B, 3, H, W) to logits (B, num_classes, H, W), any H and W.
@@ -33,17 +42,16 @@ def create(name: str, num_classes: int, input_size: tuple[int, int], **options: 
     Raises:
         TypeError, ValueError: naming the argument, what came and what was expected.
     """
-    if name not in enet.TABLES:
+    if name not in _NETWORKS:
         raise ValueError(f"name must be one of {', '.join(names())}, got {name!r}")
     if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
         raise ValueError(f"num_classes must be a positive int, got {num_classes!r}")
     size = tuple(input_size)
     if len(size) != 2 or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in size):
         raise ValueError(f"input_size must be (height, width), two positive ints, got {input_size!r}")
-    try:
-        return enet.ENet(enet.TABLES[name], num_classes, size, **options)
-    except TypeError as error:
-        if "unexpected keyword" in str(error):
-            known = "dropout, box_dropout, reparametrization_factor"
-            raise TypeError(f"options of {name} are {known}, got {', '.join(options)}") from None
-        raise
+    family, table = _NETWORKS[name]
+    known = [p.name for p in inspect.signature(family).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    unknown = [option for option in options if option not in known]
+    if unknown:
+        raise TypeError(f"options of {name} are {', '.join(known)}, got {', '.join(unknown)}")
+    return family(table, num_classes, size, **options)

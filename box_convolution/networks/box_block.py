@@ -1,6 +1,5 @@
 """The block around the box convolution (Figure 1 of the paper)."""
 
-import torch
 from torch import Tensor, nn
 
 from ..layer import BoxConv2d
@@ -61,5 +60,5 @@ class BoxBottleneck(nn.Module):
     def forward(self, input: Tensor) -> Tensor:
         narrow = self.norm_in(self.conv(input))
         if self.inner_relu:
-            narrow = torch.relu(narrow)
-        return torch.relu(input + self.dropout(self.norm_out(self.box(narrow))))
+            narrow = narrow.relu_()
+        return self.dropout(self.norm_out(self.box(narrow))).add_(input).relu_()

@@ -5,60 +5,48 @@ one (redundant before BatchNorm, but counted in Table 3 of the paper), BatchNorm
 dropout.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d, max_unpool2d, pad
 
-from .box_block import BoxBottleneck
 from .padding import PaddedNetwork, extents
+from .resampling import ConvBesidePool, deconv3x3
+from .table import BoxBlocks, Table, check_probabilities, stage
+
+EPS = 1e-3  # of BatchNorm, but for the box blocks
 
 
-@dataclass(frozen=True)
-class Table:
-    """Blocks that keep the resolution, stage by stage.
-
-    ``D`` bottleneck, ``D4`` dilated by 4, ``A5`` asymmetric 5x1 + 1x5, ``X4`` box block with 4 boxes a channel.
-    """
-
-    s1: str  # 1/4 resolution, 64 channels
-    s2: str  # 1/8, 128 channels
-    s3: str  # 1/4, 64 channels, decoder
-    s4: str  # 1/2, 16 channels, decoder
-    box_bias: bool = True
-    frozen: bool = False
-
-
-_BOXENET = Table(s1="D X4 D X4", s2="D X4 A5 X4 D X4 A5 X4 D X4 A5 X4 D X4 A5 X4", s3="D X4", s4="X2")
+# D: bottleneck, D4: dilated by 4, A5: asymmetric, 5x1 and 1x5, X4: box block with 4 boxes a channel.
+_BOXENET = Table(
+    s1="D X4 D X4",
+    s2="D X4 A5 X4 D X4 A5 X4 D X4 A5 X4 D X4 A5 X4",
+    s3="D X4",
+    s4="X2",
+    reparametrization_factor=0.86,
+)
 TABLES = {
-    "enet": Table(s1="D D D D", s2="D D2 A5 D4 D D8 A5 D16 D D2 A5 D4 D D8 A5 D16", s3="D D", s4="D"),
+    "enet": replace(_BOXENET, s1="D D D D", s2="D D2 A5 D4 D D8 A5 D16 D D2 A5 D4 D D8 A5 D16", s3="D D", s4="D"),
     "boxenet": _BOXENET,
     "boxenet_frozen": replace(_BOXENET, frozen=True),
-    "enet_minus": Table(s1="D D", s2="D A5 D A5 D A5 D A5", s3="D", s4=""),
-    "boxonlyenet": Table(s1="X4 X4 X4 X4", s2=" ".join(["X4"] * 16), s3="X4 X4", s4="X4", box_bias=False),
+    "enet_minus": replace(_BOXENET, s1="D D", s2="D A5 D A5 D A5 D A5", s3="D", s4=""),
+    "boxonlyenet": Table(
+        s1="X4 X4 X4 X4",
+        s2="X4 X4 X4 X4 X4 X4 X4 X4 X4 X4 X4 X4 X4 X4 X4 X4",
+        s3="X4 X4",
+        s4="X4",
+        reparametrization_factor=0.51,
+        box_bias=False,
+    ),
 }
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(channels, eps=1e-3)
+    return nn.BatchNorm2d(channels, eps=EPS)
 
 
 def _act(channels: int, relu: bool = False) -> nn.Module:
     return nn.ReLU(inplace=True) if relu else nn.PReLU(channels)
-
-
-class Initial(nn.Module):
-    """(B, 3, H, W) -> (B, 16, H/2, W/2): 13 filters beside the pooled image."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 13, 3, stride=2, padding=1)
-        self.norm, self.act = _norm(16), _act(16)
-
-    def forward(self, input: Tensor) -> Tensor:
-        output: Tensor = self.act(self.norm(torch.cat((self.conv(input), max_pool2d(input, 2)), 1)))
-        return output
 
 
 class Bottleneck(nn.Module):
@@ -91,7 +79,7 @@ class Bottleneck(nn.Module):
         self.act = _act(channels, relu)
 
     def forward(self, input: Tensor) -> Tensor:
-        output: Tensor = self.act(input + self.branch(input))
+        output: Tensor = self.act(self.branch(input).add_(input))
         return output
 
 
@@ -117,7 +105,7 @@ class Downsample(nn.Module):
 
     def forward(self, input: Tensor) -> tuple[Tensor, Tensor]:
         skip, indices = max_pool2d(input, 2, return_indices=True)
-        return self.act(self.branch(input) + pad(skip, (0, 0, 0, 0, 0, self.new_channels))), indices
+        return self.act(self.branch(input).add_(pad(skip, (0, 0, 0, 0, 0, self.new_channels)))), indices
 
 
 class Upsample(nn.Module):
@@ -130,7 +118,7 @@ class Upsample(nn.Module):
             nn.Conv2d(channels_in, narrow, 1, bias=False),
             _norm(narrow),
             nn.ReLU(inplace=True),
-            nn.ConvTranspose2d(narrow, narrow, 3, stride=2, padding=1, output_padding=1),
+            deconv3x3(narrow, narrow),
             _norm(narrow),
             nn.ReLU(inplace=True),
             nn.Conv2d(narrow, channels_out, 1, bias=False),
@@ -139,7 +127,7 @@ class Upsample(nn.Module):
         self.skip = nn.Sequential(nn.Conv2d(channels_in, channels_out, 1, bias=False), _norm(channels_out))
 
     def forward(self, input: Tensor, indices: Tensor) -> Tensor:
-        return torch.relu(self.branch(input) + max_unpool2d(self.skip(input), indices, (2, 2)))
+        return self.branch(input).add_(max_unpool2d(self.skip(input), indices, (2, 2))).relu_()
 
 
 class ENet(PaddedNetwork):
@@ -149,10 +137,13 @@ class ENet(PaddedNetwork):
         table: blocks of the stages.
         num_classes: channels of the logits.
         input_size: (h, w), largest expected image, in pixels: sets the limits of the boxes.
-        dropout: of plain blocks, (first stage, later encoder); the decoder has none.
-        box_dropout: of box blocks, (at 1/8 resolution, elsewhere), as in the paper. The authors' code has (.25, .15) in
-            the encoder and .1 in the decoder.
-        reparametrization_factor: see `BoxConv2d`; the authors' value for BoxENet by default.
+        dropout: of plain blocks, (first stage, later encoder), their downsampling included; the decoder has none. The
+            authors' BoxOnlyENet: (0.01, 0.01) in PyTorch.
+        box_dropout: of box blocks, stage by stage. The paper's text, for all networks: 0.25 at 1/8 resolution and 0.15
+            elsewhere. The authors' code: (0.15, 0.25, 0.1, 0.1) in BoxENet; in BoxOnlyENet (0.01, 0.1, 0.1, 0.1) in
+            Torch and (0.15, 0.4, 0.15, 0.05) in PyTorch.
+        inner_relu: ReLU before the boxes; the authors have one in this family.
+        reparametrization_factor: see `BoxConv2d`; the authors' 0.86, for BoxOnlyENet 0.51, if left out.
     """
 
     def __init__(
@@ -162,47 +153,37 @@ class ENet(PaddedNetwork):
         input_size: tuple[int, int],
         *,
         dropout: tuple[float, float] = (0.01, 0.1),
-        box_dropout: tuple[float, float] = (0.25, 0.15),
-        reparametrization_factor: float = 0.86,
+        box_dropout: tuple[float, float, float, float] = (0.15, 0.25, 0.15, 0.15),
+        inner_relu: bool = True,
+        reparametrization_factor: float | None = None,
     ) -> None:
         super().__init__()
-        for name, pair in (("dropout", dropout), ("box_dropout", box_dropout)):
-            if not isinstance(pair, (tuple, list)) or len(pair) != 2 or not all(0 <= p < 1 for p in pair):
-                raise ValueError(f"{name} must be two probabilities in [0, 1), see ENet, got {pair!r}")
+        check_probabilities("dropout", dropout, "first stage, later encoder")
+        check_probabilities("box_dropout", box_dropout, "stage 1, stage 2, stage 3, stage 4")
+        boxes = BoxBlocks(table, inner_relu, reparametrization_factor)
         at = extents(input_size)
 
-        def stage(blocks: str, channels: int, divisor: int, p: float, decoder: bool = False) -> nn.Sequential:
-            def block(code: str) -> nn.Module:
-                kind, number = code[0], int(code[1:] or 1)
+        def blocks(codes: str, channels: int, divisor: int, box_p: float, p: float | None = None) -> nn.Sequential:
+            """A stage of the encoder with dropout ``p`` in its plain blocks, or of the decoder."""
+
+            def block(kind: str, number: int | None) -> nn.Module:
                 if kind == "X":
-                    return BoxBottleneck(
-                        channels,
-                        boxes_per_channel=number,
-                        max_input_h=at[divisor][0],
-                        max_input_w=at[divisor][1],
-                        dropout=box_dropout[0] if divisor == 8 else box_dropout[1],
-                        bias=table.box_bias,
-                        reparametrization_factor=reparametrization_factor,
-                    )
-                shape = {"dilation": number} if kind == "D" else {"asymmetric": number}
-                return Bottleneck(channels, dropout=p, relu=decoder, **shape)
+                    return boxes.block(channels, number or 1, at[divisor], box_p)
+                shape = {"dilation": number or 1} if kind == "D" else {"asymmetric": number or 1}
+                return Bottleneck(channels, dropout=p or 0.0, relu=p is None, **shape)
 
-            return nn.Sequential(*map(block, blocks.split()))
+            return stage(codes, block)
 
-        self.initial = Initial()
+        self.initial = ConvBesidePool(3, 16, nn.PReLU(16), eps=EPS)
         self.down1 = Downsample(16, 64, dropout=dropout[0])
-        self.stage1 = stage(table.s1, 64, 4, dropout[0])
+        self.stage1 = blocks(table.s1, 64, 4, box_dropout[0], dropout[0])
         self.down2 = Downsample(64, 128, dropout=dropout[1])
-        self.stage2 = stage(table.s2, 128, 8, dropout[1])
+        self.stage2 = blocks(table.s2, 128, 8, box_dropout[1], dropout[1])
         self.up1 = Upsample(128, 64)
-        self.stage3 = stage(table.s3, 64, 4, 0.0, decoder=True)
+        self.stage3 = blocks(table.s3, 64, 4, box_dropout[2])
         self.up2 = Upsample(64, 16)
-        self.stage4 = stage(table.s4, 16, 2, 0.0, decoder=True)
+        self.stage4 = blocks(table.s4, 16, 2, box_dropout[3])
         self.head = nn.ConvTranspose2d(16, num_classes, 2, stride=2)
-        if table.frozen:
-            for module in self.modules():
-                if isinstance(module, BoxBottleneck):
-                    module.box.freeze()
 
     def logits(self, image: Tensor) -> Tensor:
         half = self.initial(image)

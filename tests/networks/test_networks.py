@@ -5,6 +5,8 @@ import torch
 from torch import nn
 
 from box_convolution import BoxBottleneck, BoxConv2d, box_conv2d, networks
+from box_convolution.networks.erfnet import NonBottleneck1d
+from box_convolution.networks.resampling import halve
 
 SIZE = (96, 200)
 
@@ -27,21 +29,40 @@ def boxes_of(network):
         ("boxenet_frozen", 242_539, 4928),
         ("enet_minus", 201_331, 0),
         ("boxonlyenet", 124_419, 9792),
+        ("erfnet", 2_059_119, 0),
+        ("boxerfnet", 1_040_319, 2304),
+        ("boxerfnet_frozen", 1_040_319, 2304),
+        ("erfnet_minus", 1_020_463, 0),
     ],
 )
 def test_parameters_are_those_of_table_3(name, parameters, coordinates):
-    network = networks.create(name, 19, (512, 1024))
+    with torch.device("meta"):
+        network = networks.create(name, 19, (512, 1024))
     assert table3_parameters(network) == parameters
     assert sum(layer.scaled_boxes.numel() for layer in boxes_of(network)) == coordinates
 
 
 def test_every_name_can_be_created():
-    assert set(networks.names()) >= {"enet", "boxenet"}
+    assert networks.names() == [
+        "enet", "boxenet", "boxenet_frozen", "enet_minus", "boxonlyenet",
+        "erfnet", "boxerfnet", "boxerfnet_frozen", "erfnet_minus",
+    ]  # fmt: skip
     for name in networks.names():
         assert isinstance(networks.create(name, 3, (32, 32)), nn.Module)
 
 
-@pytest.mark.parametrize("name", ["enet", "boxenet"])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_pooling_in_inference_is_pooling(memory_format):
+    image = torch.randn(2, 3, 8, 12).contiguous(memory_format=memory_format)
+    image[0, 1, 3, 5] = torch.nan
+    image[1, 0, :2, :2] = -torch.inf
+    with torch.no_grad():
+        torch.testing.assert_close(
+            halve(image), nn.functional.max_pool2d(image, 2), rtol=0, atol=0, equal_nan=True, check_stride=True
+        )
+
+
+@pytest.mark.parametrize("name", ["enet", "boxenet", "boxerfnet"])
 @pytest.mark.parametrize("size", [(1, 1), (7, 9), (8, 8), (37, 53), (64, 1), SIZE])
 def test_logits_have_the_size_of_the_image(name, size):
     network = networks.create(name, 5, SIZE).eval()
@@ -53,7 +74,7 @@ def test_padding_does_not_change_what_needs_none():
     network = networks.create("boxenet", 5, (32, 48)).eval()
     image = torch.rand(1, 3, 32, 48)
     with torch.inference_mode():
-        assert torch.equal(network(image), network.logits(image))
+        assert torch.equal(network(image), network.logits(image.contiguous(memory_format=torch.channels_last)))
 
 
 def test_boxes_know_the_size_at_their_depth():
@@ -81,6 +102,85 @@ def test_blocks_follow_the_paper():
     assert {m.dilation for m in network.modules() if isinstance(m, nn.Conv2d)} == {(1, 1)}  # boxes replaced all dilated
 
 
+def dilations(network):
+    """Of each non-bottleneck-1D block at 1/8 resolution: of the pair that may be dilated."""
+    blocks = [block for block in network.stage2 if isinstance(block, NonBottleneck1d)]
+    assert all(block.branch[0].dilation == block.branch[2].dilation == (1, 1) for block in blocks)
+    assert all(block.branch[5].dilation[0] == block.branch[7].dilation[1] for block in blocks)
+    return [block.branch[5].dilation[0] for block in blocks]
+
+
+def test_erfnet_blocks_follow_the_paper():
+    def kinds(network):
+        stages = (network.stage1, network.stage2, network.stage3, network.stage4)
+        return ["".join("X" if isinstance(block, BoxBottleneck) else "N" for block in stage) for stage in stages]
+
+    made = {name: networks.create(name, 5, SIZE) for name in ("erfnet", "boxerfnet", "erfnet_minus")}
+    assert {name: kinds(network) for name, network in made.items()} == {
+        "erfnet": ["NNNNN", "NNNNNNNN", "NN", "NN"],
+        "boxerfnet": ["NX", "NXNXNXNX", "N", "N"],
+        "erfnet_minus": ["N", "NNNN", "N", "N"],
+    }
+    assert {name: dilations(network) for name, network in made.items()} == {
+        "erfnet": [2, 4, 8, 16, 2, 4, 8, 16], "boxerfnet": [1, 1, 1, 1], "erfnet_minus": [1, 1, 1, 1],
+    }  # fmt: skip
+    assert not any(m.inner_relu for m in made["boxerfnet"].modules() if isinstance(m, BoxBottleneck))
+    assert [layer.num_filters for layer in boxes_of(made["boxerfnet"])] == [4] * 5
+    assert all(
+        m.bias is not None for m in made["boxerfnet"].modules() if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d))
+    )
+
+
+@pytest.mark.parametrize("name", ["boxerfnet", "erfnet_minus"])
+def test_remaining_dilations_are_an_option(name):
+    assert dilations(networks.create(name, 5, SIZE, remaining_dilations=(2, 4, 2, 4))) == [2, 4, 2, 4]
+
+
+@pytest.mark.parametrize(
+    "name, factor", [("boxenet", 0.86), ("boxenet_frozen", 0.86), ("boxonlyenet", 0.51), ("boxerfnet", 1.5625)]
+)
+def test_reparametrization_factor_is_the_authors_and_an_option(name, factor):
+    assert {layer.reparametrization_factor for layer in boxes_of(networks.create(name, 5, SIZE))} == {factor}
+    other = networks.create(name, 5, SIZE, reparametrization_factor=3.0)
+    assert {layer.reparametrization_factor for layer in boxes_of(other)} == {3.0}
+
+
+@pytest.mark.parametrize("name", ["boxenet", "boxerfnet"])
+@pytest.mark.parametrize("inner_relu", [True, False])
+def test_inner_relu_is_an_option(name, inner_relu):
+    network = networks.create(name, 5, SIZE, inner_relu=inner_relu)
+    assert {m.inner_relu for m in network.modules() if isinstance(m, BoxBottleneck)} == {inner_relu}
+
+
+def test_erfnet_by_hand():
+    """A non-bottleneck-1D block, a downsampler and an upsampler against their definitions."""
+
+    def normal(norm, planes):
+        scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+        return planes * scale[:, None, None] + (norm.bias - norm.running_mean * scale)[:, None, None]
+
+    network = networks.create("erfnet", 5, (32, 64)).eval()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for values in (module.weight, module.running_var):
+                nn.init.uniform_(values, 0.5, 2)
+            for values in (module.bias, module.running_mean):
+                nn.init.normal_(values)
+    image = torch.randn(2, 3, 32, 64)
+    down = network.initial
+    joined = torch.cat((down.conv(image), nn.functional.max_pool2d(image, 2)), 1)
+    torch.testing.assert_close(down(image), normal(down.norm, joined).relu())
+    block = network.stage2[1]
+    planes = torch.randn(2, 128, 4, 8)
+    conv = [block.branch[index] for index in (0, 2, 5, 7)]
+    first = normal(block.branch[3], conv[1](conv[0](planes).relu())).relu()
+    second = normal(block.branch[8], conv[3](conv[2](first).relu()))
+    torch.testing.assert_close(block(planes), (planes + second).relu())
+    deconv, norm = network.up1[0], network.up1[1]
+    doubled = nn.functional.conv_transpose2d(planes, deconv.weight, deconv.bias, 2, 1, 1)
+    torch.testing.assert_close(network.up1(planes), normal(norm, doubled).relu())
+
+
 def test_dropout_follows_the_paper_and_is_an_option():
     def rates(network):
         return {
@@ -93,11 +193,18 @@ def test_dropout_follows_the_paper_and_is_an_option():
         "stage4": {0.15},
     }  # fmt: skip
     assert rates(networks.create("enet", 5, SIZE, dropout=(0.0, 0.3)))["stage2"] == {0.3}
-    assert rates(networks.create("boxonlyenet", 5, SIZE, box_dropout=(0.4, 0.05)))["stage2"] == {0.4}
+    assert rates(networks.create("boxonlyenet", 5, SIZE, box_dropout=(0.15, 0.4, 0.15, 0.05))) == {
+        "down1": {0.01}, "stage1": {0.15}, "down2": {0.1}, "stage2": {0.4}, "stage3": {0.15}, "stage4": {0.05},
+    }  # fmt: skip
+    replaced = {"down1": {0.03}, "stage1": {0.03}, "down2": {0.3}, "stage2": {0.3}, "stage3": {0.0}, "stage4": {0.0}}
+    for name in ("erfnet", "boxerfnet"):
+        assert rates(networks.create(name, 5, SIZE)) == replaced
+    assert rates(networks.create("boxerfnet", 5, SIZE, box_dropout=(0.1, 0.2)))["stage2"] == {0.2, 0.3}
 
 
-def test_frozen_boxes_get_no_gradient_and_no_decay():
-    network = networks.create("boxenet_frozen", 5, (32, 32))
+@pytest.mark.parametrize("name", ["boxenet_frozen", "boxerfnet_frozen"])
+def test_frozen_boxes_get_no_gradient_and_no_decay(name):
+    network = networks.create(name, 5, (32, 32))
     before = [layer.boxes.clone() for layer in boxes_of(network)]
     optimizer = torch.optim.Adam(network.parameters(), lr=0.1, weight_decay=0.1)
     network(torch.rand(2, 3, 32, 32)).square().mean().backward()
@@ -150,8 +257,12 @@ def test_export_with_dynamic_size():
         (("enet", 5, (96, -1)), {}, ValueError, r"input_size must be \(height, width\).*-1"),
         (("enet", 5, SIZE), {"width": 2}, TypeError, "options of enet are dropout.*got width"),
         (("boxenet", 5, SIZE), {"reparametrization_factor": 0}, ValueError, "reparametrization_factor"),
-        (("boxenet", 5, SIZE), {"box_dropout": (1.5, 0.1)}, ValueError, "box_dropout must be two probabilities"),
-        (("enet", 5, SIZE), {"dropout": 0.1}, ValueError, "dropout must be two probabilities.*got 0.1"),
+        (("boxenet", 5, SIZE), {"box_dropout": (1.5, 0, 0, 0)}, ValueError, "box_dropout must be 4 probabilities.*1.5"),
+        (("enet", 5, SIZE), {"dropout": 0.1}, ValueError, "dropout must be 2 probabilities.*got 0.1"),
+        (("enet", 5, SIZE), {"remaining_dilations": (2, 4, 2, 4)}, TypeError, "options of enet.*got remaining"),
+        (("boxerfnet", 5, SIZE), {"wide": 2}, TypeError, "options of boxerfnet.*remaining_dilations.*got wide"),
+        (("boxerfnet", 5, SIZE), {"remaining_dilations": (2, 4)}, ValueError, r"must be 4 positive ints.*got \(2, 4\)"),
+        (("boxerfnet", 5, SIZE), {"box_dropout": (0.1,) * 4}, ValueError, "box_dropout must be 2 probabilities"),
     ],
 )
 def test_bad_arguments(arguments, options, error, message):

@@ -15,11 +15,18 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 class Timing(NamedTuple):
-    """Of one call, in milliseconds; ``spread`` is the distance between the quartiles as a part of the median."""
+    """Of one call, in milliseconds: median, quartiles, fastest, and how many times it was called."""
 
     median: float
-    spread: float
+    low: float
+    high: float
+    least: float
     calls: int
+
+    @property
+    def spread(self) -> float:
+        """Distance between the quartiles as a part of the median."""
+        return (self.high - self.low) / self.median
 
 
 class Repeats(NamedTuple):
@@ -29,14 +36,15 @@ class Repeats(NamedTuple):
     seconds: float
 
 
-def interleaved(calls: Mapping[Key, Call], repeats: Repeats) -> dict[Key, Timing]:
-    """Median times of ``calls``.
+def interleaved(calls: Mapping[Key, Call], repeats: Repeats, *, wall: bool = False) -> dict[Key, Timing]:
+    """Times of ``calls``.
 
     A call that alone takes longer than ``repeats.seconds`` is timed once. The time includes allocating and freeing the
-    results. Nothing is repeated back to back: what a call reads has been pushed out of the near caches by the others,
+    results. Calls that work on a GPU must wait for it (:func:`waiting`), and be timed by the clock on the wall. Nothing
+    is repeated back to back: what a call reads has been pushed out of the near caches by the others,
     as it is in a network.
     """
-    clock = _clock()
+    clock = time.perf_counter_ns if wall else processor_or_wall_clock()
     samples: dict[Key, list[float]] = {}
     counts: dict[Key, int] = {}
     rounds, limit = repeats.rounds, 1e3 * repeats.seconds
@@ -60,6 +68,18 @@ def interleaved(calls: Mapping[Key, Call], repeats: Repeats) -> dict[Key, Timing
     return {name: _summary(times) for name, times in samples.items()}
 
 
+def waiting(call: Call, device: torch.device) -> Call:
+    """``call`` that returns when ``device`` has done the work."""
+    if device.type != "cuda":
+        return call
+
+    def waited() -> None:
+        call()
+        torch.cuda.synchronize(device)
+
+    return waited
+
+
 def keep_freed_memory() -> bool:
     """Tells the C library to keep freed memory for re-use; False where it has no such setting (other than glibc).
 
@@ -75,8 +95,8 @@ def keep_freed_memory() -> bool:
     return bool(mallopt(trim_threshold, 2**31 - 1) and mallopt(mmap_max, 0))
 
 
-def _clock() -> Callable[[], int]:
-    """Processor time for one thread, where that clock is fine enough; wall time for several, or else.
+def processor_or_wall_clock() -> Callable[[], int]:
+    """Nanoseconds of processor time for one thread, where that clock is fine enough; wall time for several, or else.
 
     For one thread the two are the same on an idle machine. On a busy one processor time leaves out the turns of other
     programs, which come in steps of milliseconds and would hit the slow contenders more often than the fast.
@@ -94,4 +114,4 @@ def _milliseconds(call: Call, clock: Callable[[], int]) -> float:
 def _summary(times: list[float]) -> Timing:
     median = statistics.median(times)
     low, _, high = statistics.quantiles(times, n=4) if len(times) > 1 else (median, median, median)
-    return Timing(median, (high - low) / median, len(times))
+    return Timing(median, low, high, min(times), len(times))

@@ -1,0 +1,60 @@
+"""Tables, and sections around them, as aligned text and as Markdown."""
+
+import math
+import textwrap
+from typing import NamedTuple
+
+LINE = 110  # characters of running text on the terminal
+
+
+class Table(NamedTuple):
+    """The first column is text; the others are numbers, aligned to the right, unless ``text`` says otherwise."""
+
+    header: list[str]
+    rows: list[list[str]]
+    text: bool = False
+
+    def plain(self) -> str:
+        lines = ["  ".join(cells).rstrip() for cells in self._aligned()]
+        if not lines[0]:
+            return "\n".join(lines[1:])
+        return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
+
+    def markdown(self) -> str:
+        lines = ["| " + " | ".join(cells) + " |" for cells in self._aligned()]
+        rules = ["-" * width for width in self._widths()]
+        if not self.text:
+            rules[1:] = [rule[1:] + ":" for rule in rules[1:]]
+        return "\n".join([lines[0], "| " + " | ".join(rules) + " |", *lines[1:]])
+
+    def _widths(self) -> list[int]:
+        return [max(3, *map(len, cells)) for cells in zip(self.header, *self.rows, strict=True)]
+
+    def _aligned(self) -> list[list[str]]:
+        widths = self._widths()
+        return [
+            [
+                cell.ljust(width) if self.text or column == 0 else cell.rjust(width)
+                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ]
+            for row in (self.header, *self.rows)
+        ]
+
+
+class Section(NamedTuple):
+    title: str
+    text: str
+    table: Table
+
+    def plain(self) -> str:
+        return f"{self.title.upper()}\n{textwrap.fill(self.text, LINE)}\n\n{self.table.plain()}\n"
+
+    def markdown(self) -> str:
+        return f"## {self.title}\n\n{self.text}\n\n{self.table.markdown()}\n"
+
+
+def number(value: float, digits: int = 3) -> str:
+    """At least ``digits`` significant ones, and never in exponent form."""
+    if value == 0 or not math.isfinite(value):
+        return str(value)
+    return f"{value:.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"

@@ -1,0 +1,62 @@
+"""A network's blocks of equal resolution, as a table that reads like the paper's, and the stages built from it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from .box_block import BoxBottleneck
+
+
+@dataclass(frozen=True)
+class Table:
+    """Blocks that keep the resolution, stage by stage, each a letter and a number; and the box blocks' common traits.
+
+    ``X4`` is a box block with 4 boxes a channel; the other letters are the family's.
+    """
+
+    s1: str  # 1/4 resolution, 64 channels
+    s2: str  # 1/8, 128 channels
+    s3: str  # 1/4, 64 channels, decoder
+    s4: str  # 1/2, 16 channels, decoder
+    reparametrization_factor: float
+    box_bias: bool = True
+    frozen: bool = False
+
+
+@dataclass(frozen=True)
+class BoxBlocks:
+    """What the box blocks of one network have in common."""
+
+    table: Table
+    inner_relu: bool
+    reparametrization_factor: float | None
+
+    def block(self, channels: int, boxes: int, extent: tuple[int, int], dropout: float) -> BoxBottleneck:
+        """N -> N/boxes -> N channels for images of ``extent`` (h, w) at that depth."""
+        factor = self.reparametrization_factor
+        block = BoxBottleneck(
+            channels,
+            boxes_per_channel=boxes,
+            max_input_h=extent[0],
+            max_input_w=extent[1],
+            dropout=dropout,
+            inner_relu=self.inner_relu,
+            bias=self.table.box_bias,
+            reparametrization_factor=self.table.reparametrization_factor if factor is None else factor,
+        )
+        if self.table.frozen:
+            block.box.freeze()
+        return block
+
+
+def stage(codes: str, make: Callable[[str, int | None], nn.Module]) -> nn.Sequential:
+    """Blocks of a stage, in order: ``make`` is given the letter and the number, None if there is none."""
+    return nn.Sequential(*(make(code[0], int(code[1:]) if code[1:] else None) for code in codes.split()))
+
+
+def check_probabilities(name: str, values: Sequence[float], places: str) -> None:
+    """ValueError unless ``values`` holds one dropout probability for each of ``places`` (a comma-separated list)."""
+    count = len(places.split(","))
+    if not isinstance(values, (tuple, list)) or len(values) != count or not all(0 <= p < 1 for p in values):
+        raise ValueError(f"{name} must be {count} probabilities in [0, 1): {places}; got {values!r}")
