@@ -128,7 +128,7 @@ def test_an_existing_run_is_safe(tmp_path, capsys):
         (["evaluate", "none.pt"], 1, "none.pt: no such file"),
         (["evaluate", "data/classes.csv"], 1, "classes.csv: not a checkpoint"),
         (["predict", "none.pt", "data", "--out", "out"], 1, "none.pt: no such file"),
-        (["check-data", "nowhere", "--classes", "camvid"], 1, "nowhere"),
+        (["check-data", "nowhere", "--data", "camvid"], 1, "nowhere"),
         (["fly"], 2, "fly"),
     ],
 )  # fmt: skip

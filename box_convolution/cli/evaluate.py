@@ -45,10 +45,11 @@ def run(args: Evaluate) -> None:
     config = checkpoint.settings(content, args.checkpoint)
     if args.root is not None:
         config = dataclasses.replace(config, root=args.root)
+    config = dataclasses.replace(config, cache=None)
     DataConfig.check(config)
     classes = ClassTable.from_dict(content["classes"])
     model = network_of(content, args.checkpoint).to(device)
-    prepare = Prepare(config.size)
+    prepare = Prepare(config.size, config.mean, config.std)
     split = args.split or config.val_split
     data = open_split(config, split, classes, PrepareImageOnly(prepare) if args.full_resolution else prepare)
     matrix = score(

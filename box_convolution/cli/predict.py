@@ -35,5 +35,10 @@ def run(args: Predict) -> None:
     jobs = plan(args.inputs, args.out, overwrite=args.overwrite)
     model = network_of(content, args.checkpoint)
     classes = ClassTable.from_dict(content["classes"])
-    done = sum(1 for _ in label(model, jobs, classes, Prepare(config.size), device=device, progress=not args.quiet))
+    done = sum(
+        1
+        for _ in label(
+            model, jobs, classes, Prepare(config.size, config.mean, config.std), device=device, progress=not args.quiet
+        )
+    )
     print(f"{done} image{'' if done == 1 else 's'} labelled in {args.out}")

@@ -49,13 +49,17 @@ def run(args: Train) -> None:
         whole=config.size,
         flip=config.flip,
         scale=config.scale,
+        mean=config.mean,
+        std=config.std,
+        rotate=config.rotate,
+        blur=config.blur,
         brightness=config.brightness,
         contrast=config.brightness,
     )
     train_data = open_split(config, config.train_split, classes, augment, training=True, seed=config.seed)
-    val_data = open_split(config, config.val_split, classes, Prepare(config.size))
+    val_data = open_split(config, config.val_split, classes, Prepare(config.size, config.mean, config.std))
     if config.root is not None and args.check_files:
-        _require_sound(config.root, classes, [config.train_split, config.val_split], progress=not args.quiet)
+        _require_sound(config, classes, [config.train_split, config.val_split], progress=not args.quiet)
     pixels = count_pixels(train_data, max_samples=None if config.root else 50)  # type: ignore[arg-type]
 
     network = {
@@ -97,7 +101,7 @@ def _settings(args: Train) -> TrainConfig:
 
 def _resumed(given: TrainConfig, saved: TrainConfig) -> TrainConfig:
     """The saved settings; where images are and how they are loaded may differ, all else decides the result."""
-    movable = ("root", "classes", "device", "workers")
+    movable = ("root", "classes", "palette", "device", "workers")
     default = TrainConfig()
     changes: dict[str, Any] = {}
     for field in dataclasses.fields(TrainConfig):
@@ -111,10 +115,12 @@ def _resumed(given: TrainConfig, saved: TrainConfig) -> TrainConfig:
     return dataclasses.replace(saved, **changes)
 
 
-def _require_sound(root: Path, classes: Any, splits: list[str], *, progress: bool) -> None:
+def _require_sound(config: TrainConfig, classes: Any, splits: list[str], *, progress: bool) -> None:
     from ..segmentation.check_data import check
     from ..segmentation.classes import DataError
+    from ..segmentation.sources import layout_of
 
-    report = check(root, classes, splits, progress=progress)
+    assert config.root is not None
+    report = check(config.root, classes, splits, layout=layout_of(config), progress=progress)
     if not report.ok:
         raise DataError("the data has faults, nothing was trained\n" + report.text())
