@@ -137,7 +137,8 @@ def _samples_of(report: Report, split: str) -> list[Sample]:
     try:
         coding: Coding = report.layout.coding(report.root, split, report.classes)
     except DataError as error:
-        report.faults.append(Fault(report.root, error.kind, str(error)))
+        fault = Fault(report.root, error.kind, str(error))
+        report.faults += [fault] if fault not in report.faults else []  # once for all splits
         return []
     paired = {path for pair in pairs for path in pair}
     images = [path for _, path in found.images if path not in paired and _is_regular(path)]

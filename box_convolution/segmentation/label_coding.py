@@ -98,32 +98,35 @@ def read_palette(path: str | Path, classes: ClassTable) -> ColourCoding:
     """
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
+            reader = csv.DictReader(file, restval="")
             header = [column.strip().lower() for column in reader.fieldnames or ()]
             if not {"red", "green", "blue", "name"} <= set(header):
-                raise DataError(f"{path}: the first line must hold red, green, blue and name, found {','.join(header)}")
+                found = ",".join(header) or "nothing"
+                raise _palette_error(path, f"the first line must hold red, green, blue and name, found {found}")
             reader.fieldnames = header
             rows = [(reader.line_num, row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: cannot read the palette: {error}") from error
+        raise _palette_error(path, f"cannot read the palette: {error}") from error
     labels = {name.lower(): label for label, name in enumerate(classes.names)} | {"void": VOID}
     colours: dict[Colour, int] = {}
     for line, row in rows:
-        where = f"{path}, line {line}"
-        name = (row["name"] or "").strip()
-        if name.lower() not in labels:
-            raise DataError(
-                f"{where}: expected the name of a class ({', '.join(classes.names)}) or void, found {name!r}"
-            )
-        parts = [(row[part] or "").strip() for part in ("red", "green", "blue")]
+        name = row["name"].strip().lower()
+        if name not in labels:
+            names = ", ".join(classes.names)
+            raise _palette_error(path, f"expected the name of a class ({names}) or void, found {row['name']!r}", line)
+        parts = [row[part].strip() for part in ("red", "green", "blue")]
         if not all(part.isdecimal() and int(part) <= 255 for part in parts):
-            raise DataError(f"{where}: red, green and blue must be 0 to 255, found {', '.join(parts)}")
+            raise _palette_error(path, f"red, green and blue must be 0 to 255, found {', '.join(parts)}", line)
         colour = int(parts[0]), int(parts[1]), int(parts[2])
-        if colours.setdefault(colour, labels[name.lower()]) != labels[name.lower()]:
-            raise DataError(f"{where}: colour {colour} stands for two classes")
+        if colours.setdefault(colour, labels[name]) != labels[name]:
+            raise _palette_error(path, f"colour {colour} stands for two classes", line)
     if not set(colours.values()) - {VOID}:
-        raise DataError(f"{path}: the palette has no colour of a class")
+        raise _palette_error(path, "no colour stands for a class")
     return colour_coding(colours, f"the {len(colours)} colours of {Path(path).name}")
+
+
+def _palette_error(path: str | Path, what: str, line: int | None = None) -> DataError:
+    return DataError(f"{path}{'' if line is None else f', line {line}'}: {what}", "palette")
 
 
 def _values(pixels: Image8) -> list[int]:

@@ -20,7 +20,7 @@ _CLASSES = {"scenes": SCENE_CLASSES, "camvid": CAMVID, "cityscapes": CITYSCAPES,
 _LAYOUTS = {"camvid": CamVidLayout(), "cityscapes": CityscapesLayout(), "sunrgbd": SunRgbdLayout()}
 _SIGNS = {
     "cityscapes": ("leftImg8bit", "leftImg8bit_trainvaltest", "gtFine"),
-    "sunrgbd": ("SUNRGBD-train_images", "SUNRGBD-test_images", "sunrgbd_train_test_labels", "SUNRGBD"),
+    "sunrgbd": ("SUNRGBD-train_images", "SUNRGBD-test_images", "sunrgbd_train_test_labels", "label37", "SUNRGBD"),
     "camvid": ("701_StillsRaw_full", "trainannot", "train_labels"),
 }
 
