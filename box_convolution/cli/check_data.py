@@ -58,6 +58,10 @@ def run(args: CheckData) -> int:
         return 0 if difference.ok else 1
 
     data = detect(args.root) if args.data == "auto" else args.data
+    if data == "folder" and args.classes is None and args.root.is_dir() and not (args.root / "classes.csv").exists():
+        raise UsageError(
+            f"--classes: {args.root} holds no classes.csv; give --classes FILE, or --data camvid, cityscapes or sunrgbd"
+        )
     config = DataConfig(data=data, root=args.root, classes=args.classes, palette=args.palette)  # type: ignore[arg-type]
     config.check()
     report = check(

@@ -3,15 +3,23 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import tyro
 
 from ..segmentation.config import TrainConfig, UsageError
+from . import recipes
 
 
 @dataclass(frozen=True)
 class Train(TrainConfig):
     """Train a network. Give --out, and nothing else, to see it work on drawn road scenes."""
 
+    recipe: str | None = None
+    """Settings of an experiment by name, or a JSON file of settings; options given beside it override them.
+    `--recipe help` lists the names."""
+    root: Annotated[Path | None, tyro.conf.arg(aliases=["--data-root"])] = None
+    """Folder of the data set; for --data folder it holds images/SPLIT/* and labels/SPLIT/*.png."""
     out: Path = Path("runs/default")
     """Folder of the run: settings, metrics, checkpoints."""
     resume: bool = False
@@ -21,6 +29,15 @@ class Train(TrainConfig):
     check_files: bool = True
     """Decode every image and label before training starts."""
     quiet: bool = False
+
+
+def defaults(recipe: str | None) -> Train:
+    """The settings that a command line need not name. UsageError for a recipe that is none."""
+    if recipe is None:
+        return Train()
+    config = recipes.settings(recipe)
+    values = {f.name: getattr(config, f.name) for f in dataclasses.fields(TrainConfig)}
+    return Train(**values, recipe=recipe, out=Path("runs", Path(recipe).stem))
 
 
 def run(args: Train) -> None:

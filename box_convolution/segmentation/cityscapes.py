@@ -35,9 +35,6 @@ CITYSCAPES = ClassTable(
     ),
 )  # fmt: skip
 
-SIZE = (1024, 2048)
-"""Height and width of every image, and of a submission."""
-
 _NAME = re.compile(r"(?P<city>[A-Za-z-]+)_\d{6}_\d{6}")
 
 

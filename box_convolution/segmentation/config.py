@@ -49,7 +49,7 @@ class DataConfig:
     def check(self) -> None:
         """Raise UsageError for a value out of range."""
         if self.data != "scenes" and self.root is None:
-            raise UsageError(f"--root: --data {self.data} needs the folder that holds images/ and labels/")
+            raise UsageError(f"--root: --data {self.data} needs the folder of the data set")
         if self.data == "scenes" and self.root is not None:
             raise UsageError(
                 f"--root: got {self.root}, but --data scenes draws its images; say --data folder or camvid"

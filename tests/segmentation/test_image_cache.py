@@ -1,4 +1,4 @@
-"""Resized pairs on disk: the same numbers as without, made anew whenever something changed, never trusted if damaged."""
+"""Resized pairs on disk: the same numbers as without, made anew whenever something changed or is damaged."""
 
 import os
 import pickle

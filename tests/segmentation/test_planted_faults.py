@@ -1,4 +1,4 @@
-"""One fault at a time, planted into a clean data set: each is found, in its file and under its name, and nothing else."""
+"""One fault at a time, planted into a clean data set: each is found, in its file and by its name, and nothing else."""
 
 import hashlib
 import io
@@ -245,7 +245,7 @@ OTHERS: list[tuple[str, str, str, str, str, Plant]] = [
      lambda r: (r / "LabeledApproved_full/0016E5_07959_L.png").unlink()),
     ("labelIds named trainIds", "Cityscapes, trainIds", "label value", "lindau_000000_000019", "labelIds in a file of",
      lambda r: _only(r / "gtFine/val/lindau/lindau_000000_000019_gtFine_labelTrainIds.png", (7, 26, 33))),
-    ("trainIds named labelIds", "Cityscapes", "other kind of label", "lindau_000000_000019", "labelTrainIds in a file of",
+    ("trainIds named labelIds", "Cityscapes", "other kind of label", "lindau_000000_000019", "labelTrainIds in a file",
      lambda r: _only(r / "gtFine/val/lindau/lindau_000000_000019_gtFine_labelIds.png", (*range(19), 255))),
     ("labelId unknown", "Cityscapes", "label value", "lindau_000000_000019", "found 34 (first at row 7, column 5",
      lambda r: value(r / "gtFine/val/lindau/lindau_000000_000019_gtFine_labelIds.png", 34)),
