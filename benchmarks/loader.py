@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 from box_convolution.segmentation.config import DataConfig
 from box_convolution.segmentation.datasets import SegmentationFolder, open_image
 from box_convolution.segmentation.image_cache import ImageCache
-from box_convolution.segmentation.loading import measure
+from box_convolution.segmentation.loader_speed import measure
 from box_convolution.segmentation.sources import classes_of, detect, layout_of
 from box_convolution.segmentation.transforms import Augment, Prepare
 

@@ -182,7 +182,7 @@ def test_class_weights() -> None:
 
 
 def test_the_scores_are_those_of_the_cityscapes_benchmark() -> None:
-    """The benchmark's rules for ids 0 to 33: where the true id is ignored nothing is counted, not even a false positive;
+    """The benchmark's rules, ids 0 to 33: where the true id is ignored nothing is counted, not even a false positive;
     a category counts confusions within it as found; what does not occur is left out of the means."""
     rng = np.random.default_rng(0)
     evaluated = dict(zip(LABEL_IDS, CITYSCAPES.categories, strict=True))
