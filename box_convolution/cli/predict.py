@@ -27,7 +27,7 @@ def run(args: Predict) -> None:
     from ..segmentation.classes import ClassTable
     from ..segmentation.predict import plan
     from ..segmentation.predict import predict as label
-    from ..segmentation.transforms import Prepare
+    from ..segmentation.sources import prepare_of
 
     device = engine.choose_device(args.device)
     content = checkpoint.load(args.checkpoint)
@@ -35,10 +35,5 @@ def run(args: Predict) -> None:
     jobs = plan(args.inputs, args.out, overwrite=args.overwrite)
     model = network_of(content, args.checkpoint)
     classes = ClassTable.from_dict(content["classes"])
-    done = sum(
-        1
-        for _ in label(
-            model, jobs, classes, Prepare(config.size, config.mean, config.std), device=device, progress=not args.quiet
-        )
-    )
+    done = sum(1 for _ in label(model, jobs, classes, prepare_of(config), device=device, progress=not args.quiet))
     print(f"{done} image{'' if done == 1 else 's'} labelled in {args.out}")

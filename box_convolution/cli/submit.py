@@ -31,7 +31,7 @@ class Submit:
 def run(args: Submit) -> None:
     from ..segmentation import checkpoint, engine, submission
     from ..segmentation.classes import ClassTable
-    from ..segmentation.transforms import Prepare
+    from ..segmentation.sources import prepare_of
 
     if args.overwrite and args.resume:
         raise UsageError("--resume and --overwrite contradict each other: give one of them")
@@ -44,6 +44,6 @@ def run(args: Submit) -> None:
         raise UsageError("--root: needed, for the network was not trained on files")
     entries = submission.plan(root, args.split, args.out, overwrite=args.overwrite, resume=args.resume)
     model = network_of(content, args.checkpoint)
-    prepare = Prepare(config.size, config.mean, config.std)
+    prepare = prepare_of(config)
     done = sum(1 for _ in submission.write(model, entries, prepare, device=device, progress=not args.quiet))
     print(f"{done} image{'' if done == 1 else 's'} labelled in {args.out}")

@@ -47,8 +47,7 @@ def run(args: Train) -> None:
     from ..segmentation import checkpoint, engine
     from ..segmentation.metrics import class_weights, count_pixels
     from ..segmentation.run_folder import RunFolder
-    from ..segmentation.sources import classes_of, open_split
-    from ..segmentation.transforms import Augment, Prepare
+    from ..segmentation.sources import augment_of, classes_of, open_split, prepare_of
 
     args.check()
     config = _settings(args)
@@ -61,20 +60,8 @@ def run(args: Train) -> None:
         raise UsageError(f"--network: expected one of {', '.join(networks.names())}, got {config.network!r}")
     engine.choose_device(config.device)
     classes = classes_of(config)
-    augment = Augment(
-        config.crop or config.size,
-        whole=config.size,
-        flip=config.flip,
-        scale=config.scale,
-        mean=config.mean,
-        std=config.std,
-        rotate=config.rotate,
-        blur=config.blur,
-        brightness=config.brightness,
-        contrast=config.brightness,
-    )
-    train_data = open_split(config, config.train_split, classes, augment, training=True, seed=config.seed)
-    val_data = open_split(config, config.val_split, classes, Prepare(config.size, config.mean, config.std))
+    train_data = open_split(config, config.train_split, classes, augment_of(config), training=True, seed=config.seed)
+    val_data = open_split(config, config.val_split, classes, prepare_of(config))
     if config.root is not None and args.check_files:
         _require_sound(config, classes, [config.train_split, config.val_split], progress=not args.quiet)
     pixels = count_pixels(train_data, max_samples=None if config.root else 50)  # type: ignore[arg-type]

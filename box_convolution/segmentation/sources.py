@@ -9,12 +9,13 @@ from torch.utils.data import Dataset
 from .camvid import CamVidLayout
 from .cityscapes import CITYSCAPES, CityscapesLayout
 from .classes import CAMVID, ClassTable, read_classes
-from .config import DataConfig
+from .config import DataConfig, TrainConfig
 from .datasets import SegmentationFolder
 from .image_cache import ImageCache
 from .layouts import FolderLayout, Layout
 from .scenes import SCENE_CLASSES, RoadScenes
 from .sunrgbd import SUNRGBD, SunRgbdLayout
+from .transforms import Augment, Prepare
 
 _CLASSES = {"scenes": SCENE_CLASSES, "camvid": CAMVID, "cityscapes": CITYSCAPES, "sunrgbd": SUNRGBD}
 _LAYOUTS = {"camvid": CamVidLayout(), "cityscapes": CityscapesLayout(), "sunrgbd": SunRgbdLayout()}
@@ -42,6 +43,27 @@ def classes_of(config: DataConfig) -> ClassTable:
 def layout_of(config: DataConfig) -> Layout:
     """Where the files of a data set lie; drawn scenes have none."""
     return FolderLayout(config.palette) if config.data == "folder" else _LAYOUTS[config.data]
+
+
+def prepare_of(config: DataConfig) -> Prepare:
+    """What evaluation and prediction do to an image."""
+    return Prepare(config.size, config.mean, config.std)
+
+
+def augment_of(config: TrainConfig) -> Augment:
+    """What training does to an image and its label."""
+    return Augment(
+        config.crop or config.size,
+        whole=config.size,
+        mean=config.mean,
+        std=config.std,
+        flip=config.flip,
+        scale=config.scale,
+        rotate=config.rotate,
+        blur=config.blur,
+        brightness=config.brightness,
+        contrast=config.brightness,
+    )
 
 
 def open_split(
