@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import tyro
 
 from ..segmentation.config import UsageError
-from . import check_data, evaluate, predict, recipes, submit, train
+from . import check_data, evaluate, import_sunrgbd, predict, recipes, submit, train
 
 # What each command's settings are, and what runs it. Modules import PyTorch and other large libraries only in ``run``.
 COMMANDS: dict[type, Callable[[Any], int | None]] = {
@@ -19,12 +19,14 @@ COMMANDS: dict[type, Callable[[Any], int | None]] = {
     predict.Predict: predict.run,
     submit.Submit: submit.run,
     check_data.CheckData: check_data.run,
+    import_sunrgbd.ImportSunRgbd: import_sunrgbd.run,
 }
 OtherCommand = (
     Annotated[evaluate.Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[predict.Predict, tyro.conf.subcommand("predict")]
     | Annotated[submit.Submit, tyro.conf.subcommand("submit")]
     | Annotated[check_data.CheckData, tyro.conf.subcommand("check-data")]
+    | Annotated[import_sunrgbd.ImportSunRgbd, tyro.conf.subcommand("import-sunrgbd")]
 )
 
 

@@ -7,8 +7,9 @@ toolbox: samples 1 to 5050 are the test split, 5051 to 10335 the training split.
     SUNRGBD-test_images/img-000001.jpg ...
     sunrgbd_train_test_labels/img-000001.png ... img-010335.png        0 is void, 1 to 37 are the classes
 
-The folders sorted by split that others made of these are read too: images/SPLIT (also image/ or SPLIT alone) and
-labels/SPLIT (also label37/ or annotations/), with either way of counting.
+The archives of the official site have their labels in MATLAB files: `sunrgbd_import` makes folders of them. The folders
+sorted by split that it and others made are read too: images/SPLIT (also image/ or SPLIT alone) and labels/SPLIT (also
+label37/ or annotations/), with either way of counting.
 """
 
 import os
@@ -60,7 +61,7 @@ class SunRgbdLayout(Layout):
         if absent or split not in self.published:
             fault = missing_folders(root, absent or [images], self.splits(root))
             if any((root / name).is_dir() for name in _OFFICIAL):
-                hint = "the archives of the official site hold their labels in MATLAB files, which are not read"
+                hint = "for the archives of the official site, run `boxconv import-sunrgbd` first"
                 fault = Fault(fault.file, fault.kind, f"{fault.message}; {hint}")
             found.faults.append(fault)
             return found
@@ -82,7 +83,8 @@ def _image_folder(root: Path, split: str) -> Path:
 
 def _label_folder(root: Path, split: str) -> Path:
     by_split = [root / name / split for name in ("labels", "label37", "annotations")]
-    choices = [root / "sunrgbd_train_test_labels", root / "train_test_labels", *by_split]
+    shared = ("sunrgbd_train_test_labels", "sunrgbd_test_train_labels", "train_test_labels")
+    choices = [*(root / name for name in shared), *by_split]
     return next((folder for folder in choices if folder.is_dir()), choices[0])
 
 

@@ -115,7 +115,7 @@ def test_sunrgbd_splits_are_the_published_ones(tmp_path: Path) -> None:
 
 def test_the_official_sunrgbd_archives_are_recognised(tmp_path: Path) -> None:
     (tmp_path / "SUNRGBD" / "kv1" / "NYUdata").mkdir(parents=True)
-    with pytest.raises(DataError, match=r"MATLAB files, which are not read[^$]*ankurhanda"):
+    with pytest.raises(DataError, match=r"run `boxconv import-sunrgbd` first[^$]*ankurhanda"):
         SegmentationFolder(tmp_path, "train", SUNRGBD, layout=SunRgbdLayout())
 
 
