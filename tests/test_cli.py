@@ -233,6 +233,8 @@ def test_cityscapes_from_the_archive_to_the_submission(tmp_path, capsys):
     status, out, errors = in_process(capsys, "train", *options)
     assert (status, errors) == (0, ""), errors
     assert len([path for path in cache.rglob("*") if path.is_file()]) == 6
+    again = ["--recipe", "cityscapes-enet-minus", "--out", run, "--resume", "--quiet"]
+    assert in_process(capsys, "train", *again)[0] == 0
     status, out, errors = in_process(capsys, "evaluate", run / "best.pt", "--full-resolution", "--quiet")
     assert (status, "2 images, scored at the labels' own resolution" in out) == (0, True), errors
     status, out, errors = in_process(capsys, "submit", run / "best.pt", "--out", tmp_path / "out", "--quiet")

@@ -66,6 +66,10 @@ def test_options_come_before_the_recipe(tmp_path: Path, capsys: pytest.CaptureFi
     assert status == 0, text
     config = json.loads((out / "config.json").read_text())["config"]
     assert (config["epochs"], config["lr"], config["network"], config["size"]) == (1, 0.004, "enet_minus", [16, 32])
+    # Resuming asks for nothing but the run.
+    status, text = run(capsys, "train", "--recipe", str(recipe), "--out", str(out), "--resume", "--quiet")
+    assert status == 0, text
+    assert run(capsys, "train", "--recipe", str(recipe), "--out", str(out), "--resume", "--lr", "1")[0] == 2
     # What a run leaves is a recipe.
     again = tmp_path / "again.json"
     again.write_text(json.dumps(config))

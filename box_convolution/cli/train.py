@@ -49,13 +49,14 @@ def run(args: Train) -> None:
     from ..segmentation.run_folder import RunFolder
     from ..segmentation.sources import augment_of, classes_of, open_split, prepare_of
 
-    args.check()
+    if not args.resume:  # a run that goes on has been checked, and need not be described again
+        args.check()
     config = _settings(args)
     resume = None
     if args.resume:
         RunFolder(args.out, resume=True)
         resume = checkpoint.load(args.out / "last.pt")
-        config = _resumed(config, checkpoint.settings(resume, args.out / "last.pt"))
+        config = _resumed(config, checkpoint.settings(resume, args.out / "last.pt"), _settings(defaults(args.recipe)))
     if config.network not in networks.names():
         raise UsageError(f"--network: expected one of {', '.join(networks.names())}, got {config.network!r}")
     engine.choose_device(config.device)
@@ -103,10 +104,12 @@ def _settings(args: Train) -> TrainConfig:
     return TrainConfig(**{f.name: getattr(args, f.name) for f in dataclasses.fields(TrainConfig)})
 
 
-def _resumed(given: TrainConfig, saved: TrainConfig) -> TrainConfig:
-    """The saved settings; where images are and how they are loaded may differ, all else decides the result."""
+def _resumed(given: TrainConfig, saved: TrainConfig, default: TrainConfig) -> TrainConfig:
+    """The saved settings; where images are and how they are loaded may differ, all else decides the result.
+
+    What equals `default` was not asked for.
+    """
     movable = ("root", "classes", "palette", "device", "workers")
-    default = TrainConfig()
     changes: dict[str, Any] = {}
     for field in dataclasses.fields(TrainConfig):
         value = getattr(given, field.name)

@@ -62,6 +62,8 @@ class DataConfig:
             if self.cache.resolve().is_relative_to(self.root.resolve()):
                 raise UsageError(f"--cache: {self.cache} is in the data folder {self.root}, which is never written to")
         _at_least("border", self.border, 0)
+        if self.border and self.data == "scenes":
+            raise UsageError(f"--border: got {self.border}, but drawn scenes have no border to cut off")
         if not all(map(math.isfinite, self.mean)):
             raise UsageError(f"--mean: expected three numbers, got {' '.join(map(str, self.mean))}")
         if not all(0 < value < math.inf for value in self.std):
