@@ -6,7 +6,7 @@ import itertools
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 MEAN = (0.28471, 0.32577, 0.28767)
 STD = (0.18672, 0.18991, 0.18665)
@@ -168,11 +168,13 @@ def from_plain(values: dict[str, Any]) -> TrainConfig:
     if unknown:
         raise ValueError(f"unknown settings: {', '.join(unknown)}")
     restored: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+        name: Path(value)
+        if isinstance(value, str) and Path in get_args(known[name].type)
+        else tuple(value)
+        if isinstance(value, list)
+        else value
+        for name, value in values.items()
     }
-    for name in ("root", "classes", "palette", "cache"):
-        if restored.get(name) is not None:
-            restored[name] = Path(restored[name])
     return TrainConfig(**restored)
 
 
