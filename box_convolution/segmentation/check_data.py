@@ -119,6 +119,8 @@ def check(
         _decode_all(report, samples, workers or os.cpu_count() or 1, progress)
         report.warnings += _images_twice(samples)
         report.warnings += _masks(report, samples)
+    # Splits may share folders and files.
+    report.faults, report.warnings = list(dict.fromkeys(report.faults)), list(dict.fromkeys(report.warnings))
     return report
 
 
@@ -137,8 +139,7 @@ def _samples_of(report: Report, split: str) -> list[Sample]:
     try:
         coding: Coding = report.layout.coding(report.root, split, report.classes)
     except DataError as error:
-        fault = Fault(report.root, error.kind, str(error))
-        report.faults += [fault] if fault not in report.faults else []  # once for all splits
+        report.faults.append(Fault(report.root, error.kind, str(error)))
         return []
     paired = {path for pair in pairs for path in pair}
     images = [path for _, path in found.images if path not in paired and _is_regular(path)]

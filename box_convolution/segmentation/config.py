@@ -167,14 +167,12 @@ def from_plain(values: dict[str, Any]) -> TrainConfig:
     unknown = sorted(set(values) - set(known))
     if unknown:
         raise ValueError(f"unknown settings: {', '.join(unknown)}")
-    restored: dict[str, Any] = {
-        name: Path(value)
-        if isinstance(value, str) and Path in get_args(known[name].type)
-        else tuple(value)
-        if isinstance(value, list)
-        else value
-        for name, value in values.items()
-    }
+    restored = dict(values)
+    for name, value in values.items():
+        if isinstance(value, list):
+            restored[name] = tuple(value)
+        elif isinstance(value, str) and Path in get_args(known[name].type):
+            restored[name] = Path(value)
     return TrainConfig(**restored)
 
 

@@ -225,6 +225,17 @@ def test_masks_of_0_and_255(tmp_path: Path) -> None:
     assert kinds_and_files(report, report.warnings) == [("class 0 only", "labels/train")]
 
 
+@pytest.mark.parametrize(
+    "tree, folder", [("CamVid, the original", "LabeledApproved_full"), ("SUN RGB-D", "sunrgbd_train_test_labels")]
+)
+def test_a_folder_that_splits_share_is_reported_once(tree: str, folder: str, tmp_path: Path) -> None:
+    data, make = data_trees.TREES[tree]
+    root = make(tmp_path)
+    (root / folder / "notes.txt").touch()
+    report = checked(root, data)
+    assert kinds_and_files(report, report.warnings) == [("ignored", f"{folder}/notes.txt")]
+
+
 def test_a_missing_root(tmp_path: Path) -> None:
     report = check(tmp_path / "nowhere", data_trees.THREE)
     assert [fault.kind for fault in report.faults] == ["missing folder"]
@@ -257,6 +268,8 @@ OTHERS: list[tuple[str, str, str, str, str, Plant]] = [
      lambda r: _only(r / "gtFine/train/jena/jena_000000_000019_gtFine_labelIds.png", (0, 1, 4))),
     ("SUN number", "SUN RGB-D", "odd name", "img-005051.jpg", "from 1 to 5050",
      lambda r: save(r / "SUNRGBD-test_images/img-005051.jpg", noise("c"))),
+    ("SUN label number", "SUN RGB-D", "odd name", "img-010336.png", "from 1 to 10335",
+     lambda r: save(r / "sunrgbd_train_test_labels/img-010336.png", pick("c", range(38)))),
     ("SUN label missing", "SUN RGB-D", "image without label", "img-000002.jpg", "img-005052.png",
      lambda r: (r / "sunrgbd_train_test_labels/img-005052.png").unlink()),
     ("SUN label of 40 classes", "SUN RGB-D", "label value", "img-005052.png", "found 38 (first",

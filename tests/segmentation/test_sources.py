@@ -43,5 +43,5 @@ def test_data_sets_are_recognised(name: str, tmp_path: Path) -> None:
     "path", sorted(Path(box_convolution.__file__).parent.rglob("*.py")), ids=lambda path: path.stem
 )
 def test_nobody_forgets_the_normalisation(path: Path) -> None:
-    """`Prepare(config.size)` would normalise as for Cityscapes whatever the configuration says; `prepare_of` does not."""
+    """`Prepare(config.size)` would normalise as for Cityscapes, whatever is configured; `prepare_of` does not."""
     assert not re.search(r"Prepare\([^,()]*(\([^()]*\))?\.size\)", path.read_text())
