@@ -98,20 +98,24 @@ def odd_names(paths: Sequence[Path]) -> list[Fault]:
 
 
 def _oddities(path: Path, image: Image.Image) -> list[Fault]:
-    """Warnings about an image that can be decoded."""
+    """Warnings about an image that can be decoded. DataError where more than its first picture is damaged."""
     found = []
-    with Image.open(path, formats=FORMATS) as lazy:
-        endings = _ENDINGS.get(lazy.format or "", ())
-        if path.suffix.lower() not in endings:
-            message = f"{shown(path)}: the content is {lazy.format}, the name says {path.suffix}"
-            found.append(Fault(path, "wrong suffix", message))
-        frames = getattr(lazy, "n_frames", 1) if lazy.format != "MPO" else 1
-        if frames > 1:
-            message = f"{shown(path)}: holds {frames} images, of which the first is used"
-            found.append(Fault(path, "several images in a file", message))
-        if lazy.getexif().get(_ORIENTATION, 1) != 1:
-            message = f"{shown(path)}: is turned by its EXIF orientation; its label must be turned already"
-            found.append(Fault(path, "image turned by EXIF", message))
+    try:
+        with Image.open(path, formats=FORMATS) as lazy:
+            kind = lazy.format or ""
+            frames = getattr(lazy, "n_frames", 1) if kind != "MPO" else 1
+            orientation = lazy.getexif().get(_ORIENTATION, 1)
+    except Exception as error:  # decoders of damaged bytes raise a dozen types
+        message = f"{shown(path)}: the file is damaged behind its first picture: {error or type(error).__name__}"
+        raise DataError(message, "damaged file") from error
+    if path.suffix.lower() not in _ENDINGS.get(kind, ()):
+        found.append(Fault(path, "wrong suffix", f"{shown(path)}: the content is {kind}, the name says {path.suffix}"))
+    if frames > 1:
+        message = f"{shown(path)}: holds {frames} images, of which the first is used"
+        found.append(Fault(path, "several images in a file", message))
+    if orientation != 1:
+        message = f"{shown(path)}: is turned by its EXIF orientation; its label must be turned already"
+        found.append(Fault(path, "image turned by EXIF", message))
     extrema = image.getextrema()
     if all(low == high for low, high in extrema):  # type: ignore[misc]
         colour = ", ".join(str(low) for low, _ in extrema)  # type: ignore[misc]

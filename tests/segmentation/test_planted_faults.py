@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import random
 import struct
 import zlib
 from collections.abc import Callable
@@ -16,6 +17,8 @@ from PIL import Image
 
 from box_convolution.segmentation.check_data import Report, check
 from box_convolution.segmentation.config import DataConfig
+from box_convolution.segmentation.inspect_files import Sample, inspect
+from box_convolution.segmentation.label_coding import index_coding
 from box_convolution.segmentation.sources import classes_of, layout_of
 
 IMAGE, LABEL = Path("images/train/scene1.png"), Path("labels/train/scene1.png")
@@ -223,6 +226,29 @@ def test_masks_of_0_and_255(tmp_path: Path) -> None:
         save(path, pick(path.name, (0, 255)))
     report = checked(root)
     assert kinds_and_files(report, report.warnings) == [("class 0 only", "labels/train")]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("suffix, mutants", [("tif", 300), ("webp", 50), ("png", 50), ("jpg", 50)])
+def test_damage_anywhere_never_escapes(suffix: str, mutants: int, tmp_path: Path) -> None:
+    """Files of two pictures with EXIF, truncated or with flipped bits: a finding or none, but no exception."""
+    draw = random.Random(2)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    first, second = (Image.fromarray(noise(name)) for name in "ab")
+    pages = {} if suffix == "jpg" else {"save_all": True, "append_images": [second]}
+    path = tmp_path / f"image.{suffix}"
+    first.save(path, exif=exif, **pages)
+    content, kinds = path.read_bytes(), set()
+    sample = Sample("train", path, None, index_coding(data_trees.THREE))
+    for _ in range(mutants):
+        damaged = bytearray(content[: draw.randrange(1, len(content))] if draw.random() < 0.3 else content)
+        for _ in range(draw.randint(1, 4)):
+            damaged[draw.randrange(len(damaged))] ^= 1 << draw.randrange(8)
+        path.write_bytes(damaged)
+        found = inspect(sample, data_trees.THREE)
+        kinds |= {fault.kind for fault in (*found.faults, *found.warnings)}
+    assert "damaged file" in kinds
 
 
 @pytest.mark.parametrize(
