@@ -79,7 +79,12 @@ def plan(root: Path, out: Path, *, resume: bool = False) -> list[Scene]:
 
 def write(root: Path, scenes: list[Scene]) -> Iterator[Scene]:
     """Writes image and label of each scene and yields it. DataError for files that are not as expected."""
-    with _import("h5py").File(root / LABELS, "r") as file:
+    reader = _import("h5py")
+    try:
+        file = reader.File(root / LABELS, "r")
+    except OSError as error:
+        raise DataError(f"{shown(root / LABELS)}: cannot be read as HDF5: {error}") from error
+    with file:
         for scene in scenes:
             label = Image.fromarray(_label(file, scene.number, root / LABELS))
             check_sizes(open_image(scene.source), label, scene.source, root / LABELS)

@@ -98,6 +98,22 @@ def test_what_is_missing_or_damaged_is_named(root: Path, tmp_path: Path) -> None
         (root / path).write_bytes(content)
 
 
+def test_damaged_labels(root: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with h5py.File(root / LABELS, "a") as file:
+        file["#refs#/0"][3, 4] = 38
+    with pytest.raises(DataError, match=r"SUNRGBD2Dseg\.mat: scene 1: expected a map of labels 0 to 37"):
+        next(write(root, plan(root, out)))
+    with h5py.File(root / LABELS, "a") as file:
+        del file["SUNRGBD2Dseg/seglabel"]
+    with pytest.raises(DataError, match=r"SUNRGBD2Dseg\.mat: no label of scene 1"):
+        next(write(root, plan(root, out)))
+    (root / LABELS).write_bytes(b"MATLAB 5.0 MAT-file")
+    with pytest.raises(DataError, match=r"SUNRGBD2Dseg\.mat: cannot be read as HDF5"):
+        next(write(root, plan(root, out)))
+    assert not out.exists()
+
+
 def test_a_label_of_another_size(root: Path, tmp_path: Path) -> None:
     folder = "kv2/kinect2data/000065_2014-05-16_20-14-38-resize"
     data_trees.save(root / "SUNRGBD" / folder / "image" / f"{Path(folder).name}.jpg", noise("a", (13, 20)))
