@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import data_trees
 import numpy as np
 import pytest
 from PIL import Image
@@ -128,7 +129,7 @@ def test_an_existing_run_is_safe(tmp_path, capsys):
         (["evaluate", "none.pt"], 1, "none.pt: no such file"),
         (["evaluate", "data/classes.csv"], 1, "classes.csv: not a checkpoint"),
         (["predict", "none.pt", "data", "--out", "out"], 1, "none.pt: no such file"),
-        (["check-data", "nowhere", "--classes", "camvid"], 1, "nowhere"),
+        (["check-data", "nowhere", "--data", "camvid"], 1, "nowhere"),
         (["fly"], 2, "fly"),
     ],
 )  # fmt: skip
@@ -182,6 +183,65 @@ def test_check_data_on_clean_data(folder, capsys):
     assert (status, errors) == (0, "")
     assert "4 pairs in train, 2 pairs in val" in out
     assert "0 faults" in out
+
+
+def test_check_data_writes_what_it_is_asked_for(folder, tmp_path, capsys):
+    before = fingerprint(folder)
+    report, sums = tmp_path / "report.json", tmp_path / "SHA256SUMS"
+    status, out, errors = in_process(
+        capsys, "check-data", folder, "--quiet", "--json", report, "--manifest", sums, "--split", "val"
+    )
+    assert (status, errors) == (0, "")
+    assert "SHA-256 of 13 files written to" in out
+    content = json.loads(report.read_text())
+    assert (content["data"], content["ok"], content["pairs"], content["faults"]) == ("folder", True, {"val": 2}, [])
+    assert in_process(capsys, "check-data", folder, "--verify", sums)[0] == 0
+    assert fingerprint(folder) == before
+    _truncate(folder)
+    status, out, _ = in_process(capsys, "check-data", folder, "--verify", sums)
+    assert (status, "changed since the manifest: 1\n  images/val/5.png" in out) == (1, True)
+    assert in_process(capsys, "check-data", folder, "--quiet", "--json", report)[0] == 1
+    (fault,) = json.loads(report.read_text())["faults"]
+    assert (fault["kind"], fault["file"]) == ("damaged file", "images/val/5.png")
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--manifest", "data/SHA256SUMS"], "never written to"),
+        (["--json", "data/images/report.json"], "never written to"),
+        (["--limit", "0"], "--limit: expected at least 1"),
+        (["--palette", "data/classes.csv", "--data", "camvid"], "--palette"),
+    ],
+)
+def test_check_data_refuses(folder, tmp_path, capsys, monkeypatch, options, message):
+    monkeypatch.chdir(tmp_path)
+    before = fingerprint(tmp_path)
+    status, _, errors = in_process(capsys, "check-data", "data", "--quiet", *options)
+    assert (status, message in errors) == (2, True), errors
+    assert fingerprint(tmp_path) == before
+
+
+def test_cityscapes_from_the_archive_to_the_submission(tmp_path, capsys):
+    root = data_trees.cityscapes(tmp_path / "data", size=(32, 64))
+    before = fingerprint(root)
+    status, out, errors = in_process(capsys, "check-data", root, "--quiet")
+    assert (status, "4 pairs in train (of 2975 published)" in out) == (0, True), out
+    run, cache = tmp_path / "run", tmp_path / "cache"
+    options = ["--recipe", "cityscapes-enet-minus", "--data-root", root, "--size", "16", "32", "--epochs", "1"]
+    options += ["--workers", "0", "--batch-size", "2", "--cache", cache, "--out", run, "--quiet"]
+    status, out, errors = in_process(capsys, "train", *options)
+    assert (status, errors) == (0, ""), errors
+    assert len([path for path in cache.rglob("*") if path.is_file()]) == 6
+    again = ["--recipe", "cityscapes-enet-minus", "--out", run, "--resume", "--quiet"]
+    assert in_process(capsys, "train", *again)[0] == 0
+    status, out, errors = in_process(capsys, "evaluate", run / "best.pt", "--full-resolution", "--quiet")
+    assert (status, "2 images, scored at the labels' own resolution" in out) == (0, True), errors
+    status, out, errors = in_process(capsys, "submit", run / "best.pt", "--out", tmp_path / "out", "--quiet")
+    assert (status, "2 images labelled" in out) == (0, True), errors
+    assert np.asarray(Image.open(tmp_path / "out" / "berlin_000000_000019_pred_labelIds.png")).shape == (32, 64)
+    assert in_process(capsys, "submit", run / "best.pt", "--out", tmp_path / "out", "--quiet")[0] == 1
+    assert fingerprint(root) == before
 
 
 def test_help_names_every_command():

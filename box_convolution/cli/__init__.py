@@ -10,26 +10,41 @@ from typing import Annotated, Any
 import tyro
 
 from ..segmentation.config import UsageError
-from . import bench, check_data, cost, evaluate, export, finetune, predict, train
+from . import (
+    bench,
+    check_data,
+    cost,
+    evaluate,
+    export,
+    finetune,
+    import_sunrgbd,
+    predict,
+    recipes,
+    submit,
+    train,
+)
 
 # What each command's settings are, and what runs it. Modules import PyTorch and other large libraries only in ``run``.
 COMMANDS: dict[type, Callable[[Any], int | None]] = {
     train.Train: train.run,
     evaluate.Evaluate: evaluate.run,
     predict.Predict: predict.run,
+    submit.Submit: submit.run,
     finetune.Finetune: finetune.run,
     export.Export: export.run,
     check_data.CheckData: check_data.run,
+    import_sunrgbd.ImportSunRgbd: import_sunrgbd.run,
     cost.CostOf: cost.run,
     bench.Bench: bench.run,
 }
-Command = (
-    Annotated[train.Train, tyro.conf.subcommand("train")]
-    | Annotated[evaluate.Evaluate, tyro.conf.subcommand("evaluate")]
+OtherCommand = (
+    Annotated[evaluate.Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[predict.Predict, tyro.conf.subcommand("predict")]
+    | Annotated[submit.Submit, tyro.conf.subcommand("submit")]
     | Annotated[finetune.Finetune, tyro.conf.subcommand("finetune")]
     | Annotated[export.Export, tyro.conf.subcommand("export")]
     | Annotated[check_data.CheckData, tyro.conf.subcommand("check-data")]
+    | Annotated[import_sunrgbd.ImportSunRgbd, tyro.conf.subcommand("import-sunrgbd")]
     | Annotated[cost.CostOf, tyro.conf.subcommand("cost")]
     | Annotated[bench.Bench, tyro.conf.subcommand("bench")]
 )
@@ -37,8 +52,16 @@ Command = (
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status. Errors of the user's making are one message, never a traceback."""
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["train"] and recipes.chosen(argv) == "help":
+        print(recipes.listing())
+        return 0
+    try:
+        defaults = train.defaults(recipes.chosen(argv) if argv[:1] == ["train"] else None)
+    except UsageError as error:
+        return _fail(error, 2)
     args: Any = tyro.cli(
-        Command,
+        Annotated[train.Train, tyro.conf.subcommand("train", default=defaults)] | OtherCommand,
         prog="boxconv",
         description="Train, evaluate and use segmentation networks with box convolutions.",
         args=argv,

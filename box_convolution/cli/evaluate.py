@@ -35,8 +35,7 @@ def run(args: Evaluate) -> None:
     from ..segmentation.evaluate import PrepareImageOnly, score_table
     from ..segmentation.evaluate import evaluate as score
     from ..segmentation.files import write_atomic
-    from ..segmentation.sources import open_split
-    from ..segmentation.transforms import Prepare
+    from ..segmentation.sources import open_split, prepare_of
 
     if args.batch_size < 1:
         raise UsageError(f"--batch-size: expected at least 1, got {args.batch_size}")
@@ -45,10 +44,11 @@ def run(args: Evaluate) -> None:
     config = checkpoint.settings(content, args.checkpoint)
     if args.root is not None:
         config = dataclasses.replace(config, root=args.root)
+    config = dataclasses.replace(config, cache=None)
     DataConfig.check(config)
     classes = ClassTable.from_dict(content["classes"])
     model = network_of(content, args.checkpoint).to(device)
-    prepare = Prepare(config.size)
+    prepare = prepare_of(config)
     split = args.split or config.val_split
     data = open_split(config, split, classes, PrepareImageOnly(prepare) if args.full_resolution else prepare)
     matrix = score(

@@ -83,8 +83,7 @@ def _pruned(network: Any, content: dict[str, Any], args: Export) -> Any:
     from ..layer import BoxConv2d
     from ..segmentation import checkpoint
     from ..segmentation.classes import ClassTable
-    from ..segmentation.sources import open_split
-    from ..segmentation.transforms import Prepare
+    from ..segmentation.sources import open_split, prepare_of
 
     assert args.prune is not None
     if not any(isinstance(layer, BoxConv2d) for layer in network.modules()):
@@ -95,7 +94,7 @@ def _pruned(network: Any, content: dict[str, Any], args: Export) -> Any:
     config.check()
     deployed = deploy(network)
     classes = ClassTable.from_dict(content["classes"])
-    data: Any = open_split(config, config.train_split, classes, Prepare(config.size), training=True, seed=config.seed)
+    data: Any = open_split(config, config.train_split, classes, prepare_of(config), training=True, seed=config.seed)
     step = -(-len(data) // CALIBRATION_IMAGES)
     images = (torch.as_tensor(data[index][0])[None] for index in range(0, len(data), step))
     pruned, report = prune(deployed, images, args.prune)

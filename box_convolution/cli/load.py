@@ -32,9 +32,9 @@ def network_of(content: dict[str, Any], path: Path) -> Any:
 def about(content: dict[str, Any], path: Path) -> dict[str, Any]:
     """What of a checkpoint, besides its weights, is needed to use its network: plain values, for exported files."""
     from ..segmentation import checkpoint
-    from ..segmentation.transforms import Prepare
+    from ..segmentation.sources import prepare_of
 
-    prepare = Prepare(checkpoint.settings(content, path).size)
+    prepare = prepare_of(checkpoint.settings(content, path))
     return {
         "classes": content["classes"],
         "size": list(prepare.size or ()),
@@ -81,10 +81,9 @@ def validation_scores(model: Any, content: dict[str, Any], config: Any) -> dict[
     from ..segmentation import engine
     from ..segmentation.classes import ClassTable
     from ..segmentation.evaluate import evaluate
-    from ..segmentation.sources import open_split
-    from ..segmentation.transforms import Prepare
+    from ..segmentation.sources import open_split, prepare_of
 
     classes, device = ClassTable.from_dict(content["classes"]), engine.choose_device(config.device)
-    data = open_split(config, config.val_split, classes, Prepare(config.size))
+    data = open_split(config, config.val_split, classes, prepare_of(config))
     matrix = evaluate(model.to(device), data, classes, device=device, batch_size=config.batch_size)
     return matrix.scores(classes)

@@ -3,15 +3,23 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import tyro
 
 from ..segmentation.config import TrainConfig, UsageError
+from . import recipes
 
 
 @dataclass(frozen=True)
 class Train(TrainConfig):
     """Train a network. Give --out, and nothing else, to see it work on drawn road scenes."""
 
+    recipe: str | None = None
+    """Settings of an experiment by name, or a JSON file of settings; options given beside it override them.
+    `--recipe help` lists the names."""
+    root: Annotated[Path | None, tyro.conf.arg(aliases=["--data-root"])] = None
+    """Folder of the data set; for --data folder it holds images/SPLIT/* and labels/SPLIT/*.png."""
     out: Path = Path("runs/default")
     """Folder of the run: settings, metrics, checkpoints."""
     resume: bool = False
@@ -23,6 +31,15 @@ class Train(TrainConfig):
     quiet: bool = False
 
 
+def defaults(recipe: str | None) -> Train:
+    """The settings that a command line need not name. UsageError for a recipe that is none."""
+    if recipe is None:
+        return Train()
+    config = recipes.settings(recipe)
+    values = {f.name: getattr(config, f.name) for f in dataclasses.fields(TrainConfig)}
+    return Train(**values, recipe=recipe, out=Path("runs", Path(recipe).stem))
+
+
 def run(args: Train) -> None:
     import torch
 
@@ -31,32 +48,24 @@ def run(args: Train) -> None:
     from ..segmentation import checkpoint, engine
     from ..segmentation.metrics import class_weights, count_pixels
     from ..segmentation.run_folder import RunFolder
-    from ..segmentation.sources import classes_of, open_split
-    from ..segmentation.transforms import Augment, Prepare
+    from ..segmentation.sources import augment_of, classes_of, open_split, prepare_of
 
-    args.check()
+    if not args.resume:  # a run that goes on has been checked, and need not be described again
+        args.check()
     config = _settings(args)
     resume = None
     if args.resume:
         RunFolder(args.out, resume=True)
         resume = checkpoint.load(args.out / "last.pt")
-        config = _resumed(config, checkpoint.settings(resume, args.out / "last.pt"))
+        config = _resumed(config, checkpoint.settings(resume, args.out / "last.pt"), _settings(defaults(args.recipe)))
     if config.network not in networks.names():
         raise UsageError(f"--network: expected one of {', '.join(networks.names())}, got {config.network!r}")
     engine.choose_device(config.device)
     classes = classes_of(config)
-    augment = Augment(
-        config.crop or config.size,
-        whole=config.size,
-        flip=config.flip,
-        scale=config.scale,
-        brightness=config.brightness,
-        contrast=config.brightness,
-    )
-    train_data = open_split(config, config.train_split, classes, augment, training=True, seed=config.seed)
-    val_data = open_split(config, config.val_split, classes, Prepare(config.size))
+    train_data = open_split(config, config.train_split, classes, augment_of(config), training=True, seed=config.seed)
+    val_data = open_split(config, config.val_split, classes, prepare_of(config))
     if config.root is not None and args.check_files:
-        _require_sound(config.root, classes, [config.train_split, config.val_split], progress=not args.quiet)
+        _require_sound(config, classes, [config.train_split, config.val_split], progress=not args.quiet)
     pixels = count_pixels(train_data, max_samples=None if config.root else 50)  # type: ignore[arg-type]
 
     network = {
@@ -100,10 +109,12 @@ def _settings(args: Train) -> TrainConfig:
     return TrainConfig(**{f.name: getattr(args, f.name) for f in dataclasses.fields(TrainConfig)})
 
 
-def _resumed(given: TrainConfig, saved: TrainConfig) -> TrainConfig:
-    """The saved settings; where images are and how they are loaded may differ, all else decides the result."""
-    movable = ("root", "classes", "device", "workers")
-    default = TrainConfig()
+def _resumed(given: TrainConfig, saved: TrainConfig, default: TrainConfig) -> TrainConfig:
+    """The saved settings; where images are and how they are loaded may differ, all else decides the result.
+
+    What equals `default` was not asked for.
+    """
+    movable = ("root", "classes", "palette", "device", "workers")
     changes: dict[str, Any] = {}
     for field in dataclasses.fields(TrainConfig):
         value = getattr(given, field.name)
@@ -116,10 +127,12 @@ def _resumed(given: TrainConfig, saved: TrainConfig) -> TrainConfig:
     return dataclasses.replace(saved, **changes)
 
 
-def _require_sound(root: Path, classes: Any, splits: list[str], *, progress: bool) -> None:
+def _require_sound(config: TrainConfig, classes: Any, splits: list[str], *, progress: bool) -> None:
     from ..segmentation.check_data import check
     from ..segmentation.classes import DataError
+    from ..segmentation.sources import layout_of
 
-    report = check(root, classes, splits, progress=progress)
+    assert config.root is not None
+    report = check(config.root, classes, splits, layout=layout_of(config), progress=progress)
     if not report.ok:
         raise DataError("the data has faults, nothing was trained\n" + report.text())

@@ -9,17 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .classes import VOID, ClassTable, DataError
-from .datasets import LAYOUT, Fault, describe, find_pairs, splits_of
-from .image_files import (
-    SUFFIXES,
-    check_regular,
-    check_sizes,
-    entries,
-    open_image,
-    open_label,
-    shown,
-)
+from .classes import ClassTable, DataError
+from .image_files import check_regular, shown
+from .inspect_files import Sample, inspect, odd_names
+from .label_coding import Coding
+from .layouts import FOLDER, Fault, FolderLayout, Layout, describe, pair_up, split_files, splits_of
 
 
 @dataclass
@@ -32,6 +26,7 @@ class Report:
 
     root: Path
     classes: ClassTable
+    layout: Layout = FOLDER
     faults: list[Fault] = field(default_factory=list)
     warnings: list[Fault] = field(default_factory=list)
     pairs: dict[str, int] = field(default_factory=dict)
@@ -44,7 +39,7 @@ class Report:
 
     def text(self, limit: int = 5) -> str:
         """A summary to read: sizes, shares of the classes, and by kind the number of faults and the first `limit`."""
-        found = ", ".join(f"{count} pairs in {shown(split)}" for split, count in self.pairs.items())
+        found = ", ".join(map(self._counted_pairs, self.pairs))
         parts = [f"{shown(self.root)}: {found or 'no splits'}"]
         if self.sizes:
             common = [f"{h} x {w} ({count})" for (h, w), count in self.sizes.most_common(limit)]
@@ -55,9 +50,35 @@ class Report:
         if self.warnings:
             parts.append("WARNINGS\n" + describe(self.warnings, self.root, limit))
         if self.faults:
-            parts.append(f"FAULTS ({LAYOUT})\n" + describe(self.faults, self.root, limit))
+            parts.append(f"FAULTS ({self.layout.description})\n" + describe(self.faults, self.root, limit))
         parts.append(f"{_counted(self.faults, 'fault')}, {_counted(self.warnings, 'warning')}")
         return "\n\n".join(parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All that was found, without the limit, as plain values for JSON. Paths are relative to the root."""
+        listed = {
+            name: [
+                {"kind": fault.kind, "file": self._relative(fault.file), "message": fault.message} for fault in faults
+            ]
+            for name, faults in (("faults", self.faults), ("warnings", self.warnings))
+        }
+        return {
+            "root": str(self.root),
+            "ok": self.ok,
+            "pairs": self.pairs,
+            "classes": list(self.classes.names),
+            "pixels_of_classes_and_void": self.pixels,
+            "sizes": [{"height": h, "width": w, "images": count} for (h, w), count in self.sizes.most_common()],
+            **listed,
+        }
+
+    def _relative(self, path: Path) -> str:
+        return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
+
+    def _counted_pairs(self, split: str) -> str:
+        count, published = self.pairs[split], self.layout.published.get(split)
+        of = f" (of {published} published)" if published not in (None, count) else ""
+        return f"{count} pairs in {shown(split)}{of}"
 
     def _shares(self) -> str:
         splits = {shown(split): counts for split, counts in self.pixels.items() if any(counts)}
@@ -77,6 +98,7 @@ def check(
     classes: ClassTable,
     splits: Sequence[str] | None = None,
     *,
+    layout: Layout = FOLDER,
     decode: bool = True,
     workers: int | None = None,
     progress: bool = False,
@@ -86,129 +108,97 @@ def check(
     splits: which ones to look at; None means all that exist. decode=False looks at names only and opens no file.
     workers: threads, by default one per core. progress: shows a bar. Nothing on disk is changed.
     """
-    report = Report(Path(root), classes)
-    jobs: list[_Job] = []
-    for split in splits_of(root) if splits is None else splits:
-        pairs, faults = find_pairs(root, split)
-        report.faults += faults
-        report.pairs[split] = len(pairs)
-        report.pixels[split] = [0] * (len(classes) + 1)
-        jobs += [_Job(split, *pair) for pair in pairs]
-        alone, ignored = _other_files(Path(root), split, {path for pair in pairs for path in pair})
-        jobs += alone
-        report.warnings += ignored
+    report = Report(Path(root), classes, layout)
+    samples: list[Sample] = []
+    for split in splits_of(root, layout) if splits is None else splits:
+        samples += _samples_of(report, split)
     if not report.pairs:
         what = "no split in this folder" if os.path.isdir(root) else "no such folder"
         report.faults.append(Fault(Path(root), "missing folder", f"{shown(root)}: {what}"))
     if decode:
-        _decode_all(report, jobs, workers or os.cpu_count() or 1, progress)
-        report.warnings += _images_in_two_splits(jobs)
-        report.warnings += _masks(report)
+        _decode_all(report, samples, workers or os.cpu_count() or 1, progress)
+        report.warnings += _images_twice(samples)
+        report.warnings += _masks(report, samples)
+    # Splits may share folders and files.
+    report.faults, report.warnings = list(dict.fromkeys(report.faults)), list(dict.fromkeys(report.warnings))
     return report
 
 
-@dataclass(frozen=True)
-class _Job:
-    """Files to decode: a pair, or an image or a label that has no partner."""
-
-    split: str
-    image: Path | None
-    label: Path | None
-
-
-@dataclass
-class _Result:
-    faults: list[Fault]
-    size: tuple[int, int] | None = None
-    pixels: list[int] | None = None
-
-
-def _other_files(root: Path, split: str, paired: set[Path]) -> tuple[list[_Job], list[Fault]]:
-    """Files without a partner, which are decoded as well, and warnings about entries that are ignored."""
-    jobs, ignored = [], []
-    for kind in ("images", "labels"):
-        folder = root / kind / split
-        for path in entries(folder) if os.path.isdir(folder) else ():
-            if path.suffix.lower() not in SUFFIXES:
-                what = "sub-folders are not searched" if path.is_dir() else "not the suffix of an image"
-                ignored.append(Fault(path, "ignored", f"{shown(path)}: {what}"))
-            elif path not in paired and _is_regular(path):
-                jobs.append(_Job(split, path, None) if kind == "images" else _Job(split, None, path))
-    return jobs, ignored
+def _samples_of(report: Report, split: str) -> list[Sample]:
+    """What is to be decoded of a split; what its names tell goes into the report."""
+    found = split_files(report.root, split, report.layout)
+    pairs, faults = pair_up(found)
+    report.faults += faults
+    report.pairs[split] = len(pairs)
+    report.pixels[split] = [0] * (len(report.classes) + 1)
+    for path in found.others:
+        what = "sub-folders are not searched" if path.is_dir() else "not the suffix of an image"
+        report.warnings.append(Fault(path, "ignored", f"{shown(path)}: {what}"))
+    files = [path for _, path in (*found.images, *found.labels)]
+    report.warnings += odd_names([*files, *found.others])
+    try:
+        coding: Coding = report.layout.coding(report.root, split, report.classes)
+    except DataError as error:
+        report.faults.append(Fault(report.root, error.kind, str(error)))
+        return []
+    paired = {path for pair in pairs for path in pair}
+    images = [path for _, path in found.images if path not in paired and _is_regular(path)]
+    labels = [path for _, path in found.labels if path not in paired and _is_regular(path)]
+    return [
+        *(Sample(split, *pair, coding, found.needs_labels) for pair in pairs),
+        *(Sample(split, path, None, coding) for path in images),
+        *(Sample(split, None, path, coding, found.needs_labels) for path in labels),
+    ]
 
 
-def _decode_all(report: Report, jobs: list[_Job], workers: int, progress: bool) -> None:
+def _decode_all(report: Report, samples: list[Sample], workers: int, progress: bool) -> None:
     pool = ThreadPoolExecutor(workers)
     try:
-        results = pool.map(lambda job: _inspect(job, report.classes), jobs)
-        for job, result in zip(jobs, _with_bar(results, len(jobs), progress), strict=True):
-            report.faults += result.faults
-            if result.size:
-                report.sizes[result.size] += 1
-            if result.pixels:
-                sums = report.pixels[job.split]
-                report.pixels[job.split] = [a + b for a, b in zip(sums, result.pixels, strict=True)]
+        results = pool.map(lambda sample: inspect(sample, report.classes), samples)
+        for sample, found in zip(samples, _with_bar(results, len(samples), progress), strict=True):
+            report.faults += found.faults
+            report.warnings += found.warnings
+            if found.size:
+                report.sizes[found.size] += 1
+            if found.pixels:
+                sums = report.pixels[sample.split]
+                report.pixels[sample.split] = [a + b for a, b in zip(sums, found.pixels, strict=True)]
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _inspect(job: _Job, classes: ClassTable) -> _Result:
-    """Decodes one job's files just as training does."""
-    result = _Result([])
-    image = label = None
-    if job.image is not None:
-        try:
-            image = open_image(job.image)
-            result.size = (image.height, image.width)
-        except DataError as error:
-            result.faults.append(Fault(job.image, error.kind, str(error)))
-    if job.label is not None:
-        try:
-            label = open_label(job.label, classes)
-            histogram = label.histogram()
-            result.pixels = [*histogram[: len(classes)], histogram[VOID]]
-            if not any(histogram[:VOID]):
-                message = f"{shown(job.label)}: every pixel is void, there is nothing to learn from"
-                result.faults.append(Fault(job.label, "label all void", message))
-        except DataError as error:
-            result.faults.append(Fault(job.label, error.kind, str(error)))
-    if image and label and job.image and job.label:
-        try:
-            check_sizes(image, label, job.image, job.label)
-        except DataError as error:
-            result.faults.append(Fault(job.label, error.kind, str(error)))
-    return result
-
-
-def _images_in_two_splits(jobs: Iterable[_Job]) -> list[Fault]:
-    """Warnings about images whose bytes occur in another split too. Only files of equal size are read and compared."""
-    by_size: dict[int, list[_Job]] = defaultdict(list)
-    for job in jobs:
-        if job.image is not None and _is_regular(job.image):
-            by_size[os.path.getsize(job.image)].append(job)
+def _images_twice(samples: Iterable[Sample]) -> list[Fault]:
+    """Warnings about images whose bytes occur twice. Only files of equal size are read and compared."""
+    by_size: dict[int, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        if sample.image is not None and _is_regular(sample.image):
+            by_size[os.path.getsize(sample.image)].append(sample)
     found = []
     for group in by_size.values():
-        if len({job.split for job in group}) < 2:
+        if len(group) < 2:
             continue
-        first: dict[bytes, _Job] = {}
-        for job in group:
+        first: dict[bytes, Sample] = {}
+        for sample in group:
             try:
-                content = hashlib.sha256(job.image.read_bytes() if job.image else b"").digest()
+                content = hashlib.sha256(sample.image.read_bytes() if sample.image else b"").digest()
             except OSError:  # reported when it could not be decoded
                 continue
-            other = first.setdefault(content, job)
-            if job.image and other.image and other.split != job.split:
-                message = f"{shown(job.image)}: the same image as {shown(other.image)}, in another split"
-                found.append(Fault(job.image, "image in two splits", message))
+            other = first.setdefault(content, sample)
+            if sample.image and other.image and other is not sample:
+                elsewhere = other.split != sample.split
+                kind = "image in two splits" if elsewhere else "image twice in a split"
+                message = f"{shown(sample.image)}: the same image as {shown(other.image)}"
+                found.append(Fault(sample.image, kind, message + (", in another split" if elsewhere else "")))
     return found
 
 
-def _masks(report: Report) -> list[Fault]:
+def _masks(report: Report, samples: Iterable[Sample]) -> list[Fault]:
     """Warnings about splits whose labels look like black-and-white masks: legal, as 255 is void, but hardly meant."""
     found = []
-    for split, counts in report.pixels.items():
+    folders = {sample.split: sample.label.parent for sample in samples if sample.label is not None}
+    for split, folder in folders.items() if isinstance(report.layout, FolderLayout) else ():
+        counts = report.pixels[split]
         if len(counts) > 2 and counts[0] and counts[-1] and not any(counts[1:-1]):
-            folder = report.root / "labels" / split
             hint = "if these are masks of 0 and 255, change 255 to 1, for 255 means void"
             found.append(Fault(folder, "class 0 only", f"{shown(folder)}: nothing but class 0 and void; {hint}"))
     return found

@@ -1,10 +1,16 @@
 """Every number that a run depends on, in one place. Importing this costs no torch."""
 
+import bisect
 import dataclasses
+import itertools
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
+
+MEAN = (0.28471, 0.32577, 0.28767)
+STD = (0.18672, 0.18991, 0.18665)
+"""Channel means and standard deviations of Cityscapes, which the paper's networks were trained with."""
 
 
 class UsageError(ValueError):
@@ -15,14 +21,27 @@ class UsageError(ValueError):
 class DataConfig:
     """Which images, at which size."""
 
-    data: Literal["scenes", "camvid", "folder"] = "scenes"
-    """scenes: road scenes drawn by program, no files; camvid: 11 classes; folder: any images with a class table."""
+    data: Literal["scenes", "camvid", "cityscapes", "sunrgbd", "folder"] = "scenes"
+    """scenes: road scenes drawn by program, no files; camvid, cityscapes, sunrgbd: as downloaded; folder: any images
+    with a class table."""
     root: Path | None = None
-    """Folder with images/SPLIT/* and labels/SPLIT/*.png."""
+    """Folder of the data set; for --data folder it holds images/SPLIT/* and labels/SPLIT/*.png."""
     classes: Path | None = None
-    """CSV file of the classes: label,name,red,green,blue,category. ROOT/classes.csv if left out; camvid has its own."""
+    """CSV file of the classes: label,name,red,green,blue,category. ROOT/classes.csv if left out; the known data sets
+    have their own."""
+    palette: Path | None = None
+    """CSV file of the labels' colours for --data folder: red,green,blue,name. ROOT/palette.csv where there is one, else
+    labels are class indices."""
+    border: int = 0
+    """Pixels cut off at every side of image and label before anything else."""
     size: tuple[int, int] = (128, 256)
     """Height and width that images are resized to, in pixels."""
+    mean: tuple[float, float, float] = MEAN
+    """Mean of red, green and blue, of 0 to 1, which is subtracted from images; Cityscapes' by default."""
+    std: tuple[float, float, float] = STD
+    """Standard deviation of the three, by which they are divided."""
+    cache: Path | None = None
+    """Folder that keeps images resized to --size, for large files: later epochs need not decode them."""
     scenes_per_epoch: int = 240
     """Drawn scenes in an epoch; no scene comes twice."""
     scenes_for_validation: int = 60
@@ -30,11 +49,25 @@ class DataConfig:
     def check(self) -> None:
         """Raise UsageError for a value out of range."""
         if self.data != "scenes" and self.root is None:
-            raise UsageError(f"--root: --data {self.data} needs the folder that holds images/ and labels/")
+            raise UsageError(f"--root: --data {self.data} needs the folder of the data set")
         if self.data == "scenes" and self.root is not None:
             raise UsageError(
                 f"--root: got {self.root}, but --data scenes draws its images; say --data folder or camvid"
             )
+        if self.palette is not None and self.data != "folder":
+            raise UsageError(f"--palette: got {self.palette}, but only --data folder has labels in colours of its own")
+        if self.cache is not None:
+            if self.root is None:
+                raise UsageError(f"--cache: got {self.cache}, but drawn scenes have no files to keep")
+            if self.cache.resolve().is_relative_to(self.root.resolve()):
+                raise UsageError(f"--cache: {self.cache} is in the data folder {self.root}, which is never written to")
+        _at_least("border", self.border, 0)
+        if self.border and self.data == "scenes":
+            raise UsageError(f"--border: got {self.border}, but drawn scenes have no border to cut off")
+        if not all(map(math.isfinite, self.mean)):
+            raise UsageError(f"--mean: expected three numbers, got {' '.join(map(str, self.mean))}")
+        if not all(0 < value < math.inf for value in self.std):
+            raise UsageError(f"--std: expected three positive numbers, got {' '.join(map(str, self.std))}")
         if min(self.size) < 16:
             raise UsageError(
                 f"--size: expected height and width of at least 16 pixels, got {self.size[0]} {self.size[1]}"
@@ -59,12 +92,18 @@ class TrainConfig(DataConfig):
     weight_decay: float = 2e-4
     """L2 regularisation of all weights, boxes included (section 3.1 of the paper)."""
     schedule: Literal["poly", "step", "constant"] = "poly"
-    """poly: (1 - progress)^0.9; step: times STEP_FACTOR every STEP_EPOCHS."""
+    """poly: (1 - progress)^0.9; step: times STEP_FACTOR every STEP_EPOCHS, or after each of MILESTONES."""
     step_epochs: int = 100
+    milestones: tuple[int, ...] = ()
+    """Epochs after which --schedule step multiplies the learning rate, in ascending order."""
     step_factor: float = 0.1
     flip: bool = True
     scale: tuple[float, float] = (0.8, 1.25)
     """Range of the random scale of training images."""
+    rotate: float = 0.0
+    """Largest random rotation of training images, in degrees either way."""
+    blur: float = 0.0
+    """Probability that a training image is blurred: 5 x 5 Gaussian, sigma 0.7 to 3."""
     brightness: float = 0.2
     """Largest relative change of brightness, and of contrast."""
     crop: tuple[int, int] | None = None
@@ -94,6 +133,12 @@ class TrainConfig(DataConfig):
             raise UsageError(f"--weight-decay: expected a number of at least 0, got {self.weight_decay}")
         if not 0 < self.scale[0] <= self.scale[1] < math.inf:
             raise UsageError(f"--scale: expected 0 < low <= high, got {self.scale[0]} {self.scale[1]}")
+        if any(low >= high for low, high in itertools.pairwise((0, *self.milestones))):
+            raise UsageError(f"--milestones: expected ascending epochs, got {' '.join(map(str, self.milestones))}")
+        if not 0 <= self.rotate <= 45:
+            raise UsageError(f"--rotate: expected 0 to 45 degrees, got {self.rotate}")
+        if not 0 <= self.blur <= 1:
+            raise UsageError(f"--blur: expected a probability from 0 to 1, got {self.blur}")
         if not 0 <= self.brightness < 1:
             raise UsageError(f"--brightness: expected a number from 0 up to 1, got {self.brightness}")
         if self.crop is not None and min(self.crop) < 16:
@@ -105,7 +150,9 @@ class TrainConfig(DataConfig):
             return self.lr * (1 - progress) ** 0.9
         if self.schedule == "step":
             # 1e-9: half an epoch's share may round to just below the whole epoch it is.
-            return self.lr * self.step_factor ** math.floor(progress * self.epochs / self.step_epochs + 1e-9)
+            epoch = math.floor(progress * self.epochs + 1e-9)
+            passed = bisect.bisect_right(self.milestones, epoch) if self.milestones else epoch // self.step_epochs
+            return self.lr * self.step_factor**passed
         return self.lr
 
 
@@ -124,12 +171,12 @@ def from_plain(values: dict[str, Any]) -> TrainConfig:
     unknown = sorted(set(values) - set(known))
     if unknown:
         raise ValueError(f"unknown settings: {', '.join(unknown)}")
-    restored: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
-    }
-    for name in ("root", "classes", "start_from"):
-        if restored.get(name) is not None:
-            restored[name] = Path(restored[name])
+    restored = dict(values)
+    for name, value in values.items():
+        if isinstance(value, list):
+            restored[name] = tuple(value)
+        elif isinstance(value, str) and Path in get_args(known[name].type):
+            restored[name] = Path(value)
     return TrainConfig(**restored)
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from .classes import VOID, ClassTable, DataError
+from .classes import ClassTable, DataError
+from .label_coding import UNKNOWN, Coding, ColourCoding, ValueCoding, index_coding
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm"})
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")
@@ -22,8 +23,8 @@ Pillow only warns, so no image is read that Pillow holds for a decompression bom
 _MODES = {
     "1": "a 1-bit mask",
     "LA": "grey with alpha",
-    "RGB": "colours: colour-coded labels must be converted to class indices first",
-    "RGBA": "colours with alpha: colour-coded labels must be converted to class indices first",
+    "RGB": "colours: colour-coded labels need a palette file, see --palette",
+    "RGBA": "colours with alpha: colour-coded labels need a palette file, see --palette",
     "I": "more than 8 bits",
     "I;16": "16 bits",
     "F": "floating-point numbers",
@@ -88,31 +89,41 @@ def open_image(path: str | Path) -> Image.Image:
     return image.convert("RGB")
 
 
-def open_label(path: str | Path, classes: ClassTable) -> Image.Image:
-    """Mode L, decoded fully: 0..K-1 are classes, every value that means void has become 255.
+def open_label(path: str | Path, classes: ClassTable, coding: Coding | None = None) -> Image.Image:
+    """Mode L, decoded fully: 0..K-1 are classes, everything that means void has become 255.
 
-    The file is a PNG of mode L or P, whose bytes or palette indices are the labels. Other modes, and values that are
-    neither class nor void, are errors.
+    The file is a PNG. `coding` says what its pixels mean, by default that the byte (mode L) or the palette index (mode
+    P) is the class. For colours the mode is RGB or P. Other modes, and pixels that mean nothing, are errors.
     """
+    coding = coding or index_coding(classes)
     image, raw_mode = _decoded(path, ("PNG",))
-    if image.mode not in ("L", "P"):
-        raise DataError(
-            f"{shown(path)}: expected a label of one byte per pixel, the class index (mode L or P), "
-            f"found mode {image.mode} ({_MODES.get(image.mode, 'not an index')})",
-            "label mode",
-        )
-    values = np.asarray(image)
-    if raw_mode in _SPREAD:
-        values = values // np.uint8(_SPREAD[raw_mode])
-    label = Image.fromarray(values)
-    histogram = label.histogram()
-    known = {*range(len(classes)), *classes.void, VOID}
-    unknown = [value for value in range(256) if histogram[value] and value not in known]
-    if unknown:
-        raise DataError(f"{shown(path)}: {_unknown_values(values, unknown, classes)}", "label value")
-    if any(histogram[value] for value in classes.void):
-        label = label.point([VOID if value in classes.void else value for value in range(256)])
-    return label
+    if isinstance(coding, ColourCoding):
+        if image.mode not in ("RGB", "P"):
+            raise DataError(
+                f"{shown(path)}: expected a label in colours (mode RGB or P), found mode {image.mode} "
+                f"({_MODES.get(image.mode, 'grey values')})",
+                "label mode",
+            )
+        image.info.pop("transparency", None)
+        pixels = np.asarray(image.convert("RGB"))
+    else:
+        if image.mode not in ("L", "P"):
+            raise DataError(
+                f"{shown(path)}: expected a label of one byte per pixel, the class index (mode L or P), "
+                f"found mode {image.mode} ({_MODES.get(image.mode, 'not an index')})",
+                "label mode",
+            )
+        pixels = np.asarray(image)
+        if raw_mode in _SPREAD:
+            pixels = pixels // np.uint8(_SPREAD[raw_mode])
+    labels = coding.decode(pixels)
+    unknown = labels == UNKNOWN
+    if unknown.any():
+        kind = "colour not in the palette" if isinstance(coding, ColourCoding) else "label value"
+        raise DataError(f"{shown(path)}: {coding.explain(pixels, unknown)}", kind)
+    if isinstance(coding, ValueCoding) and (doubt := coding.doubts(pixels)):
+        raise DataError(f"{shown(path)}: {doubt}", "other kind of label")
+    return Image.fromarray(labels.astype(np.uint8))
 
 
 def check_sizes(image: Image.Image, label: Image.Image, image_path: str | Path, label_path: str | Path) -> None:
@@ -125,6 +136,16 @@ def check_sizes(image: Image.Image, label: Image.Image, image_path: str | Path, 
             + ("; was it drawn before the EXIF orientation of the image was applied?" if turned else ""),
             "sizes differ",
         )
+
+
+def cut_border(image: Image.Image, border: int, path: str | Path) -> Image.Image:
+    """`image` without `border` pixels at each side. DataError where nothing would be left."""
+    if border == 0:
+        return image
+    if min(image.size) <= 2 * border:
+        found = f"{image.width} x {image.height} pixels"
+        raise DataError(f"{shown(path)}: {found} leave nothing without a border of {border}", "image too small")
+    return image.crop((border, border, image.width - border, image.height - border))
 
 
 def _decoded(path: str | Path, formats: tuple[str, ...]) -> tuple[Image.Image, str]:
@@ -156,18 +177,3 @@ def _undecodable(path: str | Path, error: Exception) -> DataError:
     if isinstance(error, Image.DecompressionBombError):
         return DataError(f"{shown(path)}: more than {PIXEL_LIMIT} pixels", "image too large")
     return DataError(f"{shown(path)}: the file is damaged: {error or type(error).__name__}", "damaged file")
-
-
-def _unknown_values(values: np.ndarray, unknown: list[int], classes: ClassTable) -> str:
-    found = []
-    for value in unknown[:5]:
-        places = np.argwhere(values == value)
-        row, column = places[0]
-        found.append(f"{value} (first at row {row}, column {column}; {len(places)} pixels)")
-    if len(unknown) > 5:
-        found.append(f"and {len(unknown) - 5} more values")
-    void = ", ".join(str(value) for value in (*sorted(classes.void), VOID))
-    hint = ""
-    if len(classes) == 19 and max(unknown) <= 33:
-        hint = "; Cityscapes labelIds? Use its labelTrainIds files"
-    return f"expected labels 0 to {len(classes) - 1}, or {void} for void, found {', '.join(found)}{hint}"

@@ -6,10 +6,29 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
+from .camvid import CamVidLayout
+from .cityscapes import CITYSCAPES, CityscapesLayout
 from .classes import CAMVID, ClassTable, read_classes
-from .config import DataConfig
+from .config import DataConfig, TrainConfig
 from .datasets import SegmentationFolder
+from .image_cache import ImageCache
+from .layouts import FolderLayout, Layout
 from .scenes import SCENE_CLASSES, RoadScenes
+from .sunrgbd import SUNRGBD, SunRgbdLayout
+from .transforms import Augment, Prepare
+
+_CLASSES = {"scenes": SCENE_CLASSES, "camvid": CAMVID, "cityscapes": CITYSCAPES, "sunrgbd": SUNRGBD}
+_LAYOUTS = {"camvid": CamVidLayout(), "cityscapes": CityscapesLayout(), "sunrgbd": SunRgbdLayout()}
+_SIGNS = {
+    "cityscapes": ("leftImg8bit", "leftImg8bit_trainvaltest", "gtFine"),
+    "sunrgbd": ("SUNRGBD-train_images", "SUNRGBD-test_images", "sunrgbd_train_test_labels", "label37", "SUNRGBD"),
+    "camvid": ("701_StillsRaw_full", "trainannot", "train_labels"),
+}
+
+
+def detect(root: Path) -> str:
+    """Name of the data set whose folders are at `root`; "folder" if they are none of the known ones."""
+    return next((name for name, signs in _SIGNS.items() if any((root / sign).is_dir() for sign in signs)), "folder")
 
 
 def classes_of(config: DataConfig) -> ClassTable:
@@ -18,7 +37,33 @@ def classes_of(config: DataConfig) -> ClassTable:
         return read_classes(config.classes)
     if config.data == "folder":
         return read_classes(Path(config.root or ".") / "classes.csv")
-    return CAMVID if config.data == "camvid" else SCENE_CLASSES
+    return _CLASSES[config.data]
+
+
+def layout_of(config: DataConfig) -> Layout:
+    """Where the files of a data set lie; drawn scenes have none."""
+    return FolderLayout(config.palette) if config.data == "folder" else _LAYOUTS[config.data]
+
+
+def prepare_of(config: DataConfig) -> Prepare:
+    """What evaluation and prediction do to an image."""
+    return Prepare(config.size, config.mean, config.std)
+
+
+def augment_of(config: TrainConfig) -> Augment:
+    """What training does to an image and its label."""
+    return Augment(
+        config.crop or config.size,
+        whole=config.size,
+        mean=config.mean,
+        std=config.std,
+        flip=config.flip,
+        scale=config.scale,
+        rotate=config.rotate,
+        blur=config.blur,
+        brightness=config.brightness,
+        contrast=config.brightness,
+    )
 
 
 def open_split(
@@ -35,4 +80,13 @@ def open_split(
         length = config.scenes_per_epoch if training else config.scenes_for_validation
         return RoadScenes(length, config.size, seed=seed, split="train" if training else "val", transform=transform)
     assert config.root is not None  # DataConfig.check
-    return SegmentationFolder(config.root, split, classes, transform=transform, seed=seed)
+    return SegmentationFolder(
+        config.root,
+        split,
+        classes,
+        layout=layout_of(config),
+        transform=transform,
+        seed=seed,
+        border=config.border,
+        cache=None if config.cache is None else ImageCache(config.cache, config.size),
+    )

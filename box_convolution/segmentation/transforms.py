@@ -11,14 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageFilter
 from torch import Tensor
 
 from .classes import VOID
-
-MEAN = (0.28471, 0.32577, 0.28767)
-STD = (0.18672, 0.18991, 0.18665)
-"""Channel means and standard deviations of Cityscapes, which the paper's networks were trained with."""
+from .config import MEAN, STD
 
 Size = tuple[int, int]
 Triple = tuple[float, float, float]
@@ -55,14 +52,16 @@ class Prepare:
 
 @dataclass(frozen=True)
 class Augment:
-    """For training: a random flip, scale, crop, brightness and contrast; the result is always `size` = (h, w).
+    """For training: a random flip, scale, crop, rotation, blur, brightness and contrast; the result is always `size`.
 
     At scale 1 the whole image is `whole` = (h, w) pixels large, by default `size`, so that things are as large as
     `Prepare` makes them. A scale is drawn from the range `scale`, evenly in its logarithm; then a window of `size` is
     cut out at a random place. Where the scaled image is smaller than `size` it is put at a random place instead, with
     the mean colour (0 after normalisation) and void around it.
 
-    `flip` mirrors left and right with probability 1/2. `brightness` b and `contrast` c multiply the image, and its
+    `flip` mirrors left and right with probability 1/2. `rotate` turns the window about its centre by up to that many
+    degrees either way, with the mean colour and void in the corners. `blur` is the probability of a 5 x 5 Gaussian
+    blur of sigma 0.7 to 3. `brightness` b and `contrast` c multiply the image, and its
     distance from its mean grey, by factors drawn from 1-b..1+b and 1-c..1+c. All numbers come from torch's global
     generator, in one draw of fixed length, so switching one option off leaves the others' numbers as they are.
     """
@@ -75,6 +74,8 @@ class Augment:
     scale: tuple[float, float] = (0.75, 1.5)
     brightness: float = 0.2
     contrast: float = 0.2
+    rotate: float = 0.0
+    blur: float = 0.0
 
     def __post_init__(self) -> None:
         _check_size(self.size, "size")
@@ -86,9 +87,14 @@ class Augment:
         for name in ("brightness", "contrast"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 0 and less than 1, found {getattr(self, name)}")
+        if not 0 <= self.rotate <= 45:
+            raise ValueError(f"rotate must be 0 to 45 degrees, found {self.rotate}")
+        if not 0 <= self.blur <= 1:
+            raise ValueError(f"blur must be a probability from 0 to 1, found {self.blur}")
 
     def __call__(self, image: Image.Image, label: Image.Image) -> tuple[Tensor, Tensor]:
-        mirror, zoom, down, right, bright, contrast = torch.rand(6, dtype=torch.float64).tolist()
+        drawn = torch.rand(9, dtype=torch.float64).tolist()
+        mirror, zoom, down, right, bright, contrast, turn, blurred, sigma = drawn
         scale = self.scale[0] * (self.scale[1] / self.scale[0]) ** zoom
         whole = self.whole or self.size
         rows = _Span.place(self.size[0], scale * whole[0], image.height, down)
@@ -97,9 +103,20 @@ class Augment:
         # One resize straight from the window: what lies outside is never computed.
         box = (columns.start, rows.start, columns.stop, rows.stop)
         target = (columns.length, rows.length)
-        seen = _unit_range(image.resize(target, Image.Resampling.BILINEAR, box=box))
-        classes = label_tensor(label.resize(target, Image.Resampling.NEAREST, box=box))
+        image = image.resize(target, Image.Resampling.BILINEAR, box=box)
+        label = label.resize(target, Image.Resampling.NEAREST, box=box)
+        if blurred < self.blur:
+            image = image.filter(_gaussian(0.7 + 2.3 * sigma))
+        outside: Tensor | None = None
+        if self.rotate > 0:
+            angle = self.rotate * (2 * turn - 1)
+            image = image.rotate(angle, Image.Resampling.BILINEAR)
+            label = label.rotate(angle, Image.Resampling.NEAREST, fillcolor=VOID)
+            outside = label_tensor(Image.new("L", target, 1).rotate(angle, Image.Resampling.NEAREST)) == 0
+        seen, classes = _unit_range(image), label_tensor(label)
         seen = _normalised(self._jitter(seen, bright, contrast), self.mean, self.std)
+        if outside is not None:
+            seen = seen.masked_fill_(outside, 0.0)
         if self.flip and mirror < 0.5:
             seen, classes = seen.flip(-1), classes.flip(-1)
         if target == self.size[::-1]:
@@ -138,6 +155,11 @@ class _Span:
         visible = min(1.0, size / scaled) * source
         start = at * (source - visible)
         return cls(start, min(start + visible, source), length, round(at * (size - length)))
+
+
+def _gaussian(sigma: float) -> ImageFilter.Kernel:
+    line = [math.exp(-(i**2) / (2 * sigma**2)) for i in range(-2, 3)]
+    return ImageFilter.Kernel((5, 5), [a * b for a in line for b in line], sum(line) ** 2)
 
 
 def _unit_range(image: Image.Image) -> Tensor:

@@ -121,11 +121,13 @@ def test_every_fault_at_once(tree: Path) -> None:
     assert [(fault.kind, fault.file.name) for fault in report.warnings] == [
         ("ignored", "notes.txt"),
         ("ignored", "old"),
+        ("wrong suffix", "c.bmp"),
+        ("image twice in a split", "c.png"),
         ("image in two splits", "scene0.png"),
     ]
     text = report.text()
     assert "found 9 (first at row 7, column 5; 3 pixels)" in text
-    assert "17 faults, 3 warnings" in text
+    assert "17 faults, 5 warnings" in text
     assert "  images/train/l.png: expected a file, found a pipe" in text
 
 

@@ -124,7 +124,7 @@ def test_labels_outside_the_classes(tmp_path: Path) -> None:
         open_label(tmp_path / "label.png", CLASSES)
     assert str(caught.value) == (
         f"{tmp_path}/label.png: expected labels 0 to 2, or 11, 255 for void, "
-        "found 3 (first at row 2, column 3; 2 pixels), 200 (first at row 3, column 1; 1 pixels)"
+        "found 3 (first at row 2, column 3; 2 pixels), 200 (first at row 3, column 1; 1 pixel)"
     )
 
 

@@ -4,11 +4,13 @@ import json
 import math
 import random
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch import Tensor
 
+from box_convolution.segmentation.cityscapes import CITYSCAPES, LABEL_IDS
 from box_convolution.segmentation.classes import CAMVID, VOID, ClassTable
 from box_convolution.segmentation.metrics import ConfusionMatrix, class_weights, count_pixels
 
@@ -177,3 +179,35 @@ def test_class_weights() -> None:
             class_weights(bad)
     with pytest.raises(ValueError, match="constant"):
         class_weights(torch.ones(2), 1.0)
+
+
+def test_the_scores_are_those_of_the_cityscapes_benchmark() -> None:
+    """The benchmark's rules, ids 0 to 33: where the true id is ignored nothing is counted, not even a false positive;
+    a category counts confusions within it as found; what does not occur is left out of the means."""
+    rng = np.random.default_rng(0)
+    evaluated = dict(zip(LABEL_IDS, CITYSCAPES.categories, strict=True))
+    truth = rng.integers(0, 34, (60, 80))
+    guess = np.where(rng.random((60, 80)) < 0.6, truth, rng.integers(0, 34, (60, 80)))
+    guess = np.where(np.isin(guess, LABEL_IDS), guess, rng.choice(LABEL_IDS, (60, 80)))
+    truth[truth == 31], guess[guess == 31] = 30, 32  # no train anywhere
+    valid = np.isin(truth, LABEL_IDS)
+
+    def iou(ids: list[int]) -> float:
+        true, found = np.isin(truth, ids) & valid, np.isin(guess, ids) & valid
+        union = int((true | found).sum())
+        return int((true & found).sum()) / union if union else float("nan")
+
+    per_class = [iou([value]) for value in LABEL_IDS]
+    groups = {name: [value for value, of in evaluated.items() if of == name] for name in CITYSCAPES.categories}
+    label = np.full(truth.shape, 255)
+    predicted = np.zeros(truth.shape, int)
+    for k, value in enumerate(LABEL_IDS):
+        label[truth == value] = k
+        predicted[guess == value] = k
+    matrix = ConfusionMatrix(19)
+    matrix.update(torch.from_numpy(predicted), torch.from_numpy(label))
+    scores = matrix.scores(CITYSCAPES)
+    assert scores["class_iou"] == pytest.approx(np.nanmean(per_class), abs=1e-12)
+    assert scores["iou"]["train"] is None
+    assert scores["category_iou"] == pytest.approx(np.mean([iou(ids) for ids in groups.values()]), abs=1e-12)
+    assert len(groups) == 7

@@ -119,6 +119,53 @@ def test_brightness_and_contrast() -> None:
         assert 1.07 < max(factors) < 1.12
 
 
+def test_rotated_pairs_stay_together() -> None:
+    augment = Augment((48, 64), **STILL, rotate=20.0)
+    tilts = []
+    for i in range(40):
+        with seeded(i):
+            image, label = augment(*chequered())
+        down, right = furthest(image, label)
+        assert max(down, right) <= 5.5  # half a square, and less than a pixel each of bilinear and nearest
+        blank = label == VOID
+        assert bool((image[:, blank] == 0).all())
+        assert not bool((image[2][~blank] == 0).any())
+        middle = image[:2, 24, 16:48] * 255 / torch.tensor([[4.0], [5.0]])
+        tilts.append(float(torch.atan2(middle[1, -1] - middle[1, 0], middle[0, -1] - middle[0, 0]).rad2deg()))
+    assert -20.5 < min(tilts) < -15
+    assert 15 < max(tilts) < 20.5
+
+
+def test_blur_is_a_gaussian_of_five_pixels_and_comes_as_often_as_asked() -> None:
+    dot = np.zeros((15, 15, 3), np.uint8)
+    dot[7, 7] = 255
+    label = Image.fromarray(np.arange(225, dtype=np.uint8).reshape(15, 15))
+    blurred = 0
+    for i in range(200):
+        with seeded(i):
+            image, classes = Augment((15, 15), **STILL, blur=0.5)(Image.fromarray(dot), label)
+        assert torch.equal(classes.flatten(), torch.arange(225))
+        spread = image[0] > 0
+        if int(spread.sum()) > 1:
+            blurred += 1
+            window = image[0, 5:10, 5:10]
+            assert int(spread.sum()) <= 25
+            assert bool((image[0][spread].sum() - window.sum()).abs() < 1e-6)
+            assert float(window.sum()) == pytest.approx(1, abs=25 * 0.5 / 255)
+            # exp(-d^2 / 2 sigma^2) of a line through the middle, sigma from 0.7 to 3
+            ratio = float(window[2, 1] / window[2, 2])
+            assert np.exp(-0.5 / 0.7**2) - 0.03 <= ratio <= np.exp(-0.5 / 3**2) + 0.1
+    assert 75 <= blurred <= 125
+
+
+def test_other_options_leave_the_numbers_of_the_rest_alone() -> None:
+    with seeded(5):
+        plain = Augment((24, 32), **PLAIN, brightness=0.0, contrast=0.0)(*chequered())[1]
+    with seeded(5):
+        blurred = Augment((24, 32), **PLAIN, brightness=0.1, contrast=0.1, blur=1.0)(*chequered())[1]
+    assert torch.equal(plain, blurred)
+
+
 def test_only_torch_decides() -> None:
     augment = Augment((24, 32))
     with seeded(1):
@@ -141,6 +188,8 @@ def test_only_torch_decides() -> None:
         (lambda: Augment((4, 4), scale=(0, 1)), "scale must be"),
         (lambda: Augment((4, 4), brightness=1.0), "brightness must be"),
         (lambda: Augment((4, 4), contrast=-0.1), "contrast must be"),
+        (lambda: Augment((4, 4), rotate=46.0), "rotate must be"),
+        (lambda: Augment((4, 4), blur=1.1), "blur must be"),
     ],
 )
 def test_refused(make: Any, words: str) -> None:

@@ -1,0 +1,162 @@
+"""How the pixels of a label file name classes: by the value of one byte, or by a colour."""
+
+import csv
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .classes import VOID, ClassTable, DataError
+
+Colour = tuple[int, int, int]
+Image8 = npt.NDArray[np.uint8]
+
+UNKNOWN = 65535
+"""In the tables below: not a class and not void."""
+
+
+@dataclass(frozen=True)
+class ValueCoding:
+    """The byte of a pixel (mode L, or the index of mode P) is looked up in `values`: (value, class or 255 for void).
+
+    described: what a file may hold, for messages. hint: what a file with these unknown values probably is, or "".
+    doubt: why a file that holds just these values, all of them known, is none of this coding, or "".
+    """
+
+    values: tuple[tuple[int, int], ...]
+    described: str
+    hint: Callable[[list[int]], str] | None = None
+    doubt: Callable[[list[int]], str] | None = None
+
+    def decode(self, pixels: Image8) -> npt.NDArray[np.uint16]:
+        """Classes (h, w) of bytes (h, w): 0..K-1, 255 for void, `UNKNOWN` for values that mean nothing."""
+        table = np.full(256, UNKNOWN, np.uint16)
+        for value, label in self.values:
+            table[value] = label
+        return table[pixels]
+
+    def explain(self, pixels: Image8, unknown: npt.NDArray[np.bool_]) -> str:
+        """What was found where, and what was expected."""
+        values = _values(pixels[unknown])
+        found = [f"{value} ({_places(pixels == value)})" for value in values[:5]]
+        found += [f"and {len(values) - 5} more values"] if len(values) > 5 else []
+        hint = self.hint(values) if self.hint else ""
+        return f"expected {self.described}, found {', '.join(found)}" + (f"; {hint}" if hint else "")
+
+    def doubts(self, pixels: Image8) -> str:
+        return self.doubt(_values(pixels)) if self.doubt else ""
+
+
+@dataclass(frozen=True)
+class ColourCoding:
+    """The colour of a pixel is looked up in `colours`: pairs ((red, green, blue), class or 255 = void)."""
+
+    colours: tuple[tuple[Colour, int], ...]
+    described: str
+
+    def decode(self, pixels: Image8) -> npt.NDArray[np.uint16]:
+        """Classes (h, w) of colours (h, w, 3): 0..K-1, 255 for void, `UNKNOWN` for colours that mean nothing."""
+        return _colour_table(self.colours)[_packed(pixels)]
+
+    def explain(self, pixels: Image8, unknown: npt.NDArray[np.bool_]) -> str:
+        packed = _packed(pixels)
+        values, counts = np.unique(packed[unknown], return_counts=True)
+        values = values[np.argsort(-counts, kind="stable")]
+        found = [
+            f"({value >> 16}, {value >> 8 & 255}, {value & 255}) ({_places(packed == value)})"
+            for value in values[:5].tolist()
+        ]
+        found += [f"and {len(values) - 5} more colours"] if len(values) > 5 else []
+        hint = "; many colours: was the label compressed as a photograph, or resized?" if len(values) > 50 else ""
+        return f"expected {self.described}, found (red, green, blue) {', '.join(found)}{hint}"
+
+
+Coding = ValueCoding | ColourCoding
+
+
+def index_coding(classes: ClassTable) -> ValueCoding:
+    """Value k is class k; 255 and the table's further void values are void."""
+    values = {**{k: k for k in range(len(classes))}, **dict.fromkeys(classes.void, VOID), VOID: VOID}
+    void = ", ".join(str(value) for value in (*sorted(classes.void), VOID))
+    hint = {19: _label_ids, 37: _sun_rgbd}.get(len(classes))
+    return ValueCoding(tuple(values.items()), f"labels 0 to {len(classes) - 1}, or {void} for void", hint)
+
+
+def colour_coding(colours: Mapping[Colour, int], described: str) -> ColourCoding:
+    return ColourCoding(tuple(sorted(colours.items())), described)
+
+
+def read_palette(path: str | Path, classes: ClassTable) -> ColourCoding:
+    """Reads a CSV file with columns red, green, blue and name, in any order; other columns are ignored.
+
+    `name` is a class of the table or `void`; several colours may share a name. A class file is a palette file too.
+    DataError names file and line.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, restval="")
+            header = [column.strip().lower() for column in reader.fieldnames or ()]
+            if not {"red", "green", "blue", "name"} <= set(header):
+                found = ",".join(header) or "nothing"
+                raise _palette_error(path, f"the first line must hold red, green, blue and name, found {found}")
+            reader.fieldnames = header
+            rows = [(reader.line_num, row) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise _palette_error(path, f"cannot read the palette: {error}") from error
+    labels = {name.lower(): label for label, name in enumerate(classes.names)} | {"void": VOID}
+    colours: dict[Colour, int] = {}
+    for line, row in rows:
+        name = row["name"].strip().lower()
+        if name not in labels:
+            names = ", ".join(classes.names)
+            raise _palette_error(path, f"expected the name of a class ({names}) or void, found {row['name']!r}", line)
+        parts = [row[part].strip() for part in ("red", "green", "blue")]
+        if not all(part.isdecimal() and int(part) <= 255 for part in parts):
+            raise _palette_error(path, f"red, green and blue must be 0 to 255, found {', '.join(parts)}", line)
+        colour = int(parts[0]), int(parts[1]), int(parts[2])
+        if colours.setdefault(colour, labels[name]) != labels[name]:
+            raise _palette_error(path, f"colour {colour} stands for two classes", line)
+    if not set(colours.values()) - {VOID}:
+        raise _palette_error(path, "no colour stands for a class")
+    return colour_coding(colours, f"the {len(colours)} colours of {Path(path).name}")
+
+
+def _palette_error(path: str | Path, what: str, line: int | None = None) -> DataError:
+    return DataError(f"{path}{'' if line is None else f', line {line}'}: {what}", "palette")
+
+
+def _values(pixels: Image8) -> list[int]:
+    present: list[int] = np.flatnonzero(np.bincount(pixels.ravel(), minlength=256)).tolist()
+    return present
+
+
+def _label_ids(values: list[int]) -> str:
+    return "Cityscapes labelIds? Use --data cityscapes, or its labelTrainIds files" if max(values) <= 33 else ""
+
+
+def _sun_rgbd(values: list[int]) -> str:
+    return "SUN RGB-D, where 0 is void and 1 to 37 are the classes? Use --data sunrgbd" if values == [37] else ""
+
+
+def _places(mask: npt.NDArray[np.bool_]) -> str:
+    rows, columns = np.nonzero(mask)
+    return f"first at row {rows[0]}, column {columns[0]}; {len(rows)} pixel{'' if len(rows) == 1 else 's'}"
+
+
+def _packed(pixels: Image8) -> npt.NDArray[Any]:
+    """One number, uint32, for each colour."""
+    red, green, blue = (np.asarray(pixels[..., i], np.uint32) for i in range(3))
+    return red << 16 | green << 8 | blue
+
+
+@functools.lru_cache(maxsize=2)
+def _colour_table(colours: tuple[tuple[Colour, int], ...]) -> npt.NDArray[np.uint16]:
+    """Class of every colour there is, 32 MiB: looking up is several times as fast as searching a list."""
+    table = np.full(1 << 24, UNKNOWN, np.uint16)
+    for (red, green, blue), label in colours:
+        table[red << 16 | green << 8 | blue] = label
+    return table

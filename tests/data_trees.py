@@ -1,0 +1,154 @@
+"""Small data sets in exactly the layouts that people download or make, with images of noise."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from box_convolution.segmentation.camvid import COLOURS
+from box_convolution.segmentation.classes import ClassTable, write_classes
+
+THREE = ClassTable(
+    ("road", "car", "tree"), ((128, 64, 128), (0, 0, 142), (0, 99, 0)), ("flat", "vehicle", "nature"), frozenset({11})
+)
+SIZE = (12, 20)
+"""Height and width of the images."""
+
+
+def save(path: Path, values: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(values).save(path)
+    return path
+
+
+def noise(name: str, size: tuple[int, int] = SIZE) -> np.ndarray:
+    return np.random.default_rng(sum(map(ord, name))).integers(0, 256, (*size, 3), dtype=np.uint8)
+
+
+def pick(name: str, values: Sequence, size: tuple[int, int] = SIZE) -> np.ndarray:
+    """A label map of values (or colours), each of them somewhere."""
+    table = np.array(values, np.uint8)
+    index = np.random.default_rng(sum(map(ord, name)) + 1).permutation(size[0] * size[1]) % len(table)
+    return table[index.reshape(size)]
+
+
+def folder(root: Path) -> Path:
+    """images/SPLIT and labels/SPLIT with a class file; labels are class indices, 11 is void too."""
+    for split, count in (("train", 4), ("val", 2)):
+        for i in range(count):
+            save(root / "images" / split / f"scene{i}.png", noise(f"{split}{i}"))
+            save(root / "labels" / split / f"scene{i}.png", pick(f"{split}{i}", (0, 1, 2, 11, 255)))
+    write_classes(root / "classes.csv", THREE)
+    return root
+
+
+def coloured_folder(root: Path) -> Path:
+    """The same with labels in colours: two of them are cars, two are void."""
+    for split, count in (("train", 4), ("val", 2)):
+        for i in range(count):
+            save(root / "images" / split / f"scene{i}.jpg", noise(f"{split}{i}"))
+            colours = ((128, 64, 128), (0, 0, 142), (0, 0, 70), (0, 99, 0), (0, 0, 0), (255, 255, 255))
+            save(root / "labels" / split / f"scene{i}.png", pick(f"{split}{i}", colours))
+    write_classes(root / "classes.csv", THREE)
+    (root / "palette.csv").write_text(
+        "red,green,blue,name\n128,64,128,road\n0,0,142,car\n0,0,70,car\n0,99,0,tree\n0,0,0,void\n255,255,255,void\n"
+    )
+    return root
+
+
+def cityscapes(root: Path, *, kind: str = "labelIds", size: tuple[int, int] = (16, 32)) -> Path:
+    """As unzipped, with the files beside the labels that nothing here reads; the test labels are void."""
+    values = (*range(34),) if kind == "labelIds" else (*range(19), 255)
+    for split, cities in (("train", ("aachen", "jena")), ("val", ("lindau",)), ("test", ("berlin",))):
+        for city in cities:
+            for frame in ("000019", "000020"):
+                name = f"{city}_000000_{frame}"
+                save(root / "leftImg8bit" / split / city / f"{name}_leftImg8bit.png", noise(name, size))
+                labels = root / "gtFine" / split / city
+                void = (0, 1, 2, 3) if kind == "labelIds" else (255,)
+                save(labels / f"{name}_gtFine_{kind}.png", pick(name, void if split == "test" else values, size))
+                save(labels / f"{name}_gtFine_color.png", noise(name, size))
+                save(labels / f"{name}_gtFine_instanceIds.png", np.zeros(size, np.uint16))
+                (labels / f"{name}_gtFine_polygons.json").write_text("{}")
+    return root
+
+
+def sunrgbd(root: Path) -> Path:
+    """As A. Handa published it: training images are counted from 1, their labels from 5051."""
+    for number in (1, 2, 5050):
+        save(root / "SUNRGBD-test_images" / f"img-{number:06}.jpg", noise(f"test{number}"))
+    for number in (1, 2, 3, 5285):
+        save(root / "SUNRGBD-train_images" / f"img-{number:06}.jpg", noise(f"train{number}"))
+    for number in (1, 2, 5050, 5051, 5052, 5053, 10335):
+        save(root / "sunrgbd_train_test_labels" / f"img-{number:06}.png", pick(str(number), range(38)))
+    return root
+
+
+def sunrgbd_by_split(root: Path) -> Path:
+    """As others sorted it, both counted from 1."""
+    for split, numbers in (("train", (1, 2, 5285)), ("test", (1, 5050))):
+        for number in numbers:
+            save(root / "image" / split / f"img-{number:06}.jpg", noise(f"{split}{number}"))
+            save(root / "label37" / split / f"img37labels-{number:06}.png", pick(str(number), range(38)))
+    return root
+
+
+def camvid_segnet(root: Path) -> Path:
+    names = {
+        "train": ("0001TP_006690", "0006R0_f00930", "0016E5_00390"), "val": ("0016E5_07959",), "test": ("test_00001",)
+    }  # fmt: skip
+    for split, stems in names.items():
+        for name in stems:
+            save(root / split / f"{name}.png", noise(name))
+            label = name.replace("test_", "testannot_")
+            save(root / f"{split}annot" / f"{label}.png", pick(name, range(12)))
+        (root / f"{split}.txt").write_text("/SegNet/CamVid/...\n")
+    return root
+
+
+_COLOURS = [colour for members in COLOURS.values() for colour in members.values()]
+
+
+def camvid_coloured(root: Path) -> Path:
+    for split, names in (("train", ("0001TP_006690", "0016E5_00390")), ("val", ("0016E5_07959",))):
+        for name in names:
+            save(root / split / f"{name}.png", noise(name))
+            save(root / f"{split}_labels" / f"{name}_L.png", pick(name, _COLOURS))
+    return root
+
+
+def camvid_original(root: Path) -> Path:
+    names = (
+        "0001TP_006690", "0001TP_008520", "0001TP_008550", "0006R0_f00930", "0016E5_00390", "0016E5_07959",
+        "0016E5_08159", "0016E5_08640", "Seq05VD_f00000",
+    )  # fmt: skip
+    for name in names:
+        save(root / "701_StillsRaw_full" / f"{name}.png", noise(name))
+        save(root / "LabeledApproved_full" / f"{name}_L.png", pick(name, _COLOURS))
+    lines = [f"{r} {g} {b}\t{name}" for members in COLOURS.values() for name, (r, g, b) in members.items()]
+    (root / "label_colors.txt").write_text("\n".join(lines))
+    return root
+
+
+def camvid_folders(root: Path) -> Path:
+    for split, names in (("train", ("0001TP_006690", "0016E5_00390")), ("val", ("0016E5_07959",))):
+        for name in names:
+            save(root / "images" / split / f"{name}.jpg", noise(name))
+            save(root / "labels" / split / f"{name}.png", pick(name, range(12)))
+    return root
+
+
+TREES: dict[str, tuple[str, Callable[[Path], Path]]] = {
+    "folder": ("folder", folder),
+    "folder with a palette": ("folder", coloured_folder),
+    "Cityscapes": ("cityscapes", cityscapes),
+    "Cityscapes, trainIds": ("cityscapes", lambda root: cityscapes(root, kind="labelTrainIds")),
+    "SUN RGB-D": ("sunrgbd", sunrgbd),
+    "SUN RGB-D by split": ("sunrgbd", sunrgbd_by_split),
+    "CamVid of SegNet": ("camvid", camvid_segnet),
+    "CamVid in colours": ("camvid", camvid_coloured),
+    "CamVid, the original": ("camvid", camvid_original),
+    "CamVid in folders": ("camvid", camvid_folders),
+}
+"""Name of the data set, and what makes it, by a name for tests."""

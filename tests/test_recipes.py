@@ -1,0 +1,124 @@
+"""Recipes: every one can be read and used, options come first, and slips are named."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from box_convolution import networks
+from box_convolution.cli import main, recipes
+from box_convolution.segmentation.config import TrainConfig, UsageError
+
+NAMES = sorted(path.stem for path in recipes.FOLDER.glob("*.json"))
+EXPERIMENTS = [line.split()[0] for line in recipes.listing().splitlines()]
+
+# The experiments of Tables 1 and 2.
+PAPER = {
+    "cityscapes": {"enet", "boxenet", "boxenet-frozen", "enet-minus", "boxonlyenet",
+                   "erfnet", "boxerfnet", "boxerfnet-frozen", "erfnet-minus"},
+    "sunrgbd": {"enet", "boxenet", "boxenet-frozen", "enet-minus", "erfnet", "boxerfnet"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_recipe_is_valid(name: str) -> None:
+    config = recipes.settings(name)
+    assert config.data == name.split("-")[0]
+    if name in EXPERIMENTS:
+        assert config.network.replace("_", "-") == name.split("-", 1)[1]
+    TrainConfig(**{**vars(config), "root": Path("somewhere")}).check()
+
+
+def test_the_paper_is_complete() -> None:
+    for data, names in PAPER.items():
+        assert names == {name.removeprefix(f"{data}-") for name in EXPERIMENTS if name.startswith(data)}
+
+
+def test_settings_of_the_paper() -> None:
+    city = recipes.settings("cityscapes-boxenet")
+    assert (city.size, city.batch_size, city.lr, city.weight_decay) == ((512, 1024), 12, 1e-3, 2e-4)
+    rates = [city.learning_rate(epoch / city.epochs) for epoch in (0, 599, 600, 779, 780, 1299)]
+    assert rates == pytest.approx([1e-3, 1e-3, 0.45e-3, 0.45e-3, 0.45**2 * 1e-3, 0.45**8 * 1e-3])
+    sun = recipes.settings("sunrgbd-boxenet")
+    assert (sun.size, sun.border, sun.train_split, sun.val_split) == ((528, 728), 1, "train", "test")
+    assert sun.mean != city.mean
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    try:
+        status = main(list(arguments))
+    except SystemExit as stop:
+        status = int(stop.code or 0)
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err
+    return status, captured.out + captured.err
+
+
+def test_options_come_before_the_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = tmp_path / "mine.json"
+    content = {
+        "about": "a test", "network": "enet_minus", "epochs": 3, "size": [16, 32], "batch_size": 2,
+        "scenes_per_epoch": 4, "scenes_for_validation": 2, "lr": 0.004,
+    }  # fmt: skip
+    recipe.write_text(json.dumps(content))
+    out = tmp_path / "run"
+    status, text = run(capsys, "train", "--recipe", str(recipe), "--out", str(out), "--epochs", "1", "--quiet")
+    assert status == 0, text
+    config = json.loads((out / "config.json").read_text())["config"]
+    assert (config["epochs"], config["lr"], config["network"], config["size"]) == (1, 0.004, "enet_minus", [16, 32])
+    # Resuming asks for nothing but the run.
+    status, text = run(capsys, "train", "--recipe", str(recipe), "--out", str(out), "--resume", "--quiet")
+    assert status == 0, text
+    assert run(capsys, "train", "--recipe", str(recipe), "--out", str(out), "--resume", "--lr", "1")[0] == 2
+    # What a run leaves is a recipe.
+    again = tmp_path / "again.json"
+    again.write_text(json.dumps(config))
+    assert recipes.settings(str(again)) == TrainConfig(**{**config, **{
+        name: tuple(value) for name, value in config.items() if isinstance(value, list)
+    }})  # fmt: skip
+
+
+def test_the_list(capsys: pytest.CaptureFixture[str]) -> None:
+    status, text = run(capsys, "train", "--recipe", "help")
+    assert status == 0
+    assert "cityscapes-boxenet  " in text
+    assert "64.6 %" in text
+
+
+def test_data_root_is_another_name_of_root(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, text = run(capsys, "train", "--recipe=cityscapes-boxenet", "--data-root", str(tmp_path / "nowhere"))
+    assert (status, "nowhere does not exist" in text) == (1, True)
+    assert run(capsys, "train", "--recipe", "sunrgbd-enet")[0] == 2
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        ("{", "cannot be read as JSON"),
+        ("[]", "expected an object of settings, found list"),
+        ('{"epoch": 3}', "unknown settings: epoch"),
+        ('{"epochs": "3"}', "epochs must be an integer, found '3'"),
+        ('{"flip": 1}', "flip must be true or false, found 1"),
+        ('{"epochs": true}', "epochs must be an integer, found True"),
+        ('{"size": 16}', "size must be a list, found 16"),
+        ('{"lr": "fast"}', "lr must be a number"),
+        ('{"base": "SELF"}', "is its own base"),
+        ('{"base": "nothing"}', "neither a recipe nor a file: 'nothing'"),
+    ],
+)
+def test_slips_in_a_recipe(content: str, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "slip.json"
+    path.write_text(content.replace("SELF", str(path)))
+    with pytest.raises(UsageError, match=words):
+        recipes.settings(str(path))
+
+
+def test_unknown_recipes(capsys: pytest.CaptureFixture[str]) -> None:
+    status, text = run(capsys, "train", "--recipe", "cityscapes-boxnet")
+    assert (status, "did you mean cityscapes-boxenet?" in text) == (2, True)
+    assert "--recipe help" in run(capsys, "train", "--recipe", "../recipes/cityscapes")[1]
+
+
+def test_networks_of_the_recipes_exist() -> None:
+    missing = {recipes.settings(name).network for name in EXPERIMENTS} - set(networks.names())
+    assert not missing or missing == {"erfnet", "boxerfnet", "boxerfnet_frozen", "erfnet_minus"}
