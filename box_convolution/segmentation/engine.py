@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from . import checkpoint
+from .box_history import BoxHistory
 from .classes import VOID, ClassTable
 from .config import TrainConfig, to_plain
 from .evaluate import evaluate
@@ -120,6 +121,7 @@ def train(
         torch.manual_seed(config.seed)  # dropout, from here on
     folder.write_config({"config": to_plain(config), "network": network, "classes": classes.to_dict()})
     folder.write_records(position.records)
+    history = BoxHistory(folder.boxes, model, position.epoch)
     board = _tensorboard(folder, position)
     length = len(train_data)  # type: ignore[arg-type]
     steps = math.ceil(length / config.batch_size)
@@ -214,6 +216,7 @@ def train(
                 best=record["val_class_iou"] if better else position.best,
                 records=[*position.records, record],
             )
+            history.record(position.epoch)
             if better:
                 checkpoint.save(folder.best, state(scores, resumable=False))
             checkpoint.save(folder.last, state(scores, resumable=True))

@@ -2,6 +2,7 @@
 
 config.json      settings, network and classes          best.pt   weights with the highest validation class IoU
 metrics.jsonl    one JSON object per epoch              last.pt   all that an exact resume needs
+boxes.jsonl      the boxes after each epoch (`box_history`)
 tensorboard/     the same numbers for TensorBoard
 """
 
@@ -12,7 +13,7 @@ from typing import Any
 
 from .files import write_atomic
 
-_OURS = ("config.json", "metrics.jsonl", "best.pt", "last.pt", "tensorboard")
+_OURS = ("config.json", "metrics.jsonl", "boxes.jsonl", "best.pt", "last.pt", "tensorboard")
 
 
 class RunFolderError(ValueError):
@@ -67,6 +68,10 @@ class RunFolder:
     @property
     def metrics(self) -> Path:
         return self.path / "metrics.jsonl"
+
+    @property
+    def boxes(self) -> Path:
+        return self.path / "boxes.jsonl"
 
     @property
     def tensorboard(self) -> Path:

@@ -11,6 +11,7 @@ from torch import nn
 
 from box_convolution import BoxConv2d
 from box_convolution.segmentation import checkpoint, engine
+from box_convolution.segmentation.box_history import read_history
 from box_convolution.segmentation.config import TrainConfig, UsageError, from_plain, to_plain
 from box_convolution.segmentation.engine import Interrupted, TrainingError, segmentation_loss
 from box_convolution.segmentation.run_folder import RunFolder, RunFolderError
@@ -86,7 +87,7 @@ def without_seconds(records):
 def test_a_run_leaves_what_it_promises(tmp_path):
     records = run(tmp_path / "run")
     assert {entry.name for entry in (tmp_path / "run").iterdir()} == {
-        "config.json", "metrics.jsonl", "best.pt", "last.pt", "tensorboard",
+        "config.json", "metrics.jsonl", "boxes.jsonl", "best.pt", "last.pt", "tensorboard",
     }  # fmt: skip
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     assert lines == records
@@ -122,6 +123,8 @@ def test_interrupted_and_resumed_is_bit_identical(tmp_path, at, number):
     assert same(weights(tmp_path / "parts"), weights(tmp_path / "whole"))
     lines = (tmp_path / "parts/metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3]
+    assert (tmp_path / "parts/boxes.jsonl").read_bytes() == (tmp_path / "whole/boxes.jsonl").read_bytes()
+    assert [line["epoch"] for line in read_history(tmp_path / "parts/boxes.jsonl")] == [0, 1, 2, 3]
 
 
 def test_signal_handlers_are_put_back(tmp_path):
