@@ -29,7 +29,7 @@ class BoxHistory:
         if not self.layers:
             return
         kept = [line for line in read_history(path) if line["epoch"] <= epoch] if path.exists() else []
-        text = "".join(json.dumps(line) + "\n" for line in kept)
+        text = "".join(map(_line, kept))
         write_atomic(path, lambda file: file.write(text.encode()))
         if not kept or kept[-1]["epoch"] < epoch:
             self.record(epoch)
@@ -46,7 +46,7 @@ class BoxHistory:
             for name, layer in self.layers.items()
         }
         with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"epoch": epoch, "boxes": boxes}, separators=(",", ":")) + "\n")
+            file.write(_line({"epoch": epoch, "boxes": boxes}))
             file.flush()
             os.fsync(file.fileno())
 
@@ -66,3 +66,7 @@ def read_history(path: Path) -> list[dict[str, Any]]:
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path}, line {number}: not a line of a box history ({error})") from error
     return history
+
+
+def _line(entry: dict[str, Any]) -> str:
+    return json.dumps(entry, separators=(",", ":")) + "\n"
