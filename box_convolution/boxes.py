@@ -96,3 +96,18 @@ def from_inclusive(x_min: Tensor, x_max: Tensor, y_min: Tensor, y_max: Tensor) -
     Theirs are inclusive pixel indices with x vertical: a single pixel is (0, 0), its edges are (-1/2, 1/2).
     """
     return torch.stack((x_min - 0.5, x_max + 0.5, y_min - 0.5, y_max + 0.5), -1)
+
+
+def to_symmetric(boxes: Tensor) -> Tensor:
+    """The nearest boxes that extend equally far to both sides: (..., 4) -> (..., 3) = (top, bottom, width).
+
+    The width stays, the horizontal offset of the middle is dropped.
+    """
+    top, bottom, left, right = boxes.unbind(-1)
+    return torch.stack((top, bottom, right - left), -1)
+
+
+def from_symmetric(boxes: Tensor) -> Tensor:
+    """(..., 3) = (top, bottom, width) -> (..., 4); exact and differentiable."""
+    top, bottom, width = boxes.unbind(-1)
+    return torch.stack((top, bottom, -width / 2, width / 2), -1)

@@ -1,6 +1,5 @@
 """BoxConv2d: owns the parameters of a box convolution, nothing else."""
 
-import warnings
 import weakref
 from typing import Any
 
@@ -10,8 +9,7 @@ from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 from . import boxes as box
 from .functional import box_conv2d
-
-_AUTHORS_NAMES = ("x_min", "x_max", "y_min", "y_max")
+from .state_dicts import AUTHORS_NAMES, from_authors, symmetric
 
 
 class BoxConv2d(nn.Module):
@@ -39,6 +37,10 @@ class BoxConv2d(nn.Module):
             default, 0.86 in BoxENet, 1.5625 in BoxERFNet.
         normalize: average; False sums.
         stride: output pixel i is centred on input pixel i * stride.
+        symmetric: boxes extend equally far to the left and to the right. Three numbers a box, (top, bottom, width), are
+            stored in place of four (the parametrisation that section 4 of the paper suggests); `boxes` and `set_boxes`
+            speak of four edges all the same. A state dict of either kind loads into the other: from three exactly; from
+            four the width is kept and the horizontal offset dropped, with a warning.
         device, dtype: of the stored boxes.
 
     Raises:
@@ -55,6 +57,7 @@ class BoxConv2d(nn.Module):
         reparametrization_factor: float = 8.0,
         normalize: bool = True,
         stride: int = 1,
+        symmetric: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -64,18 +67,22 @@ class BoxConv2d(nn.Module):
         self.max_input_h = _positive_int("max_input_h", max_input_h)
         self.max_input_w = _positive_int("max_input_w", max_input_w)
         self.stride = _positive_int("stride", stride)
-        if not isinstance(normalize, bool):
-            raise TypeError(f"normalize must be a bool, got {type(normalize).__name__} {normalize!r}")
-        self.normalize = normalize
+        self.normalize = _bool("normalize", normalize)
+        self.symmetric = _bool("symmetric", symmetric)
         self.reparametrization_factor = _positive_float("reparametrization_factor", reparametrization_factor)
         if dtype is not None and not dtype.is_floating_point:
             raise TypeError(f"dtype must be a floating-point dtype, got {dtype}")
-        self.scaled_boxes = nn.Parameter(torch.empty(in_channels, num_filters, 4, device=device, dtype=dtype))
+        self.scaled_boxes = nn.Parameter(
+            torch.empty(in_channels, num_filters, 3 if symmetric else 4, device=device, dtype=dtype)
+        )
         _layers.add(self)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw new boxes from torch's CPU generator (section 3.1 of the paper), the same on every device."""
+        """Draw new boxes from torch's CPU generator (section 3.1 of the paper), the same on every device.
+
+        Symmetric boxes have the sizes that the same draw gives to four free edges.
+        """
         if self.scaled_boxes.is_meta:
             return
         self._store(box.initialise(self.in_channels, self.num_filters, self.max_input_h, self.max_input_w))
@@ -83,7 +90,7 @@ class BoxConv2d(nn.Module):
     @property
     def boxes(self) -> Tensor:
         """(C, M, 4) edges (top, bottom, left, right) in pixels, always valid; differentiable."""
-        pixels = self.scaled_boxes * self._scale()
+        pixels = self._pixels(self.scaled_boxes)
         projected = box.project(pixels.detach(), *self._extent())
         # Plus an exact zero with a derivative of one: the gradient passes straight through, as in projected gradient
         # descent. A clamp would return none for an edge a rounding beyond its limit, and hold it there for ever.
@@ -92,7 +99,8 @@ class BoxConv2d(nn.Module):
     def set_boxes(self, pixels: Tensor) -> None:
         """Set all boxes, (C, M, 4) in pixels.
 
-        Raises ValueError where the shape is wrong or a box is invalid (NaN, under a pixel in size, out of the limits).
+        Raises ValueError where the shape is wrong or a box is invalid: NaN, under a pixel in size, out of the limits,
+        or lopsided in a symmetric layer.
         """
         shape = (self.in_channels, self.num_filters, 4)
         pixels = torch.as_tensor(pixels)
@@ -110,6 +118,13 @@ class BoxConv2d(nn.Module):
                 f"right - left >= 1, |top|, |bottom| <= max_input_h = {self.max_input_h} and |left|, |right| <= "
                 f"max_input_w = {self.max_input_w}"
             )
+        if self.symmetric and (lopsided := (pixels[..., 2] != -pixels[..., 3]).nonzero()).numel():
+            c, m = lopsided[0].tolist()
+            raise ValueError(
+                f"pixels holds {len(lopsided)} boxes that are not symmetric, the first at [{c}, {m}]: left = "
+                f"{pixels[c, m, 2].item():.6g}, right = {pixels[c, m, 3].item():.6g}; expected left = -right, because "
+                "symmetric=True (box_convolution.boxes.to_symmetric finds the nearest)"
+            )
         self._store(pixels)
 
     def freeze(self) -> "BoxConv2d":
@@ -120,12 +135,16 @@ class BoxConv2d(nn.Module):
 
     def snap_(self) -> "BoxConv2d":
         """Move edges to the nearest pixel borders, at least a pixel apart, and freeze them. Returns the layer."""
-        self._store(box.snap(self.boxes.detach(), *self._extent()))
+        snapped = box.snap(self.boxes.detach(), *self._extent())
+        if self.symmetric:
+            # Where an edge was in the middle of a pixel, both went the same way.
+            snapped = torch.cat((snapped[..., :2], -snapped[..., 3:], snapped[..., 3:]), -1)
+        self._store(snapped)
         return self.freeze()
 
     def project_(self) -> None:
         """Project the stored boxes into the limits. Optimisers' steps do this by themselves."""
-        self._store(box.project(self.scaled_boxes.detach() * self._scale(), *self._extent()))
+        self._store(box.project(self._pixels(self.scaled_boxes.detach()), *self._extent()))
 
     def forward(self, input: Tensor) -> Tensor:
         return box_conv2d(input, self.boxes, normalize=self.normalize, stride=self.stride)
@@ -139,6 +158,8 @@ class BoxConv2d(nn.Module):
             parts.append(f"stride={self.stride}")
         if not self.normalize:
             parts.append("normalize=False")
+        if self.symmetric:
+            parts.append("symmetric=True")
         if not self.scaled_boxes.requires_grad:
             parts.append("frozen")
         return ", ".join(parts)
@@ -146,14 +167,29 @@ class BoxConv2d(nn.Module):
     def _extent(self) -> tuple[float, float]:
         return float(self.max_input_h), float(self.max_input_w)
 
-    def _scale(self, like: Tensor | None = None) -> Tensor:
-        """(4,) pixels in a stored unit, beside ``like`` (the stored boxes by default)."""
+    def _scale(self, numbers: Tensor) -> Tensor:
+        """(4,), or (3,): pixels in a unit of stored ``numbers``, which are four or three a box.
+
+        A width has twice the unit of an edge: an optimiser's step then moves each edge as far as it does without
+        symmetry.
+        """
         h, w = (box.scale_of(extent, self.reparametrization_factor) for extent in self._extent())
-        return box.per_axis(h, w, self.scaled_boxes if like is None else like).flatten()
+        edges = box.per_axis(h, w, numbers).flatten()
+        return edges if numbers.shape[-1] == 4 else torch.stack((edges[0], edges[1], 2 * edges[3]))
 
     @torch.no_grad()
     def _store(self, pixels: Tensor) -> None:
-        self.scaled_boxes.copy_(pixels / self._scale(pixels))
+        self.scaled_boxes.copy_(self._scaled(pixels))
+
+    def _pixels(self, scaled: Tensor) -> Tensor:
+        """(C, M, 4) edges in pixels of stored numbers, not projected."""
+        numbers = scaled * self._scale(scaled)
+        return box.from_symmetric(numbers) if scaled.shape[-1] == 3 else numbers
+
+    def _scaled(self, pixels: Tensor) -> Tensor:
+        """(C, M, 4) pixels as this layer stores them."""
+        numbers = box.to_symmetric(pixels) if self.symmetric else pixels
+        return numbers / self._scale(numbers)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -169,36 +205,22 @@ class BoxConv2d(nn.Module):
         unexpected: Any,
         errors: Any,
     ) -> None:
-        if any(prefix + name in state_dict for name in _AUTHORS_NAMES):
+        name = prefix + "scaled_boxes"
+        shape = (self.in_channels, self.num_filters)
+        if any(prefix + theirs in state_dict for theirs in AUTHORS_NAMES):
             try:
-                state_dict[prefix + "scaled_boxes"] = self._from_authors(state_dict, prefix)
+                pixels = from_authors(state_dict, prefix, shape, self._extent(), self.reparametrization_factor)
+                if self.symmetric:
+                    pixels = box.from_symmetric(symmetric(prefix + "x_min...y_max", pixels))
+                state_dict[name] = self._scaled(pixels).to(self.scaled_boxes.dtype)
             except ValueError as error:
                 errors.append(str(error))
-                state_dict[prefix + "scaled_boxes"] = self.scaled_boxes.detach()
+                state_dict[name] = self.scaled_boxes.detach()
+        other = (*shape, 4 if self.symmetric else 3)
+        if isinstance(stored := state_dict.get(name), Tensor) and tuple(stored.shape) == other:
+            pixels = self._pixels(stored.detach())
+            state_dict[name] = self._scaled(box.from_symmetric(symmetric(name, pixels)) if self.symmetric else pixels)
         super()._load_from_state_dict(state_dict, prefix, metadata, strict, missing, unexpected, errors)
-
-    def _from_authors(self, state_dict: dict[str, Any], prefix: str) -> Tensor:
-        """Take x_min, x_max, y_min, y_max out of ``state_dict`` and return what this layer stores instead."""
-        taken = [state_dict.pop(prefix + name, None) for name in _AUTHORS_NAMES]
-        edges = []
-        h, w = self._extent()
-        expected = (self.in_channels, self.num_filters)
-        for name, edge, extent in zip(_AUTHORS_NAMES, taken, (h, h, w, w), strict=True):
-            if edge is None or tuple(edge.shape) != expected:
-                found = "nothing" if edge is None else f"shape {tuple(edge.shape)}"
-                raise ValueError(f"{prefix}{name}: expected shape {expected} beside its three sisters, got {found}")
-            edges.append(edge.detach().double() * (extent * self.reparametrization_factor))
-        pixels = box.from_inclusive(*edges)
-        projected = box.project(pixels, h, w)
-        moved = ((projected - pixels).abs().amax(-1) > 1e-3).sum().item()
-        if moved:
-            warnings.warn(
-                f"{prefix}x_min...y_max: {moved} of {self.in_channels * self.num_filters} boxes were outside this "
-                f"layer's limits (size >= 1, edges within {self.max_input_h} x {self.max_input_w} pixels) and were "
-                "projected; are max_input_h, max_input_w and reparametrization_factor those of the saved layer?",
-                stacklevel=2,
-            )
-        return (projected / self._scale(projected)).to(self.scaled_boxes.dtype)
 
 
 _layers: "weakref.WeakSet[BoxConv2d]" = weakref.WeakSet()
@@ -213,6 +235,12 @@ def _project_after_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
 
 
 register_optimizer_step_post_hook(_project_after_step)
+
+
+def _bool(name: str, value: bool) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be a bool, got {type(value).__name__} {value!r}")
+    return value
 
 
 def _positive_float(name: str, value: float) -> float:

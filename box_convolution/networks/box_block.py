@@ -21,7 +21,7 @@ class BoxBottleneck(nn.Module):
         dropout: probability of dropping a channel of the residual branch.
         inner_relu: ReLU before the boxes (as in the ENet family; the ERFNet family has none).
         bias: of the 1x1 convolution. Redundant before BatchNorm; the authors' BoxENet has it.
-        reparametrization_factor: see `BoxConv2d`.
+        reparametrization_factor, symmetric: see `BoxConv2d`.
 
     Raises:
         ValueError: ``channels`` does not divide by ``boxes_per_channel``, or an argument is out of range.
@@ -38,6 +38,7 @@ class BoxBottleneck(nn.Module):
         inner_relu: bool = True,
         bias: bool = False,
         reparametrization_factor: float = 8.0,
+        symmetric: bool = False,
     ) -> None:
         super().__init__()
         if boxes_per_channel < 1 or channels % boxes_per_channel:
@@ -52,7 +53,12 @@ class BoxBottleneck(nn.Module):
         self.norm_in = nn.BatchNorm2d(narrow)
         self.inner_relu = inner_relu
         self.box = BoxConv2d(
-            narrow, boxes_per_channel, max_input_h, max_input_w, reparametrization_factor=reparametrization_factor
+            narrow,
+            boxes_per_channel,
+            max_input_h,
+            max_input_w,
+            reparametrization_factor=reparametrization_factor,
+            symmetric=symmetric,
         )
         self.norm_out = nn.BatchNorm2d(channels)
         self.dropout = nn.Dropout2d(dropout)
