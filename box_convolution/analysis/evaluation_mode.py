@@ -1,0 +1,25 @@
+"""Looking at a network must leave it as it was."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """``model`` in evaluation mode and its weights without gradients; both as before afterwards, module by module."""
+    training = {module: module.training for module in model.modules()}
+    learnt = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    model.eval()
+    for parameter in learnt:
+        parameter.requires_grad_(False)
+    try:
+        with torch.enable_grad():
+            yield
+    finally:
+        for module, mode in training.items():
+            module.training = mode
+        for parameter in learnt:
+            parameter.requires_grad_(True)
