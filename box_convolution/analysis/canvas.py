@@ -26,18 +26,20 @@ STYLE: Any = {
     "ytick.color": SOFT,
     "hatch.linewidth": 1.2,
     "legend.frameon": False,
+    "svg.hashsalt": "box_convolution",
 }
 
 
 @contextmanager
 def canvas(path: str | Path, width: float, height: float) -> Iterator["Figure"]:
-    """A blank figure of `width` x `height` inches; a PNG at `path` once the block has ended without an error.
+    """A blank figure of `width` x `height` inches; a PNG or SVG at `path` once the block has ended without an error.
 
-    Missing folders are made. ValueError if `path` does not end in .png.
+    Missing folders are made. ValueError if `path` ends in neither .png nor .svg.
     """
     path = Path(path)
-    if path.suffix.lower() != ".png":
-        raise ValueError(f"path must end in .png, found {path}")
+    kind = path.suffix.lower()[1:]
+    if kind not in ("png", "svg"):
+        raise ValueError(f"path must end in .png or .svg, found {path}")
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -49,7 +51,8 @@ def canvas(path: str | Path, width: float, height: float) -> Iterator["Figure"]:
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
-            figure.savefig(part, format="png")
+            # Without a date, the same numbers make the same file.
+            figure.savefig(part, format=kind, metadata={"Date": None} if kind == "svg" else None)
             os.replace(part, path)
         finally:
             part.unlink(missing_ok=True)
