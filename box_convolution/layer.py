@@ -1,6 +1,7 @@
 """BoxConv2d: owns the parameters of a box convolution, nothing else."""
 
 import weakref
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -148,6 +149,48 @@ class BoxConv2d(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         return box_conv2d(input, self.boxes, normalize=self.normalize, stride=self.stride)
+
+    def draw(
+        self,
+        path: str | Path,
+        *,
+        image: Any = None,
+        importance: Any = None,
+        most: int | None = 32,
+        centre: tuple[float, float] | None = None,
+        title: str = "",
+    ) -> None:
+        """Draw the boxes of one output pixel into a PNG or SVG file (needs matplotlib).
+
+        >>> layer.draw("boxes.svg", image=features[0].mean(0))          # doctest: +SKIP
+
+        Args:
+            path: ends in .png or .svg.
+            image: what they lie over, (h, w), (h, w, 3) or (3, h, w), array or tensor: a feature map, or the image that
+                the network sees, stretched over max_input_h x max_input_w.
+            importance: (C * M,), how opaque each box is, see `box_convolution.analysis.importance`.
+            most: how many are drawn: the most important, or without ``importance`` the largest; None draws all.
+            centre: (row, column) of the output pixel, the middle by default.
+
+        Raises:
+            ValueError: naming the argument that does not fit.
+        """
+        from .analysis.box_picture import draw_boxes
+
+        boxes, image, importance = (
+            value.detach().cpu().double().numpy() if isinstance(value, Tensor) else value
+            for value in (self.boxes.flatten(0, 1), image, importance)
+        )
+        draw_boxes(
+            boxes,
+            path,
+            map_size=(self.max_input_h, self.max_input_w),
+            image=image,
+            importance=importance,
+            most=most,
+            centre=centre,
+            title=title,
+        )
 
     def extra_repr(self) -> str:
         parts = [

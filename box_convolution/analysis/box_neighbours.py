@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ..layer import BoxConv2d
@@ -66,7 +65,7 @@ def find_neighbours(model: nn.Module, image: Tensor) -> list[Neighbours]:
     sizes: dict[BoxConv2d, tuple[int, int]] = {}
     names = {module: name for name, module in model.named_modules() if isinstance(module, BoxConv2d)}
 
-    def remember(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+    def remember(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if isinstance(module, BoxConv2d) and module not in outputs:
             outputs[module] = output
             sizes[module] = (int(inputs[0].shape[2]), int(inputs[0].shape[3]))
@@ -189,10 +188,9 @@ def _is_padding(node: Node) -> bool:
 
 def _front_channels(node: Node) -> int:
     """Channels that a padding puts before the others: its numbers go (left, right, above, below, front, back)."""
-    pad = node._saved_pad if _is_padding(node) else ()
-    return int(pad[4]) if len(pad) > 4 else 0
+    pad: list[int] = list(node._saved_pad) if _is_padding(node) else []
+    return pad[4] if len(pad) > 4 else 0
 
 
 def _sequence(node: Node) -> int:
     return int(node._sequence_nr())
-

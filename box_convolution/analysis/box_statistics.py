@@ -1,4 +1,4 @@
-"""What the boxes of a network look like: sizes, symmetry, boxes at their limits, movement, and what importance goes to."""
+"""What the boxes of a network look like: sizes, symmetry, limits, movement, and what importance goes to."""
 
 import math
 from collections.abc import Mapping, Sequence

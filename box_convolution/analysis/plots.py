@@ -31,6 +31,7 @@ def area_against_importance(
     if not points:
         raise ValueError("areas and importance hold no box with an area and an importance above 0")
     import matplotlib
+    from matplotlib.lines import Line2D
 
     colours = matplotlib.colormaps["turbo"](np.linspace(0.04, 0.94, len(points)))
     with canvas(path, 8.2, 5.2) as figure:
@@ -53,7 +54,17 @@ def area_against_importance(
         axes.text(0.995, 9, "3 × 3", transform=axes.get_yaxis_transform(), ha="right", va="bottom", fontsize=8.5)
         axes.grid(which="major", linewidth=0.6)
         axes.set_title(title, loc="left", weight="bold", fontsize=10.5)
-        legend = axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8.5, title="layer", alignment="left")
+        handles, _ = axes.get_legend_handles_labels()
+        if any(name in marked for name in points):
+            handles.append(Line2D([], [], linestyle="", label="* no 1×1 behind it"))
+        legend = axes.legend(
+            handles=handles,
+            loc="center left",
+            bbox_to_anchor=(1.01, 0.5),
+            fontsize=8.5,
+            title="layer",
+            alignment="left",
+        )
         legend.get_title().set_fontsize(8.5)
 
 
@@ -62,8 +73,8 @@ def symmetry_histogram(
 ) -> None:
     """Distributions of the symmetry score, from 0 (one side only) to 1.
 
-    now, before: scores (n,) by axis: two panels side by side, in each the trained boxes and, as an outline, those before
-    training.
+    now, before: scores (n,) by axis: two panels side by side, in each the trained boxes and, as an outline, those
+    before training.
     """
     bins = np.linspace(0, 1, 11)
     with canvas(path, 8.2, 3.1) as figure:

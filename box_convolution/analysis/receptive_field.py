@@ -49,7 +49,7 @@ def receptive_field(
     *,
     level: str = "",
     batch_size: int = 4,
-    advance: Callable[[int], object] = lambda passes: None,
+    advance: Callable[[int], object] = lambda positions: None,
 ) -> ReceptiveField:
     """E(r), averaged over images and positions; what does not matter is left as it was: weights, modes, gradients.
 
@@ -58,7 +58,7 @@ def receptive_field(
         positions: (N, P, 2), rows and columns in pixels, see `draw_positions`.
         level: as in `ReceptiveField`; "stage1.1" is, in the ENet family, what the paper calls the first 7 blocks.
         batch_size: images that share a backward pass; 2 to 8 are equally fast on a CPU.
-        advance: told the number of finished backward passes, N * P * channels in all, for a progress bar.
+        advance: told how many of the N * P positions have been finished, for a progress bar.
 
     Raises:
         ValueError: shapes do not fit, the network has no such level, or no position had any gradient.
@@ -92,7 +92,7 @@ def gradient_responses(
     positions: Tensor,
     *,
     level: str = "",
-    advance: Callable[[int], object] = lambda passes: None,
+    advance: Callable[[int], object] = lambda positions: None,
 ) -> tuple[Tensor, int, tuple[int, int]]:
     """Gradient response maps (N, P, h, w), float64, with the channels and the size (h', w') of the level.
 
@@ -123,7 +123,7 @@ def gradient_responses(
                 (gradient,) = torch.autograd.grad(units, image, chosen, retain_graph=True)
                 chosen[every, i, rows[:, k], columns[:, k]] = 0
                 responses[:, k] += torch.linalg.vector_norm(gradient, dim=1)
-                advance(len(images))
+            advance(len(images))
     return (responses / channels).cpu(), channels, size
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-SIGNATURES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
+SIGNATURES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}
 NUMBER = re.compile(r"[-−+]?[\d.,]+\s*(%|px|ms|s|M|k|GB|MB|x|×)?|[-–—]|")
 STYLE = """
 :root { color-scheme: light; }
@@ -42,7 +42,10 @@ th { border-bottom-color: #9aa1ac; font-weight: 600; white-space: nowrap; }
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG or JPEG file. `caption` says in words what is to be seen: it stands below, and is read out in its place."""
+    """A PNG, JPEG or GIF file.
+
+    `caption` says in words what is to be seen: it stands below, and is read out in its place.
+    """
 
     path: str | Path
     caption: str
@@ -70,7 +73,7 @@ def write_report(folder: str | Path, *, title: str, summary: dict[str, str], sec
     """Writes `folder`/report.html and returns its path; the folder is made, an older report is replaced at the end.
 
     summary: the few facts at the top, by name. All texts are plain text: what looks like HTML is shown, not obeyed.
-    FileNotFoundError, or ValueError for a file that is no PNG or JPEG or a row that does not fit its header;
+    FileNotFoundError, or ValueError for a file that is no such picture or a row that does not fit its header;
     the message names it, and no report is written.
     """
     if not title.strip():
@@ -119,7 +122,7 @@ def _picture(picture: Picture) -> str:
     data = path.read_bytes()
     kind = next((kind for signature, kind in SIGNATURES.items() if data.startswith(signature)), None)
     if kind is None:
-        raise ValueError(f"picture {path} is neither PNG nor JPEG")
+        raise ValueError(f"picture {path} is neither PNG, JPEG nor GIF")
     if not picture.caption.strip():
         raise ValueError(f"picture {path} needs a caption: without one it says nothing to those who cannot see it")
     source = f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"

@@ -11,9 +11,11 @@ import tyro
 
 from ..segmentation.config import UsageError
 from . import (
+    analyze,
     bench,
     check_data,
     cost,
+    draw,
     evaluate,
     export,
     finetune,
@@ -36,6 +38,8 @@ COMMANDS: dict[type, Callable[[Any], int | None]] = {
     import_sunrgbd.ImportSunRgbd: import_sunrgbd.run,
     cost.CostOf: cost.run,
     bench.Bench: bench.run,
+    analyze.Analyze: analyze.run,
+    draw.Draw: draw.run,
 }
 OtherCommand = (
     Annotated[evaluate.Evaluate, tyro.conf.subcommand("evaluate")]
@@ -47,6 +51,8 @@ OtherCommand = (
     | Annotated[import_sunrgbd.ImportSunRgbd, tyro.conf.subcommand("import-sunrgbd")]
     | Annotated[cost.CostOf, tyro.conf.subcommand("cost")]
     | Annotated[bench.Bench, tyro.conf.subcommand("bench")]
+    | Annotated[analyze.Analyze, tyro.conf.subcommand("analyze")]
+    | Annotated[draw.Draw, tyro.conf.subcommand("draw")]
 )
 
 

@@ -1,0 +1,129 @@
+"""`boxconv analyze`."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from ..segmentation.config import DataConfig, UsageError
+from .load import network_of
+
+
+@dataclass(frozen=True)
+class Analyze:
+    """What the boxes of a trained network learned and how far it sees: one HTML report, all numbers as JSON and CSV."""
+
+    run: tyro.conf.Positional[Path]
+    """Run folder of `boxconv train`, or a checkpoint in it; of a folder best.pt is taken."""
+    against: tuple[Path, ...] = ()
+    """Other runs or checkpoints whose receptive fields are drawn beside this one's."""
+    out: Path | None = None
+    """Folder for the report, whose files are replaced; RUN/analysis if left out."""
+    levels: tuple[str, ...] | None = None
+    """Modules whose receptive field is measured, besides the output; the first box block if left out."""
+    images: int = 30
+    positions: int = 20
+    """Random positions in each image. Time goes with images x positions x channels; 0 leaves receptive fields out."""
+    root: Path | None = None
+    """Folder with images/ and labels/; the one it was trained on if left out."""
+    split: str | None = None
+    """Name of the split the images come from; the validation split of the run if left out."""
+    gamma: bool = False
+    """Importance as in the authors' script: also times the weights of the BatchNorms."""
+    seed: int = 0
+    """Of the positions."""
+    device: str = "auto"
+    quiet: bool = False
+
+
+def run(args: Analyze) -> None:
+    import torch
+
+    from ..analysis.importance import importance
+    from ..analysis.run_numbers import RunAnalysis, with_history
+    from ..analysis.run_report import report_on
+    from ..segmentation import checkpoint, engine
+    from ..segmentation.box_history import read_history
+    from ..segmentation.classes import ClassTable
+    from ..segmentation.sources import open_split
+    from ..segmentation.transforms import MEAN, STD, Prepare
+
+    for name in ("images", "positions", "seed"):
+        least = 1 if name == "images" else 0
+        if getattr(args, name) < least:
+            raise UsageError(f"--{name}: expected at least {least}, got {getattr(args, name)}")
+    device = engine.choose_device(args.device)
+    path = _checkpoint_in(args.run)
+    content = checkpoint.load(path)
+    config = checkpoint.settings(content, path)
+    if args.root is not None:
+        config = dataclasses.replace(config, root=args.root)
+    DataConfig.check(config)
+    name = content["network"]["name"]
+    model = network_of(content, path).to(device)
+    data: Any = open_split(
+        config, args.split or config.val_split, ClassTable.from_dict(content["classes"]), Prepare(config.size)
+    )
+    count = min(args.images, len(data))
+    images = torch.stack([data[i * len(data) // count][0] for i in range(count)]).to(device)
+    layers = importance(model, images[:1], gamma=args.gamma)
+
+    networks = {name: model}
+    for other in args.against:
+        theirs = checkpoint.load(_checkpoint_in(other))
+        label = theirs["network"]["name"]
+        networks[label if label not in networks else f"{label} ({other})"] = network_of(theirs, other).to(device)
+    levels = {"output": ""}
+    for level in args.levels if args.levels is not None else [layer.name.rpartition(".")[0] for layer in layers[:1]]:
+        if level:
+            levels[level if args.levels is not None else f"{level}, the first box block"] = level
+    fields = _measure(networks, levels, images, args) if args.positions else {}
+
+    history = path.parent / "boxes.jsonl"
+    try:
+        lines = read_history(history) if history.exists() and layers else []
+    except ValueError as error:
+        raise checkpoint.CheckpointError(history, str(error)) from error
+    mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (MEAN, STD))
+    pixels = ((images[count // 2] * std + mean).clamp(0, 1) * 255).byte().permute(1, 2, 0).cpu().numpy()
+    analysis = RunAnalysis(name, layers, fields=fields, image=pixels, **with_history(lines, layers))
+    out = args.out or path.parent / "analysis"
+    summary = {
+        "network": name,
+        "weights": str(path),
+        "data": f"{config.root or 'drawn scenes'}, {config.size[0]} x {config.size[1]}",
+        "class IoU": f"{content['scores']['class_iou']:.3f}" if "class_iou" in content["scores"] else "not scored",
+    }
+    print(f"report: {report_on(analysis, out, summary)}")
+
+
+def _measure(networks: dict[str, Any], levels: dict[str, str], images: Any, args: Analyze) -> dict[str, dict[str, Any]]:
+    """Receptive fields by level's title and network; every network sees the same images at the same positions."""
+    from tqdm import tqdm
+
+    from ..analysis.receptive_field import draw_positions, receptive_field
+
+    positions = draw_positions(len(images), args.positions, tuple(images.shape[2:]), args.seed)
+    fields: dict[str, dict[str, Any]] = {}
+    for title, level in levels.items():
+        fields[title] = {}
+        for name, model in networks.items():
+            total = positions.shape[0] * positions.shape[1]
+            with tqdm(desc=f"{name}, {title}", unit="position", total=total, leave=False, disable=args.quiet) as bar:
+                try:
+                    fields[title][name] = receptive_field(model, images, positions, level=level, advance=bar.update)
+                except ValueError as error:
+                    raise UsageError(f"{name}: {error}") from error
+    return fields
+
+
+def _checkpoint_in(path: Path) -> Path:
+    """The checkpoint that a run folder stands for."""
+    if not path.is_dir():
+        return path
+    for name in ("best.pt", "last.pt"):
+        if (path / name).exists():
+            return path / name
+    raise UsageError(f"{path}: no run, there is neither best.pt nor last.pt in it")

@@ -1,0 +1,89 @@
+"""`boxconv draw`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from ..segmentation.config import UsageError
+from .load import network_of
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Draw the boxes of one layer of a trained network, the more important the more opaque."""
+
+    checkpoint: tyro.conf.Positional[Path]
+    out: Path
+    """Picture to write, .png or .svg."""
+    layer: str | None = None
+    """Name of the box layer, such as stage1.1.box; the first one if left out."""
+    image: Path | None = None
+    """Image that the boxes are drawn over; an empty map if left out."""
+    features: bool = False
+    """Draw over what the layer reads of --image, averaged over its channels, in place of the image."""
+    at: tuple[float, float] | None = None
+    """Row and column of the output pixel, in pixels of the layer's map; the middle if left out."""
+    most: int = 32
+    """How many boxes: the most important ones."""
+    gamma: bool = False
+    """Importance as in the authors' script: also times the weights of the BatchNorms."""
+
+
+def run(args: Draw) -> None:
+    import numpy as np
+    import torch
+
+    from ..analysis.box_picture import draw_boxes
+    from ..analysis.importance import importance
+    from ..segmentation import checkpoint
+    from ..segmentation.datasets import open_image
+    from ..segmentation.transforms import Prepare
+
+    if args.out.suffix.lower() not in (".png", ".svg"):
+        raise UsageError(f"--out: expected a name that ends in .png or .svg, got {args.out}")
+    if args.most < 1:
+        raise UsageError(f"--most: expected at least 1, got {args.most}")
+    if args.features and args.image is None:
+        raise UsageError("--features: needs an --image for the network to look at")
+    content = checkpoint.load(args.checkpoint)
+    config = checkpoint.settings(content, args.checkpoint)
+    model = network_of(content, args.checkpoint)
+    picture = open_image(args.image) if args.image is not None else None
+    seen = torch.zeros(3, *config.size) if picture is None else Prepare(config.size).image(picture)
+    layers = {layer.name: layer for layer in importance(model, seen[None], gamma=args.gamma)}
+    if not layers:
+        raise UsageError(f"{args.checkpoint}: {content['network']['name']} has no box layers")
+    name = args.layer if args.layer is not None else next(iter(layers))
+    if name not in layers:
+        raise UsageError(f"--layer: expected one of {', '.join(layers)}, got {name!r}")
+    found = layers[name]
+    under: Any = None if picture is None else np.asarray(picture)
+    if args.features:
+        under = input_of(model, name, seen).mean(0).numpy()
+    draw_boxes(
+        found.boxes.numpy(),
+        args.out,
+        map_size=found.map_size,
+        image=under,
+        importance=found.importance.numpy() if found.importance.isfinite().any() else None,
+        most=args.most,
+        centre=args.at,
+        title=f"Boxes of {name}, {content['network']['name']}",
+    )
+    print(f"{min(args.most, len(found.boxes))} of {len(found.boxes)} boxes of {name} drawn in {args.out}")
+    if found.remark:
+        print(f"{name}: {found.remark}")
+
+
+def input_of(model: Any, name: str, image: Any) -> Any:
+    """What the layer ``name`` reads when ``model`` sees ``image`` (3, h, w): (C, h', w')."""
+    import torch
+
+    seen: list[Any] = []
+    handle = model.get_submodule(name).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    with torch.inference_mode():
+        model.eval()(image[None])
+    handle.remove()
+    return seen[0][0]
