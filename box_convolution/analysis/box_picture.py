@@ -106,4 +106,4 @@ def _pale(image: npt.ArrayLike) -> npt.NDArray[np.float64]:
         low, high = np.nanpercentile(picture.astype(np.float64), (1, 99))
         unit = np.nan_to_num(np.clip((picture - low) / max(high - low, 1e-12), 0, 1))
     grey = unit.mean(2, keepdims=True)
-    return np.asarray(0.58 + 0.42 * (0.5 * grey + 0.5 * unit))
+    return np.broadcast_to(0.58 + 0.42 * (0.5 * grey + 0.5 * unit), (*grey.shape[:2], 3))

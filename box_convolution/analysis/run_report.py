@@ -17,7 +17,7 @@ SIDES = {"left and right": (2, 3), "top and bottom": (0, 1)}
 
 
 def report_on(analysis: RunAnalysis, folder: Path, summary: Mapping[str, str]) -> Path:
-    """Write `folder`/report.html and beside it its pictures and all numbers as JSON and CSV; returns the page's path."""
+    """Write `folder`/report.html and beside it its pictures and all numbers as JSON and CSV; returns its path."""
     files = write_numbers(analysis, folder)
     numbers = numbers_of(analysis)
     sections: list[Section] = []
@@ -107,7 +107,7 @@ def _importance(analysis: RunAnalysis, numbers: dict[str, Any], folder: Path) ->
         "times the largest absolute weight with which the convolution before it writes its input. It compares boxes of "
         "one layer; between layers the scale of the weights differs.\n\n"
         f"The median box covers {rounded(boxes['median_area'], 1)} pixels of its layer's map, the largest one "
-        f"{rounded(boxes['largest_area'], 0)}. {_percent(boxes['larger_than_3x3'])} % are larger than the 3x3 kernel of "
+        f"{rounded(boxes['largest_area'], 0)}. {_percent(boxes['larger_than_3x3'])} % are larger than a 3x3 kernel of "
         f"an ordinary convolution, {_percent(boxes['larger_than_100_px'])} % larger than 100 pixels. Within a layer, "
         f"area and importance have a rank correlation of {rounded(correlation)} on average (1: the larger the more "
         "important; 0: unrelated; -1: the reverse). The paper, on images of 1024 x 512 pixels, reports boxes of more "
@@ -223,8 +223,8 @@ def _receptive_field(analysis: RunAnalysis, numbers: dict[str, Any], folder: Pat
         "How far does the network see?",
         "How much does the output at one position change when a pixel of the image changes? The gradient says so for "
         "every pixel. The curve E(r) is the share of all gradient within r pixels (of the image) to every side, "
-        "averaged over images and positions. Where it reaches 1, nothing farther away has any influence: that is how far the "
-        "network sees. The slower a curve rises, the more the network relies on what is far away."
+        "averaged over images and positions. Where it reaches 1, nothing farther away has any influence: that is how "
+        "far the network sees. The slower a curve rises, the more the network relies on what is far away."
         + (f"\n\n{dead} positions were left out because no unit there had any gradient." if dead else ""),
         [Picture(folder / "receptive_field.png", "Share of the gradient within r pixels, for each network and level")],
         Table(header, rows),
@@ -242,8 +242,8 @@ def _definitions(analysis: RunAnalysis, files: list[str]) -> Section:
     if analysis.fields:
         text += (
             "\n\nReceptive field: the norm over red, green and blue is Euclidean; windows are squares about the "
-            "position, clipped to the image; the maps of a level's channels are averaged first, as in the paper; BatchNorm and "
-            "dropout are in evaluation mode; every network sees the same images and positions."
+            "position, clipped to the image; the maps of a level's channels are averaged first, as in the paper; "
+            "BatchNorm and dropout are in evaluation mode; every network sees the same images and positions."
         )
     return Section("How the numbers are defined", text)
 

@@ -79,6 +79,10 @@ def run(args: Analyze) -> None:
     for level in args.levels if args.levels is not None else [layer.name.rpartition(".")[0] for layer in layers[:1]]:
         if level:
             levels[level if args.levels is not None else f"{level}, the first box block"] = level
+    for label, network in networks.items():  # before minutes are spent on measuring
+        missing = [level for level in levels.values() if level not in dict(network.named_modules())]
+        if missing and args.positions:
+            raise UsageError(f"--levels: {label} has no module named {missing[0]!r}")
     fields = _measure(networks, levels, images, args) if args.positions else {}
 
     history = path.parent / "boxes.jsonl"
