@@ -65,6 +65,17 @@ def test_the_report_lies_in_the_run_and_does_not_hinder_it(runs, capsys):
     assert status == 0
 
 
+def test_train_and_analyze_symmetric_boxes(tmp_path, capsys):
+    options = ["--network", "boxenet", "--epochs", "1", "--symmetric", "--out", tmp_path / "run", *SCENES]
+    status, _, _ = boxconv(capsys, "train", *options)
+    assert status == 0
+    status, _, _ = boxconv(capsys, "analyze", tmp_path / "run", "--positions", 0, "--quiet")
+    assert status == 0
+    numbers = json.loads((tmp_path / "run/analysis/numbers.json").read_text())
+    assert numbers["boxes"]["horizontally_symmetric"] == 1
+    assert numbers["boxes"]["vertically_symmetric"] < 1
+
+
 @pytest.mark.parametrize("name", ["boxes.png", "boxes.svg"])
 def test_draw(runs, tmp_path, capsys, name):
     image = tmp_path / "scene.png"

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from box_convolution import BoxConv2d, box_conv2d
+from box_convolution import BoxConv2d, box_conv2d, networks
 from box_convolution import boxes as box
 from box_convolution.networks import BoxBottleneck
 
@@ -186,6 +186,16 @@ def test_inside_the_block():
     assert block.box.symmetric
     block(torch.randn(2, 16, 9, 8)).sum().backward()
     assert block.box.scaled_boxes.grad.shape == (4, 4, 3)
+
+
+def test_inside_a_network():
+    options = {"num_classes": 3, "input_size": (32, 48)}
+    plain, network = networks.create("boxenet", **options), networks.create("boxenet", **options, symmetric=True)
+    layers = [module for module in network.modules() if isinstance(module, BoxConv2d)]
+    assert all(module.symmetric for module in layers)
+    numbers = [sum(p.numel() for p in model.parameters()) for model in (plain, network)]
+    assert numbers[0] - numbers[1] == 1232, "a number less for each box"
+    assert network.eval()(torch.rand(1, 3, 32, 48)).shape == (1, 3, 32, 48)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])

@@ -72,10 +72,11 @@ def run(args: Train) -> None:
         "name": config.network,
         "num_classes": len(classes),
         "input_size": list(config.size),
-        "options": {},
+        "options": {"symmetric": True} if config.symmetric else {},
     }
     torch.manual_seed(config.seed)
-    model = networks.create(config.network, len(classes), input_size=config.size)
+    options: Any = network["options"]
+    model = networks.create(config.network, len(classes), input_size=config.size, **options)
     if config.start_from is not None and resume is None:
         checkpoint.load_weights(model, checkpoint.load(config.start_from), config.start_from)
     if config.snap:

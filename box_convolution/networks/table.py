@@ -31,6 +31,7 @@ class BoxBlocks:
     table: Table
     inner_relu: bool
     reparametrization_factor: float | None
+    symmetric: bool
 
     def block(self, channels: int, boxes: int, extent: tuple[int, int], dropout: float) -> BoxBottleneck:
         """N -> N/boxes -> N channels for images of ``extent`` (h, w) at that depth."""
@@ -44,6 +45,7 @@ class BoxBlocks:
             inner_relu=self.inner_relu,
             bias=self.table.box_bias,
             reparametrization_factor=self.table.reparametrization_factor if factor is None else factor,
+            symmetric=self.symmetric,
         )
         if self.table.frozen:
             block.box.freeze()

@@ -81,6 +81,8 @@ class TrainConfig(DataConfig):
     """A training run."""
 
     network: str = "boxenet"
+    symmetric: bool = False
+    """Boxes that extend equally far to both sides: three numbers each in place of four."""
     start_from: Path | None = None
     """Checkpoint whose weights training starts from; fresh ones if left out."""
     snap: bool = False
