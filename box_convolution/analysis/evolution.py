@@ -10,17 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ..boxes import MIN_SIZE
-from .box_statistics import AT_LIMIT, MIN_AREA_FOR_SYMMETRY, SYMMETRIC
+from .box_statistics import AT_LIMIT
 from .canvas import BLUE, FAINT, INK, ORANGE, SOFT, STYLE, canvas
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-KEY = (
-    (BLUE, "symmetric about the vertical axis"),
-    (ORANGE, "not symmetric"),
-    (SOFT, "at the minimum, a pixel high or wide"),
-)
+MIDDLE = "#c8c2bc"
 
 
 @dataclass(frozen=True)
@@ -165,7 +161,7 @@ def _tile(axes: "Axes", box: npt.NDArray[np.float64], size: tuple[int, int], hig
     axes.spines[:].set(visible=True, color=FAINT, linewidth=0.6)
     axes.axhline(0, color=FAINT, linewidth=0.6, zorder=0)
     axes.axvline(0, color=SOFT, linewidth=0.7, zorder=3)
-    patch = Rectangle((0, 0), 1, 1, alpha=0.75)
+    patch = Rectangle((0, 0), 1, 1, alpha=0.85)
     _place(patch, box)
     axes.add_patch(patch)
     axes.plot(0, 0, ".", color=INK, markersize=2.5, zorder=4)
@@ -182,19 +178,31 @@ def _colour(box: npt.NDArray[np.float64]) -> str:
     top, bottom, left, right = box
     if min(bottom - top, right - left) <= MIN_SIZE + AT_LIMIT:
         return SOFT
-    large = (bottom - top) * (right - left) >= MIN_AREA_FOR_SYMMETRY
-    return BLUE if large and min(-left, right) >= SYMMETRIC * max(-left, right) else ORANGE
+    return _blend(max(0.0, min(-left, right) / max(-left, right)))
+
+
+def _blend(score: float) -> str:
+    """From orange (score 0) over a light grey to blue (1)."""
+    one, other, share = (ORANGE, MIDDLE, 2 * score) if score < 0.5 else (MIDDLE, BLUE, 2 * score - 1)
+    parts = zip(*(bytes.fromhex(colour[1:]) for colour in (one, other)), strict=True)
+    return "#" + bytes(round(a + (b - a) * share) for a, b in parts).hex()
 
 
 def _key(figure: Any, width: float, height: float) -> None:
     """The colours' meaning, along the lower edge."""
     from matplotlib.patches import Patch
 
+    key = {
+        _blend(1.0): "symmetric about the vertical axis",
+        _blend(0.5): "one side twice the other",
+        _blend(0.0): "one side only",
+        SOFT: "at the minimum, a pixel high or wide",
+    }
     figure.legend(
-        handles=[Patch(color=colour, alpha=0.75, label=label) for colour, label in KEY],
+        handles=[Patch(color=colour, alpha=0.85, label=label) for colour, label in key.items()],
         loc="lower left",
         bbox_to_anchor=(0.02 / width, 0.0),
-        ncols=len(KEY),
+        ncols=len(key),
         fontsize=8,
         handlelength=1.1,
         columnspacing=1.4,

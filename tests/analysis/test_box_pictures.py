@@ -10,13 +10,15 @@ import torch
 pytest.importorskip("matplotlib")
 Image = pytest.importorskip("PIL.Image")
 
+from matplotlib.colors import to_hex  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.patches import Rectangle  # noqa: E402
 
 from box_convolution import BoxConv2d  # noqa: E402
 from box_convolution.analysis import plots  # noqa: E402
 from box_convolution.analysis.box_picture import draw_boxes  # noqa: E402
-from box_convolution.analysis.evolution import Evolution, animation, snapshots, spread  # noqa: E402
+from box_convolution.analysis.canvas import BLUE, ORANGE, SOFT  # noqa: E402
+from box_convolution.analysis.evolution import MIDDLE, Evolution, animation, snapshots, spread  # noqa: E402
 
 BOXES = np.array([[-1, 1, -2, 2], [-3, 4, -5, 6], [0, 1, 0, 1], [-30, -20, 3, 9]], float)
 
@@ -164,6 +166,21 @@ class TestEvolution:
             assert chosen[0] == 0
             assert chosen[-1] == n - 1
             assert len(chosen) == min(n, 6)
+
+    @pytest.mark.parametrize(
+        "box, colour",
+        [
+            ([-3, 3, -4, 4], BLUE),
+            ([-3, 3, 4, 8], ORANGE),
+            ([-3, 3, -4, 0], ORANGE),
+            ([-3, 3, -2, 4], MIDDLE),
+            ([-3, 3, -0.5, 0.5], SOFT),
+            ([2, 3.04, -4, 4], SOFT),
+        ],
+    )
+    def test_colours_say_how_symmetric_a_box_is(self, tmp_path, saved, box, colour):
+        snapshots(Evolution([0, 1], np.array([[box]] * 2, float), (9, 9)), tmp_path / "e.png", title="t")
+        assert to_hex(saved[0].axes[0].patches[0].get_facecolor()) == colour
 
     def test_bad_arguments(self, tmp_path):
         with pytest.raises(ValueError, match=r"boxes must be finite and \(t, n, 4\) for t = 2 epochs, got \(3, 1, 4\)"):
