@@ -1,7 +1,7 @@
 """What the boxes of a network look like: sizes, symmetry, limits, movement, and what importance goes to."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -77,6 +77,7 @@ def layer_statistics(layer: LayerImportance, initial: Tensor | None = None) -> N
         "minimal_width": _share(low_w),
         "edge_at_limit": _share((boxes.abs() >= limits - AT_LIMIT).any(-1)),
         "area_importance_rank_correlation": rank_correlation(areas, layer.importance),
+        "importance_percentile_of_largest_tenth": _percentile_of_largest(areas, layer.importance),
         "importance_in_larger_than_3x3": _importance_share(layer, areas > 9),
         "importance_in_larger_than_tenth_of_map": _importance_share(layer, areas > map_area / 10),
         **symmetry_statistics(boxes, layer.importance),
@@ -114,11 +115,9 @@ def symmetry_statistics(boxes: Tensor, importance: Tensor | None = None) -> Numb
 
 
 def network_statistics(layers: Sequence[LayerImportance], initial: Mapping[str, Tensor] | None = None) -> Numbers:
-    """Numbers of all boxes together; the correlation is the mean of the layers', whose weights differ in scale."""
+    """Numbers of all boxes together; what relates to importance is the layers' mean, because their scales differ."""
     boxes = torch.cat([layer.boxes for layer in layers])
     areas = area(boxes)
-    ranks = [layer_statistics(layer)["area_importance_rank_correlation"] for layer in layers]
-    known = [rank for rank in ranks if rank is not None]
     low = (boxes[:, 1::2] - boxes[:, ::2]) <= MIN_SIZE + AT_LIMIT  # (n, 2): height, width
     numbers: Numbers = {
         "boxes": len(boxes),
@@ -130,7 +129,10 @@ def network_statistics(layers: Sequence[LayerImportance], initial: Mapping[str, 
         "larger_than_10000_px": _share(areas > 10_000),
         "single_pixels": _share(low.all(-1)),
         "minimal_in_one_direction": _share(low.any(-1)),
-        "area_importance_rank_correlation": sum(known) / len(known) if known else None,
+        "area_importance_rank_correlation": _mean(rank_correlation(area(x.boxes), x.importance) for x in layers),
+        "importance_percentile_of_largest_tenth": _mean(
+            _percentile_of_largest(area(x.boxes), x.importance) for x in layers
+        ),
         **symmetry_statistics(boxes),
     }
     if initial:
@@ -149,6 +151,21 @@ def rank_correlation(one: Tensor, other: Tensor) -> float | None:
     ranks = torch.stack([_ranks(one[known]), _ranks(other[known])])
     value = float(torch.corrcoef(ranks)[0, 1])
     return None if math.isnan(value) else value
+
+
+def _percentile_of_largest(areas: Tensor, importance: Tensor) -> float | None:
+    """Mean rank in importance, from 0 to 1, of the tenth of the boxes with the largest areas; 0.5 is chance."""
+    known = importance.isfinite()
+    count = int(known.sum())
+    if count < 10:
+        return None
+    ranks = (_ranks(importance[known]) - 1) / (count - 1)
+    return float(ranks[areas[known].argsort(descending=True)[: count // 10]].mean())
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 def _ranks(values: Tensor) -> Tensor:

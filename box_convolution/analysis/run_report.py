@@ -77,7 +77,6 @@ def _importance(analysis: RunAnalysis, numbers: dict[str, Any], folder: Path) ->
         pictures.append(Picture(folder / "area_importance.png", caption))
     remarks = [f"{layer.name} is {layer.remark}." for layer in analysis.layers if layer.remark and layer.following]
     remarks += [f"{layer.name}: {layer.remark}." for layer in analysis.layers if layer.following is None]
-    correlation = boxes["area_importance_rank_correlation"]
     header = [
         "layer",
         "map",
@@ -108,14 +107,29 @@ def _importance(analysis: RunAnalysis, numbers: dict[str, Any], folder: Path) ->
         "one layer; between layers the scale of the weights differs.\n\n"
         f"The median box covers {rounded(boxes['median_area'], 1)} pixels of its layer's map, the largest one "
         f"{rounded(boxes['largest_area'], 0)}. {_percent(boxes['larger_than_3x3'])} % are larger than a 3x3 kernel of "
-        f"an ordinary convolution, {_percent(boxes['larger_than_100_px'])} % larger than 100 pixels. Within a layer, "
-        f"area and importance have a rank correlation of {rounded(correlation)} on average (1: the larger the more "
-        "important; 0: unrelated; -1: the reverse). The paper, on images of 1024 x 512 pixels, reports boxes of more "
-        "than 10,000 pixels, and that most of the very large ones are important."
-        + ("\n\n" + " ".join(remarks) if remarks else ""),
+        f"an ordinary convolution, {_percent(boxes['larger_than_100_px'])} % larger than 100 pixels. "
+        + _large_and_important(boxes)
+        + "The paper, on images of 1024 x 512 pixels, reports boxes of more than 10,000 pixels, and that most of the very "
+        "large ones are important." + ("\n\n" + " ".join(remarks) if remarks else ""),
         pictures,
         Table(header, rows),
     )
+
+
+def _large_and_important(boxes: Mapping[str, Any]) -> str:
+    """What the numbers say on whether the one goes with the other; nothing where they are not known."""
+    text = ""
+    if (correlation := boxes["area_importance_rank_correlation"]) is not None:
+        text += (
+            f"Within a layer, area and importance have a rank correlation of {correlation:.2f} on average (1: the larger "
+            "the more important; 0: unrelated; -1: the reverse). "
+        )
+    if (percentile := boxes["importance_percentile_of_largest_tenth"]) is not None:
+        text += (
+            f"A box of a layer's largest tenth is more important than {percentile:.0%} of the layer's boxes on average; "
+            "50% would be chance. "
+        )
+    return text
 
 
 def _evolution(analysis: RunAnalysis, numbers: dict[str, Any], folder: Path) -> Section:

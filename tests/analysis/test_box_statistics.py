@@ -87,6 +87,17 @@ def test_rank_correlation():
     assert statistics.rank_correlation(one[:2], one[:2]) is None
 
 
+def test_importance_of_the_largest_tenth():
+    sizes = torch.arange(1.0, 21)
+    boxes = torch.stack((-sizes, sizes, -sizes, sizes), -1).tolist()
+    name = "importance_percentile_of_largest_tenth"
+    growing, falling = (layer(boxes, weight.tolist()) for weight in (sizes, -sizes))
+    assert statistics.layer_statistics(growing)[name] == pytest.approx(18.5 / 19)
+    assert statistics.layer_statistics(falling)[name] == pytest.approx(0.5 / 19)
+    assert statistics.network_statistics([growing, falling])[name] == pytest.approx(0.5)
+    assert statistics.layer_statistics(layer(BOXES))[name] is None, "a tenth of 5 boxes is no box"
+
+
 def test_what_is_not_known_is_none_not_a_number():
     small = layer(BOXES[:2], [float("nan")] * 2)
     numbers = statistics.layer_statistics(small)
