@@ -109,8 +109,8 @@ def _importance(analysis: RunAnalysis, numbers: dict[str, Any], folder: Path) ->
         f"{rounded(boxes['largest_area'], 0)}. {_percent(boxes['larger_than_3x3'])} % are larger than a 3x3 kernel of "
         f"an ordinary convolution, {_percent(boxes['larger_than_100_px'])} % larger than 100 pixels. "
         + _large_and_important(boxes)
-        + "The paper, on images of 1024 x 512 pixels, reports boxes of more than 10,000 pixels, and that most of the very "
-        "large ones are important." + ("\n\n" + " ".join(remarks) if remarks else ""),
+        + "The paper, on images of 1024 x 512 pixels, reports boxes of more than 10,000 pixels, and that most of the "
+        "very large ones are important." + ("\n\n" + " ".join(remarks) if remarks else ""),
         pictures,
         Table(header, rows),
     )
@@ -121,13 +121,13 @@ def _large_and_important(boxes: Mapping[str, Any]) -> str:
     text = ""
     if (correlation := boxes["area_importance_rank_correlation"]) is not None:
         text += (
-            f"Within a layer, area and importance have a rank correlation of {correlation:.2f} on average (1: the larger "
-            "the more important; 0: unrelated; -1: the reverse). "
+            f"Within a layer, area and importance have a rank correlation of {correlation:.2f} on average (1: the "
+            "larger the more important; 0: unrelated; -1: the reverse). "
         )
     if (percentile := boxes["importance_percentile_of_largest_tenth"]) is not None:
         text += (
-            f"A box of a layer's largest tenth is more important than {percentile:.0%} of the layer's boxes on average; "
-            "50% would be chance. "
+            f"A box of a layer's largest tenth is more important than {percentile:.0%} of the layer's boxes on "
+            "average; 50% would be chance. "
         )
     return text
 
