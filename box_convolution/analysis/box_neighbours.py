@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from ..layer import BoxConv2d
 from .evaluation_mode import evaluation_mode
@@ -81,6 +82,9 @@ def find_neighbours(model: nn.Module, image: Tensor) -> list[Neighbours]:
     found = []
     for layer, output in outputs.items():
         node = output.grad_fn
+        if node is None:  # the network cut the layer off from the image
+            found.append(Neighbours(names[layer], layer, sizes[layer], (), None))
+            continue
         before = sorted(_sources(_input(node)), key=lambda source: _sequence(source.node))
         preceding = tuple(graph.convolution(source.node, source) for source in before if _is_convolution(source.node))
         found.append(Neighbours(names[layer], layer, sizes[layer], preceding, graph.first_reader(node)))
@@ -97,16 +101,16 @@ class _Source:
 
 
 class _Graph:
-    """The convolutions between the image and ``result``."""
+    """The convolutions between the image and ``result``, a tensor or a collection of tensors."""
 
-    def __init__(self, model: nn.Module, result: Tensor) -> None:
+    def __init__(self, model: nn.Module, result: Any) -> None:
         self.names = {
             module.weight.data_ptr(): name
             for name, module in model.named_modules()
             if isinstance(getattr(module, "weight", None), Tensor)
         }
         seen: set[Node] = set()
-        waiting = [result.grad_fn]
+        waiting = [leaf.grad_fn for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
         while waiting:
             node = waiting.pop()
             if node is not None and node not in seen:

@@ -9,14 +9,17 @@ from torch import nn
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """``model`` in evaluation mode and its weights without gradients; both as before afterwards, module by module."""
+    """``model`` in evaluation mode and its weights without gradients; both as before afterwards, module by module.
+
+    Inside, autograd records, whatever the caller is doing.
+    """
     training = {module: module.training for module in model.modules()}
     learnt = [parameter for parameter in model.parameters() if parameter.requires_grad]
     model.eval()
     for parameter in learnt:
         parameter.requires_grad_(False)
     try:
-        with torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad():
             yield
     finally:
         for module, mode in training.items():

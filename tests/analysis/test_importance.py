@@ -184,5 +184,27 @@ def test_it_leaves_the_network_as_it_was():
     assert not any(module._forward_hooks for module in model.modules())
 
 
+def test_networks_that_return_several_results_or_cut_a_layer_off():
+    def wiring(net, image):
+        boxes = net.box(net.before(image))
+        with torch.no_grad():
+            aside = net.cut(image)
+        return {"one": [net.after(boxes)], "other": aside}
+
+    model = Wired(wiring, before=conv(3, 2), box=box(), after=conv(6, 5), cut=box(3, 1))
+    found = {layer.name: layer for layer in importance(model, IMAGE)}
+    assert found["box"].following == ("after", (1, 1))
+    assert (found["box"].importance > 0).all()
+    assert found["cut"].importance.isnan().all()
+
+
+def test_inside_inference_mode():
+    model = nn.Sequential(conv(3, 2), box(), conv(6, 5))
+    expected = only(model).importance
+    with torch.inference_mode():
+        found = importance(model, torch.rand(1, 3, 16, 24))
+    assert torch.equal(found[0].importance, expected)
+
+
 def test_networks_without_boxes():
     assert importance(networks.create("enet_minus", 3, input_size=(16, 16)), torch.rand(1, 3, 16, 16)) == []
