@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MIDDLE = "#c8c2bc"
+NARROWEST = 6.0  # inches; room for the key
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def snapshots(evolution: Evolution, path: str | Path, *, title: str, rows: int =
     high, wide = evolution.reach(columns)
     tile_w, margin, head, foot = 0.72, 0.72, 0.62, 0.36
     tile_h = max(0.35, min(1.1, tile_w * high / wide))
-    width, height = margin + columns * tile_w + 0.1, head + len(chosen) * tile_h + foot
+    width, height = max(NARROWEST, margin + columns * tile_w + 0.1), head + len(chosen) * tile_h + foot
     with canvas(path, width, height) as figure:
         figure.text(0.1 / width, 1 - 0.1 / height, title, weight="bold", va="top", fontsize=10.5)
         note = f"the {columns} most important boxes of {evolution.boxes.shape[1]}, from left to right"
@@ -105,7 +106,7 @@ def animation(
     high, wide = evolution.reach(count)
     tile_w, head, foot = 0.95, 0.62, 0.36
     tile_h = max(0.45, min(1.4, tile_w * high / wide))
-    width, height = columns * tile_w + 0.1, head + rows * tile_h + foot
+    width, height = max(NARROWEST, columns * tile_w + 0.1), head + rows * tile_h + foot
     chosen = np.unique(np.linspace(0, len(evolution.epochs) - 1, frames).round().astype(int))
     pictures: list[Any] = []
     with matplotlib.rc_context(STYLE):
@@ -193,10 +194,10 @@ def _key(figure: Any, width: float, height: float) -> None:
     from matplotlib.patches import Patch
 
     key = {
-        _blend(1.0): "symmetric about the vertical axis",
+        _blend(1.0): "symmetric left to right",
         _blend(0.5): "one side twice the other",
         _blend(0.0): "one side only",
-        SOFT: "at the minimum, a pixel high or wide",
+        SOFT: "a pixel high or wide",
     }
     figure.legend(
         handles=[Patch(color=colour, alpha=0.85, label=label) for colour, label in key.items()],

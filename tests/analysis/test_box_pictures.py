@@ -136,6 +136,13 @@ class TestEvolution:
         assert (patch.get_y(), patch.get_x()) == pytest.approx((top, left))
         assert (patch.get_height(), patch.get_width()) == pytest.approx((bottom - top, right - left))
 
+    @pytest.mark.parametrize("columns", [1, 14])
+    def test_the_key_fits_into_the_picture(self, tmp_path, saved, columns):
+        snapshots(evolution(), tmp_path / "e.png", title="t", columns=columns)
+        (key,) = saved[0].legends
+        assert key.get_window_extent().x1 < saved[0].bbox.x1
+        assert key.get_window_extent().y1 < saved[0].axes[-1].get_window_extent().y0
+
     def test_the_most_important_first(self):
         boxes = np.arange(24.0).reshape(2, 3, 4)
         sorted_ = Evolution.most_important([0, 5], boxes, [1.0, np.nan, 3.0], (9, 9))
