@@ -47,8 +47,7 @@ def run(args: Analyze) -> None:
     from ..segmentation import checkpoint, engine
     from ..segmentation.box_history import read_history
     from ..segmentation.classes import ClassTable
-    from ..segmentation.sources import open_split
-    from ..segmentation.transforms import MEAN, STD, Prepare
+    from ..segmentation.sources import open_split, prepare_of
 
     for name in ("images", "positions", "seed"):
         least = 1 if name == "images" else 0
@@ -60,11 +59,12 @@ def run(args: Analyze) -> None:
     config = checkpoint.settings(content, path)
     if args.root is not None:
         config = dataclasses.replace(config, root=args.root)
+    config = dataclasses.replace(config, cache=None)
     DataConfig.check(config)
     name = content["network"]["name"]
     model = network_of(content, path).to(device)
     data: Any = open_split(
-        config, args.split or config.val_split, ClassTable.from_dict(content["classes"]), Prepare(config.size)
+        config, args.split or config.val_split, ClassTable.from_dict(content["classes"]), prepare_of(config)
     )
     count = min(args.images, len(data))
     images = torch.stack([data[i * len(data) // count][0] for i in range(count)]).to(device)
@@ -90,7 +90,7 @@ def run(args: Analyze) -> None:
         lines = read_history(history) if history.exists() and layers else []
     except ValueError as error:
         raise checkpoint.CheckpointError(history, str(error)) from error
-    mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (MEAN, STD))
+    mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (config.mean, config.std))
     pixels = ((images[count // 2] * std + mean).clamp(0, 1) * 255).byte().permute(1, 2, 0).cpu().numpy()
     analysis = RunAnalysis(name, layers, fields=fields, image=pixels, **with_history(lines, layers))
     out = args.out or path.parent / "analysis"

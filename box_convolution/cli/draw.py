@@ -39,7 +39,7 @@ def run(args: Draw) -> None:
     from ..analysis.importance import importance
     from ..segmentation import checkpoint
     from ..segmentation.datasets import open_image
-    from ..segmentation.transforms import Prepare
+    from ..segmentation.sources import prepare_of
 
     if args.out.suffix.lower() not in (".png", ".svg"):
         raise UsageError(f"--out: expected a name that ends in .png or .svg, got {args.out}")
@@ -51,7 +51,7 @@ def run(args: Draw) -> None:
     config = checkpoint.settings(content, args.checkpoint)
     model = network_of(content, args.checkpoint)
     picture = open_image(args.image) if args.image is not None else None
-    seen = torch.zeros(3, *config.size) if picture is None else Prepare(config.size).image(picture)
+    seen = torch.zeros(3, *config.size) if picture is None else prepare_of(config).image(picture)
     layers = {layer.name: layer for layer in importance(model, seen[None], gamma=args.gamma)}
     if not layers:
         raise UsageError(f"{args.checkpoint}: {content['network']['name']} has no box layers")
