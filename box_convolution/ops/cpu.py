@@ -218,7 +218,7 @@ def box_conv2d_fused(
 def box_conv2d_backward(
     grad_output: Tensor, input: Tensor, boxes: Tensor, normalize: bool, stride: int, output_mask: list[bool]
 ) -> tuple[Tensor, Tensor]:
-    """Gradients by input and boxes, contiguous; one that ``output_mask`` rules out is empty."""
+    """Gradients by input, in its memory format, and boxes; one that ``output_mask`` rules out is empty."""
     grad_input = input.new_empty(input.shape if output_mask[0] else 0)
     grad_boxes = boxes.new_empty(boxes.shape if output_mask[1] else 0, dtype=torch.float64)
     if grad_output.numel() == 0:
@@ -230,6 +230,8 @@ def box_conv2d_backward(
         grad_input.data_ptr() if output_mask[0] else None, grad_boxes.data_ptr() if output_mask[1] else None,
     )  # fmt: skip
     _check(library().box_backward(call), input)
+    if output_mask[0] and memory_format(input) == torch.channels_last:
+        grad_input = _pixels(grad_input)
     return grad_input, grad_boxes.to(boxes.dtype)
 
 

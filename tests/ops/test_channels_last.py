@@ -1,0 +1,67 @@
+"""From planes to channels_last and back in C++, as PyTorch itself does it."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from box_convolution import box_conv2d
+from box_convolution.ops import cpu, reference
+
+pytestmark = pytest.mark.skipif(cpu.status() is not None, reason="no C++ library: cpu.status() says why")
+SHAPES = [(2, 3, 5, 7), (1, 64, 40, 50), (3, 16, 4, 4), (1, 33, 1, 90), (2, 1, 4, 4), (3, 4, 1, 1), (1, 300, 3, 5)]
+
+
+@pytest.fixture(params=["one thread", "torch's threads", "own threads"])
+def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if request.param == "one thread" else 3)
+    if request.param == "own threads":
+        monkeypatch.setattr(cpu, "_parallel_for", lambda: 0)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_there_and_back(shape: tuple[int, ...], dtype: torch.dtype, threads: None) -> None:
+    image = torch.randn(shape).to(dtype)
+    image.view(-1)[0] = float("nan")
+    last = cpu._pixels(image)
+    assert last.is_contiguous(memory_format=torch.channels_last)
+    assert _same_bits(last, image)
+    back = cpu._by_rows(last)
+    assert back.stride(3) == 1 or back.shape[3] == 1
+    assert _same_bits(back, image)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_with_residual_and_relu(shape: tuple[int, ...], dtype: torch.dtype, threads: None) -> None:
+    image, residual = torch.randn(shape).to(dtype), torch.randn(shape).to(dtype)
+    image.view(-1)[1] = residual.view(-1)[-1] = float("nan")
+    for given in (residual, residual.contiguous(memory_format=torch.channels_last)):
+        assert _same_bits(cpu._pixels(image, given, True), (image + residual).relu())
+        assert _same_bits(cpu._pixels(image, given, False), image + residual)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_convolution_and_gradients(dtype: torch.dtype) -> None:
+    boxes = torch.tensor([-1.5, 2.2, -0.7, 3.0]).expand(20, 2, 4)
+    image = torch.randn(2, 20, 9, 18).to(dtype).contiguous(memory_format=torch.channels_last).requires_grad_()
+    output = box_conv2d(image, boxes)
+    grad = torch.randn(output.shape).to(dtype).contiguous(memory_format=torch.channels_last)
+    output.backward(grad)
+    plain = image.detach().contiguous().requires_grad_()
+    box_conv2d(plain, boxes).backward(grad.contiguous())
+    assert torch.equal(output, box_conv2d(plain, boxes))
+    assert image.grad is not None
+    assert torch.equal(image.grad, plain.grad)
+    for tensor in (output, image.grad):
+        assert tensor.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(output, reference.box_conv2d(plain, boxes, True, 1))
+
+
+def _same_bits(one: Tensor, other: Tensor) -> bool:
+    return torch.equal(one.nan_to_num(nan=1e4), other.nan_to_num(nan=1e4))
