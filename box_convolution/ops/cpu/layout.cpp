@@ -12,6 +12,38 @@ namespace {
 
 constexpr int64_t TILE = 16;
 
+// buffer[j][i] = from[i * stride + j] for a whole tile; rows are read whole, before any of them is needed again.
+template <typename T>
+inline void turn(const T* from, int64_t stride, T (&buffer)[TILE][TILE]) {
+  for (int64_t i = 0; i < TILE; ++i)
+    for (int64_t j = 0; j < TILE; ++j) buffer[j][i] = from[i * stride + j];
+}
+
+typedef float Four __attribute__((vector_size(16), may_alias, aligned(4)));
+typedef int32_t Lanes __attribute__((vector_size(16)));
+#if defined(__clang__)
+#define BOX_PICK(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
+#else
+#define BOX_PICK(a, b, i, j, k, l) __builtin_shuffle(a, b, Lanes{i, j, k, l})
+#endif
+
+template <>
+inline void turn(const float* from, int64_t stride, float (&buffer)[TILE][TILE]) {
+  for (int64_t i = 0; i < TILE; i += 4) {
+    for (int64_t j = 0; j < TILE; j += 4) {
+      const float* at = from + i * stride + j;
+      const Four a = *reinterpret_cast<const Four*>(at), b = *reinterpret_cast<const Four*>(at + stride);
+      const Four c = *reinterpret_cast<const Four*>(at + 2 * stride), d = *reinterpret_cast<const Four*>(at + 3 * stride);
+      const Four ab_low = BOX_PICK(a, b, 0, 4, 1, 5), ab_high = BOX_PICK(a, b, 2, 6, 3, 7);
+      const Four cd_low = BOX_PICK(c, d, 0, 4, 1, 5), cd_high = BOX_PICK(c, d, 2, 6, 3, 7);
+      *reinterpret_cast<Four*>(&buffer[j][i]) = BOX_PICK(ab_low, cd_low, 0, 1, 4, 5);
+      *reinterpret_cast<Four*>(&buffer[j + 1][i]) = BOX_PICK(ab_low, cd_low, 2, 3, 6, 7);
+      *reinterpret_cast<Four*>(&buffer[j + 2][i]) = BOX_PICK(ab_high, cd_high, 0, 1, 4, 5);
+      *reinterpret_cast<Four*>(&buffer[j + 3][i]) = BOX_PICK(ab_high, cd_high, 2, 3, 6, 7);
+    }
+  }
+}
+
 template <typename T>
 T finished(T value, const T* residual, bool relu) {
   if (residual) value += *residual;
@@ -51,10 +83,12 @@ struct Transpose {
   inline __attribute__((always_inline)) void tile(const T* in, T* out, const T* residual, int64_t i0, int64_t j0,
                                                   int64_t rows, int64_t columns) const {
     T buffer[TILE][TILE];
-    for (int64_t i = 0; i < rows; ++i) {
-      const T* from = in + (i0 + i) * call.columns + j0;
-      for (int64_t j = 0; j < columns; ++j) buffer[j][i] = from[j];
-    }
+    const T* from = in + i0 * call.columns + j0;
+    if (rows == TILE && columns == TILE)
+      turn(from, call.columns, buffer);
+    else
+      for (int64_t i = 0; i < rows; ++i)
+        for (int64_t j = 0; j < columns; ++j) buffer[j][i] = from[i * call.columns + j];
     const bool relu = call.relu;
     for (int64_t j = 0; j < columns; ++j) {
       const int64_t offset = (j0 + j) * call.rows + i0;
