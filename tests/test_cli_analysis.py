@@ -72,6 +72,7 @@ def test_train_and_analyze_symmetric_boxes(tmp_path, capsys):
     status, _, _ = boxconv(capsys, "analyze", tmp_path / "run", "--positions", 0, "--quiet")
     assert status == 0
     numbers = json.loads((tmp_path / "run/analysis/numbers.json").read_text())
+    assert numbers["network"] == "boxenet (symmetric)"
     assert numbers["boxes"]["horizontally_symmetric"] == 1
     assert numbers["boxes"]["vertically_symmetric"] < 1
 

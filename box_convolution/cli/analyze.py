@@ -61,7 +61,7 @@ def run(args: Analyze) -> None:
         config = dataclasses.replace(config, root=args.root)
     config = dataclasses.replace(config, cache=None)
     DataConfig.check(config)
-    name = content["network"]["name"]
+    name = _label(content["network"])
     model = network_of(content, path).to(device)
     data: Any = open_split(
         config, args.split or config.val_split, ClassTable.from_dict(content["classes"]), prepare_of(config)
@@ -73,7 +73,7 @@ def run(args: Analyze) -> None:
     networks = {name: model}
     for other in args.against:
         theirs = checkpoint.load(_checkpoint_in(other))
-        label = theirs["network"]["name"]
+        label = _label(theirs["network"])
         networks[label if label not in networks else f"{label} ({other})"] = network_of(theirs, other).to(device)
     levels = {"output": ""}
     for level in args.levels if args.levels is not None else [layer.name.rpartition(".")[0] for layer in layers[:1]]:
@@ -121,6 +121,12 @@ def _measure(networks: dict[str, Any], levels: dict[str, str], images: Any, args
                 except ValueError as error:
                     raise UsageError(f"{name}: {error}") from error
     return fields
+
+
+def _label(network: dict[str, Any]) -> str:
+    """What a network is called in figures: its name, and the options that set it apart."""
+    options = [name if value is True else f"{name}={value}" for name, value in network["options"].items()]
+    return f"{network['name']} ({', '.join(options)})" if options else str(network["name"])
 
 
 def _checkpoint_in(path: Path) -> Path:
