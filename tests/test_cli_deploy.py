@@ -83,7 +83,7 @@ def test_prediction_from_an_exported_file(suffix, packages, small, photo, tmp_pa
 def test_pruning_reports_what_it_costs(trained, photo, tmp_path, capsys):
     status, out, errors = boxconv(capsys, "export", trained, "--out", tmp_path / "net.pt2", "--snap", "--prune", "1")
     assert status == 0, errors
-    (found,) = re.findall(r"took out (\d+) of 1232 boxes, and \d+ of 312 channels .* IoU (\S+) -> (\S+)", out)
+    (found,) = re.findall(r"took out (\d+) of 1232 boxes, with them .* \d+ of 312 channels; .* IoU (\S+) -> (\S+)", out)
     assert 300 < int(found[0]) < 1232
     assert all(0 <= float(score) <= 1 for score in found[1:])
     assert "against the pruned network" in out

@@ -100,9 +100,9 @@ def _pruned(network: Any, content: dict[str, Any], args: Export) -> Any:
     pruned, report = prune(deployed, images, args.prune)
     before, after = (validation_scores(model, content, config)["class_iou"] for model in (deployed, pruned))
     print(
-        f"took out {sum(layer.removed_boxes for layer in report)} of {sum(layer.boxes for layer in report)} boxes, and "
-        f"{sum(layer.removed_channels for layer in report)} of {sum(layer.channels for layer in report)} channels "
-        f"that only they read; validation class IoU {before:.4f} -> {after:.4f}"
+        f"took out {sum(layer.removed_boxes for layer in report)} of {sum(layer.boxes for layer in report)} boxes, "
+        f"with them the sums of {sum(layer.idle_channels for layer in report)} of "
+        f"{sum(layer.channels for layer in report)} channels; validation class IoU {before:.4f} -> {after:.4f}"
     )
     return pruned
 

@@ -80,8 +80,10 @@ class FusedBoxBottleneck(nn.Module):
         if self.inner_relu:
             narrow = torch.relu_(narrow)
         channels = self.channels
-        if channels is not None:
+        if channels is not None:  # which makes it contiguous
+            last = narrow.is_contiguous(memory_format=torch.channels_last)
             narrow = narrow.index_select(1, channels)
+            narrow = narrow.contiguous(memory_format=torch.channels_last) if last else narrow
         return self.box(narrow, input)
 
 

@@ -1,8 +1,8 @@
 """Boxes that do nothing, or next to nothing, out of a deployed network.
 
 A box that is taken out leaves what it contributes on average, a constant, in its layer's shift. Its place among the
-output channels stays, because the residual connection of the block passes through it; the kernel is told that there is
-nothing to compute by a scale of 0. Where all boxes of a channel are gone, the 1x1 convolution before them shrinks.
+output channels stays, because the residual connection of the block passes through it; a scale of 0 tells the kernel
+that there is nothing to compute. A channel that only such boxes read is not summed up either.
 """
 
 import copy
@@ -26,12 +26,14 @@ class Pruned:
     boxes: int
     removed_boxes: int
     channels: int
-    removed_channels: int
-    """Input channels that only removed boxes read, and that are not computed any more."""
+    idle_channels: int
+    """Input channels that only removed boxes read."""
 
 
 @torch.no_grad()
-def prune(network: nn.Module, images: Iterable[Tensor], threshold: float = 0.0) -> tuple[nn.Module, list[Pruned]]:
+def prune(
+    network: nn.Module, images: Iterable[Tensor], threshold: float = 0.0, *, drop_channels: bool = False
+) -> tuple[nn.Module, list[Pruned]]:
     """A copy of ``network`` without useless boxes, and what was removed, layer by layer.
 
     Without a threshold only boxes are removed that cannot change the result: those that reach no pixel of images as
@@ -44,6 +46,8 @@ def prune(network: nn.Module, images: Iterable[Tensor], threshold: float = 0.0) 
         network: what :func:`.deploy` returned.
         images: batches (B, 3, H, W) as the network gets them, at least one.
         threshold: 0, or a share such as 0.05.
+        drop_channels: take idle channels out of the 1x1 convolutions before the boxes: fewer weights, but slower on the
+            CPU as a rule, because those that stay must be put in their places again.
 
     Raises:
         ValueError: there is nothing to prune, no image, or the threshold is negative.
@@ -65,14 +69,10 @@ def prune(network: nn.Module, images: Iterable[Tensor], threshold: float = 0.0) 
             useless |= unread[layer]
         weak = ~useless & (numbers.influence() < threshold)
         _take_out(layer, useless | weak, torch.where(weak, numbers.mean(), 0.0))
-        channels = layer.boxes.shape[0]
         alive = _channels_alive(layer)
-        removed = 0
-        if layer in blocks and blocks[layer].channels is None and not alive.all():
-            keep = alive.nonzero().flatten().tolist() or [0]  # a convolution has one output at least
-            _shrink(blocks[layer], keep)
-            removed = channels - len(keep)
-        report.append(Pruned(name, useless.numel(), int((useless | weak).sum()), channels, removed))
+        if drop_channels and layer in blocks and blocks[layer].channels is None and not alive.all():
+            _shrink(blocks[layer], alive.nonzero().flatten().tolist() or [0])  # a convolution has one output at least
+        report.append(Pruned(name, useless.numel(), int((useless | weak).sum()), len(alive), int((~alive).sum())))
     return pruned, report
 
 

@@ -5,7 +5,8 @@
 
 input (B, C, H, W), boxes (C, M, 4) and output (B, C*M, H', W') as in :func:`box_convolution.box_conv2d`; scale and
 shift (C*M,), float32; residual like the output. None leaves a part out. Sums are those of box_conv2d, the result is
-rounded once. A BatchNorm in evaluation mode is a scale and a shift.
+rounded once. A BatchNorm in evaluation mode is a scale and a shift. Where a scale is 0 its box is not computed (and not
+seen, should it or the image hold a NaN).
 
 For inference only: it has no derivative, and says so where one would be needed.
 """

@@ -120,7 +120,7 @@ def box_conv2d_fused(
     """[relu]([residual +] [scale *] average [+ shift]), rounded once: see :mod:`.fused`."""
     output = _averages(input, boxes, normalize, stride)
     if scale is not None:
-        output = output * scale[:, None, None]
+        output = (output * scale[:, None, None]).where(scale[:, None, None] != 0, 0.0)
     if shift is not None:
         output = output + shift[:, None, None]
     if residual is not None:

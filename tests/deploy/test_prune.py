@@ -64,18 +64,19 @@ def test_a_box_that_reaches_no_pixel(edges: tuple[float, ...], out: bool) -> Non
 
 
 @pytest.mark.parametrize("inner_relu", [True, False])
-def test_channels_that_nobody_needs_are_not_computed(inner_relu: bool) -> None:
+def test_channels_that_nobody_needs(inner_relu: bool) -> None:
     network = block(inner_relu=inner_relu)
     with torch.no_grad():
         network.norm_out.weight[[0, 1, 4]] = 0.0  # both boxes of channel 0, one of channel 2
         network.norm_in.weight[3] = 0.0  # what is left of channel 3 is its shift
         network.norm_in.bias[3] = -0.7 if inner_relu else 0.0
-    pruned, report = prune(deploy(network), images())
-    assert report == [Pruned("box", 8, 5, 4, 2)]
-    assert pruned.conv.weight.shape[:2] == (2, 8)
-    for image in images():
-        assert_same(pruned, network, image)
-    assert_same(pruned, network, torch.randn(1, 8, 12, 18))
+    for drop_channels in (False, True):
+        pruned, report = prune(deploy(network), images(), drop_channels=drop_channels)
+        assert report == [Pruned("box", 8, 5, 4, 2)]
+        assert pruned.conv.weight.shape[:2] == (2 if drop_channels else 4, 8)
+        for image in (*images(), torch.randn(1, 8, 12, 18).contiguous(memory_format=torch.channels_last)):
+            assert_same(pruned, network, image)
+        assert pruned(image).is_contiguous(memory_format=torch.channels_last)
 
 
 def test_a_constant_channel_is_not_nothing() -> None:
@@ -91,9 +92,10 @@ def test_a_constant_channel_is_not_nothing() -> None:
 def test_a_whole_block_without_effect() -> None:
     network = block()
     nn.init.zeros_(network.norm_out.weight)
-    pruned, report = prune(deploy(network), images())
-    assert report == [Pruned("box", 8, 8, 4, 3)]
-    assert_same(pruned, network, images(1)[0])
+    for drop_channels in (False, True):
+        pruned, report = prune(deploy(network), images(), drop_channels=drop_channels)
+        assert report == [Pruned("box", 8, 8, 4, 4)]
+        assert_same(pruned, network, images(1)[0])
 
 
 def test_outputs_that_are_multiplied_by_zero() -> None:
@@ -129,9 +131,9 @@ def test_weak_boxes_leave_their_mean() -> None:
 def test_a_network_pruned_twice_compiled_and_restored() -> None:
     network, batches = nn.Sequential(block(), block()).eval(), images()
     deployed = deploy(network)
-    pruned, report = prune(deployed, batches, threshold=1.0)
+    pruned, report = prune(deployed, batches, threshold=1.0, drop_channels=True)
     assert [(layer.name, layer.boxes) for layer in report] == [("0.box", 8), ("1.box", 8)]
-    assert sum(layer.removed_channels for layer in report) > 0
+    assert sum(layer.idle_channels for layer in report) > 0
     assert sum(w.numel() for w in pruned.parameters()) < sum(w.numel() for w in deployed.parameters())
     again, second = prune(pruned, batches, threshold=1.0)
     assert all(one.removed_boxes <= two.removed_boxes for one, two in zip(report, second, strict=True))

@@ -25,11 +25,39 @@ struct Forward {
          call.residual ? static_cast<const T*>(call.residual) + offset : nullptr, epilogue);
   }
 
+  // Where the scale is 0 there is nothing to compute: columns begin..end-1 of rows top..bottom-1 get what follows it.
+  void constant(T* out, const T* residual, const Epilogue& epilogue, int64_t top, int64_t bottom, int64_t begin,
+                int64_t end) const {
+    for (int64_t i = top; i < bottom; ++i)
+      for (int64_t j = i * w_out + begin; j < i * w_out + end; ++j) {
+        const double value = epilogue.shift + (residual ? to_double(residual[j]) : 0.0);
+        out[j] = from_double<T>(epilogue.relu && value <= 0 ? 0.0 : value);
+      }
+  }
+
+  // A plane that no box reads.
+  bool idle(int64_t plane) const {
+    if (!call.scale) return false;
+    const float* scale = call.scale + plane % p.channels * p.per_channel;
+    for (int64_t m = 0; m < p.per_channel; ++m)
+      if (scale[m] != 0) return false;
+    return true;
+  }
+
+  void constants(int64_t plane) const {
+    for (int64_t m = 0; m < p.per_channel; ++m)
+      channel(plane, m, [&](const Box&, T* out, const T* residual, const Epilogue& epilogue) {
+        constant(out, residual, epilogue, 0, h_out, 0, w_out);
+      });
+  }
+
   bool plain() const { return !call.scale && !call.shift && !call.relu && !call.residual; }
 
   void rows(const Table& table, const PaddedRows& padded, int64_t plane, int64_t m, int64_t begin, int64_t end) const {
     channel(plane, m, [&](const Box& box, T* out, const T* residual, const Epilogue& epilogue) {
-      if (box.nan)
+      if (epilogue.scale == 0)
+        constant(out, residual, epilogue, begin, end, 0, w_out);
+      else if (box.nan)
         fill(out + begin * w_out, out + end * w_out, from_double<T>(NAN));
       else if (plain())
         forward_box<T, true>(table, box, padded, out, residual, w_out, p.stride, begin, end, epilogue);
@@ -45,6 +73,7 @@ struct Forward {
                int64_t end) const {
     if constexpr (sizeof(T) < 8)
       channel(plane, m, [&](const Box& box, T* out, const T* residual, const Epilogue& epilogue) {
+        if (epilogue.scale == 0) return constant(out, residual, epilogue, 0, p.h, begin, end);
         if (box.nan) {
           for (int64_t i = 0; i < p.h; ++i) fill(out + i * p.w + begin, out + i * p.w + end, from_double<T>(NAN));
           return;
@@ -88,6 +117,10 @@ struct Forward {
     Failure failure;
     parallel(p, p.batch * p.channels, [&](int64_t begin, int64_t end) {
       for (int64_t plane = begin; plane < end; ++plane) {
+        if (idle(plane)) {
+          constants(plane);
+          continue;
+        }
         if (fixed_point() && fixed_plane(plane, false, failure)) continue;
         double* memory = thread_scratch().get(Table::size(p.h, p.w) + PaddedRows::size(p.w));
         if (!memory) return void(failure.happened = 1);
@@ -106,6 +139,10 @@ struct Forward {
     const int64_t block = 256, blocks = (p.w + block) / block;
     Failure failure;
     for (int64_t plane = 0; plane < p.batch * p.channels && !failure.happened; ++plane) {
+      if (idle(plane)) {
+        constants(plane);
+        continue;
+      }
       if (fixed_point() && fixed_plane(plane, true, failure)) continue;
       double* memory = shared_scratch().get(Table::size(p.h, p.w));
       if (!memory) return 1;
