@@ -1,4 +1,4 @@
-# make test | demo | lint | bench | sanitize make their own environment in .venv; nothing else is needed but python3 (3.10+), pip and
+# make test | demo | lint | bench | sanitize | reliability make their own environment in .venv; nothing else is needed but python3 (3.10+), pip and
 # make. With a C++ compiler (GCC 11 or later, or Clang) the CPU kernels are built into it, and tested.
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +8,7 @@ KERNELS := CMakeLists.txt $(wildcard box_convolution/ops/cpu/*)
 # An editable installation knows the modules that were there when it was made: a new file in a folder asks for another.
 FOLDERS := $(shell find box_convolution -type d -not -name __pycache__)
 
-.PHONY: test demo lint bench sanitize wheel clean
+.PHONY: test demo lint bench sanitize reliability wheel clean
 
 test: $(VENV)/.ready
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
@@ -27,6 +27,10 @@ bench: $(VENV)/.ready
 # The CPU kernels' tests under AddressSanitizer and UndefinedBehaviorSanitizer. Needs Linux, GCC and CMake; some minutes.
 sanitize: $(VENV)/.ready
 	$(BIN)/python tests/sanitize.py
+
+# Every fault of docs/reliability.md, tried many times, and the page written anew. About half an hour.
+reliability: $(VENV)/.ready
+	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python tests/reliability.py --write docs/reliability.md
 
 # dist/box_convolution-*-py3-none-*.whl for this platform, every Python and every PyTorch; an error without a C++ compiler.
 wheel:

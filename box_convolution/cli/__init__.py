@@ -3,6 +3,8 @@
 Exit status: 0 done, 1 the run failed, 2 wrong usage, 130 / 143 stopped by a signal after saving.
 """
 
+import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -72,29 +74,52 @@ def main(argv: list[str] | None = None) -> int:
         description="Train, evaluate and use segmentation networks with box convolutions.",
         args=argv,
     )
+    try:
+        return COMMANDS[type(args)](args) or 0
+    except UsageError as error:
+        return _fail(error, 2)
+    except KeyboardInterrupt:
+        print("boxconv: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # whoever read our output, such as `head`, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        return _fail(f"{error.filename}: {error.strerror or error}" if error.filename else error, 1)
+    except Exception as error:
+        return _explain(error)
+
+
+def _explain(error: Exception) -> int:
+    """Print what went wrong, return the exit status; an exception that nobody expects is raised again."""
     from ..deploy.export import ExportError
     from ..networks.weights import WeightsError
     from ..segmentation.checkpoint import CheckpointError
     from ..segmentation.classes import DataError
-    from ..segmentation.engine import Interrupted, TrainingError
+    from ..segmentation.distributed import PeerError, is_peer_failure
+    from ..segmentation.interrupt import Interrupted
     from ..segmentation.run_folder import RunFolderError
+    from ..segmentation.training_step import TrainingError, is_out_of_memory
 
-    try:
-        return COMMANDS[type(args)](args) or 0
-    except (UsageError, RunFolderError) as error:
+    if isinstance(error, Interrupted):
+        print(f"boxconv: stopped by {error}; the state is saved, go on with --resume", file=sys.stderr)
+        return 128 + error.number
+    if isinstance(error, RunFolderError):
         return _fail(error, 2)
-    except (DataError, CheckpointError, ExportError, WeightsError, TrainingError) as error:
+    if isinstance(error, (DataError, CheckpointError, ExportError, WeightsError, TrainingError, PeerError)):
         return _fail(error, 1)
-    except OSError as error:
-        return _fail(f"{error.filename}: {error.strerror or error}" if error.filename else error, 1)
-    except Interrupted as stop:
-        print(f"boxconv: stopped by {stop}; the state is saved, go on with --resume", file=sys.stderr)
-        return 128 + stop.number
-    except KeyboardInterrupt:
-        print("boxconv: stopped", file=sys.stderr)
-        return 130
+    first = (str(error).splitlines() or [type(error).__name__])[0]
+    if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
+        # PyTorch raises this wherever the main process happens to be. A full /dev/shm shows as a bus error.
+        return _fail(f"a process that loads images has died ({first}); the last checkpoint is intact", 1)
+    if is_out_of_memory(error):
+        return _fail(f"out of memory: {first}", 1)
+    if is_peer_failure(error):
+        return _fail(f"another process has ended or does not answer ({first})", 1)
+    raise error
 
 
 def _fail(message: object, status: int) -> int:
-    print(f"boxconv: error: {message}", file=sys.stderr)
+    rank = os.environ.get("RANK")
+    print(f"boxconv: error: {f'rank {rank}: ' if rank else ''}{message}", file=sys.stderr)
     return status

@@ -46,7 +46,6 @@ def run(args: Analyze) -> None:
     from ..analysis.run_report import report_on
     from ..segmentation import checkpoint, engine
     from ..segmentation.box_history import read_history
-    from ..segmentation.classes import ClassTable
     from ..segmentation.sources import open_split, prepare_of
 
     for name in ("images", "positions", "seed"):
@@ -64,7 +63,7 @@ def run(args: Analyze) -> None:
     name = _label(content["network"])
     model = network_of(content, path).to(device)
     data: Any = open_split(
-        config, args.split or config.val_split, ClassTable.from_dict(content["classes"]), prepare_of(config)
+        config, args.split or config.val_split, checkpoint.class_table(content, path), prepare_of(config)
     )
     count = min(args.images, len(data))
     images = torch.stack([data[i * len(data) // count][0] for i in range(count)]).to(device)

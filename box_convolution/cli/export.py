@@ -82,7 +82,6 @@ def _pruned(network: Any, content: dict[str, Any], args: Export) -> Any:
     from ..deploy import deploy, prune
     from ..layer import BoxConv2d
     from ..segmentation import checkpoint
-    from ..segmentation.classes import ClassTable
     from ..segmentation.sources import open_split, prepare_of
 
     assert args.prune is not None
@@ -93,7 +92,7 @@ def _pruned(network: Any, content: dict[str, Any], args: Export) -> Any:
         config = dataclasses.replace(config, root=args.root)
     config.check()
     deployed = deploy(network)
-    classes = ClassTable.from_dict(content["classes"])
+    classes = checkpoint.class_table(content, args.checkpoint)
     data: Any = open_split(config, config.train_split, classes, prepare_of(config), training=True, seed=config.seed)
     step = -(-len(data) // CALIBRATION_IMAGES)
     images = (torch.as_tensor(data[index][0])[None] for index in range(0, len(data), step))

@@ -1,10 +1,13 @@
 """`boxconv predict`."""
 
+import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
 
+from ..segmentation.config import UsageError
 from .load import open_network
 
 
@@ -18,19 +21,44 @@ class Predict:
     """Images, or folders of images."""
     out: Path
     """Folder for the results."""
+    resume: bool = False
+    """Go on where an earlier call ended: leave out images whose outputs are there already."""
     overwrite: bool = False
+    """Replace outputs that are there already."""
+    keep_going: bool = False
+    """Leave out images that cannot be read; they are listed at the end, and the exit status is 1."""
     device: str = "auto"
     quiet: bool = False
 
 
-def run(args: Predict) -> None:
+def run(args: Predict) -> int:
     from ..segmentation import engine
-    from ..segmentation.predict import plan
+    from ..segmentation.distributed import shard
+    from ..segmentation.files import sweep
+    from ..segmentation.predict import pending, plan
     from ..segmentation.predict import predict as label
 
-    device = engine.choose_device(args.device)
+    if args.resume and args.overwrite:
+        raise UsageError("--resume and --overwrite contradict each other: give one of them")
+    device = engine.choose_device(args.device, int(os.environ.get("LOCAL_RANK", "0")))
     opened = open_network(args.checkpoint)
-    jobs = plan(args.inputs, args.out, overwrite=args.overwrite)
-    labelled = label(opened.model, jobs, opened.classes, opened.prepare, device=device, progress=not args.quiet)
-    done = sum(1 for _ in labelled)
-    print(f"{done} image{'' if done == 1 else 's'} labelled in {args.out}")
+    # After a restart by torchrun the outputs of the first attempt are there.
+    resume = args.resume or os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+    mine = shard(plan(args.inputs, args.out))
+    jobs = pending(mine, "overwrite" if args.overwrite else "skip" if resume else "refuse")
+    if resume:
+        sweep(args.out, older_than=3600)  # younger ones may be another process's
+    done, unreadable = 0, []
+    for result in label(
+        opened.model, jobs, opened.classes, opened.prepare, device=device, progress=not args.quiet,
+        keep_going=args.keep_going,
+    ):  # fmt: skip
+        if result.error is None:
+            done += 1
+        else:
+            unreadable.append(result.error)
+    before = f", {len(mine) - len(jobs)} were there already" if len(mine) > len(jobs) else ""
+    print(f"{done} image{'' if done == 1 else 's'} labelled in {args.out}{before}")
+    if unreadable:
+        print(f"boxconv: error: {len(unreadable)} left out:", *unreadable, sep="\n  ", file=sys.stderr)
+    return 1 if unreadable else 0

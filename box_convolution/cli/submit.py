@@ -30,7 +30,6 @@ class Submit:
 
 def run(args: Submit) -> None:
     from ..segmentation import checkpoint, engine, submission
-    from ..segmentation.classes import ClassTable
     from ..segmentation.sources import prepare_of
 
     if args.overwrite and args.resume:
@@ -38,7 +37,7 @@ def run(args: Submit) -> None:
     device = engine.choose_device(args.device)
     content = checkpoint.load(args.checkpoint)
     config = checkpoint.settings(content, args.checkpoint)
-    submission.check_classes(ClassTable.from_dict(content["classes"]))
+    submission.check_classes(checkpoint.class_table(content, args.checkpoint))
     root = args.root or config.root
     if root is None:
         raise UsageError("--root: needed, for the network was not trained on files")

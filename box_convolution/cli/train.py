@@ -1,14 +1,18 @@
 """`boxconv train`."""
 
 import dataclasses
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from ..segmentation.config import TrainConfig, UsageError
+from ..segmentation.config import MOVABLE, TrainConfig, UsageError
 from . import recipes
+
+if TYPE_CHECKING:
+    from ..segmentation.distributed import Team
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,15 @@ def defaults(recipe: str | None) -> Train:
 
 
 def run(args: Train) -> None:
+    from ..segmentation.distributed import joined
+
+    if not args.resume:  # a run that goes on has been checked, and need not be described again
+        args.check()
+    with joined(args.timeout) as team, ExitStack() as stack:
+        _train(args, team, stack)
+
+
+def _train(args: Train, team: "Team", stack: ExitStack) -> None:
     import torch
 
     from .. import networks
@@ -50,22 +63,33 @@ def run(args: Train) -> None:
     from ..segmentation.run_folder import RunFolder
     from ..segmentation.sources import augment_of, classes_of, open_split, prepare_of
 
-    if not args.resume:  # a run that goes on has been checked, and need not be described again
-        args.check()
+    folder: RunFolder | None = None
+
+    def open_folder() -> None:
+        nonlocal folder
+        folder = stack.enter_context(RunFolder(args.out, resume=how == "resume", overwrite=how == "overwrite"))
+        team.claim(str(args.out.absolute()))
+
     config = _settings(args)
+    how = team.once("how to open the folder", lambda: _how(args, team))
     resume = None
-    if args.resume:
-        RunFolder(args.out, resume=True)
+    if how == "resume":
+        team.once("folder", open_folder)
         resume = checkpoint.load(args.out / "last.pt")
         config = _resumed(config, checkpoint.settings(resume, args.out / "last.pt"), _settings(defaults(args.recipe)))
+    config.check()
     if config.network not in networks.names():
         raise UsageError(f"--network: expected one of {', '.join(networks.names())}, got {config.network!r}")
-    engine.choose_device(config.device)
+    if config.batch_size < config.accumulate * team.size:
+        parts = f"{team.size} processes with {config.accumulate} parts each"
+        raise UsageError(f"--batch-size: {config.batch_size} images are too few for {parts}")
+    device = engine.choose_device(config.device, team.local_rank)
     classes = classes_of(config)
     train_data = open_split(config, config.train_split, classes, augment_of(config), training=True, seed=config.seed)
     val_data = open_split(config, config.val_split, classes, prepare_of(config))
     if config.root is not None and args.check_files:
-        _require_sound(config, classes, [config.train_split, config.val_split], progress=not args.quiet)
+        splits = [config.train_split, config.val_split]
+        team.once("check", lambda: _require_sound(config, classes, splits, progress=not args.quiet))
     pixels = count_pixels(train_data, max_samples=None if config.root else 50)  # type: ignore[arg-type]
 
     network = {
@@ -81,13 +105,15 @@ def run(args: Train) -> None:
         checkpoint.load_weights(model, checkpoint.load(config.start_from), config.start_from)
     if config.snap:
         snap_boxes(model)
-    folder = RunFolder(args.out, resume=args.resume, overwrite=args.overwrite)
-    if not args.quiet:
+    if how != "resume":
+        team.once("folder", open_folder)
+    if not args.quiet and team.first:
         parameters = sum(p.numel() for p in model.parameters())
         print(
             f"{config.network}, {parameters:,} parameters, {len(classes)} classes; {len(train_data)} training and "  # type: ignore[arg-type]
             f"{len(val_data)} validation images at {config.size[0]} x {config.size[1]}; "  # type: ignore[arg-type]
-            f"{engine.choose_device(config.device)}, {torch.get_num_threads()} threads; writing to {args.out}"
+            f"{f'{team.size} processes, each on ' if team.size > 1 else ''}{device.type}, {torch.get_num_threads()} "
+            f"threads; writing to {args.out}"
         )
     records = engine.train(
         model,
@@ -100,9 +126,20 @@ def run(args: Train) -> None:
         network=network,
         resume=resume,
         progress=not args.quiet,
+        team=team,
     )
-    best = max(record["val_class_iou"] for record in records if "val_class_iou" in record)
-    print(f"best validation class IoU {best:.4f}; weights in {folder.best}")
+    if team.first:
+        best = max(record["val_class_iou"] for record in records if "val_class_iou" in record)
+        print(f"best validation class IoU {best:.4f}; weights in {args.out / 'best.pt'}")
+
+
+def _how(args: Train, team: "Team") -> str:
+    """Whether the run folder is opened as new, to resume, or to overwrite."""
+    if team.claimed_before(str(args.out.absolute())):  # torchrun has restarted us: go on, whatever the options say
+        return "resume" if (args.out / "last.pt").exists() else "overwrite"
+    if args.resume and args.overwrite:
+        raise UsageError("--resume and --overwrite contradict each other: give one of them")
+    return "resume" if args.resume else "overwrite" if args.overwrite else "new"
 
 
 def _settings(args: Train) -> TrainConfig:
@@ -115,13 +152,12 @@ def _resumed(given: TrainConfig, saved: TrainConfig, default: TrainConfig) -> Tr
 
     What equals `default` was not asked for.
     """
-    movable = ("root", "classes", "palette", "device", "workers")
     changes: dict[str, Any] = {}
     for field in dataclasses.fields(TrainConfig):
         value = getattr(given, field.name)
         if value == getattr(default, field.name) or value == getattr(saved, field.name):
             continue
-        if field.name not in movable:
+        if field.name not in MOVABLE:
             option = "--" + field.name.replace("_", "-")
             raise UsageError(f"{option}: --resume goes on with the run's {getattr(saved, field.name)!r}, got {value!r}")
         changes[field.name] = value

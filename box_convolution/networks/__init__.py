@@ -42,11 +42,11 @@ def create(name: str, num_classes: int, input_size: tuple[int, int], **options: 
     Raises:
         TypeError, ValueError: naming the argument, what came and what was expected.
     """
-    if name not in _NETWORKS:
+    if not isinstance(name, str) or name not in _NETWORKS:
         raise ValueError(f"name must be one of {', '.join(names())}, got {name!r}")
     if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
         raise ValueError(f"num_classes must be a positive int, got {num_classes!r}")
-    size = tuple(input_size)
+    size = tuple(input_size) if isinstance(input_size, (tuple, list)) else ()
     if len(size) != 2 or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in size):
         raise ValueError(f"input_size must be (height, width), two positive ints, got {input_size!r}")
     family, table = _NETWORKS[name]

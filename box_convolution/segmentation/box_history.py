@@ -45,10 +45,14 @@ class BoxHistory:
             name: [[round(edge, 3) for edge in box] for box in layer.boxes.detach().flatten(0, 1).double().tolist()]
             for name, layer in self.layers.items()
         }
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(_line({"epoch": epoch, "boxes": boxes}))
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(_line({"epoch": epoch, "boxes": boxes}))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            reason = f"cannot write: {error.strerror}; the checkpoints are intact"
+            raise OSError(error.errno, reason, str(self.path)) from error
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:

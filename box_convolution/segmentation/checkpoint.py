@@ -5,17 +5,22 @@ A checkpoint is one dictionary in PyTorch's zip format:
     network    {"name", "num_classes", "input_size", "options"}: what `networks.create` needs
     classes    the class table; config: the `TrainConfig` of the run
     model      state dict
-    training   optimiser, random generators, position and records, for an exact resume; None in `best.pt`
+    training   optimiser and position with its records, for an exact resume; None in `best.pt`
     scores     of the last validation
+
+The zip comment holds the SHA-256 of all that is before it. (Files without one, from earlier versions, are read as well;
+their content is protected by the zip format's CRC.)
 """
 
+import io
 import math
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from .archive import ArchiveError, check_archive, sealed
+from .classes import ClassTable
 from .config import TrainConfig, from_plain
 from .files import write_atomic
 
@@ -32,13 +37,18 @@ class CheckpointError(ValueError):
 
 def save(path: Path, content: dict[str, Any]) -> None:
     """Write a checkpoint in place of ``path``. Raises OSError, with the old file intact."""
-    write_atomic(path, lambda file: torch.save({"format": FORMAT, **content}, file))
+    # Through memory: an error while PyTorch writes a file itself has neither a path nor a reason.
+    buffer = io.BytesIO()
+    torch.save({"format": FORMAT, **content}, buffer)
+    data = sealed(buffer.getvalue())
+    write_atomic(path, lambda file: file.write(data))
 
 
 def load(path: Path) -> dict[str, Any]:
     """Read a checkpoint onto the CPU. Raises CheckpointError for a file that is damaged or something else.
 
-    No code in the file is ever run; every byte of content is compared with its checksum, because torch itself does not.
+    No code in the file is ever run, no memory is taken for more than the file holds, and every byte is compared with
+    its checksum, because torch itself does not.
     """
     path = Path(path)
     if not path.exists():
@@ -46,35 +56,56 @@ def load(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(path, "not a file")
     try:
-        with zipfile.ZipFile(path) as archive:
-            packed = [entry.filename for entry in archive.infolist() if entry.compress_type != zipfile.ZIP_STORED]
-            damaged = None if packed else archive.testzip()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError) as error:
-        raise CheckpointError(path, f"not a checkpoint, or cut off ({error or type(error).__name__})") from error
-    if packed:
-        raise CheckpointError(path, f"entry {packed[0]!r} is compressed, which no checkpoint of ours is")
-    if damaged:
-        raise CheckpointError(path, f"damaged: the content of {damaged!r} does not match its checksum")
+        data = path.read_bytes()  # once: what is checked is what is loaded
+        check_archive(data)
+    except OSError as error:
+        raise CheckpointError(path, f"cannot be read: {error.strerror or error}") from error
+    except ArchiveError as error:
+        raise CheckpointError(path, str(error)) from error
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # torch reports unreadable files by a dozen exception types
-        reason = str(error).split("\n")[0][:200]
+        reason = (str(error).splitlines() or [""])[0][:200]
         raise CheckpointError(path, f"not a checkpoint of plain values ({type(error).__name__}: {reason})") from error
+    _check_plain(path, content, len(data))
     _check(path, content)
     checked: dict[str, Any] = content
     return checked
 
 
+def _check_plain(path: Path, content: Any, size: int) -> None:
+    """Nothing but plain values and dense tensors, none of which is larger than what the file stores for it."""
+    waiting, total, values = [content], 0, 0
+    while waiting:
+        value = waiting.pop()
+        values += 1
+        if values > size:  # a list may hold one list ten times, which holds one list ten times, ...
+            raise CheckpointError(path, f"claims more values than the {size} bytes of the file")
+        if isinstance(value, torch.Tensor):
+            if value.layout != torch.strided or value.is_quantized or value.device.type != "cpu":
+                raise CheckpointError(
+                    path, f"holds a tensor of layout {value.layout} on {value.device}, not a dense one"
+                )
+            total += value.numel() * value.element_size()
+            if total > size:
+                raise CheckpointError(path, f"its tensors claim more memory than the {size} bytes of the file")
+        elif isinstance(value, dict):
+            waiting += [*value.keys(), *value.values()]
+        elif isinstance(value, (list, tuple)):
+            waiting += value
+        elif value is not None and type(value) not in (bool, int, float, str):
+            raise CheckpointError(path, f"holds a {type(value).__name__}, which no checkpoint of ours does")
+
+
 def _check(path: Path, content: Any) -> None:
-    if not isinstance(content, dict) or not isinstance(content.get("format"), int):
+    if not isinstance(content, dict) or type(content.get("format")) is not int:
         raise CheckpointError(path, "not a checkpoint of boxconv: it has no field 'format'")
     if content["format"] > FORMAT:
         raise CheckpointError(path, f"format {content['format']} of a later version; this one reads up to {FORMAT}")
     for name, kind in FIELDS.items():
         if not isinstance(content.get(name), kind):
-            raise CheckpointError(
-                path, f"field {name!r} should be of type {kind.__name__}, got {content.get(name)!r:.80}"
-            )
+            found = type(content.get(name)).__name__
+            raise CheckpointError(path, f"field {name!r} should be of type {kind.__name__}, found {found}")
     for name, tensor in content["model"].items():
         if not isinstance(tensor, torch.Tensor):
             raise CheckpointError(path, f"model weight {name!r} is not a tensor")
@@ -97,3 +128,11 @@ def settings(content: dict[str, Any], path: Path) -> TrainConfig:
         return from_plain(content["config"])
     except (TypeError, ValueError) as error:
         raise CheckpointError(path, f"its settings cannot be read: {error}") from error
+
+
+def class_table(content: dict[str, Any], path: Path) -> ClassTable:
+    """Classes that the checkpoint's network tells apart. Raises CheckpointError where there are none."""
+    try:
+        return ClassTable.from_dict(content["classes"])
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(path, f"its class table cannot be read: {error}") from error

@@ -119,15 +119,25 @@ class TrainConfig(DataConfig):
     """auto: cuda if there is one, else cpu."""
     workers: int = 0
     """Processes that load images; 0 loads in the training process."""
+    accumulate: int = 1
+    """Parts in which a batch goes through the network, to save memory; the gradient is that of the whole batch."""
+    amp: Literal["off", "bf16", "fp16"] = "off"
+    """Mixed precision: bf16, or fp16 with a loss scale that adapts itself."""
+    sync_bn: bool = False
+    """Under torchrun: batch normalisation with the statistics of all processes."""
+    checkpoint_minutes: float = 10.0
+    """Longest time without a checkpoint, also within an epoch."""
+    timeout: float = 60.0
+    """Under torchrun: seconds after which a process that does not answer is given up."""
 
     def check(self) -> None:
         """Raise UsageError for a value out of range."""
         super().check()
-        for name in ("epochs", "batch_size", "step_epochs", "val_every"):
+        for name in ("epochs", "batch_size", "step_epochs", "val_every", "accumulate"):
             _at_least(name, getattr(self, name), 1)
         for name in ("workers", "seed"):
             _at_least(name, getattr(self, name), 0)
-        for name in ("lr", "step_factor"):
+        for name in ("lr", "step_factor", "checkpoint_minutes", "timeout"):
             value = getattr(self, name)
             if not 0 < value < math.inf:
                 raise UsageError(f"{_option(name)}: expected a positive number, got {value}")
@@ -146,6 +156,9 @@ class TrainConfig(DataConfig):
         if self.crop is not None and min(self.crop) < 16:
             raise UsageError(f"--crop: expected at least 16 pixels, got {self.crop[0]} {self.crop[1]}")
 
+        if self.accumulate > self.batch_size:
+            raise UsageError(f"--accumulate: a batch of {self.batch_size} has no {self.accumulate} parts")
+
     def learning_rate(self, progress: float) -> float:
         """Learning rate after the share ``progress`` (0 to 1) of all epochs."""
         if self.schedule == "poly":
@@ -156,6 +169,10 @@ class TrainConfig(DataConfig):
             passed = bisect.bisect_right(self.milestones, epoch) if self.milestones else epoch // self.step_epochs
             return self.lr * self.step_factor**passed
         return self.lr
+
+
+MOVABLE = ("root", "classes", "palette", "device", "workers", "checkpoint_minutes", "timeout")
+"""Settings that say where and how a run is done, not what: they may change when it is resumed."""
 
 
 def to_plain(config: Any) -> dict[str, Any]:

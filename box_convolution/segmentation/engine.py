@@ -1,37 +1,31 @@
-"""Training: one plain loop, resumable to the last bit."""
+"""Training: one plain loop, resumable to the last bit, in one process or many."""
 
+import hashlib
+import json
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from . import checkpoint
 from .box_history import BoxHistory
-from .classes import VOID, ClassTable
-from .config import TrainConfig, to_plain
+from .classes import ClassTable
+from .config import MOVABLE, TrainConfig, to_plain
+from .distributed import Team
 from .evaluate import evaluate
-from .interrupt import noticed
+from .interrupt import Interrupt, Interrupted, noticed
+from .loading import EpochBatches, Loader, share
 from .metrics import ConfusionMatrix
+from .records import Board, one_line
 from .run_folder import RunFolder
+from .training_step import LossNotFinite, Stepper, TrainingError, choose_device, segmentation_loss
 
-
-class TrainingError(RuntimeError):
-    """Training cannot go on; the message says where and why. The last checkpoint is intact."""
-
-
-class Interrupted(Exception):
-    """A signal ended the run after its state was saved; ``number`` is the signal."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(f"signal {number}")
-        self.number = number
+__all__ = ["Interrupted", "TrainingError", "choose_device", "segmentation_loss", "train"]
 
 
 @dataclass
@@ -44,42 +38,10 @@ class Position:
     loss_sum: float = 0.0
     matrix: dict[str, Any] | None = None
     seconds: float = 0.0
+    step_seconds: float = 0.0
+    load_seconds: float = 0.0
+    """Seconds that one loading process would have needed for rank 0's images."""
     records: list[dict[str, Any]] = field(default_factory=list)
-
-
-def choose_device(name: str) -> torch.device:
-    """``auto`` is cuda if there is one. Raises TrainingError for a device that is not there."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise TrainingError(f"--device {name}: not available here ({str(error).splitlines()[0]})") from error
-    return device
-
-
-class EpochBatches:
-    """Batches of (epoch, index) in an order that depends on the seed and the epoch alone, from batch ``first`` on."""
-
-    def __init__(self, length: int, batch_size: int, seed: int, epoch: int, first: int) -> None:
-        generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
-        order = torch.randperm(length, generator=generator).tolist()
-        batches = [order[i : i + batch_size] for i in range(0, length, batch_size)]
-        self.batches = [[(epoch, index) for index in batch] for batch in batches[first:]]
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        return iter(self.batches)
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-
-def segmentation_loss(logits: Tensor, label: Tensor, weight: Tensor) -> Tensor:
-    """Weighted cross-entropy of (B, K, h, w) against (B, h, w), void left out. 0, not NaN, where all is void."""
-    total = cross_entropy(logits, label, weight, ignore_index=VOID, reduction="sum")
-    valid = label != VOID
-    return total / (weight[label.where(valid, 0)] * valid).sum().clamp_min(1e-12)
 
 
 def train(
@@ -88,190 +50,276 @@ def train(
     val_data: Dataset[Any],
     classes: ClassTable,
     config: TrainConfig,
-    folder: RunFolder,
+    folder: RunFolder | None,
     *,
     class_weight: Tensor,
     network: dict[str, Any],
     resume: dict[str, Any] | None = None,
     progress: bool = True,
+    team: Team = Team(),  # noqa: B008 - frozen
 ) -> list[dict[str, Any]]:
     """Train ``model`` and return one record per epoch (what `metrics.jsonl` holds).
 
     Args:
         train_data: indexed by (epoch, index), yields (image (3, h, w), label (h, w)).
         val_data: yields the same for int indices.
+        folder: where the run is kept; None in processes that are not the first of their team.
         class_weight: (K,), weights of the loss.
         network: how the model was made; goes into the checkpoints untouched.
         resume: content of a ``last.pt``; training goes on behind its last step, with the same result, to the last bit
-            on the same machine with the same number of threads, as a run that was never interrupted.
+            on the same machine with the same number of threads and processes, as a run that was never interrupted.
 
     Raises:
         Interrupted: after a signal, with ``last.pt`` written.
-        TrainingError: the loss is not finite.
+        TrainingError: the loss or the weights are not finite, or memory does not suffice.
+        PeerError: another process of the team is gone.
+        DataError: a file cannot be read.
         OSError: a checkpoint cannot be written.
     """
-    device = choose_device(config.device)
-    model.to(device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-    class_weight = class_weight.to(device)
-    position = Position()
+    run = _Run(model, train_data, val_data, classes, config, folder, class_weight, network, team, progress)
     if resume is not None:
-        position = _restore(resume, model, optimizer, device)
-    else:
-        torch.manual_seed(config.seed)  # dropout, from here on
-    folder.write_config({"config": to_plain(config), "network": network, "classes": classes.to_dict()})
-    folder.write_records(position.records)
-    history = BoxHistory(folder.boxes, model, position.epoch)
-    board = _tensorboard(folder, position)
-    length = len(train_data)  # type: ignore[arg-type]
-    steps = math.ceil(length / config.batch_size)
-
-    def state(scores: dict[str, Any], *, resumable: bool) -> dict[str, Any]:
-        return {
-            "network": network,
-            "classes": classes.to_dict(),
-            "config": to_plain(config),
-            "model": model.state_dict(),
-            "scores": scores,
-            "training": _training_state(optimizer, position, device) if resumable else None,
-        }
-
-    scores: dict[str, Any] = dict(resume["scores"]) if resume else {}
+        run.restore(resume)
+    team.require_equal("the training data, the network or the settings", run.fingerprint(class_weight))
+    run.begin(new=resume is None)
     with noticed() as interrupt:
-        while position.epoch < config.epochs:
-            model.train()
-            matrix = (
-                ConfusionMatrix(len(classes))
-                if position.matrix is None
-                else ConfusionMatrix.from_state(position.matrix)
-            )
-            batches = EpochBatches(length, config.batch_size, config.seed, position.epoch, position.step)
-            # A generator of its own: the loader's draws must not move the numbers that dropout gets.
-            loader = DataLoader(
-                train_data, batch_sampler=batches, num_workers=config.workers, generator=torch.Generator()
-            )
-            bar = tqdm(
-                loader,
-                desc=f"epoch {position.epoch + 1}/{config.epochs}",
-                unit="batch",
-                initial=position.step,
-                total=steps,
-                leave=False,
-                disable=not progress,
-            )
-            started = time.monotonic()
-            for keys, (images, labels) in zip(batches, bar, strict=True):
-                rate = config.learning_rate((position.epoch + position.step / steps) / config.epochs)
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
-                images, labels = images.to(device), labels.to(device)
-                logits = model(images)
-                loss = segmentation_loss(logits, labels, class_weight)
-                value = loss.item()
-                if not math.isfinite(value):
-                    raise TrainingError(
-                        f"the loss is {value} in epoch {position.epoch + 1}, step {position.step + 1} (learning rate "
-                        f"{rate:.3g}, samples {', '.join(_name(train_data, key[1]) for key in keys)}); the weights "
-                        "were left as they were, and the checkpoints are those of before: try a lower --lr"
-                    )
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                optimizer.step()
-                matrix.update(logits.detach().argmax(1), labels)
-                position.step += 1
-                position.loss_sum += value
-                bar.set_postfix(
-                    loss=f"{position.loss_sum / position.step:.3f}", mIoU=f"{_mean_iou(matrix, classes):.3f}"
-                )
-                if interrupt and position.step < steps:
-                    position.matrix = matrix.state()
-                    position.seconds += time.monotonic() - started
-                    checkpoint.save(folder.last, state(scores, resumable=True))
-                    raise Interrupted(interrupt.number or 0)
-            bar.close()
+        while run.position.epoch < config.epochs:
+            run.epoch(interrupt)
+    return run.position.records
 
-            record: dict[str, Any] = {
-                "epoch": position.epoch + 1,
-                "learning_rate": rate,
-                "train_loss": position.loss_sum / steps,
-                "train_class_iou": _mean_iou(matrix, classes),
-            }
-            position.seconds += time.monotonic() - started
-            if (position.epoch + 1) % config.val_every == 0 or position.epoch + 1 == config.epochs:
-                scores = evaluate(
-                    model,
-                    val_data,
-                    classes,
-                    device=device,
+
+class _Run:
+    """The parts of a run, and where it stands."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        train_data: Dataset[Any],
+        val_data: Dataset[Any],
+        classes: ClassTable,
+        config: TrainConfig,
+        folder: RunFolder | None,
+        class_weight: Tensor,
+        network: dict[str, Any],
+        team: Team,
+        progress: bool,
+    ) -> None:
+        self.model, self.train_data, self.val_data, self.classes = model, train_data, val_data, classes
+        self.config, self.folder, self.network, self.team = config, folder, network, team
+        self.progress = progress and team.first
+        self.device = choose_device(config.device, team.local_rank)
+        self.length = len(train_data)  # type: ignore[arg-type]
+        self.steps = math.ceil(self.length / config.batch_size)
+        self.stepper = Stepper(model, config, class_weight, self.device, team)
+        self.position = Position()
+        self.scores: dict[str, Any] = {}
+        self.saved = time.monotonic()
+
+    def fingerprint(self, class_weight: Tensor) -> str:
+        """What must be the same in all processes."""
+        settings = {name: value for name, value in to_plain(self.config).items() if name not in MOVABLE}
+        shapes = [[name, list(value.shape)] for name, value in self.model.state_dict().items()]
+        place = self.position.epoch, self.position.step
+        text = json.dumps([settings, self.network, self.length, class_weight.tolist(), shapes, place], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def begin(self, *, new: bool) -> None:
+        """Write down what is known, and the first checkpoint: a full disk is noticed now, not after an epoch."""
+        if self.folder is not None:
+            if new:
+                self._save_last()
+            content = {"config": to_plain(self.config), "network": self.network, "classes": self.classes.to_dict()}
+            self.folder.write_config(content)
+            self.folder.write_records(self.position.records)
+            self.history = BoxHistory(self.folder.boxes, self.model, self.position.epoch)
+            self.board = Board(self.folder.tensorboard, self.position.epoch)
+
+    def epoch(self, interrupt: Interrupt) -> None:
+        """One epoch, or the rest of one, and the scores behind it."""
+        config, team, position = self.config, self.team, self.position
+        self.model.train()
+        matrix = ConfusionMatrix(len(self.classes))
+        if position.matrix is not None and team.first:
+            matrix = ConfusionMatrix.from_state(position.matrix)
+        batches = EpochBatches(self.length, config.batch_size, config.seed, position.epoch, position.step)
+        shares = [share(batch, config.accumulate, team.rank, team.size) for batch in batches]
+        loader = Loader(self.train_data, [part.keys for parts in shares for part in parts], workers=config.workers)
+        loaded = iter(loader)
+        bar = tqdm(
+            desc=f"epoch {position.epoch + 1}/{config.epochs}",
+            unit="batch",
+            initial=position.step,
+            total=self.steps,
+            leave=False,
+            disable=not self.progress,
+        )
+        began = time.monotonic() - position.seconds
+        loaded_before = position.load_seconds
+        with bar:
+            for batch, parts in zip(batches, shares, strict=True):
+                inputs = [(*next(loaded), part.counted) for part in parts]
+                moment = time.monotonic()
+                stop, due = self._step(batch, inputs, matrix, interrupt)
+                position.step_seconds += time.monotonic() - moment
+                position.seconds = time.monotonic() - began
+                position.load_seconds = loaded_before + loader.seconds
+                bar.update()
+                if self.progress:
+                    mean = position.loss_sum / position.step
+                    bar.set_postfix(loss=f"{mean:.3f}", mIoU=f"{_mean_iou(matrix, self.classes):.3f}")
+                if stop or due:
+                    self._save_halfway(self._total(matrix))
+                if stop:
+                    raise Interrupted(stop)
+        self._finish(self._total(matrix), interrupt)
+
+    def _step(
+        self,
+        batch: list[tuple[int, int]],
+        inputs: list[tuple[Tensor, Tensor, bool]],
+        matrix: ConfusionMatrix,
+        interrupt: Interrupt,
+    ) -> tuple[int, bool]:
+        """Train on one batch. Returns the signal that came to any process, or 0, and whether to save."""
+        position = self.position
+        rate = self.config.learning_rate((position.epoch + position.step / self.steps) / self.config.epochs)
+        due = time.monotonic() - self.saved > 60 * self.config.checkpoint_minutes
+        self.stepper.seed_step(position.epoch, position.step)
+        try:
+            loss, results, flags = self.stepper.step(inputs, rate, (interrupt.number or 0, due))
+        except LossNotFinite as error:
+            samples = ", ".join(_name(self.train_data, index) for _, index in batch)
+            raise TrainingError(
+                f"{error} in epoch {position.epoch + 1}, step {position.step + 1} (learning rate {rate:.3g}, samples "
+                f"{samples}); the weights were left as they were, and the checkpoints are those of before: "
+                "try a lower --lr"
+            ) from error
+        for prediction, labels in results:
+            matrix.update(prediction, labels)
+        position.step += 1
+        position.loss_sum += loss
+        return int(max(number for number, _ in flags)), bool(flags[0][1])
+
+    def _finish(self, matrix: ConfusionMatrix, interrupt: Interrupt) -> None:
+        """Score the network, write the epoch down, go on to the next."""
+        config, position = self.config, self.position
+        record: dict[str, Any] = {
+            "epoch": position.epoch + 1,
+            "learning_rate": config.learning_rate((position.epoch + (self.steps - 1) / self.steps) / config.epochs),
+            "train_loss": position.loss_sum / self.steps,
+            "train_class_iou": _mean_iou(matrix, self.classes),
+        }
+        if (position.epoch + 1) % config.val_every == 0 or position.epoch + 1 == config.epochs:
+            try:
+                scored = evaluate(
+                    self.model,
+                    self.val_data,
+                    self.classes,
+                    device=self.device,
                     batch_size=config.batch_size,
                     workers=config.workers,
-                    progress=progress,
-                ).scores(classes)
-                names = ("class_iou", "category_iou", "class_accuracy", "pixel_accuracy", "iou")
-                record |= {f"val_{name}": scores[name] for name in names}
-            record["train_seconds"] = round(position.seconds, 2)
-            better = "val_class_iou" in record and record["val_class_iou"] > position.best
-            position = Position(
-                epoch=position.epoch + 1,
-                best=record["val_class_iou"] if better else position.best,
-                records=[*position.records, record],
-            )
-            history.record(position.epoch)
+                    progress=self.progress,
+                    team=self.team,
+                    stop=lambda: interrupt.number or 0,
+                )
+            except Interrupted:
+                self._save_halfway(matrix)
+                raise
+            self.scores = scored.scores(self.classes)
+            names = ("class_iou", "category_iou", "class_accuracy", "pixel_accuracy", "iou")
+            record |= {f"val_{name}": self.scores[name] for name in names}
+        record |= self._speeds()
+        better = "val_class_iou" in record and record["val_class_iou"] > position.best
+        self.position = Position(
+            epoch=position.epoch + 1,
+            best=record["val_class_iou"] if better else position.best,
+            records=[*position.records, record],
+        )
+        if self.folder is not None:
+            self.history.record(self.position.epoch)
             if better:
-                checkpoint.save(folder.best, state(scores, resumable=False))
-            checkpoint.save(folder.last, state(scores, resumable=True))
-            folder.write_records(position.records)
-            _report(board, record, better, progress)
-            if interrupt and position.epoch < config.epochs:
-                raise Interrupted(interrupt.number or 0)
-    board.close()
-    return position.records
+                checkpoint.save(self.folder.best, self._content(resumable=False))
+            self._save_last()
+            self.folder.write_records(self.position.records)
+            self.board.write(record)
+            if self.progress:
+                tqdm.write(one_line(record, better))
+            if self.position.epoch == config.epochs:
+                self.board.close()
+        stop = int(max(row[0] for row in self.team.gather(interrupt.number or 0)))
+        if stop and self.position.epoch < config.epochs:
+            raise Interrupted(stop)
+
+    def _speeds(self) -> dict[str, float]:
+        """How fast an epoch went, and what it waited for: a loader that is slower than the steps makes a GPU idle."""
+        position = self.position
+        # Rank 0 loaded 1 / size of the images, and there are size times as many loading processes: it cancels out.
+        loading = position.load_seconds / max(self.config.workers, 1)
+        return {
+            "train_seconds": round(position.seconds, 2),
+            "loader_images_per_second": round(self.length / max(loading, 1e-9), 1),
+            "step_images_per_second": round(self.length / max(position.step_seconds, 1e-9), 1),
+        }
+
+    def _total(self, matrix: ConfusionMatrix) -> ConfusionMatrix:
+        """Sum of the processes' matrices."""
+        total = ConfusionMatrix(len(self.classes))
+        total.counts = self.team.sum(matrix.counts)
+        return total
+
+    def _save_halfway(self, total: ConfusionMatrix) -> None:
+        self.position.matrix = total.state()
+        self._save_last()
+
+    def _save_last(self) -> None:
+        self.saved = time.monotonic()
+        if self.folder is not None:
+            checkpoint.save(self.folder.last, self._content(resumable=True))
+
+    def _content(self, *, resumable: bool) -> dict[str, Any]:
+        if not self.stepper.finite():
+            raise TrainingError(
+                f"weights are not finite (epoch {self.position.epoch + 1}, step {self.position.step}): they were not "
+                "saved, and the checkpoints are those of before: try a lower --lr"
+            )
+        training = {**self.stepper.state(), "position": dict(vars(self.position)), "made_by": self._made_by()}
+        return {
+            "network": self.network,
+            "classes": self.classes.to_dict(),
+            "config": to_plain(self.config),
+            "model": self.model.state_dict(),
+            "scores": self.scores,
+            "training": training if resumable else None,
+        }
+
+    def _made_by(self) -> dict[str, Any]:
+        """What the last bits of the weights depend on beside the settings."""
+        return {
+            "processes": self.team.size,
+            "threads": torch.get_num_threads(),
+            "device": self.device.type,
+            "torch": str(torch.__version__),
+        }
+
+    def restore(self, content: dict[str, Any]) -> None:
+        """Take up a run where its ``last.pt`` left it."""
+        training = content["training"]
+        if not isinstance(training, dict):
+            raise TrainingError("the checkpoint has no training state: resume from last.pt, not from best.pt")
+        try:
+            self.stepper.restore(content["model"], training)
+            self.position = Position(**training["position"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise TrainingError(f"the checkpoint's training state does not fit this version: {error}") from error
+        self.scores = dict(content["scores"])
+        made_by = training.get("made_by", {})
+        others = [f"{name} {made_by.get(name)} then, {now} now" for name, now in self._made_by().items()
+                  if made_by.get(name) != now]  # fmt: skip
+        if others and self.progress:
+            tqdm.write(f"going on with the same samples, but the last bits will differ ({'; '.join(others)})")
 
 
 def _name(data: Dataset[Any], index: int) -> str:
     return str(data.name(index)) if hasattr(data, "name") else str(index)
-
-
-def _training_state(optimizer: torch.optim.Optimizer, position: Position, device: torch.device) -> dict[str, Any]:
-    return {
-        "optimizer": optimizer.state_dict(),
-        "position": dict(vars(position)),
-        "rng": torch.get_rng_state(),
-        "device_rng": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
-    }
-
-
-def _restore(
-    content: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device
-) -> Position:
-    training = content["training"]
-    if not isinstance(training, dict):
-        raise TrainingError("the checkpoint has no training state: resume from last.pt, not from best.pt")
-    model.load_state_dict(content["model"])
-    optimizer.load_state_dict(training["optimizer"])
-    torch.set_rng_state(training["rng"])
-    if device.type == "cuda" and training["device_rng"] is not None:
-        torch.cuda.set_rng_state(training["device_rng"], device)
-    return Position(**training["position"])
-
-
-def _tensorboard(folder: RunFolder, position: Position) -> Any:
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(str(folder.tensorboard), purge_step=position.epoch + 1)
-
-
-def _report(board: Any, record: dict[str, Any], better: bool, progress: bool) -> None:
-    for name, value in record.items():
-        if isinstance(value, float):
-            board.add_scalar(name.replace("_", "/", 1), value, record["epoch"])
-    board.flush()
-    line = f"epoch {record['epoch']:4d}  loss {record['train_loss']:.4f}  train mIoU {record['train_class_iou']:.3f}"
-    if "val_class_iou" in record:
-        line += f"  val mIoU {record['val_class_iou']:.3f}  val pixels {record['val_pixel_accuracy']:.3f}"
-        line += "  best" if better else ""
-    if progress:
-        tqdm.write(f"{line}  ({record['train_seconds']:.0f} s)")
 
 
 def _mean_iou(matrix: ConfusionMatrix, classes: ClassTable) -> float:

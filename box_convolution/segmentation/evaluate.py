@@ -1,14 +1,18 @@
 """Scores of a network on a data set."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from .classes import ClassTable
+from .distributed import Team
+from .interrupt import Interrupted
+from .loading import Loader
 from .metrics import ConfusionMatrix
 from .transforms import Prepare, label_tensor
 
@@ -23,6 +27,11 @@ class PrepareImageOnly:
         return self.prepare.image(image), label_tensor(label)
 
 
+def most_likely(logits: Tensor) -> Tensor:
+    """Class with the largest logit: (B, K, h, w) to int64 (B, h, w). On a CPU four times as fast as `argmax`."""
+    return logits.max(1).indices
+
+
 @torch.inference_mode()
 def evaluate(
     model: nn.Module,
@@ -33,24 +42,40 @@ def evaluate(
     batch_size: int = 8,
     workers: int = 0,
     progress: bool = True,
+    team: Team = Team(),  # noqa: B008 - frozen
+    stop: Callable[[], int] = lambda: 0,
 ) -> ConfusionMatrix:
     """Confusion matrix of ``model`` over every sample of ``data`` once.
 
     ``data`` yields (image (3, h, w), label (H, W)); where the label is larger than the image, the logits are enlarged
     bilinearly to it. Labels of different sizes need ``batch_size=1``. The model is left in the mode it came in.
+
+    With ``workers`` 0, a thread loads the next images while the network computes. The processes of ``team`` take turns
+    batch by batch, so that each batch is what it would be in a single process, and all get the sum. Interrupted is
+    raised in all of them once ``stop`` returns a signal's number in one.
     """
     was_training = model.training
     model.eval()
+    team.copy_from_first(model.buffers())  # statistics of batch normalisation, which differ between the processes
     matrix = ConfusionMatrix(len(classes))
-    loader = DataLoader(data, batch_size, num_workers=workers, generator=torch.Generator())
+    length = len(data)  # type: ignore[arg-type]
+    batches = [list(range(i, min(i + batch_size, length))) for i in range(0, length, batch_size)]
+    loaded = iter(Loader(data, batches[team.rank :: team.size], workers=workers, thread=True))
+    rounds = range(0, len(batches), team.size)
     try:
-        for images, labels in tqdm(loader, desc="evaluating", unit="batch", leave=False, disable=not progress):
-            logits = model(images.to(device))
-            if logits.shape[2:] != labels.shape[1:]:
-                logits = interpolate(logits, labels.shape[1:], mode="bilinear", align_corners=False)
-            matrix.update(logits.argmax(1), labels.to(device))
+        for first in tqdm(rounds, desc="evaluating", unit="batch", leave=False, disable=not (progress and team.first)):
+            if first + team.rank < len(batches):
+                images, labels = next(loaded)
+                logits = model(images.to(device))
+                if logits.shape[2:] != labels.shape[1:]:
+                    logits = interpolate(logits, labels.shape[1:], mode="bilinear", align_corners=False)
+                matrix.update(most_likely(logits), labels.to(device))
+            number = int(max(row[0] for row in team.gather(stop())))
+            if number:
+                raise Interrupted(number)
     finally:
         model.train(was_training)
+    matrix.counts = team.sum(matrix.counts)
     return matrix
 
 

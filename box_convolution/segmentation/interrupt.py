@@ -16,6 +16,14 @@ class Interrupt:
         return self.number is not None
 
 
+class Interrupted(Exception):
+    """A signal ended the run after its state was saved; ``number`` is the signal."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"signal {number}")
+        self.number = number
+
+
 @contextmanager
 def noticed() -> Iterator[Interrupt]:
     """Inside, the first SIGINT or SIGTERM only sets the yielded flag; the next has its usual effect.

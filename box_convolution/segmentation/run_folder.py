@@ -4,6 +4,7 @@ config.json      settings, network and classes          best.pt   weights with t
 metrics.jsonl    one JSON object per epoch              last.pt   all that an exact resume needs
 boxes.jsonl      the boxes after each epoch (`box_history`)
 tensorboard/     the same numbers for TensorBoard
+.lock            while a process writes here: which one
 """
 
 import json
@@ -11,7 +12,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from .files import write_atomic
+from .files import sweep, write_atomic
+from .lock import LockedError, lock, unlock
 
 _OURS = ("config.json", "metrics.jsonl", "boxes.jsonl", "best.pt", "last.pt", "tensorboard")
 
@@ -23,7 +25,8 @@ class RunFolderError(ValueError):
 class RunFolder:
     """Opens ``path`` for a new run, or for going on with the one in it (``resume``), or in its place (``overwrite``).
 
-    Raises RunFolderError where a run is in the way, none is there to resume, or the folder cannot be written.
+    The folder is locked until :meth:`close`, or the end of a `with` block, or of the process. Raises RunFolderError
+    where a run is in the way, none is there to resume, another process works in it, or it cannot be written.
     """
 
     def __init__(self, path: Path, *, resume: bool = False, overwrite: bool = False) -> None:
@@ -33,6 +36,7 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise RunFolderError(f"{self.path}: a file is in the place of the run folder")
         present = sorted(entry.name for entry in self.path.iterdir()) if self.path.exists() else []
+        present = [name for name in present if not name.startswith(".")]  # a lock, what a killed process left
         run = [name for name in present if name in _OURS]
         if resume and not self.last.exists():
             raise RunFolderError(f"{self.path}: nothing to resume, there is no last.pt in it")
@@ -45,17 +49,26 @@ class RunFolder:
             raise RunFolderError(f"{self.path}: holds other files ({', '.join(present[:3])}); choose a new folder")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            probe = self.path / ".writable"
-            probe.touch()
-            probe.unlink()
-            for stray in self.path.glob(".*.tmp.*"):
-                stray.unlink()  # left by a process that was killed while it wrote
+            lock(self.path / ".lock")
+            sweep(self.path)
             if overwrite:
                 for name in run:
                     target = self.path / name
                     shutil.rmtree(target) if target.is_dir() else target.unlink()
+        except LockedError as error:
+            raise RunFolderError(f"{self.path}: {error}, which writes here; wait until it ends, or end it") from error
         except OSError as error:
             raise RunFolderError(f"{self.path}: cannot be written: {error.strerror or error}") from error
+
+    def close(self) -> None:
+        """Let others write here."""
+        unlock(self.path / ".lock")
+
+    def __enter__(self) -> "RunFolder":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     @property
     def best(self) -> Path:

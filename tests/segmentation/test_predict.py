@@ -9,7 +9,7 @@ from PIL import Image
 from torch import nn
 
 from box_convolution.segmentation.classes import ClassTable, DataError
-from box_convolution.segmentation.predict import plan, predict, predict_image
+from box_convolution.segmentation.predict import Job, pending, plan, predict, predict_image
 from box_convolution.segmentation.transforms import Prepare
 
 CPU = torch.device("cpu")
@@ -48,7 +48,8 @@ def test_writes_indices_and_a_picture(photo, tmp_path):
     out = tmp_path / "out"
     jobs = plan([photo.parent], out)
     assert not out.exists()
-    assert [job.image for job in predict(Brightness(), jobs, CLASSES, Prepare(), device=CPU, progress=False)] == [photo]
+    results = list(predict(Brightness(), jobs, CLASSES, Prepare(), device=CPU, progress=False))
+    assert [(result.job.image, result.error) for result in results] == [(photo, None)]
     assert {path.name for path in out.iterdir()} == {"a photo.png", "a photo_colour.png"}
     label = np.asarray(Image.open(out / "a photo.png"))
     assert set(np.unique(label)) == {0, 1}
@@ -73,13 +74,13 @@ def test_refuses_before_anything_is_written(photo, tmp_path, inputs, out, messag
         Image.new("L", (4, 4)).save(tmp_path / name)
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(DataError, match=message):
-        plan([tmp_path / name for name in inputs], tmp_path / out)
+        pending(plan([tmp_path / name for name in inputs], tmp_path / out), "refuse")
     assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_overwrite_is_possible_when_asked(photo, tmp_path):
     for _ in range(2):
-        jobs = plan([photo], tmp_path / "out", overwrite=True)
+        jobs = pending(plan([photo], tmp_path / "out"), "overwrite")
         list(predict(Brightness(), jobs, CLASSES, Prepare(), device=CPU, progress=False))
 
 
@@ -92,3 +93,70 @@ def test_an_unreadable_image_is_named(tmp_path):
                 Brightness(), plan([broken], Path(tmp_path / "out")), CLASSES, Prepare(), device=CPU, progress=False
             )
         )
+
+
+def many(folder, count):
+    folder.mkdir()
+    for i in range(count):
+        Image.new("RGB", (6, 4), (i, i, i)).save(folder / f"{i}.png")
+    return folder
+
+
+def test_resuming_skips_what_is_done_and_nothing_else(tmp_path):
+    jobs, out = plan([many(tmp_path / "in", 5)], tmp_path / "out"), tmp_path / "out"
+    list(predict(Brightness(), jobs[:3], CLASSES, Prepare(), device=CPU, progress=False))
+    jobs[1].picture.unlink()  # as if it had been killed between the two
+    left = pending(jobs, "skip")
+    assert left == [jobs[1], jobs[3], jobs[4]]
+    list(predict(Brightness(), left, CLASSES, Prepare(), device=CPU, progress=False))
+    assert pending(jobs, "skip") == []
+    assert len(list(out.iterdir())) == 10
+
+
+def test_bad_images_are_left_out_when_asked(tmp_path):
+    folder = many(tmp_path / "in", 4)
+    (folder / "2.png").write_bytes(b"no image")
+    jobs = plan([folder], tmp_path / "out")
+    results = list(predict(Brightness(), jobs, CLASSES, Prepare(), device=CPU, progress=False, keep_going=True))
+    assert [result.job for result in results] == jobs
+    assert [result.error is None for result in results] == [True, True, False, True]
+    assert "2.png" in results[2].error
+    assert not jobs[2].done()
+
+
+def test_images_are_not_all_in_memory_at_once(tmp_path, monkeypatch):
+    """However many there are: opened no more than a few ahead of what is written."""
+    from box_convolution.segmentation import predict as module
+
+    opened, written, most = [], [], 0
+
+    def open_image(path):
+        nonlocal most
+        opened.append(path)
+        most = max(most, len(opened) - len(written))
+        return Image.new("RGB", (6, 4))
+
+    monkeypatch.setattr(module, "open_image", open_image)
+    monkeypatch.setattr(module, "_write", lambda job, labels, classes: written.append(job))
+    jobs = [Job(Path(f"{i}.png"), tmp_path) for i in range(50)]
+    assert [
+        result.job for result in predict(Brightness(), jobs, CLASSES, Prepare(), device=CPU, progress=False)
+    ] == jobs
+    assert len(written) == 50
+    assert most <= 8
+
+
+def test_an_output_that_cannot_be_written_is_an_error_that_names_the_file(photo, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a photo.png").mkdir()  # cannot be replaced by a file
+    with pytest.raises(OSError, match="cannot write") as caught:
+        list(predict(Brightness(), plan([photo], tmp_path / "out"), CLASSES, Prepare(), device=CPU, progress=False))
+    assert caught.value.filename.endswith("a photo.png")
+
+
+def test_names_as_long_as_names_can_be(tmp_path):
+    image = tmp_path / ("n" * 240 + ".png")
+    Image.new("RGB", (6, 4)).save(image)
+    jobs = plan([image], tmp_path / "out")
+    list(predict(Brightness(), jobs, CLASSES, Prepare(), device=CPU, progress=False))
+    assert jobs[0].done()

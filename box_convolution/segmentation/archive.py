@@ -1,0 +1,80 @@
+"""The zip files that PyTorch saves: sealed with a checksum, and checked before PyTorch reads them.
+
+PyTorch compares nothing with the checksums in the file, unpacks whatever is compressed, and follows any reference that
+its own list allows; three checks without PyTorch make sure that there is nothing of the kind in the file.
+"""
+
+import hashlib
+import io
+import pickletools
+import re
+import zipfile
+
+_SEAL = b"sha256:"
+_LENGTH = len(_SEAL) + 64
+_END = b"PK\x05\x06"
+_REFERENCES = re.compile(r"collections OrderedDict|torch [A-Za-z]+Storage|torch\._utils _rebuild_(tensor_v2|parameter)")
+
+
+class ArchiveError(ValueError):
+    """The bytes are no archive that can be trusted; the message says why."""
+
+
+def sealed(data: bytes) -> bytes:
+    """A zip file with the SHA-256 of all before it as its comment."""
+    if data[-22:-18] != _END or data[-2:] != b"\0\0":
+        raise ArchiveError("expected a zip file without a comment")
+    data = data[:-2] + _LENGTH.to_bytes(2, "little")
+    return data + _SEAL + hashlib.sha256(data).hexdigest().encode()
+
+
+def check_archive(data: bytes) -> None:
+    """Raise ArchiveError for what is no intact archive of plain, stored entries, or refers to code."""
+    _check_seal(data)
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            entries = archive.infolist()
+            _check_entries(entries, len(data))
+            damaged = archive.testzip()
+            if damaged:
+                raise ArchiveError(f"damaged: the content of {damaged!r} does not match its checksum")
+            _check_references(archive.read(next(e for e in entries if e.filename.endswith("/data.pkl"))))
+    except ArchiveError:
+        raise
+    except Exception as error:  # of damaged bytes zipfile and pickletools make half a dozen types
+        raise ArchiveError(f"not a checkpoint, or cut off ({error or type(error).__name__})") from error
+
+
+def _check_seal(data: bytes) -> None:
+    if data[-_LENGTH:-64] == _SEAL:
+        if hashlib.sha256(data[:-_LENGTH]).hexdigest().encode() != data[-64:]:
+            raise ArchiveError("damaged: the content does not match its checksum")
+    elif data[-22:-18] != _END or data[-2:] != b"\0\0":
+        raise ArchiveError("not a checkpoint, or cut off")
+
+
+def _check_entries(entries: list[zipfile.ZipInfo], size: int) -> None:
+    names = [entry.filename for entry in entries]
+    for entry in entries:
+        if entry.compress_type != zipfile.ZIP_STORED:
+            raise ArchiveError(f"entry {entry.filename!r} is compressed, which no checkpoint of ours is")
+    root = names[0].split("/")[0] if names else ""
+    odd = [name for name in names if not re.fullmatch(re.escape(root) + r"/[A-Za-z0-9_.]+(/[0-9a-z_]+)?", name)]
+    if odd or root in ("", ".", ".."):
+        raise ArchiveError(f"not a checkpoint: unexpected entry {(odd or [root])[0]!r}")
+    if len(set(names)) < len(names):
+        raise ArchiveError("two entries have one name")
+    if f"{root}/data.pkl" not in names:
+        raise ArchiveError(f"not a checkpoint: there is no entry {root}/data.pkl")
+    if sum(entry.file_size for entry in entries) > size:
+        raise ArchiveError("its entries claim more bytes than the file has")
+
+
+def _check_references(pickled: bytes) -> None:
+    """A pickle refers to code by name; ours refer to what rebuilds tensors, and to nothing else."""
+    for opcode, argument, _ in pickletools.genops(pickled):
+        if opcode.name == "GLOBAL":
+            if not _REFERENCES.fullmatch(str(argument)):
+                raise ArchiveError(f"refers to {str(argument).replace(' ', '.')}, which no checkpoint of ours does")
+        elif opcode.name in ("STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4"):
+            raise ArchiveError(f"holds the pickle instruction {opcode.name}, which no checkpoint of ours does")

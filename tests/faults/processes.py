@@ -1,0 +1,408 @@
+"""Training processes that are killed, stopped and starved, and what is left of their work."""
+
+import hashlib
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from faults.checkpoints import Tally
+
+from box_convolution.segmentation import checkpoint
+from box_convolution.segmentation.checkpoint import CheckpointError
+
+SMALL = [
+    "--size",
+    "16",
+    "32",
+    "--network",
+    "enet_minus",
+    "--batch-size",
+    "4",
+    "--scenes-for-validation",
+    "4",
+    "--quiet",
+]
+RUN = [*SMALL, "--scenes-per-epoch", "16", "--epochs", "12"]
+BOXCONV = [sys.executable, "-m", "box_convolution"]
+TORCHRUN = [
+    sys.executable,
+    "-m",
+    "torch.distributed.run",
+    "--standalone",
+    "--nproc-per-node",
+    "2",
+    "--max-restarts",
+    "3",
+]
+PATIENCE = 180.0
+"""Seconds after which a process counts as hung."""
+
+
+def start(*arguments: object, launcher: list[str] = BOXCONV, **options: Any) -> subprocess.Popen[str]:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"} | options.pop("env", {})
+    return subprocess.Popen(
+        [*launcher, *map(str, arguments)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        **options,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Exit status and errors."""
+    try:
+        _, errors = process.communicate(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return 9999, "hung"
+    return process.returncode, errors
+
+
+def train(out: Path, *more: object, **options: Any) -> tuple[int, str]:
+    return finish(start("train", "--out", out, *more, **options))
+
+
+def digest(out: Path) -> str:
+    """Of the weights of the last checkpoint, which is checked on the way."""
+    weights = checkpoint.load(out / "last.pt")["model"]
+    return hashlib.sha256(b"".join(value.numpy().tobytes() for value in weights.values())).hexdigest()
+
+
+def epochs(out: Path) -> int:
+    path = out / "metrics.jsonl"
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = PATIENCE) -> bool:
+    """Whether it came true before the process ended."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if process.poll() is not None or time.monotonic() > end:
+            return condition()
+        time.sleep(0.02)
+    return True
+
+
+def unreadable(out: Path) -> list[str]:
+    """What is wrong with the files of a run that was killed just now."""
+    wrong = []
+    for path in (out / "last.pt", out / "best.pt"):
+        if path.exists():
+            try:
+                checkpoint.load(path)
+            except CheckpointError as error:
+                wrong.append(str(error))
+    for path in (out / "config.json", out / "metrics.jsonl"):
+        for line in path.read_text().splitlines() if path.suffix == ".jsonl" and path.exists() else ():
+            json.loads(line)
+    return wrong
+
+
+def killed_saves(folder: Path, count: int) -> Tally:
+    """kill -9 of a process that does nothing but replace a checkpoint of 24 MB."""
+    program = (
+        "import sys, torch; from box_convolution.segmentation import checkpoint\n"
+        "content = dict(network={}, classes={}, config={}, scores={}, model={'w': torch.rand(6_000_000)})\n"
+        "print(flush=True)\n"
+        "while True: checkpoint.save(sys.argv[1], content)"
+    )
+    path, tally, chance = folder / "a.pt", Tally(), random.Random(3)
+    for _ in range(count):
+        process = subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        process.stdout.readline()
+        wait_for(path.exists, process)  # type: ignore[arg-type]
+        time.sleep(chance.uniform(0, 0.4))
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        tally.tried += 1
+        try:
+            checkpoint.load(path)
+            tally.right += 1
+        except CheckpointError as error:
+            tally.wrong.append(str(error))
+    return tally
+
+
+def killed_runs(folder: Path, count: int, whole: str) -> Tally:
+    """kill -9 of a training run at random times, resumed each time; ``whole``: digest of the uninterrupted run."""
+    out, tally, chance = folder / "killed", Tally(), random.Random(4)
+    while tally.tried < count:
+        resumed = (out / "last.pt").exists()
+        before = epochs(out)
+        process = start("train", "--out", out, *(["--resume", "--quiet"] if resumed else RUN))
+        if chance.random() < 0.8:  # else somewhere in its start
+            wait_for(lambda out=out, before=before: epochs(out) > before, process)  # type: ignore[misc]
+        time.sleep(chance.uniform(0, 0.6))
+        if process.poll() is not None:
+            status, errors = finish(process)
+            if status != 0:
+                tally.wrong.append(f"could not resume: {errors}")
+                break
+            if digest(out) != whole:
+                tally.wrong.append("the final weights differ")
+            out = folder / f"killed{tally.tried}"  # the run came to its end: another one
+            continue
+        process.kill()
+        finish(process)
+        tally.tried += 1
+        wrong = unreadable(out)
+        tally.wrong += wrong
+        tally.right += not wrong
+    status, errors = train(out, *(["--resume", "--quiet"] if (out / "last.pt").exists() else RUN))
+    if status != 0:
+        tally.wrong.append(f"could not resume: {errors}")
+    elif digest(out) != whole:
+        tally.wrong.append("the final weights differ")
+    return tally
+
+
+def ranks(torchrun: subprocess.Popen[str]) -> list[int]:
+    """Process ids of torchrun's workers, by rank."""
+    path = Path(f"/proc/{torchrun.pid}/task/{torchrun.pid}/children")
+    found = {}
+    for pid in path.read_text().split():
+        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        found |= {int(v[5:]): int(pid) for v in variables if v.startswith(b"RANK=")}
+    return [found[rank] for rank in sorted(found)]
+
+
+def together(folder: Path) -> str:
+    """Digest of an uninterrupted run of two processes."""
+    status, errors = train(folder / "two", *RUN, launcher=[*TORCHRUN, *BOXCONV[1:]])
+    assert status == 0, errors
+    return digest(folder / "two")
+
+
+def killed_ranks(folder: Path, count: int, whole: str, limit: float = 30.0) -> tuple[Tally, float]:
+    """One of two ranks killed under torchrun: the job must restart by itself and end with the same weights."""
+    tally, slowest, chance = Tally(), 0.0, random.Random(5)
+    for i in range(count):
+        out = folder / f"rank{i}"
+        process = start("train", "--out", out, *RUN, launcher=[*TORCHRUN, *BOXCONV[1:]])
+        after = chance.randint(1, 6)
+        wait_for(lambda out=out, after=after: epochs(out) >= after, process)  # type: ignore[misc]
+        time.sleep(chance.uniform(0, 0.2))
+        moment = time.monotonic()
+        os.kill(ranks(process)[i % 2], signal.SIGKILL)
+        status, errors = finish(process)
+        seconds = time.monotonic() - moment
+        slowest = max(slowest, seconds)
+        tally.tried += 1
+        if status != 0:
+            tally.wrong.append(f"job {i} ended with {status}: {errors[-2000:]}")
+        elif digest(out) != whole:
+            tally.wrong.append(f"job {i}: the final weights differ")
+        elif seconds > limit:
+            tally.wrong.append(f"job {i} took {seconds:.0f} s from the kill to its end")
+        else:
+            tally.right += 1
+    return tally, slowest
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def orphans(folder: Path, count: int, limit: float = 10.0) -> tuple[Tally, float]:
+    """torchrun itself killed: its workers must end by themselves."""
+    tally, slowest = Tally(), 0.0
+    for i in range(count):
+        out = folder / f"orphans{i}"
+        process = start("train", "--out", out, *SMALL, "--scenes-per-epoch", 16, "--epochs", 1000,
+                        launcher=[*TORCHRUN, *BOXCONV[1:]])  # fmt: skip
+        wait_for(lambda out=out: epochs(out) > 0, process)  # type: ignore[misc]
+        workers = ranks(process)
+        moment = time.monotonic()
+        process.kill()
+        process.wait()
+        while any(map(alive, workers)) and time.monotonic() - moment < 3 * limit:
+            time.sleep(0.05)
+        seconds = time.monotonic() - moment
+        slowest = max(slowest, seconds)
+        tally.tried += 1
+        for pid in filter(alive, workers):
+            os.kill(pid, signal.SIGKILL)
+        wrong = unreadable(out) + ([f"workers lived for {seconds:.0f} s"] if seconds > limit else [])
+        tally.wrong += wrong
+        tally.right += not wrong
+        assert process.stderr is not None
+        process.stderr.close()
+    return tally, slowest
+
+
+def hung_rank(folder: Path, whole: str) -> Tally:
+    """A rank that is stopped (SIGSTOP) under torchrun: given up after --timeout; the job ends as if unharmed."""
+    out = folder / "hung"
+    process = start("train", "--out", out, *RUN, "--timeout", 5, launcher=[*TORCHRUN, *BOXCONV[1:]])
+    wait_for(lambda: epochs(out) >= 2, process)
+    os.kill(ranks(process)[1], signal.SIGSTOP)
+    status, errors = finish(process)
+    if status != 0:
+        return Tally(1, 0, [f"the job ended with {status}: {errors[-2000:]}"])
+    if digest(out) != whole:
+        return Tally(1, 0, ["the final weights differ"])
+    return Tally(1, 1)
+
+
+def limited(size: int) -> Callable[[], None]:
+    """For a child process: no file can become larger than ``size`` bytes, as on a disk that is full."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+    return limit
+
+
+def expect(tally: Tally, what: str, status: int, errors: str, expected: int, *words: str) -> bool:
+    """Count one more fault; it is right if the process said the words and ended with the expected status."""
+    tally.tried += 1
+    missing = [word for word in words if word not in errors]
+    if status != expected or missing or "Traceback" in errors:
+        tally.wrong.append(f"{what}: status {status} (expected {expected}), missing {missing}: {errors[-1500:]}")
+        return False
+    tally.right += 1
+    return True
+
+
+def starved(folder: Path, whole: str) -> Tally:
+    """A disk that is full, from the start and after some epochs; a folder that cannot be written; too little memory."""
+    tally, out = Tally(), folder / "full"
+    status, errors = train(out, *RUN, preexec_fn=limited(500_000))
+    expect(tally, "disk full from the start", status, errors, 1, "last.pt", "cannot write", "File too large")
+    status, errors = train(out, *RUN[:-1], "3", "--overwrite")
+    assert status == 0, errors
+    before = {path: path.read_bytes() for path in out.glob("*.pt")}
+    status, errors = train(out, "--resume", "--epochs", "3", preexec_fn=limited(500_000))
+    # All epochs are done: nothing to write but the small files.
+    if status != 0 or {path: path.read_bytes() for path in out.glob("*.pt")} != before:
+        tally.wrong.append(f"a finished run was changed: {errors}")
+
+    out = folder / "full-later"
+    process = start("train", "--out", out, *RUN)
+    wait_for(lambda: epochs(out) >= 3, process)
+    process.send_signal(signal.SIGINT)
+    status, errors = finish(process)
+    assert status == 130, errors
+    before = {path: path.read_bytes() for path in out.glob("*.pt")}
+    status, errors = train(out, "--resume", "--quiet", preexec_fn=limited(500_000))
+    if expect(tally, "disk full later", status, errors, 1, "last.pt" if "last.pt" in errors else "best.pt", "intact"):
+        if {path: path.read_bytes() for path in out.glob("*.pt")} != before or list(out.glob(".*.tmp.*")):
+            tally.wrong.append("disk full later: a checkpoint was changed, or a temporary file stayed")
+        status, errors = train(out, "--resume", "--quiet")
+        if status != 0 or digest(out) != whole:
+            tally.wrong.append(f"disk full later: could not go on: {errors}")
+
+    status, errors = train("/sys/boxconv", *RUN)
+    expect(tally, "a folder that cannot be made", status, errors, 2, "/sys/boxconv", "cannot be written")
+    status, errors = train("/sys/kernel", *RUN)
+    expect(tally, "a folder that holds other things", status, errors, 2, "/sys/kernel", "holds other files")
+
+    def little_memory() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (4 * 2**30, 4 * 2**30))
+
+    status, errors = train(folder / "memory", *RUN, "--size", 512, 1024, "--batch-size", 64, "--scenes-per-epoch", 64,
+                           "--network", "enet", preexec_fn=little_memory)  # fmt: skip
+    expect(tally, "too little memory", status, errors, 1, "out of memory", "--accumulate")
+    return tally
+
+
+def signalled(folder: Path, whole: str) -> Tally:
+    """SIGINT and SIGTERM once: saved, status 130 or 143, the rest of the run as if nothing had been. Twice: at once."""
+    tally = Tally()
+    for number, expected in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        out = folder / f"signal{number}"
+        process = start("train", "--out", out, *RUN)
+        wait_for(lambda out=out: epochs(out) >= 3, process)  # type: ignore[misc]
+        process.send_signal(number)
+        status, errors = finish(process)
+        if expect(tally, f"signal {number}", status, errors, expected, "the state is saved, go on with --resume"):
+            status, errors = train(out, "--resume", "--quiet")
+            if status != 0 or digest(out) != whole:
+                tally.wrong.append(f"signal {number}: the rest of the run differs: {errors}")
+    for number in (signal.SIGINT, signal.SIGTERM):
+        out = folder / f"signals{number}"
+        # One endless step: the first signal waits for it, the second does not.
+        process = start("train", "--out", out, *SMALL, "--size", 1024, 2048, "--batch-size", 8, "--scenes-per-epoch", 8)
+        wait_for((out / "metrics.jsonl").exists, process)
+        time.sleep(1)
+        process.send_signal(number)
+        time.sleep(1)
+        moment = time.monotonic()
+        process.send_signal(number)
+        status, errors = finish(process)
+        seconds = time.monotonic() - moment
+        tally.tried += 1
+        if status not in (128 + number, -number) or seconds > 5 or "Traceback" in errors or unreadable(out):
+            tally.wrong.append(f"second signal {number}: status {status} after {seconds:.1f} s: {errors[-1000:]}")
+        else:
+            tally.right += 1
+    return tally
+
+
+def children(process: subprocess.Popen[str]) -> list[int]:
+    return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
+
+def dead_workers(folder: Path, count: int, whole: str) -> Tally:
+    """A process that loads images is killed: a message, status 1, and the rest of the run as if nothing had been."""
+    tally = Tally()
+    for i in range(count):
+        out = folder / f"worker{i}"
+        process = start("train", "--out", out, *RUN, "--workers", 1)
+        wait_for(lambda out=out: epochs(out) >= 2, process)  # type: ignore[misc]
+        while process.poll() is None:  # a worker that had just finished is not missed
+            for pid in children(process):
+                os.kill(pid, signal.SIGKILL)
+            time.sleep(0.02)
+        status, errors = finish(process)
+        if expect(tally, "a dead worker", status, errors, 1, "a process that loads images has died", "intact"):
+            status, errors = train(out, "--resume", "--quiet")
+            if status != 0 or digest(out) != whole:
+                tally.wrong.append(f"dead worker {i}: the rest of the run differs: {errors}")
+    return tally
+
+
+def second_writers(folder: Path, count: int) -> Tally:
+    """A second process for the folder of a run: refused, with the first one's process id and host."""
+    tally, out = Tally(), folder / "shared"
+    first = start("train", "--out", out, *SMALL, "--scenes-per-epoch", 16, "--epochs", 1000)
+    wait_for(lambda: epochs(out) > 0, first)
+    for i in range(count):
+        how = (["--resume", "--quiet"], [*RUN, "--overwrite"])[i % 2]
+        status, errors = train(out, *how)
+        expect(tally, "a second writer", status, errors, 2, f"in use by process {first.pid} on ")
+    if first.poll() is not None:
+        tally.wrong.append("the first process was disturbed")
+    first.kill()
+    finish(first)
+    status, errors = train(out, *RUN[:-1], "1", "--overwrite")
+    if status != 0:
+        tally.wrong.append(f"the lock outlived its process: {errors}")
+    return tally
+
+
+def losses(folder: Path) -> Tally:
+    """A learning rate that no training survives: stopped with its place, and no weight that is no number is kept."""
+    tally = Tally()
+    for rate in ("1e30", "1e18"):
+        out = folder / rate
+        status, errors = train(out, *RUN, "--lr", rate)
+        if expect(tally, f"--lr {rate}", status, errors, 1, "not finite" if "not finite" in errors else "the loss is",
+                  "try a lower --lr"):  # fmt: skip
+            tally.wrong += unreadable(out)
+    return tally

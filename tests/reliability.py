@@ -1,0 +1,111 @@
+"""Tries every fault many times and says what was lost: `make reliability` writes docs/reliability.md in half an hour.
+
+The suite tries the same faults, a few times each (`test_faults.py`).
+"""
+
+import argparse
+import os
+import platform
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from faults import checkpoints, processes
+from faults.checkpoints import Tally
+
+HEADER = """# Reliability
+
+What was tried, how often, and what was lost. This page is written by `make reliability` (`tests/reliability.py`), which
+tries every fault anew; the test suite tries the same faults, a few times each.
+
+"Right" means: no crash, no hang, no traceback; one message with the file, the cause and the way on, and the exit status
+that `boxconv` promises; every checkpoint that was there before still readable; and where a run went on afterwards,
+final weights **equal to the last bit** to those of a run that nothing happened to (same machine, threads, processes).
+
+| Fault | Tried | Right | Lost or wrong |
+|---|---:|---:|---|
+"""
+
+FOOTER = """
+`kill -9` strikes real processes; "disk full" is a limit on the size of files (RLIMIT_FSIZE), "too little memory" one on
+the address space. The hostile files are made by `tests/faults/hostile.py`: code hidden in pickles in every way we know,
+tensors and lists that claim more memory than the file has, and other programs' files.
+
+Not tried: power cuts (files are flushed in the order that survives one: data, name, folder), network file systems, GPUs
+and NCCL, Windows and macOS. There is no lock on Windows.
+"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", type=Path, help="Markdown file for the table")
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the usual number of tries")
+    args = parser.parse_args()
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+
+    def times(count: int) -> int:
+        return max(1, round(count * args.scale))
+
+    rows: list[tuple[str, Tally]] = []
+
+    def fault(name: str, attempt: Callable[[Path], Tally | tuple[Tally, float]]) -> None:
+        started = time.monotonic()
+        with tempfile.TemporaryDirectory() as folder:
+            result = attempt(Path(folder))
+        tally, slowest = result if isinstance(result, tuple) else (result, None)
+        rows.append((name if slowest is None else f"{name} (slowest: {slowest:.0f} s)", tally))
+        print(f"{row(*rows[-1])}  {time.monotonic() - started:.0f} s", flush=True)
+        for line in tally.wrong[:5]:
+            print("    ", line, flush=True)
+
+    with tempfile.TemporaryDirectory() as shared:
+        status, errors = processes.train(Path(shared, "whole"), *processes.RUN)
+        assert status == 0, errors
+        whole = processes.digest(Path(shared, "whole"))
+        two = processes.together(Path(shared))
+
+    fault("`kill -9` while a checkpoint is replaced, without a pause", lambda f: processes.killed_saves(f, times(30)))
+    fault("`kill -9` of a training run at a random time, resumed", lambda f: processes.killed_runs(f, times(20), whole))
+    fault("one of two ranks killed under `torchrun`: restarts, ends within 30 s",
+          lambda f: processes.killed_ranks(f, times(10), two))  # fmt: skip
+    fault("one of two ranks stopped (SIGSTOP) under `torchrun`", lambda f: processes.hung_rank(f, two))
+    fault("`torchrun` itself killed: its ranks end within 10 s", lambda f: processes.orphans(f, times(3)))
+    fault("checkpoint damaged at random: refused", lambda f: checkpoints.damaged(f, times(10_000)))
+    fault("checkpoint tampered with, checksum renewed: refused or plain values, no crash",
+          lambda f: tampered(f, times(10_000)))  # fmt: skip
+    fault("hostile and foreign files as checkpoints: refused, no code run, no memory taken", checkpoints.hostile_files)
+    fault("SIGINT, SIGTERM, and both twice", lambda f: processes.signalled(f, whole))
+    fault("disk full, folder not writable, too little memory", lambda f: processes.starved(f, whole))
+    fault("a data-loading process killed", lambda f: processes.dead_workers(f, times(3), whole))
+    fault("a second process for the folder of a run: refused", lambda f: processes.second_writers(f, times(4)))
+    fault("loss or weights not finite", processes.losses)
+
+    cores = len(os.sched_getaffinity(0))
+    machine = f"{platform.machine()}, {cores} cores, {platform.system()}"
+    versions = f"Python {platform.python_version()}, PyTorch {torch.__version__}"
+    table = HEADER + "".join(row(*each) + "\n" for each in rows)
+    table += f"\nMeasured on {machine}; {versions}; 1 thread a process.\n" + FOOTER
+    if args.write:
+        args.write.write_text(table)
+    print(table)
+    return 1 if any(tally.wrong or tally.right < tally.tried for _, tally in rows) else 0
+
+
+def tampered(folder: Path, count: int) -> Tally:
+    """For a tampered file that is still a checkpoint, plain values are right as well."""
+    tally = checkpoints.tampered(folder, count)
+    return Tally(tally.tried, tally.tried - len(tally.wrong), tally.wrong)
+
+
+def row(name: str, tally: Tally) -> str:
+    lost = "nothing" if not tally.wrong else f"{len(tally.wrong)}: " + tally.wrong[0].splitlines()[0][:100]
+    return f"| {name} | {tally.tried:,} | {tally.right:,} | {lost} |"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
