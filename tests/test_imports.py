@@ -29,7 +29,12 @@ WITHIN_OPS = {
     "checks": set(),
     "reference": set(),
     "cpu": {"checks"},
-    "dispatch": {"reference", "cpu", "checks"},
+    "gpu": {"checks"},
+    "triton_tables": set(),
+    "triton_kernels": {"triton_tables"},
+    "triton_corners": {"triton_tables"},
+    "triton_backward": {"triton_corners", "triton_tables"},
+    "dispatch": {"reference", "cpu", "gpu", "checks"},
     "fused": {"dispatch", "checks"},
     "__init__": {"dispatch", "fused"},
 }
