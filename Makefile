@@ -1,5 +1,5 @@
-# make test | demo | lint | bench | sanitize | reliability make their own environment in .venv; nothing else is needed but python3 (3.10+), pip and
-# make. With a C++ compiler (GCC 11 or later, or Clang) the CPU kernels are built into it, and tested.
+# make test | test-gpu | demo | lint | bench | bench-gpu | sanitize | reliability make their own environment in .venv; nothing
+# else is needed but python3 (3.10+), pip and make. With a C++ compiler (GCC 11 or later, or Clang) the CPU kernels are built into it, and tested.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,10 +8,15 @@ KERNELS := CMakeLists.txt $(wildcard box_convolution/ops/cpu/*)
 # An editable installation knows the modules that were there when it was made: a new file in a folder asks for another.
 FOLDERS := $(shell find box_convolution -type d -not -name __pycache__)
 
-.PHONY: test demo lint bench sanitize reliability wheel clean
+.PHONY: test test-gpu demo lint bench bench-gpu sanitize reliability wheel clean
 
 test: $(VENV)/.ready
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
+
+# The GPU kernels with more cases, on a GPU where there is one; compiled for all dtypes and three kinds of GPU anywhere.
+test-gpu: $(VENV)/.ready
+	BOX_CONVOLUTION_TEST_CASES=5000 BOX_CONVOLUTION_TEST_ALL_KERNELS=1 OMP_WAIT_POLICY=PASSIVE \
+		$(BIN)/python -m pytest tests/ops/test_on_gpu.py tests/ops/test_triton.py
 
 demo: $(VENV)/.ready
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python examples/demo.py --out demo
@@ -23,6 +28,10 @@ lint: $(VENV)/.ready
 # Speed, memory and accuracy beside peers, into docs/performance.md: a quarter of an hour on an idle machine.
 bench: $(VENV)/.ready
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/cpu.py --write docs/performance.md
+
+# The same on a GPU, into docs/performance_gpu.md. Without one: what is known by compiling and counting.
+bench-gpu: $(VENV)/.ready
+	$(BIN)/python benchmarks/gpu.py --write docs/performance_gpu.md
 
 # The CPU kernels' tests under AddressSanitizer and UndefinedBehaviorSanitizer. Needs Linux, GCC and CMake; some minutes.
 sanitize: $(VENV)/.ready

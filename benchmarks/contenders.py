@@ -37,7 +37,7 @@ class Shape(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """``input`` (B, C, H, W), ``boxes`` (C, M, 4) and a gradient of the output (B, C*M, H, W), all float32."""
+    """``input`` (B, C, H, W), ``boxes`` (C, M, 4) and a gradient of the output (B, C*M, H, W), on one device."""
 
     shape: Shape
     input: Tensor
@@ -45,12 +45,13 @@ class Problem(NamedTuple):
     grad_output: Tensor
 
     @staticmethod
-    def draw(shape: Shape, edges: Tensor | None = None) -> "Problem":
-        """N(1, 1) images; ``edges`` (4,) for all boxes alike, or else boxes as a new layer draws them."""
+    def draw(shape: Shape, edges: Tensor | None = None, dtype: torch.dtype = torch.float32) -> "Problem":
+        """N(1, 1) images; ``edges`` (4,) for all boxes alike, or else boxes as a new layer draws them, in float32."""
         b, c, m, h, w = shape
         torch.manual_seed(0)
         drawn = boxes.initialise(c, m, h, w) if edges is None else edges.repeat(c, m, 1)
-        return Problem(shape, torch.randn(b, c, h, w) + 1, drawn, torch.randn(b, c * m, h, w))
+        input, gradient = torch.randn(b, c, h, w, dtype=dtype) + 1, torch.randn(b, c * m, h, w, dtype=dtype)
+        return Problem(shape, input, drawn.to(input.device), gradient)
 
 
 class Calls(NamedTuple):
@@ -136,7 +137,7 @@ def convolution(size: int, *, dilation: int = 1, channels_last: bool = False) ->
 
     def calls(problem: Problem) -> Calls:
         channels = problem.shape.channels
-        weight = torch.randn(channels * problem.shape.per_channel, 1, size, size)
+        weight = torch.randn(channels * problem.shape.per_channel, 1, size, size, dtype=problem.input.dtype)
         tensors = [problem.grad_output, problem.input, weight]
         if channels_last:
             tensors = [tensor.contiguous(memory_format=torch.channels_last) for tensor in tensors]

@@ -16,16 +16,21 @@ PEER_LIMIT = 1e-2
 BOX_31 = (-15.5, 15.5, -15.5, 15.5)
 
 
-def limits() -> tuple[float, float]:
-    """Of float32 values (per largest |input|) and gradients (per largest gradient): the test suite's own numbers."""
-    file = Path(__file__).parents[1] / "tests" / "tolerances.py"
-    spec = importlib.util.spec_from_file_location("tolerances", file)
+def limits(dtype: torch.dtype = torch.float32) -> tuple[float, float]:
+    """Of values (per largest |input|) and gradients (per largest gradient): the test suite's own numbers."""
+    value, gradient = from_tests("tolerances").TOLERANCES[dtype]
+    return value, gradient
+
+
+def from_tests(name: str) -> Any:
+    """A module of the test suite."""
+    file = Path(__file__).parents[1] / "tests" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise ImportError(f"cannot import {file}")
-    module: Any = importlib.util.module_from_spec(spec)
+    module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    value, gradient = module.TOLERANCES[torch.float32]
-    return value, gradient
+    return module
 
 
 def truth(problem: Problem) -> tuple[Tensor, ...]:
@@ -44,7 +49,7 @@ def computed(problem: Problem) -> tuple[Tensor, ...]:
 
 def disagreements(problem: Problem, contenders: dict[str, Callable[[Problem], Calls]]) -> Iterator[str]:
     """What differs from the truth by more than it may, one line each."""
-    value_limit, gradient_limit = limits()
+    value_limit, gradient_limit = limits(problem.input.dtype)
     largest = problem.input.abs().max().item()
     true = truth(problem)
     names = ("output", "gradient by input", "gradient by boxes")
@@ -53,7 +58,7 @@ def disagreements(problem: Problem, contenders: dict[str, Callable[[Problem], Ca
     for name, actual, expected, bound in zip(names, computed(problem), true, bounds, strict=True):
         yield from _compare(f"{name} of box_conv2d", actual, expected, bound)
 
-    squares = problem._replace(boxes=torch.tensor(BOX_31).expand_as(problem.boxes).contiguous())
+    squares = problem._replace(boxes=problem.boxes.new_tensor(BOX_31).expand_as(problem.boxes).contiguous())
     for name, same in ((AUTHORS, problem), (POOL, squares), (OPENCV, squares)):
         if name in contenders and (forward := contenders[name](same).forward):
             expected = true[0] if same is problem else truth(squares)[0]

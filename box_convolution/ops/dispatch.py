@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.utils.flop_counter import register_flop_formula
 
-from . import cpu, reference
+from . import cpu, gpu, reference
 from .checks import check_backward, check_forward, check_out, memory_format, output_shape
 
 
@@ -41,7 +41,7 @@ class Implementation(Protocol):
     ) -> Tensor: ...
 
 
-IMPLEMENTATIONS: dict[str, Implementation] = {"reference": reference, "cpu": cpu}
+IMPLEMENTATIONS: dict[str, Implementation] = {"reference": reference, "cpu": cpu, "triton": gpu}
 _forced: str | None = None
 
 
@@ -49,12 +49,14 @@ def backend(tensor: Tensor) -> str:
     """Name of the implementation that would serve ``tensor`` now: the fastest one that is there for its device."""
     if _forced is not None:
         return _forced
-    return "cpu" if tensor.device.type == "cpu" and _kernels_are_there() else "reference"
+    if tensor.device.type == "cpu":
+        return "cpu" if _kernels_are_there(tensor.device) else "reference"
+    return "triton" if tensor.device.type == "cuda" and _kernels_are_there(tensor.device) else "reference"
 
 
 @functools.cache
-def _kernels_are_there() -> bool:
-    reason = cpu.status()
+def _kernels_are_there(device: torch.device) -> bool:
+    reason = cpu.status() if device.type == "cpu" else gpu.status(device)
     if reason is not None:
         warnings.warn(f"box_conv2d runs on its plain-PyTorch reference, which is slow: {reason}", stacklevel=2)
     return reason is None
@@ -65,6 +67,11 @@ def serving(tensor: Tensor) -> Implementation:
     name = backend(tensor)
     if name == "cpu" and tensor.device.type != "cpu":
         raise ValueError(f"implementation 'cpu' was asked for, but input is on {tensor.device}")
+    if name == "triton" and tensor.device.type != "cuda" and not (tensor.device.type == "cpu" and gpu.interpreted()):
+        raise ValueError(
+            f"implementation 'triton' was asked for, but input is on {tensor.device}: it serves GPUs, and the CPU only "
+            "by Triton's interpreter, with TRITON_INTERPRET=1 in the environment when Python starts"
+        )
     return IMPLEMENTATIONS[name]
 
 
@@ -80,6 +87,8 @@ def use(name: str) -> Iterator[None]:
         raise ValueError(f"name must be one of {sorted(IMPLEMENTATIONS)}, got {name!r}")
     if name == "cpu":
         cpu.library()
+    if name == "triton" and (reason := gpu.status()) is not None:
+        raise OSError(reason)
     previous, _forced = _forced, name
     try:
         yield
@@ -129,9 +138,10 @@ def write_to(out: Tensor, input: Tensor, boxes: Tensor, normalize: bool, stride:
     if torch.is_grad_enabled() and (input.requires_grad or boxes.requires_grad or out.requires_grad):
         raise RuntimeError("out= cannot be differentiated: leave it out, or call under torch.no_grad()")
     _refuse_tangents(input, boxes)
-    if backend(input) == "cpu":
-        return cpu.box_conv2d(input, boxes, normalize, stride, out=out)
-    return out.copy_(serving(input).box_conv2d(input, boxes, normalize, stride))
+    implementation = serving(input)
+    if implementation is cpu or implementation is gpu:
+        return implementation.box_conv2d(input, boxes, normalize, stride, out=out)
+    return out.copy_(implementation.box_conv2d(input, boxes, normalize, stride))
 
 
 def _refuse_tangents(*tensors: Tensor) -> None:

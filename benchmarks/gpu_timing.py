@@ -1,0 +1,49 @@
+"""Times calls on a GPU side by side: in turn, each time with what they read pushed out of the caches."""
+
+import random
+import statistics
+from collections.abc import Callable, Hashable, Mapping
+from typing import TypeVar
+
+import torch
+
+Call = Callable[[], object]
+Key = TypeVar("Key", bound=Hashable)
+WARM_UP = 3
+
+
+def captured(call: Call) -> Call:
+    """``call`` as a CUDA graph: what is timed is the work, and not the time Python takes to ask for it."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(WARM_UP):
+            call()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        call()
+    return graph.replay
+
+
+def interleaved(calls: Mapping[Key, Call], rounds: int) -> dict[Key, float]:
+    """Median microseconds of each call, by the GPU's own clock."""
+    flush = torch.empty(2**28, dtype=torch.uint8)  # more than the largest cache
+    for call in calls.values():
+        for _ in range(WARM_UP):
+            call()
+    events: dict[Key, list[tuple[torch.cuda.Event, torch.cuda.Event]]] = {name: [] for name in calls}
+    order, shuffled = list(calls), random.Random(0)
+    for _ in range(rounds):
+        shuffled.shuffle(order)
+        for name in order:
+            start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            flush.zero_()
+            start.record()
+            calls[name]()
+            end.record()
+            events[name].append((start, end))
+    torch.cuda.synchronize()
+    return {
+        name: statistics.median(1e3 * start.elapsed_time(end) for start, end in pairs) for name, pairs in events.items()
+    }

@@ -1,0 +1,102 @@
+"""Random and nasty cases of the operator, and their check against the brute-force oracle: values and all gradients."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import hypothesis.strategies as st
+import oracle
+import torch
+from tolerances import assert_gradient, assert_values
+from torch import Tensor
+
+from box_convolution import box_conv2d, ops
+
+INF = float("inf")
+
+
+class Case(NamedTuple):
+    """Everything but the pixels, which are drawn from ``seed``: their values are no source of trouble, boxes are."""
+
+    batch: int
+    channels: int
+    per_channel: int
+    height: int
+    width: int
+    stride: int
+    normalize: bool
+    boxes: list[tuple[float, float, float, float]]
+    seed: int
+
+
+def intervals(size: int) -> st.SearchStrategy[tuple[float, float]]:
+    """Two edges on an axis of ``size`` pixels, in any order.
+
+    Reals are thousandths: most of them are no binary fraction, and an edge is either on a kink or clearly off it.
+    """
+    reals = st.integers(-3000 * size, 3000 * size).map(lambda n: n / 1000)
+    halves = st.integers(-3 * size, 3 * size).map(lambda n: n - 0.5)
+    integers = st.integers(-3 * size, 3 * size).map(float)
+    huge = st.sampled_from([-INF, -1e30, -1e6, 1e6, 1e30, INF])
+    edge = reals | halves | integers | huge
+    thin = st.tuples(reals | halves, st.integers(1, 999)).map(lambda e: (e[0], e[0] + e[1] / 1000))
+    near = st.integers(-1000 * size, 1000 * size).map(lambda n: n / 1000)
+    return st.one_of(
+        st.tuples(edge, edge),
+        st.tuples(near, near),
+        thin,
+        edge.map(lambda e: (e, e)),
+        st.tuples(st.integers(-9, 9), st.integers(1, 9)).map(lambda e: (e[0] - 0.5, e[0] + e[1] - 0.5)),
+        st.tuples(reals, reals).map(lambda e: (abs(e[0]) + 2 * size, abs(e[0]) + abs(e[1]) + 2 * size)),
+        st.tuples(reals, reals).map(lambda e: (-abs(e[0]) - size, abs(e[1]) + size)),
+    )
+
+
+@st.composite
+def cases(draw: st.DrawFn, *, most: int = 3) -> Case:
+    """Of at most ``most`` channels and boxes a channel."""
+    batch, channels, per_channel = draw(st.integers(0, 2)), draw(st.integers(1, most)), draw(st.integers(1, most))
+    height, width, stride = draw(st.integers(1, 7)), draw(st.integers(1, 7)), draw(st.integers(1, 4))
+    vertical, horizontal = intervals(height), intervals(width)
+    boxes = [(*draw(vertical), *draw(horizontal)) for _ in range(channels * per_channel)]
+    normalize, seed = draw(st.booleans()), draw(st.integers(0, 2**16))
+    return Case(batch, channels, per_channel, height, width, stride, normalize, boxes, seed)
+
+
+Place = Callable[[Tensor], Tensor]
+
+
+def tensors(case: Case, dtype: torch.dtype, boxes_dtype: torch.dtype, place: Place) -> tuple[Tensor, Tensor, Tensor]:
+    """Image, boxes and the gradient that comes in, each where ``place`` puts it in memory."""
+    generator = torch.Generator().manual_seed(case.seed)
+    image = torch.randn(case.batch, case.channels, case.height, case.width, generator=generator, dtype=torch.float64)
+    boxes = torch.tensor(case.boxes, dtype=torch.float64).view(case.channels, case.per_channel, 4)
+    shape = (
+        case.batch,
+        case.channels * case.per_channel,
+        -(-case.height // case.stride),
+        -(-case.width // case.stride),
+    )
+    grad = torch.randn(shape, generator=generator, dtype=torch.float64)
+    image, boxes, grad = place(image.to(dtype)), place(boxes.to(boxes_dtype)), place(grad.to(dtype))
+    return image.requires_grad_(), boxes.requires_grad_(), grad
+
+
+def check(
+    case: Case, implementation: str, dtype: torch.dtype, boxes_dtype: torch.dtype, place: Place = Tensor.clone
+) -> None:
+    image, boxes, grad = tensors(case, dtype, boxes_dtype, place)
+    with ops.use(implementation):
+        output = box_conv2d(image, boxes, normalize=case.normalize, stride=case.stride)
+        output.backward(grad)
+    assert output.dtype == dtype
+    assert output.is_contiguous()
+    assert image.grad is not None
+    assert boxes.grad is not None
+    arrays = [tensor.detach().double().cpu().numpy() for tensor in (grad, image, boxes)]
+    largest = image.abs().max().item() if image.numel() else 0.0
+    pixels = 1 if case.normalize else case.height * case.width
+    truth = oracle.box_conv2d(*arrays[1:], normalize=case.normalize, stride=case.stride)
+    grad_image, grad_boxes = oracle.gradients(*arrays, normalize=case.normalize, stride=case.stride)
+    assert_values(output, truth, largest * pixels)
+    assert_gradient(image.grad, grad_image)
+    assert_gradient(boxes.grad, grad_boxes)

@@ -1,0 +1,106 @@
+"""Pytest plugin for a process of its own in which Triton's interpreter runs the GPU kernels on the CPU.
+
+The kernels' modules are interpreted where TRITON_INTERPRET is 1 as they are first imported; hence the process of its
+own: `python -m pytest -p interpreter ...` with this folder in PYTHONPATH. Memory that the kernels write is fenced.
+"""
+
+import os
+
+os.environ["TRITON_INTERPRET"] = "1"
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+import triton.runtime.interpreter as interpreter
+from torch import Tensor
+
+from box_convolution.ops import gpu
+
+_FENCE, _MARK = 64, -12345.0
+_memory: list[tuple[Tensor, int]] = []
+_prepared: set[int] = set()
+
+
+def _allocate(dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
+    """Poisoned with NaN, and marks on both sides."""
+    count = torch.Size(shape).numel()
+    whole = torch.full((count + 2 * _FENCE,), _MARK, dtype=dtype)
+    whole[_FENCE : _FENCE + count] = float("nan")
+    _memory.append((whole, count))
+    return whole[_FENCE : _FENCE + count].view(shape)
+
+
+@pytest.fixture(autouse=True)
+def _fenced(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A kernel that reads what nobody wrote gives NaN; one that writes beyond its memory fails the test."""
+    monkeypatch.setattr(gpu, "_empty", lambda like, shape: _allocate(like.dtype, shape))
+    monkeypatch.setattr(gpu, "_scratch", lambda like, count: _allocate(torch.float64, (count,)))
+    yield
+    check_fences()
+
+
+def check_fences() -> None:
+    while _memory:
+        whole, count = _memory.pop()
+        mark = whole.new_tensor(_MARK)
+        assert (whole[:_FENCE] == mark).all(), f"written before memory of {count} x {whole.dtype}"
+        assert (whole[_FENCE + count :] == mark).all(), f"written behind memory of {count} x {whole.dtype}"
+
+
+def in_poison(tensor: Tensor) -> Tensor:
+    """The same numbers among NaNs: 3 rows and columns on all sides, and between images and channels."""
+    padded = tensor.new_full([size + 6 for size in tensor.shape], float("nan"))
+    inner = padded[tuple(slice(3, -3) for _ in tensor.shape)]
+    return inner.copy_(tensor)
+
+
+@contextmanager
+def limits(**settings: int) -> Iterator[None]:
+    """Other limits of the imaginary GPU: small ones cut small planes into many tiles and bands."""
+    original = gpu.limits
+    changed = original(torch.device("cpu"))._replace(**settings)
+    gpu.limits = lambda device: changed  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        gpu.limits = original
+
+
+@contextmanager
+def without_overflow_checks() -> Iterator[None]:
+    """A quarter faster: for small planes, whose numbers cannot overflow."""
+    builder = interpreter.interpreter_builder
+    original = builder.options
+    builder.options = dataclasses.replace(original, sanitize_overflow=False)
+    try:
+        yield
+    finally:
+        builder.options = original
+
+
+# The interpreter prepares the language anew for every call of a function by a kernel, in a millisecond each. Once for
+# every module and launch will do.
+
+_launch = interpreter.GridExecutor.__call__
+
+
+def _launch_once_prepared(self: Any, *args: Any, **kwargs: Any) -> Any:
+    _prepared.clear()
+    return _launch(self, *args, **kwargs)
+
+
+def _call_once_prepared(self: Any, *args: Any, **kwargs: Any) -> Any:
+    if id(self.fn.__globals__) not in _prepared:
+        _prepared.add(id(self.fn.__globals__))
+        interpreter._patch_lang(self.fn)
+    return self.rewrite()(*args, **kwargs)
+
+
+# Tensors on the CPU are their own copies, of which the interpreter would write every byte back.
+interpreter.GridExecutor._restore_args_dev = lambda *args: None
+interpreter.GridExecutor.__call__ = _launch_once_prepared
+interpreter.InterpretedFunction.__call__ = _call_once_prepared

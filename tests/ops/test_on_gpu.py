@@ -1,0 +1,178 @@
+"""The Triton kernels on a GPU: skipped where there is none. `make test-gpu` runs this with more cases.
+
+BOX_CONVOLUTION_TEST_CASES is the number of random cases of each dtype.
+"""
+
+import gc
+import os
+
+import oracle
+import pytest
+import torch
+from cases import Case, cases, check
+from hypothesis import given, settings
+from tolerances import assert_gradient, assert_values
+from torch import Tensor
+
+from box_convolution import BoxConv2d, box_conv2d, ops
+
+CASES = int(os.environ.get("BOX_CONVOLUTION_TEST_CASES", "300"))
+BACKWARD = torch.ops.box_convolution.box_conv2d_backward
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+
+
+def to_gpu(tensor: Tensor) -> Tensor:
+    """Among NaNs, 3 on each side of every row, column, channel and image."""
+    padded = tensor.new_full([size + 6 for size in tensor.shape], float("nan"), device="cuda")
+    return padded[tuple(slice(3, -3) for _ in tensor.shape)].copy_(tensor)
+
+
+def problem(*shape: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:
+    """Image, boxes and a gradient of the output; ``shape`` is (B, C, M, H, W)."""
+    b, c, m, h, w = shape
+    edges = torch.randn(c, m, 4, device="cuda") * torch.tensor([h, h, w, w], device="cuda") / 3
+    images = (
+        torch.randn(b, c, h, w, device="cuda", dtype=dtype),
+        torch.randn(b, c * m, h, w, device="cuda", dtype=dtype),
+    )
+    return images[0], edges, images[1]
+
+
+@settings(max_examples=CASES)
+@given(case=cases())
+def test_float64(case: Case) -> None:
+    check(case, "triton", torch.float64, torch.float64, place=to_gpu)
+
+
+@settings(max_examples=CASES)
+@given(case=cases())
+def test_float32(case: Case) -> None:
+    check(case, "triton", torch.float32, torch.float32, place=to_gpu)
+
+
+@settings(max_examples=CASES)
+@given(case=cases())
+def test_bfloat16(case: Case) -> None:
+    check(case, "triton", torch.bfloat16, torch.float32, place=to_gpu)
+
+
+@settings(max_examples=CASES)
+@given(case=cases())
+def test_float16(case: Case) -> None:
+    check(case, "triton", torch.float16, torch.float32, place=to_gpu)
+
+
+# Whole planes, one and several to a program; bands of rows; long rows and columns.
+SHAPES = [(8, 32, 4, 64, 128), (2, 3, 4, 37, 53), (1, 4, 2, 512, 1024), (1, 1, 3, 1024, 2048), (40, 64, 2, 9, 130)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("stride", [1, 2])
+def test_against_the_reference(shape: tuple[int, ...], stride: int) -> None:
+    image, boxes, grad = problem(*shape)
+    image += 1
+    grad = grad[..., ::stride, ::stride]
+    with ops.use("triton"):
+        output, gradients = box_conv2d(image, boxes, stride=stride), BACKWARD(grad, image, boxes, True, stride)
+    wide = [tensor.double() for tensor in (grad, image, boxes)]
+    with ops.use("reference"):
+        assert_values(output, box_conv2d(*wide[1:], stride=stride), image.abs().max().item())
+        for actual, truth in zip(gradients, BACKWARD(*wide, True, stride), strict=True):
+            assert_gradient(actual, truth)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_runs_repeat_to_the_bit(shape: tuple[int, ...]) -> None:
+    image, boxes, grad = problem(*shape)
+    first = box_conv2d(image, boxes), *BACKWARD(grad, image, boxes)
+    for _ in range(20):
+        assert all(map(torch.equal, (box_conv2d(image, boxes), *BACKWARD(grad, image, boxes)), first))
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 70_000, 1, 1, 1), (70_000, 1, 1, 2, 1), (3, 50, 500, 1, 2), (2, 1, 70_000, 1, 1)]
+)
+def test_more_planes_than_a_grid_of_65535(shape: tuple[int, ...]) -> None:
+    image, boxes, grad = problem(*shape)
+    output, gradients = box_conv2d(image, boxes), BACKWARD(grad, image, boxes)
+    arrays = [tensor[..., -9:, :, :].double().cpu().numpy() for tensor in (grad, image)]
+    some = boxes[-9:, -9:].double().cpu().numpy()
+    if shape[1] >= 9:
+        arrays[0] = grad[:, -9 * shape[2] :].double().cpu().numpy()
+        some = boxes[-9:].double().cpu().numpy()
+        assert_values(output[:, -9 * shape[2] :], oracle.box_conv2d(arrays[1], some), image.abs().max().item())
+        grad_image, grad_boxes = oracle.gradients(*arrays, some)
+        assert_gradient(gradients[0][:, -9:], grad_image)
+        assert_gradient(gradients[1][-9:], grad_boxes)
+    else:
+        last = oracle.box_conv2d(image.double().cpu().numpy(), some)
+        assert_values(output[:, -some.shape[1] :], last, image.abs().max().item())
+
+
+def test_more_than_2_to_the_31_numbers() -> None:
+    """The output has 2**31 numbers and more: the last images are the same as if they were alone."""
+    free, _ = torch.cuda.mem_get_info()
+    if free < 24 * 2**30:
+        pytest.skip(f"needs 24 GB of free GPU memory, there are {free / 2**30:.0f}")
+    batch = 2**31 // (8 * 512 * 512) + 2
+    image, boxes, _ = problem(batch, 2, 4, 512, 512, dtype=torch.bfloat16)
+    output = box_conv2d(image, boxes)
+    assert output.numel() > 2**31
+    assert torch.equal(output[-2:], box_conv2d(image[-2:], boxes))
+    grad_image, _ = BACKWARD(output, image, boxes)
+    assert torch.equal(grad_image[-2:], BACKWARD(output[-2:], image[-2:], boxes)[0])
+    del output, grad_image
+    gc.collect()
+    torch.cuda.empty_cache()
+
+
+def test_in_a_cuda_graph() -> None:
+    image, boxes, grad = problem(2, 8, 4, 64, 128)
+    for _ in range(2):
+        box_conv2d(image, boxes)
+        BACKWARD(grad, image, boxes)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        results = box_conv2d(image, boxes), *BACKWARD(grad, image, boxes)
+    image.normal_()
+    boxes.mul_(0.7)
+    graph.replay()
+    assert all(map(torch.equal, results, (box_conv2d(image, boxes), *BACKWARD(grad, image, boxes))))
+
+
+def test_compiled_and_under_autocast() -> None:
+    layer = BoxConv2d(8, 4, 32, 64).cuda()
+    image = torch.randn(2, 8, 32, 64, device="cuda", requires_grad=True)
+    compiled = torch.compile(layer, fullgraph=True)
+    with torch.autocast("cuda", torch.bfloat16):
+        expected, actual = layer(image), compiled(image)
+    assert actual.dtype == torch.bfloat16
+    assert torch.equal(actual, expected)
+    for output in (expected, actual):
+        image.grad = None
+        output.float().square().mean().backward()
+        assert image.grad is not None
+        assert image.grad.isfinite().all()
+
+
+def test_nothing_waits_for_the_gpu() -> None:
+    image, boxes, grad = problem(2, 8, 4, 64, 128)
+    box_conv2d(image, boxes)
+    BACKWARD(grad, image, boxes)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        box_conv2d(image, boxes)
+        BACKWARD(grad, image, boxes)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="there are not two GPUs here")
+def test_on_the_tensors_gpu() -> None:
+    image, boxes, grad = (tensor.to("cuda:1") for tensor in problem(2, 8, 4, 64, 128))
+    assert torch.cuda.current_device() == 0
+    output, gradients = box_conv2d(image, boxes), BACKWARD(grad, image, boxes)
+    here = [tensor.to("cuda:0") for tensor in (grad, image, boxes)]
+    assert torch.equal(output.to("cuda:0"), box_conv2d(*here[1:]))
+    assert all(torch.equal(one.to("cuda:0"), other) for one, other in zip(gradients, BACKWARD(*here), strict=True))

@@ -1,0 +1,225 @@
+"""The Triton kernels against the oracle, in Triton's interpreter: run by test_triton.py, in a process of its own.
+
+`PYTHONPATH=tests python -m pytest -p interpreter tests/ops/triton_in_interpreter.py` runs it by itself.
+"""
+
+import hypothesis.strategies as st
+import oracle
+import pytest
+import torch
+from cases import INF, Case, cases, check
+from hypothesis import given, settings
+from interpreter import check_fences, in_poison, limits, without_overflow_checks
+from tolerances import assert_gradient, assert_values
+from torch import Tensor
+
+from box_convolution import box_conv2d, ops
+from box_convolution.ops import gpu
+
+BACKWARD = torch.ops.box_convolution.box_conv2d_backward
+# Whole planes in a tile; many tiles and blocks of columns; bands of rows; planes in turn, few tables at a time.
+CUTS: list[dict[str, int]] = [
+    {},
+    {"tile": 8, "columns": 4, "columns_out": 4},
+    {"processors": 64, "tile": 8, "columns": 4, "columns_out": 2, "band": 2},
+    {"processors": 1, "near_memory": 1},
+]
+# A plane takes the interpreter a twentieth of a second for each box, and several times that where it is cut up.
+SMALL = st.one_of(cases(most=1), cases(most=1), cases(most=1), cases(most=2))
+CUT = st.sampled_from([CUTS[0]] * 5 + CUTS[1:])
+
+
+def check_here(case: Case, cut: dict[str, int], dtype: torch.dtype, boxes_dtype: torch.dtype) -> None:
+    with limits(**cut), without_overflow_checks():
+        check(case, "triton", dtype, boxes_dtype, place=in_poison)
+    check_fences()
+
+
+@settings(max_examples=150)
+@given(case=SMALL, cut=CUT)
+def test_float64(case: Case, cut: dict[str, int]) -> None:
+    check_here(case, cut, torch.float64, torch.float64)
+
+
+@settings(max_examples=200)
+@given(case=SMALL, cut=CUT)
+def test_float32(case: Case, cut: dict[str, int]) -> None:
+    check_here(case, cut, torch.float32, torch.float32)
+
+
+@settings(max_examples=150)
+@given(case=SMALL, cut=CUT, dtype=st.sampled_from([torch.float16, torch.bfloat16]))
+def test_half_precision_beside_float32_boxes(case: Case, cut: dict[str, int], dtype: torch.dtype) -> None:
+    check_here(case, cut, dtype, torch.float32)
+
+
+@settings(max_examples=20)
+@given(case=cases(most=2), cut=CUT, present=st.tuples(*[st.booleans()] * 4))
+def test_fused(case: Case, cut: dict[str, int], present: tuple[bool, bool, bool, bool]) -> None:
+    """relu(residual + scale * box + shift), of which each may be absent."""
+    generator = torch.Generator().manual_seed(case.seed)
+    image = torch.randn(case.batch, case.channels, case.height, case.width, generator=generator)
+    boxes = torch.tensor(case.boxes).view(case.channels, case.per_channel, 4)
+    expected = torch.from_numpy(
+        oracle.box_conv2d(image.numpy(), boxes.numpy(), normalize=case.normalize, stride=case.stride)
+    )
+    scale, shift = (in_poison(torch.randn(boxes.shape[0] * boxes.shape[1], generator=generator)) for _ in range(2))
+    residual = in_poison(torch.randn(expected.shape, generator=generator))
+    scaled, shifted, added, rectified = present
+    with limits(**cut):
+        actual = gpu.box_conv2d_fused(
+            in_poison(image),
+            boxes,
+            scale if scaled else None,
+            shift if shifted else None,
+            residual if added else None,
+            rectified,
+            case.normalize,
+            case.stride,
+        )
+    pixels = 1 if case.normalize else case.height * case.width
+    largest = pixels * (image.abs().max().item() if image.numel() else 0.0)
+    if scaled:
+        expected = expected * scale.double()[:, None, None]
+        largest *= scale.abs().max().item()
+    if shifted:
+        expected = expected + shift.double()[:, None, None]
+    if added:
+        expected = expected + residual.double()
+    assert_values(actual, expected.relu() if rectified else expected, largest + 3)
+
+
+def test_fused_keeps_a_nan() -> None:
+    boxes = torch.tensor([[[float("nan"), 1, -1, 1], [-1, 1, -1, 1]]])
+    actual = gpu.box_conv2d_fused(torch.ones(1, 1, 2, 2), boxes, None, None, None, True, True, 1)
+    assert actual[0, 0].isnan().all()
+    assert actual[0, 1].isfinite().all()
+
+
+@pytest.mark.parametrize("plane", ["mean 1", "halves"])
+@pytest.mark.parametrize("banded", [False, True])
+def test_float32_keeps_its_digits_on_a_big_plane(plane: str, banded: bool) -> None:
+    """In big tiles, which the interpreter does at once; what is added to what is nearly the same."""
+    image, grad = torch.randn(1, 1, 512, 1024), torch.randn(1, 2, 512, 1024)
+    if plane == "mean 1":
+        image += 1
+    else:
+        image[..., :512], image[..., 512:] = -1, 1
+    boxes = torch.tensor([[[-0.3, 1.9, -2.2, 0.7], [-40.25, 3.5, 7.1, 90.6]]])
+    with ops.use("reference"):
+        wide = [tensor.double().requires_grad_() for tensor in (image, boxes)]
+        truth = box_conv2d(*wide)
+        truth.backward(grad.double())
+    leaves = [tensor.requires_grad_() for tensor in (image, boxes)]
+    cut = {"tile": 2**15, "columns": 256, "columns_out": 512, "band": 128, "processors": 8 if banded else 1}
+    with limits(**cut), ops.use("triton"):
+        output = box_conv2d(*leaves)
+        output.backward(grad)
+    assert_values(output, truth.detach(), image.abs().max().item())
+    for leaf, expected in zip(leaves, wide, strict=True):
+        assert_gradient(leaf.grad, expected.grad)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 70_001), (1, 1, 70_001, 1)])
+def test_longer_than_65535(shape: tuple[int, ...]) -> None:
+    image = torch.randn(shape, requires_grad=True)
+    boxes = torch.tensor([[[-0.7, 0.6, -0.9, 1.2], [-40_000.3, 50_000.4, -69_999.5, 69_999.5]]], requires_grad=True)
+    with limits(tile=2**17, columns=2**17, columns_out=2**17), ops.use("triton"):
+        output = box_conv2d(image, boxes, stride=10_000)
+        grad = torch.randn_like(output)
+        output.backward(grad)
+    arrays = [tensor.detach().double().numpy() for tensor in (grad, image, boxes)]
+    assert_values(output, oracle.box_conv2d(*arrays[1:], stride=10_000), image.abs().max().item())
+    grad_image, grad_boxes = oracle.gradients(*arrays, stride=10_000)
+    assert_gradient(image.grad, grad_image)
+    assert_gradient(boxes.grad, grad_boxes)
+
+
+@pytest.mark.parametrize(
+    "strides", [(2**31, 9, 3, 1), (9, 2**31, 3, 1), (6, 3, 2**31, 1), (2**31 + 5, 2**29, 2**30, 1)]
+)
+@pytest.mark.parametrize("cut", CUTS[1:3])
+def test_more_than_2_to_the_31_numbers(strides: tuple[int, ...], cut: dict[str, int]) -> None:
+    """Pixels gigabytes apart, in memory of which only the pages with pixels are ever there."""
+    shape = (2, 2, 3, 3)
+    last = sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
+    image = torch.empty(last + 1, dtype=torch.bfloat16).as_strided(shape, strides)
+    dense = torch.randn(shape).bfloat16()
+    image.copy_(dense)
+    boxes = torch.tensor([[[-0.7, 0.6, -0.9, 1.2]], [[-1.3, 1.6, -2.4, 1.5]]])
+    grad = image.view_as(image)  # has the output's shape, too
+    with limits(**cut), ops.use("triton"):
+        output, gradients = box_conv2d(image, boxes), BACKWARD(grad, image, boxes)
+        assert torch.equal(box_conv2d(dense, boxes), output)
+        assert all(map(torch.equal, BACKWARD(dense, dense, boxes), gradients))
+
+
+def formats(tensor: Tensor) -> dict[str, Tensor]:
+    """The same numbers (B, C, H, W) in other places of the memory."""
+    return {
+        "channels last": tensor.contiguous(memory_format=torch.channels_last),
+        "transposed": tensor.mT.contiguous().mT,
+        "batch inside": tensor.transpose(0, 1).contiguous().transpose(0, 1),
+        "slice with an offset": in_poison(tensor),
+        "every second number": tensor.repeat_interleave(2, -1)[..., ::2],
+    }
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_any_memory_format_gives_the_same_bits(dtype: torch.dtype) -> None:
+    image, boxes, grad = torch.randn(2, 2, 3, 5).to(dtype), torch.randn(2, 1, 4) * 2, torch.randn(2, 2, 3, 5).to(dtype)
+    with ops.use("triton"):
+        output, gradients = box_conv2d(image, boxes), BACKWARD(grad, image, boxes)
+        assert torch.equal(box_conv2d(image, boxes), output), "a second time"
+        assert all(map(torch.equal, BACKWARD(grad, image, boxes), gradients)), "a second time"
+        for name, moved in formats(image).items():
+            assert torch.equal(box_conv2d(moved, boxes), output), name
+            memory_format = torch.channels_last if name == "channels last" else torch.contiguous_format
+            assert box_conv2d(moved, boxes).is_contiguous(memory_format=memory_format), name
+            assert all(map(torch.equal, BACKWARD(formats(grad)[name], moved, boxes), gradients)), name
+        one = torch.ones(1, dtype=dtype).expand(2, 2, 3, 5)
+        assert torch.equal(box_conv2d(one, boxes), box_conv2d(one.contiguous(), boxes)), "stride 0"
+
+
+@pytest.mark.parametrize("mask", [[True, False], [False, True], [False, False]])
+@pytest.mark.parametrize("cut", CUTS[:3])
+def test_output_mask(mask: list[bool], cut: dict[str, int]) -> None:
+    image, boxes, grad = torch.randn(1, 1, 5, 4), torch.randn(1, 2, 4) * 2, torch.randn(1, 2, 5, 4)
+    with limits(**cut), ops.use("triton"):
+        both = BACKWARD(grad, image, boxes)
+        for wanted, one, other in zip(mask, BACKWARD(grad, image, boxes, output_mask=mask), both, strict=True):
+            assert torch.equal(one, other) if wanted else not one.numel()
+
+
+def test_out() -> None:
+    image, boxes, out = torch.randn(2, 1, 3, 4), torch.randn(1, 2, 4), torch.empty(2, 2, 3, 4)
+    with ops.use("triton"):
+        assert box_conv2d(image, boxes, out=out) is out
+        assert torch.equal(out, box_conv2d(image, boxes))
+
+
+@pytest.mark.parametrize("edge", range(4))
+def test_a_nan_edge_spoils_its_own_filter_only(edge: int) -> None:
+    image, boxes = torch.randn(1, 2, 4, 5), torch.tensor([-1.2, 0.8, -0.6, 1.4]).repeat(2, 2, 1)
+    with ops.use("triton"):
+        clean, _ = box_conv2d(image, boxes), None
+        clean_image, clean_boxes = BACKWARD(torch.ones_like(clean), image, boxes)
+        boxes[0, 1, edge] = float("nan")
+        output = box_conv2d(image, boxes)
+        grad_image, grad_boxes = BACKWARD(torch.ones_like(clean), image, boxes)
+    assert output[:, 1].isnan().all()
+    assert torch.equal(output[:, [0, 2, 3]], clean[:, [0, 2, 3]])
+    assert grad_image[:, 0].isnan().all()
+    assert torch.equal(grad_image[:, 1], clean_image[:, 1])
+    assert grad_boxes[0, 1].isnan().all()
+    assert torch.equal(grad_boxes[[0, 1, 1], [0, 0, 1]], clean_boxes[[0, 1, 1], [0, 0, 1]])
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_edges_beyond_every_number(normalize: bool) -> None:
+    boxes = torch.tensor([[[-INF, INF, -INF, INF], [1e30, INF, -1, 1], [-1e30, 1e30, -1, 1], [INF, INF, -1, 1]]])
+    image = torch.randn(1, 1, 3, 4)
+    with ops.use("triton"):
+        output = box_conv2d(image, boxes, normalize=normalize)
+    truth = oracle.box_conv2d(image.numpy(), boxes.numpy(), normalize=normalize)
+    assert_values(output, truth, 12 * image.abs().max().item())

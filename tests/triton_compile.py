@@ -1,0 +1,154 @@
+"""The Triton kernels of a call, compiled for a GPU that need not be there, and what the compilers say of them.
+
+The operator's own launching code is run on tensors without data, and its launches are recorded instead of made: so the
+kernels are compiled with just the arguments, tiles and warps that they would be launched with.
+"""
+
+import re
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import triton
+from torch import Tensor
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from box_convolution.ops import gpu
+
+# Compute capability or architecture, with the limits of a card of that kind.
+TARGETS = {
+    "sm_80": (GPUTarget("cuda", 80, 32), gpu.Limits(processors=108, near_memory=30 * 2**20)),
+    "sm_90": (GPUTarget("cuda", 90, 32), gpu.Limits(processors=132, near_memory=37 * 2**20)),
+    "gfx942": (GPUTarget("hip", "gfx942", 64), gpu.Limits(processors=304, near_memory=2**25)),
+}
+_NAMES = {torch.float64: "fp64", torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
+
+
+class Launch(NamedTuple):
+    """A kernel, its grid, and arguments by name; ``warps`` a program."""
+
+    kernel: Any
+    grid: tuple[int, ...]
+    arguments: dict[str, Any]
+    warps: int
+
+
+class Resources(NamedTuple):
+    """Of one thread: ``registers``, and ``spilled`` bytes of them; ``shared`` bytes of a program."""
+
+    registers: int
+    spilled: int
+    shared: int
+
+
+@contextmanager
+def recorded(limits: gpu.Limits) -> Iterator[list[Launch]]:
+    """The launches of what is called inside, which are not made."""
+    launches: list[Launch] = []
+
+    class Recorder:
+        def __init__(self, module: Any) -> None:
+            self.module = module
+
+        def __getattr__(self, name: str) -> Any:
+            return _Kernel(getattr(self.module, name))
+
+    class _Kernel:
+        def __init__(self, kernel: Any) -> None:
+            self.kernel = kernel
+
+        def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
+            def launch(*args: Any, num_warps: int = 4, **kwargs: Any) -> None:
+                arguments = dict(zip(self.kernel.arg_names, args, strict=False)) | kwargs
+                launches.append(Launch(self.kernel, grid, arguments, num_warps))
+
+            return launch
+
+    originals = gpu._kernels, gpu.limits
+    modules = tuple(Recorder(module) for module in gpu._kernels())
+    gpu._kernels, gpu.limits = (lambda: modules), (lambda device: limits)  # type: ignore[assignment]
+    try:
+        yield launches
+    finally:
+        gpu._kernels, gpu.limits = originals  # type: ignore[assignment]
+
+
+def launches(limits: gpu.Limits, dtype: torch.dtype) -> list[Launch]:
+    """Every kernel there is for ``dtype``: of whole planes and of bands; and of the less usual options for float32."""
+    with recorded(limits) as found:
+        _call(8, 32, 4, 64, 128, dtype)
+        # Where bands are gathered, only what is read and written last has the dtype.
+        _call(1, 2, 2, 256, 512, dtype, fused=True, output_mask=[True, dtype == torch.float32])
+        if dtype == torch.float32:
+            _call(8, 32, 4, 64, 128, dtype, stride=2, fused=True, output_mask=[True, False])
+            _call(8, 32, 4, 64, 128, dtype, normalize=False, output_mask=[False, True])
+    return found
+
+
+def _call(
+    b: int, c: int, m: int, h: int, w: int, dtype: torch.dtype,
+    *, normalize: bool = True, stride: int = 1, fused: bool = False, output_mask: list[bool] | None = None,
+) -> None:  # fmt: skip
+    image = torch.empty(b, c, h, w, dtype=dtype, device="meta")
+    boxes = torch.empty(c, m, 4, device="meta")
+    output = gpu.box_conv2d(image, boxes, normalize, stride)
+    if fused:
+        scale = torch.empty(c * m, device="meta")
+        gpu.box_conv2d_fused(image, boxes, scale, scale, output, True, normalize, stride)
+    gpu.box_conv2d_backward(output, image, boxes, normalize, stride, output_mask or [True, True])
+
+
+def compile_all(target_name: str, dtype: torch.dtype) -> list[tuple[Launch, Resources]]:
+    """Launches that differ only in numbers share a kernel; each is named once."""
+    target, limits = TARGETS[target_name]
+    found = {source(launch).hash(): launch for launch in launches(limits, dtype)}
+    return [(launch, resources(compiled(launch, target), target)) for launch in found.values()]
+
+
+def source(launch: Launch) -> ASTSource:
+    constants = {parameter.name for parameter in launch.kernel.params if parameter.is_constexpr}
+    signature, values, attributes = {}, {}, {}
+    for position, name in enumerate(launch.kernel.arg_names):
+        value = launch.arguments[name]
+        if name in constants or value is None:
+            signature[name], values[(position,)] = "constexpr", value
+        elif isinstance(value, Tensor):
+            signature[name], attributes[(position,)] = f"*{_NAMES[value.dtype]}", [["tt.divisibility", 16]]
+        else:
+            signature[name] = "i32" if -(2**31) <= value < 2**31 else "i64"
+    return ASTSource(launch.kernel, signature, values, attributes)
+
+
+def compiled(launch: Launch, target: GPUTarget) -> Any:
+    """For AMD without NVIDIA's options, as `gpu` leaves them out where PyTorch is built for AMD."""
+    names = ("enable_fp_fusion", "maxnreg") if target.backend == "cuda" else ("enable_fp_fusion",)
+    options = {name: launch.arguments[name] for name in names if name in launch.arguments} | {"num_warps": launch.warps}
+    return triton.compile(source(launch), target=target, options=options)
+
+
+def resources(kernel: Any, target: GPUTarget) -> Resources:
+    """From the machine code, by the tools that come with Triton."""
+    shared = kernel.metadata.shared
+    if target.backend == "hip":
+        text = kernel.asm["amdgcn"]
+        names = ("vgpr_count", "agpr_count", "private_segment_fixed_size")
+        vector, accumulator, spilled = (int(re.search(rf"\.{name}:\s*(\d+)", text)[1]) for name in names)
+        return Resources(vector + accumulator, spilled, shared)
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "kernel.ptx").write_text(kernel.asm["ptx"])
+        said = "no assembler found"
+        # Triton comes with several; which one understands its own PTX depends on its version.
+        for tool in sorted((Path(triton.__file__).parent / "backends" / "nvidia" / "bin").glob("ptxas*"), reverse=True):
+            architecture = f"--gpu-name=sm_{target.arch}{'a' if target.arch == 90 else ''}"
+            run = subprocess.run([tool, "-v", architecture, "kernel.ptx"], cwd=folder, capture_output=True, text=True)
+            said = run.stderr
+            if run.returncode == 0:
+                break
+    found = re.search(r"(\d+) bytes spill stores.*Used (\d+) registers", said, re.DOTALL)
+    assert found, said
+    return Resources(int(found[2]), int(found[1]), shared)
