@@ -1,5 +1,5 @@
-# make test | test-gpu | demo | lint | bench | bench-gpu | sanitize | reliability make their own environment in .venv; nothing
-# else is needed but python3 (3.10+), pip and make. With a C++ compiler (GCC 11 or later, or Clang) the CPU kernels are built into it, and tested.
+# make test | test-gpu | demo | lint | bench | bench-gpu | sanitize | reliability make their own environment in .venv; nothing else is
+# needed but python3 (3.10+), pip and make. With a C++ compiler (GCC 11 or later, or Clang) the CPU kernels are built into it, and tested.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
