@@ -52,8 +52,8 @@ def run(args: Train) -> None:
     if not args.resume:  # a run that goes on has been checked, and need not be described again
         args.check()
     with joined(args.timeout) as team, ExitStack() as stack:
-        # While it trains, the first ctrl-C only sets a flag (`interrupt`). The second has this effect, to end the process
-        # at once: KeyboardInterrupt, Python's own, would wait for the end of a backward pass.
+        # While it trains, the first ctrl-C only sets a flag (`interrupt`). The second has this effect, to end the
+        # process at once: KeyboardInterrupt, Python's own, would wait for the end of a backward pass.
         if threading.current_thread() is threading.main_thread():
             stack.callback(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, signal.SIG_DFL))
         _train(args, team, stack)
