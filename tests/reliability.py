@@ -44,6 +44,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", type=Path, help="Markdown file for the table")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the usual number of tries")
+    parser.add_argument("--only", default="", help="try only faults whose name has this word")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
@@ -54,6 +55,8 @@ def main() -> int:
     rows: list[tuple[str, Tally]] = []
 
     def fault(name: str, attempt: Callable[[Path], Tally | tuple[Tally, float]]) -> None:
+        if args.only not in name:
+            return
         started = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
             result = attempt(Path(folder))

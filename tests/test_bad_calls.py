@@ -124,8 +124,12 @@ NETWORKS = [
     (lambda: networks.create("enet", 2, (32, 0)), ValueError, "input_size must be"),
     (lambda: networks.create("enet", 2, (32.0, 32)), ValueError, "input_size must be"),
     (lambda: networks.create("enet", 2, (32, 32), depth=3), TypeError, "options of enet are .*got depth"),
-    (lambda: networks.create("enet", 2, (32, 32), dropout=0.5), ValueError, "dropout must be two probabilities"),
-    (lambda: networks.create("enet", 2, (32, 32), dropout=(0.1, 1.5)), ValueError, "dropout must be two probabilities"),
+    (lambda: networks.create("enet", 2, (32, 32), dropout=0.5), ValueError, "dropout must be (2|two) probabilities"),
+    (
+        lambda: networks.create("enet", 2, (32, 32), dropout=(0.1, 1.5)),
+        ValueError,
+        "dropout must be (2|two) probabilities",
+    ),
     (
         lambda: networks.create("enet_minus", 2, (32, 32))(torch.zeros(1, 4, 32, 32)),
         ValueError,
@@ -299,10 +303,10 @@ COMMANDS = [
     ("predict none.pt data/images/train --out out", 1, "none.pt: no such file"),
     ("predict good.pt data/images/train --out out --device nothing", 1, "--device nothing: not available here"),
     ("check-data", 2, "PATH"),
-    ("check-data none --classes camvid", 1, "none"),
-    ("check-data empty", 1, "classes.csv"),
+    ("check-data none --data camvid", 1, "none"),
+    ("check-data empty", 2, "--classes: empty holds no classes.csv"),
     ("check-data data --classes none.csv", 1, "none.csv"),
-    ("check-data file --classes camvid", 1, "file"),
+    ("check-data file --data camvid", 1, "file"),
 ]
 
 

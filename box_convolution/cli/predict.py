@@ -26,7 +26,8 @@ class Predict:
     overwrite: bool = False
     """Replace outputs that are there already."""
     keep_going: bool = False
-    """Leave out images that cannot be read; they are listed at the end, and the exit status is 1."""
+    """Leave out images that cannot be read; they are listed at the end, and the exit status is 1 (but 0 under torchrun,
+    which would stop the other processes)."""
     device: str = "auto"
     quiet: bool = False
 
@@ -61,4 +62,4 @@ def run(args: Predict) -> int:
     print(f"{done} image{'' if done == 1 else 's'} labelled in {args.out}{before}")
     if unreadable:
         print(f"boxconv: error: {len(unreadable)} left out:", *unreadable, sep="\n  ", file=sys.stderr)
-    return 1 if unreadable else 0
+    return 1 if unreadable and int(os.environ.get("WORLD_SIZE", "1")) == 1 else 0

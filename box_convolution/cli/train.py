@@ -1,6 +1,8 @@
 """`boxconv train`."""
 
 import dataclasses
+import signal
+import threading
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +52,10 @@ def run(args: Train) -> None:
     if not args.resume:  # a run that goes on has been checked, and need not be described again
         args.check()
     with joined(args.timeout) as team, ExitStack() as stack:
+        # While it trains, the first ctrl-C only sets a flag (`interrupt`). The second has this effect, to end the
+        # process at once: KeyboardInterrupt, Python's own, would wait for the end of a backward pass.
+        if threading.current_thread() is threading.main_thread():
+            stack.callback(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, signal.SIG_DFL))
         _train(args, team, stack)
 
 

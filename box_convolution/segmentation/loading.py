@@ -118,15 +118,15 @@ def ahead(items: Iterable[T], depth: int = 2) -> Iterator[T]:
     """The same items, of which up to ``depth`` are fetched by a thread before they are asked for."""
     iterator = iter(items)
     end = object()
-    with ThreadPoolExecutor(1) as thread:
-        waiting = [thread.submit(next, iterator, end) for _ in range(depth)]
-        try:
-            while (item := waiting.pop(0).result()) is not end:
-                waiting.append(thread.submit(next, iterator, end))
-                yield item  # type: ignore[misc]
-        finally:
-            for future in waiting:
-                future.cancel()
+    thread = ThreadPoolExecutor(1)
+    waiting = [thread.submit(next, iterator, end) for _ in range(depth)]
+    try:
+        while (item := waiting.pop(0).result()) is not end:
+            waiting.append(thread.submit(next, iterator, end))
+            yield item  # type: ignore[misc]
+    finally:
+        # Not waited for: this may be run by the garbage collector, in that very thread.
+        thread.shutdown(wait=False, cancel_futures=True)
 
 
 def _collate(samples: list[tuple[Any, float] | _Failure]) -> Any:

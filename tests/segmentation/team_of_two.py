@@ -121,7 +121,7 @@ def only_together(team: Team, out: Path) -> dict[str, object]:
         train(team, out / "halves", settings(), Noted(8, signal_at=2 if team.rank == 1 else 0), parts)
     except Interrupted as stop:
         found["stopped by"] = stop.number
-    team.gather()  # until rank 0 has saved
+    team.gather(0)  # until rank 0 has saved
     position = checkpoint.load(out / "halves" / "last.pt")["training"]["position"]
     found["stopped at"] = position["epoch"], position["step"]
     parts = network(norm=True, dropout=0.3)

@@ -78,4 +78,7 @@ def test_ahead_ends_with_its_user_and_passes_errors_on():
     endless = ahead(iter(int, 1))
     next(endless)
     endless.close()
+    end = time.monotonic() + 10
+    while threading.active_count() > before and time.monotonic() < end:
+        time.sleep(0.01)
     assert threading.active_count() == before
