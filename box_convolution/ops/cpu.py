@@ -18,7 +18,8 @@ _REMEDY = (
     "Reinstall box-convolution with a C++ compiler at hand (GCC 11 or later, or Clang): "
     "pip install --force-reinstall --no-deps --no-cache-dir <what it was installed from>"
 )
-_ABI_VERSION = 3  # BOX_ABI_VERSION in box_conv2d.h; the structures below repeat those of box_conv2d.h and layout.h
+_ABI_VERSION = 4  # BOX_ABI_VERSION in box_conv2d.h; the structures below repeat those of box_conv2d.h and layout.h
+_NOT_SERVED = 2  # BOX_NOT_SERVED
 _ISA_VARIABLE = "BOX_CONVOLUTION_ISA"
 _DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
 _Strides = ctypes.c_int64 * 4
@@ -46,6 +47,7 @@ class _Forward(ctypes.Structure):
         ("shift", ctypes.c_void_p),
         ("residual", ctypes.c_void_p),
         ("relu", ctypes.c_int32),
+        ("pixels", ctypes.c_int32),
     ]
 
 
@@ -174,15 +176,13 @@ def box_conv2d(input: Tensor, boxes: Tensor, normalize: bool, stride: int, out: 
 
     Boxes in float64 ask for sums in float64.
     """
-    batch, channels, h, w = input.shape
-    shape = (batch, channels * boxes.shape[1], -(-h // stride), -(-w // stride))
-    output = input.new_empty(shape) if out is None else out
-    if output.numel():
+    if out is None:
+        return box_conv2d_fused(input, boxes, None, None, None, False, normalize, stride)
+    if out.numel():
         image, wide = _by_rows(input), boxes.to(torch.float64).contiguous()
-        exact = boxes.dtype == torch.float64
-        call = _Forward(_problem(image, wide, exact, normalize, stride), output.data_ptr(), None, None, None, 0)
-        _check(library().box_forward(call), input)
-    return output if out is not None or memory_format(input) == torch.contiguous_format else _pixels(output)
+        problem = _problem(image, wide, boxes.dtype == torch.float64, normalize, stride)
+        _check(library().box_forward(_Forward(problem, out.data_ptr(), None, None, None, 0, 0)), input)
+    return out
 
 
 def box_conv2d_fused(
@@ -196,20 +196,31 @@ def box_conv2d_fused(
     stride: int,
 ) -> Tensor:
     """See :mod:`.fused`. The result has the memory format of the input."""
+    batch, channels, h, w = input.shape
+    shape = (batch, channels * boxes.shape[1], -(-h // stride), -(-w // stride))
     last = memory_format(input) == torch.channels_last
+    if 0 in shape:
+        return input.new_empty(shape).contiguous(memory_format=memory_format(input))
+    image, wide = _by_rows(input), boxes.to(torch.float64).contiguous()
+    problem = _problem(image, wide, boxes.dtype == torch.float64, normalize, stride)
+    parts = [None if part is None else part.contiguous() for part in (scale, shift)]  # kept alive here
+    pointers = [None if part is None else part.data_ptr() for part in parts]
+    if last and batch * shape[1] >= 16 * torch.get_num_threads():
+        output = torch.empty(shape, dtype=input.dtype, device=input.device, memory_format=torch.channels_last)
+        other = None if residual is None else residual.contiguous(memory_format=torch.channels_last)
+        call = _Forward(problem, output.data_ptr(), *pointers, None if other is None else other.data_ptr(), relu, True)
+        status = library().box_forward(call)
+        if status != _NOT_SERVED:
+            _check(status, input)
+            return output
     # What is added pixel by pixel needs no copy as planes. Half precision would be rounded twice.
     later = last and residual is not None and input.dtype.itemsize >= 4
-    batch, channels, h, w = input.shape
-    output = input.new_empty((batch, channels * boxes.shape[1], -(-h // stride), -(-w // stride)))
-    if output.numel():
-        image, wide = _by_rows(input), boxes.to(torch.float64).contiguous()
-        planes = None if residual is None or later else _by_rows(residual)
-        parts = [None if part is None else part.contiguous() for part in (scale, shift, planes)]  # kept alive here
-        pointers = (None if part is None else part.data_ptr() for part in parts)
-        exact = boxes.dtype == torch.float64
-        problem = _problem(image, wide, exact, normalize, stride)
-        call = _Forward(problem, output.data_ptr(), *pointers, relu and not later)
-        _check(library().box_forward(call), input)
+    output = input.new_empty(shape)
+    planes = None if residual is None or later else _by_rows(residual).contiguous()
+    call = _Forward(
+        problem, output.data_ptr(), *pointers, None if planes is None else planes.data_ptr(), relu and not later, False
+    )
+    _check(library().box_forward(call), input)
     if not last:
         return output
     return _pixels(output, residual, relu) if later else _pixels(output)

@@ -151,7 +151,7 @@ def test_nothing_outside_is_read_or_written(shape: tuple[int, ...], stride: int,
         grad_boxes = guard(torch.full(boxes.shape, nan, dtype=torch.float64))
         with cpu.use_isa(isa):
             call = cpu._problem(image, boxes, exact, True, stride)
-            assert not cpu.library().box_forward(cpu._Forward(call, output.data_ptr(), None, None, None, 0))
+            assert not cpu.library().box_forward(cpu._Forward(call, output.data_ptr(), None, None, None, 0, 0))
             strides = cpu._Strides(*grad.stride())
             assert not cpu.library().box_backward(
                 cpu._Backward(call, grad.data_ptr(), strides, grad_image.data_ptr(), grad_boxes.data_ptr())

@@ -11,6 +11,7 @@ from torch import Tensor
 from box_convolution.ops import cpu
 
 pytestmark = pytest.mark.skipif(cpu.status() is not None, reason="no C++ library")
+ISAS = [] if cpu.status() else cpu.isas()
 
 
 def boxes_for(channels: int, per_channel: int, h: int, w: int) -> Tensor:
@@ -81,3 +82,33 @@ def test_half_precision_is_rounded_once(dtype: torch.dtype) -> None:
     image, boxes = torch.randn(2, 5, 40, 100).to(dtype), boxes_for(5, 3, 40, 100)
     wide = cpu.box_conv2d(image.float(), boxes, True, 1)
     assert torch.equal(cpu.box_conv2d(image, boxes, True, 1), wide.to(dtype))
+
+
+@pytest.mark.parametrize(
+    ("c", "m", "h", "w"), [(32, 4, 9, 70), (16, 1, 20, 33), (2, 8, 5, 3), (8, 16, 40, 130), (6, 4, 9, 9)]
+)
+@pytest.mark.parametrize("isa", ISAS)
+def test_channels_last_equals_planes(c: int, m: int, h: int, w: int, isa: str) -> None:
+    """To the last bit, whether it is written directly or copied (the last shape); to rounding where fixed point gives up."""
+    last = torch.channels_last
+    image, boxes = torch.randn(2, c, h, w), boxes_for(c, m, h, w)
+    scale, shift, residual = torch.randn(c * m), torch.randn(c * m), torch.randn(2, c * m, h, w)
+    scale[::3] = 0
+    spoilt = image.clone()
+    spoilt[1, 1, 2, 1] = float("nan")
+    boxes[1, 0, 0] = float("nan")
+    with cpu.use_isa(isa):
+        for x in (image, spoilt):
+            for parts in ((None, None, None), (scale, None, residual), (None, shift, None), (scale, shift, residual)):
+                for relu in (False, True):
+                    expected = cpu.box_conv2d_fused(x, boxes, *parts, relu, True, 1)
+                    *numbers, added = parts
+                    other = None if added is None else added.contiguous(memory_format=last)
+                    actual = cpu.box_conv2d_fused(
+                        x.contiguous(memory_format=last), boxes, *numbers, other, relu, True, 1
+                    )
+                    assert actual.is_contiguous(memory_format=last)
+                    if x is image:
+                        assert torch.equal(actual.nan_to_num(7e7), expected.nan_to_num(7e7))
+                    else:
+                        torch.testing.assert_close(actual, expected, equal_nan=True)

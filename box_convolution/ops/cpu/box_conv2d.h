@@ -15,9 +15,10 @@ extern "C" {
 #endif
 
 // To be raised with every change of the types and functions of this file and of layout.h: ops/cpu.py refuses a library of another version.
-#define BOX_ABI_VERSION 3
+#define BOX_ABI_VERSION 4
 BOX_API int32_t box_abi_version(void);
 
+enum BoxStatus { BOX_DONE = 0, BOX_NO_MEMORY = 1, BOX_NOT_SERVED = 2 };
 enum BoxDtype { BOX_FLOAT32 = 0, BOX_FLOAT64 = 1, BOX_BFLOAT16 = 2, BOX_FLOAT16 = 3 };
 
 // Calls body(begin, end, context) on disjoint ranges that cover [begin, end), on any threads; returns when all are done.
@@ -46,6 +47,7 @@ typedef struct {
   const float* shift;
   const void* residual;
   int32_t relu;
+  int32_t pixels;  // output and residual have their channels last in memory; BOX_NOT_SERVED where that is not to be had
 } BoxForward;
 
 // grad_output: like the output, any strides. grad_input (batch, channels, h, w), contiguous, or NULL.

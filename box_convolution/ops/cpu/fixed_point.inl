@@ -272,8 +272,8 @@ struct FixedBox {
 // ``column_sums`` has room for (h + 1) * V vectors.
 template <typename T, int V, bool PLAIN>
 void fixed_strip(const RowSums& sums, const FixedBox& box, uint32_t* column_sums, int64_t column, int64_t count, T* out,
-                 const T* residual, const Epilogue& epilogue) {
-  const int64_t h = sums.h, w = sums.w, step = V * WIDE;
+                 int64_t out_pitch, const T* residual, const Epilogue& epilogue) {
+  const int64_t h = sums.h, step = V * WIDE;
   const Windows<V> at_high(sums, column, box.columns.high), at_low(sums, column, box.columns.low);
   Words total[V];
   for (int v = 0; v < V; ++v) store_words(column_sums + v * WIDE, total[v] = Words{0});
@@ -305,7 +305,7 @@ void fixed_strip(const RowSums& sums, const FixedBox& box, uint32_t* column_sums
                      row_tail * to_floats(top1 - top[v]);
       bottom[v] = bottom1;
       top[v] = top1;
-      const int64_t at = i * w + column + v * WIDE;
+      const int64_t at = i * out_pitch + v * WIDE;
       if (!PLAIN) {
         value += shift;
         if (residual) value += read_floats(residual + at, count < 0 ? WIDE : count);
@@ -325,13 +325,17 @@ constexpr int STRIP = 4;
 constexpr int STRIP = 2;
 #endif
 
-// Columns from ``begin`` to ``end`` of one box over one plane; ``begin`` is a multiple of a strip's width.
+// Columns from ``begin`` to ``end`` of one box over one plane; ``begin`` is a multiple of a strip's width, and column 0 of
+// ``out`` and ``residual``, whose rows are ``out_pitch`` apart.
 template <typename T, bool PLAIN>
 void fixed_columns(const RowSums& sums, const FixedBox& box, uint32_t* column_sums, int64_t begin, int64_t end, T* out,
-                   const T* residual, const Epilogue& epilogue) {
+                   int64_t out_pitch, const T* residual, const Epilogue& epilogue) {
+  const auto strip = [&](auto* run, int64_t q, int64_t count) {
+    const int64_t offset = q - begin;
+    run(sums, box, column_sums, q, count, out + offset, out_pitch, residual ? residual + offset : nullptr, epilogue);
+  };
   int64_t q = begin;
-  for (; q + STRIP * WIDE <= end; q += STRIP * WIDE)
-    fixed_strip<T, STRIP, PLAIN>(sums, box, column_sums, q, -1, out, residual, epilogue);
-  for (; q + WIDE <= end; q += WIDE) fixed_strip<T, 1, PLAIN>(sums, box, column_sums, q, -1, out, residual, epilogue);
-  if (q < end) fixed_strip<T, 1, PLAIN>(sums, box, column_sums, q, end - q, out, residual, epilogue);
+  for (; q + STRIP * WIDE <= end; q += STRIP * WIDE) strip(fixed_strip<T, STRIP, PLAIN>, q, -1);
+  for (; q + WIDE <= end; q += WIDE) strip(fixed_strip<T, 1, PLAIN>, q, -1);
+  if (q < end) strip(fixed_strip<T, 1, PLAIN>, q, end - q);
 }

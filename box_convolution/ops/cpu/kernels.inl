@@ -553,6 +553,7 @@ void integrate(const Table& adjoint, T* grad_input) {
 #include "team.inl"
 #include "fixed_point.inl"
 #include "fixed_backward.inl"
+#include "pixels.inl"
 #include "planes_backward.inl"
 #include "planes.inl"
 

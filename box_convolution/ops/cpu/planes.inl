@@ -79,10 +79,11 @@ struct Forward {
           return;
         }
         const FixedBox fixed(box, sums, largest, epilogue.scale);
+        if (residual) residual += begin;
         if (plain())
-          fixed_columns<T, true>(sums, fixed, column_sums, begin, end, out, residual, epilogue);
+          fixed_columns<T, true>(sums, fixed, column_sums, begin, end, out + begin, p.w, residual, epilogue);
         else
-          fixed_columns<T, false>(sums, fixed, column_sums, begin, end, out, residual, epilogue);
+          fixed_columns<T, false>(sums, fixed, column_sums, begin, end, out + begin, p.w, residual, epilogue);
       });
   }
 
@@ -173,6 +174,7 @@ struct Forward {
 };
 
 int32_t forward(const BoxForward& call) {
+  if (call.pixels) return PixelForward::serves(call) ? PixelForward(call).run() : BOX_NOT_SERVED;
   switch (call.problem.dtype) {
     case BOX_FLOAT32: return Forward<float>(call).run();
     case BOX_FLOAT64: return Forward<double>(call).run();
