@@ -31,7 +31,7 @@ class Export:
     format: Kind | None = None
     """Told by --out where left out. onnx: standard operators only, any image size and batch."""
     snap: bool = False
-    """Move boxes to whole pixel borders first; boxconv finetune does it without loss."""
+    """Move boxes to whole pixel borders first; boxconv finetune does it and lets the other weights adapt."""
     prune: float | None = None
     """Take boxes out of the deployed network whose output varies less than this share (0.1, say) of what is typical of
     their layer; 0 takes out only those without any effect. Scores it on the validation split, before and after."""
