@@ -142,7 +142,7 @@ def test_an_old_triton(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(triton, "__version__", "3.2.0")
     gpu.status.cache_clear()
-    with pytest.raises(OSError, match="Triton 3.2.0 is older than 3.6, .* with PyTorch 2.10"), ops.use("triton"):
+    with pytest.raises(OSError, match=r"Triton 3\.2\.0 is older than 3\.6, .* with PyTorch 2\.10"), ops.use("triton"):
         pass
     gpu.status.cache_clear()
 
