@@ -15,7 +15,8 @@ from torch import Tensor
 
 from .checks import output_shape
 
-_OLDEST = (7, 0)  # compute capability that Triton compiles for
+_OLDEST_TRITON = (3, 6)  # that the kernels were tested with
+_OLDEST_GPU = (7, 0)  # compute capability that Triton compiles for
 _OPTIONS = {"enable_fp_fusion": True}
 # Two programs of 8 warps to a processor. AMD's compiler has no such setting, and needs no more registers than that.
 _MANY_REGISTERS = _OPTIONS if torch.version.hip else _OPTIONS | {"maxnreg": 128}
@@ -66,13 +67,15 @@ class Sharing(NamedTuple):
 def status(device: torch.device | None = None) -> str | None:
     """None where the kernels can serve (tensors on ``device``); else, in one line, why not and what to do about it."""
     try:
-        _kernels()
+        triton = importlib.import_module("triton")
     except ImportError as error:
         remedy = "On Linux: pip install triton; on Windows: pip install triton-windows"
         return f"Triton cannot be imported ({error}). {remedy}"
+    if tuple(map(int, triton.__version__.split(".")[:2])) < _OLDEST_TRITON:
+        return f"Triton {triton.__version__} is older than 3.6, the oldest it works with: 3.6 comes with PyTorch 2.10"
     if device is not None and device.type == "cuda" and torch.version.hip is None:
         capability = torch.cuda.get_device_capability(device)
-        if capability < _OLDEST:
+        if capability < _OLDEST_GPU:
             name, version = torch.cuda.get_device_name(device), ".".join(map(str, capability))
             return f"{name} has compute capability {version}, and Triton needs 7.0 or later: use a newer GPU"
     return None
