@@ -89,7 +89,7 @@ def test_half_precision_is_rounded_once(dtype: torch.dtype) -> None:
 )
 @pytest.mark.parametrize("isa", ISAS)
 def test_channels_last_equals_planes(c: int, m: int, h: int, w: int, isa: str) -> None:
-    """To the last bit, whether it is written directly or copied (the last shape); to rounding where fixed point gives up."""
+    """To the last bit, written directly or copied (the last shape); to rounding where fixed point gives up."""
     last = torch.channels_last
     image, boxes = torch.randn(2, c, h, w), boxes_for(c, m, h, w)
     scale, shift, residual = torch.randn(c * m), torch.randn(c * m), torch.randn(2, c * m, h, w)
