@@ -73,7 +73,7 @@ def test_equals_the_operations_one_by_one(
         assert_values(output, truth, size_of(image, normalize, *parts))
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16])
 @pytest.mark.parametrize("channels", [3, 20])  # few planes are shared out by rows, many are not
 @pytest.mark.parametrize("stride", [1, 2])
 def test_boxes_with_a_scale_of_zero(dtype: torch.dtype, channels: int, stride: int, implementation: str) -> None:
