@@ -73,16 +73,16 @@ def test_equals_the_operations_one_by_one(
         assert_values(output, truth, size_of(image, normalize, *parts))
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("channels", [3, 20])  # few planes are shared out by rows, many are not
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16])
+@pytest.mark.parametrize("channels", [3, 9])  # few planes are shared out by rows, many are not
 @pytest.mark.parametrize("stride", [1, 2])
 def test_boxes_with_a_scale_of_zero(dtype: torch.dtype, channels: int, stride: int, implementation: str) -> None:
     """Single ones, and all of a channel."""
-    image = torch.randn(2, channels, 70, 41).to(dtype)
+    image = torch.randn(1, channels, 40, 9).to(dtype)
     boxes = torch.tensor([-3.2, 4.1, -2.0, 5.5]).expand(channels, 2, 4)
     scale, shift = torch.rand(2 * channels) + 0.1, torch.randn(2 * channels)
     scale[[0, 2, 3]] = 0.0
-    for other in (None, torch.randn(2, 2 * channels, -(-70 // stride), -(-41 // stride)).to(dtype)):
+    for other in (None, torch.randn(1, 2 * channels, -(-40 // stride), -(-9 // stride)).to(dtype)):
         for relu in (False, True):
             with ops.use(implementation):
                 output = FUSED(image, boxes, scale, shift, other, relu, True, stride)
