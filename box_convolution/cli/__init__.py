@@ -1,6 +1,7 @@
 """The command line: the only place that wires networks, data and training together. One file a command.
 
-Exit status: 0 done, 1 the run failed, 2 wrong usage, 130 / 143 stopped by a signal after saving.
+Exit status: 0 done, 1 the run failed, 2 wrong usage, 130 / 143 stopped by a signal after saving, 141 nobody reads what
+it prints.
 """
 
 import os
