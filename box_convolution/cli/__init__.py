@@ -76,7 +76,9 @@ def main(argv: list[str] | None = None) -> int:
         args=argv,
     )
     try:
-        return COMMANDS[type(args)](args) or 0
+        status = COMMANDS[type(args)](args) or 0
+        print(end="", flush=True)  # here, where a closed pipe has an answer
+        return status
     except UsageError as error:
         return _fail(error, 2)
     except KeyboardInterrupt:
