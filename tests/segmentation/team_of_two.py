@@ -131,6 +131,6 @@ def only_together(team: Team, out: Path) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    with joined(30) as team:
+    with joined(100) as team:
         out = Path(sys.argv[1])
         torch.save(scenarios(team, out) | only_together(team, out), out / f"rank{team.rank}.pt")

@@ -40,7 +40,7 @@ def two(tmp_path_factory):
         for rank in range(2)
     ]
     for process in team:
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=240)
         assert process.returncode == 0, errors
     return [torch.load(out / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
 
