@@ -250,6 +250,13 @@ inline Floats read_floats(const T* from, int64_t count) {
   return value;
 }
 
+template <typename T>
+inline Floats read_floats(const T* from) {
+  return read_floats(from, WIDE);
+}
+
+inline Floats read_floats(const float* from) { return load_floats(from); }
+
 // A box over planes of one size and scale.
 struct FixedBox {
   FixedSpan rows, columns;
@@ -286,6 +293,9 @@ void fixed_strip(const RowSums& sums, const FixedBox& box, uint32_t* column_sums
       total[v] += to_fixed(core * to_floats(high0[v] - low0[v]) + head * to_floats(high1[v] - high0[v]) -
                            tail * to_floats(low1[v] - low0[v]));
       store_words(column_sums + (p + 1) * step + v * WIDE, total[v]);
+      // What the second loop will write: the machine cannot foresee lines a row apart.
+      __builtin_prefetch(out + p * out_pitch + v * WIDE, 1);
+      if (!PLAIN && residual) __builtin_prefetch(residual + p * out_pitch + v * WIDE);
     }
   }
   const float row_core = box.row_core, row_head = box.row_head, row_tail = box.row_tail;
@@ -308,7 +318,7 @@ void fixed_strip(const RowSums& sums, const FixedBox& box, uint32_t* column_sums
       const int64_t at = i * out_pitch + v * WIDE;
       if (!PLAIN) {
         value += shift;
-        if (residual) value += read_floats(residual + at, count < 0 ? WIDE : count);
+        if (residual) value += count < 0 ? read_floats(residual + at) : read_floats(residual + at, count);
         if (epilogue.relu) value = value < 0 ? Floats{} : value;
       }
       if (count < 0)
