@@ -1,4 +1,4 @@
-# make test | test-gpu | demo | lint | bench | bench-gpu | sanitize | reliability make their own environment in .venv; nothing else is
+# make test | test-long | test-gpu | demo | lint | bench | bench-gpu | sanitize | reliability make their own environment in .venv; nothing else is
 # needed but python3 (3.10+), pip and make. With a C++ compiler (GCC 11 or later, or Clang) the CPU kernels are built into it, and tested.
 PYTHON ?= python3
 VENV := .venv
@@ -8,10 +8,14 @@ KERNELS := CMakeLists.txt $(wildcard box_convolution/ops/cpu/*)
 # An editable installation knows the modules that were there when it was made: a new file in a folder asks for another.
 FOLDERS := $(shell find box_convolution -type d -not -name __pycache__)
 
-.PHONY: test test-gpu demo lint bench bench-gpu sanitize reliability wheel clean
+.PHONY: test test-long test-gpu demo lint bench bench-gpu sanitize reliability wheel clean
 
 test: $(VENV)/.ready
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
+
+# 11,000 random cases of the operator for each implementation, instead of 2,200.
+test-long: $(VENV)/.ready
+	BOX_CONVOLUTION_TIMES_THE_CASES=5 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest tests/ops/test_against_oracle.py
 
 # The GPU kernels with more cases, on a GPU where there is one; compiled for all dtypes and three kinds of GPU anywhere.
 test-gpu: $(VENV)/.ready

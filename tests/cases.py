@@ -1,5 +1,6 @@
 """Random and nasty cases of the operator, and their check against the brute-force oracle: values and all gradients."""
 
+import os
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -12,6 +13,8 @@ from torch import Tensor
 from box_convolution import box_conv2d, ops
 
 INF = float("inf")
+# How many times as many random cases as usual are tried: `make test-long`.
+TIMES = int(os.environ.get("BOX_CONVOLUTION_TIMES_THE_CASES", "1"))
 
 
 class Case(NamedTuple):

@@ -6,7 +6,7 @@ import hypothesis.strategies as st
 import oracle
 import pytest
 import torch
-from cases import INF, Case, cases, check
+from cases import INF, TIMES, Case, cases, check
 from hypothesis import given, settings
 from tolerances import assert_gradient, assert_values
 from torch import Tensor
@@ -14,19 +14,19 @@ from torch import Tensor
 from box_convolution import box_conv2d, ops
 
 
-@settings(max_examples=1200)
+@settings(max_examples=1200 * TIMES)
 @given(case=cases())
 def test_float64(case: Case, implementation: str) -> None:
     check(case, implementation, torch.float64, torch.float64)
 
 
-@settings(max_examples=700)
+@settings(max_examples=700 * TIMES)
 @given(case=cases())
 def test_float32(case: Case, implementation: str) -> None:
     check(case, implementation, torch.float32, torch.float32)
 
 
-@settings(max_examples=300)
+@settings(max_examples=300 * TIMES)
 @given(case=cases(), dtype=st.sampled_from([torch.float16, torch.bfloat16]))
 def test_half_precision_beside_float32_boxes(case: Case, dtype: torch.dtype, implementation: str) -> None:
     check(case, implementation, dtype, torch.float32)
