@@ -61,22 +61,8 @@ OtherCommand = (
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status. Errors of the user's making are one message, never a traceback."""
-    argv = sys.argv[1:] if argv is None else argv
-    if argv[:1] == ["train"] and recipes.chosen(argv) == "help":
-        print(recipes.listing())
-        return 0
     try:
-        defaults = train.defaults(recipes.chosen(argv) if argv[:1] == ["train"] else None)
-    except UsageError as error:
-        return _fail(error, 2)
-    args: Any = tyro.cli(
-        Annotated[train.Train, tyro.conf.subcommand("train", default=defaults)] | OtherCommand,
-        prog="boxconv",
-        description="Train, evaluate and use segmentation networks with box convolutions.",
-        args=argv,
-    )
-    try:
-        status = COMMANDS[type(args)](args) or 0
+        status = _run(sys.argv[1:] if argv is None else argv)
         print(end="", flush=True)  # here, where a closed pipe has an answer
         return status
     except UsageError as error:
@@ -91,6 +77,20 @@ def main(argv: list[str] | None = None) -> int:
         return _fail(f"{error.filename}: {error.strerror or error}" if error.filename else error, 1)
     except Exception as error:
         return _explain(error)
+
+
+def _run(argv: list[str]) -> int:
+    recipe = recipes.chosen(argv) if argv[:1] == ["train"] else None
+    if recipe == "help":
+        print(recipes.listing())
+        return 0
+    args: Any = tyro.cli(
+        Annotated[train.Train, tyro.conf.subcommand("train", default=train.defaults(recipe))] | OtherCommand,
+        prog="boxconv",
+        description="Train, evaluate and use segmentation networks with box convolutions.",
+        args=argv,
+    )
+    return COMMANDS[type(args)](args) or 0
 
 
 def _explain(error: Exception) -> int:
