@@ -13,6 +13,12 @@
 constexpr int64_t FIXED_LIMIT = 3072;
 constexpr double FULL_SCALE = 2147450880.0;  // under 2^31, with room for the rounding of float32 factors
 
+// Whether a call is computed in fixed point, planes permitting.
+template <typename T>
+inline bool fixed_point(const BoxProblem& p) {
+  return sizeof(T) < 8 && !p.exact && p.stride == 1 && p.h + p.w <= FIXED_LIMIT;
+}
+
 // Of a working memory of doubles, what so many 32-bit numbers take: whole cache lines.
 inline int64_t in_doubles(int64_t count) { return (count + 15) / 16 * 8; }
 

@@ -38,8 +38,8 @@ struct PixelForward {
 
   static bool serves(const BoxForward& call) {
     const BoxProblem& p = call.problem;
-    return p.dtype == BOX_FLOAT32 && !p.exact && p.stride == 1 && p.h + p.w <= FIXED_LIMIT && p.per_channel > 0 &&
-           GROUP % p.per_channel == 0 && p.channels * p.per_channel % GROUP == 0;
+    return p.dtype == BOX_FLOAT32 && fixed_point<float>(p) && p.per_channel > 0 && GROUP % p.per_channel == 0 &&
+           p.channels * p.per_channel % GROUP == 0;
   }
 
   // From channel to channel of a tile: a line more than its size, since equal places of channels a power of two apart compete

@@ -15,7 +15,7 @@ struct Forward {
     return static_cast<const T*>(p.input) + b * p.input_strides[0] + c * p.input_strides[1];
   }
 
-  // Calls body(box, out, residual, epilogue, plain) for output channel ``m`` of a plane, pointers to its first element.
+  // Calls body(box, out, residual, epilogue) for output channel ``m`` of a plane, pointers to its first element.
   template <typename Body>
   void channel(int64_t plane, int64_t m, const Body& body) const {
     const int64_t channel = plane % p.channels * p.per_channel + m;
@@ -65,8 +65,6 @@ struct Forward {
         forward_box<T, false>(table, box, padded, out, residual, w_out, p.stride, begin, end, epilogue);
     });
   }
-
-  bool fixed_point() const { return sizeof(T) < 8 && !p.exact && p.stride == 1 && p.h + p.w <= FIXED_LIMIT; }
 
   // Columns begin..end-1 of output channel ``m``, in fixed point.
   void columns(const RowSums& sums, float largest, uint32_t* column_sums, int64_t plane, int64_t m, int64_t begin,
@@ -122,7 +120,7 @@ struct Forward {
           constants(plane);
           continue;
         }
-        if (fixed_point() && fixed_plane(plane, false, failure)) continue;
+        if (fixed_point<T>(p) && fixed_plane(plane, false, failure)) continue;
         double* memory = thread_scratch().get(Table::size(p.h, p.w) + PaddedRows::size(p.w));
         if (!memory) return void(failure.happened = 1);
         const Table table(memory, p.h, p.w);
@@ -144,7 +142,7 @@ struct Forward {
         constants(plane);
         continue;
       }
-      if (fixed_point() && fixed_plane(plane, true, failure)) continue;
+      if (fixed_point<T>(p) && fixed_plane(plane, true, failure)) continue;
       double* memory = shared_scratch().get(Table::size(p.h, p.w));
       if (!memory) return 1;
       const Table table(memory, p.h, p.w);

@@ -41,8 +41,6 @@ struct Backward {
 
   T* grad_input(int64_t plane) const { return static_cast<T*>(call.grad_input) + plane * p.h * p.w; }
 
-  bool fixed_point() const { return sizeof(T) < 8 && !p.exact && p.stride == 1 && p.h + p.w <= FIXED_LIMIT; }
-
   // One box of a plane in fixed point, with so many doubles of working memory.
   int64_t fixed_working_size() const {
     return FloatPlane<T>::size(p.h, p.w) + MarginRows::size(p.h, p.w) + in_doubles(2 * (p.h + 1) * STRIP * WIDE);
@@ -71,7 +69,7 @@ struct Backward {
 
   // A whole plane in fixed point, by this thread or by all, as far as it fits.
   Done fixed_plane(int64_t plane, bool all_threads, double* edges, Failure& failure) const {
-    if (!fixed_point()) return NOTHING;
+    if (!fixed_point<T>(p)) return NOTHING;
     const int64_t boxes = p.per_channel, floats = FloatPlane<T>::size(p.h, p.w), rows = MarginRows::size(p.h, p.w);
     const int64_t targets = all_threads ? boxes : 1;  // threads add to differences of their own
     const Team team{p, all_threads};
