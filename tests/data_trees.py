@@ -1,5 +1,7 @@
 """Small data sets in exactly the layouts that people download or make, with images of noise."""
 
+import hashlib
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,6 +16,19 @@ THREE = ClassTable(
 )
 SIZE = (12, 20)
 """Height and width of the images."""
+
+
+def fingerprint(root: Path) -> str:
+    """Names, kinds, times and contents of everything below `root`."""
+    digest = hashlib.sha256()
+    for folder, folders, files in sorted(os.walk(root)):
+        for name in sorted(folders + files):
+            path = Path(folder, name)
+            status = path.lstat()
+            digest.update(repr((str(path), status.st_mode, status.st_size, status.st_mtime_ns)).encode())
+            if path.is_file():
+                digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def save(path: Path, values: np.ndarray) -> Path:

@@ -1,12 +1,12 @@
 """The data check finds every planted fault, all in one run, and changes nothing."""
 
-import hashlib
 import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from data_trees import fingerprint
 from PIL import Image
 
 from box_convolution.segmentation.check_data import Report, check
@@ -30,19 +30,6 @@ def tree(tmp_path: Path) -> Path:
         for i in range(count):
             write_pair(tmp_path, split, f"scene{i}")
     return tmp_path
-
-
-def fingerprint(root: Path) -> str:
-    """Names, kinds, times and contents of everything below `root`."""
-    digest = hashlib.sha256()
-    for folder, folders, files in sorted(os.walk(root)):
-        for name in sorted(folders + files):
-            path = Path(folder, name)
-            status = path.lstat()
-            digest.update(repr((str(path), status.st_mode, status.st_size, status.st_mtime_ns)).encode())
-            if path.is_file():
-                digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 def kinds(report: Report) -> dict[str, list[str]]:

@@ -1,6 +1,5 @@
 """One fault at a time, planted into a clean data set: each is found, in its file and by its name, and nothing else."""
 
-import hashlib
 import io
 import os
 import random
@@ -12,7 +11,7 @@ from pathlib import Path
 import data_trees
 import numpy as np
 import pytest
-from data_trees import SIZE, noise, pick, save
+from data_trees import SIZE, fingerprint, noise, pick, save
 from PIL import Image
 
 from box_convolution.segmentation.check_data import Report, check
@@ -27,19 +26,6 @@ IMAGE, LABEL = Path("images/train/scene1.png"), Path("labels/train/scene1.png")
 def checked(root: Path, data: str = "folder", splits: list[str] | None = None) -> Report:
     config = DataConfig(data=data, root=root)  # type: ignore[arg-type]
     return check(root, classes_of(config), splits, layout=layout_of(config), workers=2)
-
-
-def fingerprint(root: Path) -> str:
-    """Names, kinds, times and contents of everything below `root`."""
-    digest = hashlib.sha256()
-    for folder, folders, files in sorted(os.walk(root)):
-        for name in sorted(folders + files):
-            path = Path(folder, name)
-            status = path.lstat()
-            digest.update(repr((str(path), status.st_mode, status.st_size, status.st_mtime_ns)).encode())
-            if path.is_file():
-                digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 @pytest.mark.parametrize("name", data_trees.TREES)
