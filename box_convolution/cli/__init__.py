@@ -17,6 +17,7 @@ from . import (
     analyze,
     bench,
     check_data,
+    compare,
     cost,
     draw,
     evaluate,
@@ -39,6 +40,7 @@ COMMANDS: dict[type, Callable[[Any], int | None]] = {
     export.Export: export.run,
     check_data.CheckData: check_data.run,
     import_sunrgbd.ImportSunRgbd: import_sunrgbd.run,
+    compare.Compare: compare.run,
     cost.CostOf: cost.run,
     bench.Bench: bench.run,
     analyze.Analyze: analyze.run,
@@ -52,6 +54,7 @@ OtherCommand = (
     | Annotated[export.Export, tyro.conf.subcommand("export")]
     | Annotated[check_data.CheckData, tyro.conf.subcommand("check-data")]
     | Annotated[import_sunrgbd.ImportSunRgbd, tyro.conf.subcommand("import-sunrgbd")]
+    | Annotated[compare.Compare, tyro.conf.subcommand("compare")]
     | Annotated[cost.CostOf, tyro.conf.subcommand("cost")]
     | Annotated[bench.Bench, tyro.conf.subcommand("bench")]
     | Annotated[analyze.Analyze, tyro.conf.subcommand("analyze")]
@@ -95,6 +98,7 @@ def _run(argv: list[str]) -> int:
 
 def _explain(error: Exception) -> int:
     """Print what went wrong, return the exit status; an exception that nobody expects is raised again."""
+    from ..analysis.run_comparison import RunError
     from ..deploy.export import ExportError
     from ..networks.weights import WeightsError
     from ..segmentation.checkpoint import CheckpointError
@@ -109,7 +113,7 @@ def _explain(error: Exception) -> int:
         return 128 + error.number
     if isinstance(error, RunFolderError):
         return _fail(error, 2)
-    if isinstance(error, (DataError, CheckpointError, ExportError, WeightsError, TrainingError, PeerError)):
+    if isinstance(error, (DataError, CheckpointError, ExportError, WeightsError, RunError, TrainingError, PeerError)):
         return _fail(error, 1)
     first = (str(error).splitlines() or [type(error).__name__])[0]
     if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):

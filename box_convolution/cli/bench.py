@@ -3,17 +3,14 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import tyro
 
 from ..segmentation.config import UsageError
-
-if TYPE_CHECKING:
-    from ..analysis.tables import Section
+from .sections import replaced_section, write_sections
 
 TABLE_3 = ("enet", "boxenet", "enet_minus", "boxonlyenet", "erfnet", "boxerfnet", "erfnet_minus")
-BEGIN, END = "<!-- boxconv bench: begin -->", "<!-- boxconv bench: end -->"
+NAME = "boxconv bench"
 
 
 @dataclass(frozen=True)
@@ -51,7 +48,7 @@ def run(args: Bench) -> None:
     _check(args)
     devices = _devices(args.device, torch.cuda.is_available())
     if args.write is not None:
-        replaced_section(args.write, "")  # before minutes of work: can the section be written?
+        replaced_section(args.write, NAME, "")  # before minutes of work: can the section be written?
     keeps_memory = keep_freed_memory()
     text = [bench_sections.about(args, keeps_memory)]
     for device in devices:
@@ -61,7 +58,7 @@ def run(args: Bench) -> None:
                 print(section.plain(), flush=True)
                 text.append(section)
     if args.write is not None:
-        _write(args.write, text)
+        write_sections(args.write, NAME, text)
         print(f"written to {args.write}")
 
 
@@ -86,22 +83,3 @@ def _devices(wanted: str, cuda: bool) -> list[str]:
     if wanted == "cuda" and not cuda:
         raise UsageError("--device cuda: not available here")
     return ["cpu", *(["cuda"] if cuda else [])] if wanted == "auto" else [wanted]
-
-
-def replaced_section(path: Path, section: str) -> str:
-    """The text of ``path`` with ``section`` between the two comments. UsageError if there is one without the other."""
-    text = path.read_text(encoding="utf-8")
-    if (text.count(BEGIN), text.count(END)) == (0, 0):
-        return f"{text.rstrip()}\n\n{BEGIN}\n{section}{END}\n"
-    before, _, rest = text.partition(BEGIN)
-    _, found, after = rest.partition(END)
-    if (text.count(BEGIN), text.count(END)) != (1, 1) or not found:
-        raise UsageError(f"--write: {path} must hold {BEGIN} and, after it, {END}, once each or not at all")
-    return f"{before}{BEGIN}\n{section}{END}{after}"
-
-
-def _write(path: Path, sections: "list[Section]") -> None:
-    from ..segmentation.files import write_atomic
-
-    text = replaced_section(path, "\n".join(section.markdown() for section in sections))
-    write_atomic(path, lambda file: file.write(text.encode()))

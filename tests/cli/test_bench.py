@@ -5,7 +5,10 @@ import re
 import pytest
 
 from box_convolution.cli import bench_sections, main
-from box_convolution.cli.bench import BEGIN, END, replaced_section
+from box_convolution.cli.bench import NAME
+from box_convolution.cli.sections import replaced_section
+
+BEGIN, END = f"<!-- {NAME}: begin -->", f"<!-- {NAME}: end -->"
 
 SMALL = ["--size", "32", "48", "--rounds", "2", "--threads", "1", "--device", "cpu"]
 
@@ -38,7 +41,7 @@ def test_blocks_and_training(capsys, monkeypatch):
 def test_only_the_marked_section_is_replaced(tmp_path):
     path = tmp_path / "results.md"
     path.write_text(f"a\n{BEGIN}\nold\n{END}\nb\n")
-    assert replaced_section(path, "new\n") == f"a\n{BEGIN}\nnew\n{END}\nb\n"
+    assert replaced_section(path, NAME, "new\n") == f"a\n{BEGIN}\nnew\n{END}\nb\n"
 
 
 @pytest.mark.parametrize("text", [BEGIN, END, f"{END} {BEGIN}", f"{BEGIN} {END} {BEGIN}"])

@@ -1,0 +1,214 @@
+"""Training runs side by side: networks as rows, mean and spread over seeds; the paper's Table 1 for any data set.
+
+A run is its folder's config.json and metrics.jsonl, reduced to what a table or a curve needs: plain values, which a
+JSON file keeps when the folder is gone. Scores are those after the last epoch: to pick the epoch by the validation
+scores that are reported would flatter every network, and the noisiest one most.
+"""
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from .canvas import canvas
+from .plots import LINES
+from .tables import Section, Table
+
+SCORES = ("class_iou", "category_iou", "class_accuracy", "pixel_accuracy")
+# What does not make a run another experiment.
+ASIDE = ("network", "seed", "root", "classes", "palette", "cache", "device", "workers", "checkpoint_minutes", "timeout",
+         "val_every")  # fmt: skip
+
+
+class RunError(ValueError):
+    """A folder or a file holds no finished run; the message names it and the reason."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its settings, the validation class IoU along the way, and the scores after the last epoch."""
+
+    network: str
+    seed: int
+    settings: dict[str, Any]
+    curve: list[list[float]]
+    """[epoch, class IoU], ..."""
+    scores: dict[str, Any]
+    """`SCORES`, and "iou" by class."""
+    train_class_iou: float
+    minutes: float
+    made_by: str
+    """Commit and machine."""
+
+    @property
+    def epochs(self) -> int:
+        return int(self.settings["epochs"])
+
+
+def read_run(folder: Path, made_by: str) -> Run:
+    """The run in a folder. RunError where there is none, or one that is not finished."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))["config"]
+        lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        records = [json.loads(line) for line in lines]
+        if len(records) < config["epochs"]:
+            raise RunError(f"{folder}: the run is not finished: epoch {len(records)} of {config['epochs']}")
+        last = records[-1]
+        return Run(
+            network=config["network"],
+            seed=config["seed"],
+            settings={name: value for name, value in config.items() if name not in ("network", "seed", "root")},
+            curve=[[r["epoch"], round(r["val_class_iou"], 5)] for r in records if "val_class_iou" in r],
+            scores={name: last[f"val_{name}"] for name in (*SCORES, "iou")},
+            train_class_iou=last["train_class_iou"],
+            minutes=sum(record["train_seconds"] for record in records) / 60,
+            made_by=made_by,
+        )
+    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise RunError(f"{folder}: no training run that can be read: {type(error).__name__}: {error}") from error
+
+
+def read_kept(path: Path) -> list[Run]:
+    """The runs that :func:`keep` wrote. RunError where the file holds something else."""
+    try:
+        return [Run(**values) for values in json.loads(path.read_text(encoding="utf-8"))]
+    except (ValueError, TypeError) as error:
+        raise RunError(f"{path}: holds no kept runs: {error}") from error
+
+
+def kept(runs: Sequence[Run]) -> str:
+    """``runs`` as JSON, a line each."""
+    return "[\n" + ",\n".join(json.dumps(asdict(run)) for run in runs) + "\n]\n"
+
+
+def merged(old: Sequence[Run], new: Sequence[Run]) -> list[Run]:
+    """All runs, the new one where both have the same experiment and seed."""
+    runs = {_identity(run): run for run in (*old, *new)}
+    return list(runs.values())
+
+
+def _identity(run: Run) -> str:
+    return json.dumps([run.network, run.seed, _experiment(run)], sort_keys=True)
+
+
+def _experiment(run: Run) -> dict[str, Any]:
+    return {name: value for name, value in run.settings.items() if name not in ASIDE}
+
+
+def grouped(runs: Sequence[Run], order: Sequence[str]) -> dict[str, list[Run]]:
+    """Runs of one network and experiment under a label: the network and the settings by which experiments differ.
+
+    Networks come in ``order``; runs of a group by their seeds.
+    """
+    experiments = [_experiment(run) for run in runs]
+    # Runs kept by an earlier version lack settings that are newer than they are.
+    names = sorted({name for experiment in experiments for name in experiment})
+    different = [name for name in names if len({json.dumps(e.get(name)) for e in experiments}) > 1]
+
+    def rank(run: Run) -> tuple[Any, ...]:
+        place = order.index(run.network) if run.network in order else len(order)
+        return place, run.network, [str(run.settings.get(name)) for name in different], run.seed
+
+    groups: dict[str, list[Run]] = {}
+    for run in sorted(runs, key=rank):
+        settings = ", ".join(f"{name} {_text(run.settings.get(name))}" for name in different)
+        groups.setdefault(f"{run.network} ({settings})" if settings else run.network, []).append(run)
+    return groups
+
+
+def _text(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def sections(groups: Mapping[str, Sequence[Run]], paper: Mapping[str, tuple[float, float]]) -> list[Section]:
+    """Scores, curves and classes of the groups; ``paper``: networks' class and category IoU in Table 1."""
+    return [_scores(groups, paper), _curves(groups), _classes(groups)]
+
+
+def _scores(groups: Mapping[str, Sequence[Run]], paper: Mapping[str, tuple[float, float]]) -> Section:
+    rows = []
+    for label, runs in groups.items():
+        theirs = paper.get(runs[0].network)
+        rows.append([
+            label,
+            str(len(runs)),
+            *(_spread([run.scores[name] for run in runs]) for name in SCORES),
+            " ".join(f"{100 * run.scores['class_iou']:.1f}" for run in runs),
+            f"{100 * statistics.mean(run.train_class_iou for run in runs):.1f}",
+            f"{statistics.mean(run.minutes for run in runs):.0f}",
+            *([f"{value:.1f}" for value in theirs] if theirs else ["", ""]),
+        ])  # fmt: skip
+    header = ["network", "seeds", "class IoU", "category IoU", "class acc.", "pixel acc.", "class IoU, seed by seed",
+              "training class IoU", "minutes", "paper: class", "category"]  # fmt: skip
+    text = (
+        "Validation scores after the last epoch in per cent, mean and standard deviation over seeds. Training class "
+        "IoU: of the last epoch's augmented images, with dropout. Minutes of training, on a machine shared with "
+        "other work. The paper's figures are those of Cityscapes (val, Table 1)."
+    )
+    return Section("Scores", text, Table(header, rows))
+
+
+def _curves(groups: Mapping[str, Sequence[Run]]) -> Section:
+    epochs = _chosen(_shared_epochs([run for runs in groups.values() for run in runs]))
+    rows = []
+    for label, runs in groups.items():
+        curves = [{int(epoch): iou for epoch, iou in run.curve} for run in runs]
+        rows.append([label, *(f"{100 * statistics.mean(curve[e] for curve in curves):.1f}" for e in epochs),
+                     _spread([max(curve.values()) for curve in curves])])  # fmt: skip
+    text = "Validation class IoU in per cent after so many epochs, mean over seeds; and the best epoch's, seed by seed."
+    return Section("Over the epochs", text, Table(["network", *map(str, epochs), "best epoch"], rows))
+
+
+def _shared_epochs(runs: Sequence[Run]) -> list[int]:
+    """Those that all runs were validated after."""
+    return sorted(set.intersection(*({int(epoch) for epoch, _ in run.curve} for run in runs)))
+
+
+def _chosen(epochs: Sequence[int], most: int = 9) -> list[int]:
+    """At most ``most`` of them: denser at the beginning, where curves bend, and always the last."""
+    if len(epochs) <= most:
+        return list(epochs)
+    wanted = [epochs[-1] * (k / (most - 1)) ** 1.5 for k in range(1, most)]
+    return sorted({min(epochs, key=lambda epoch: abs(epoch - target)) for target in (epochs[0], *wanted)})
+
+
+def _classes(groups: Mapping[str, Sequence[Run]]) -> Section:
+    names = list(next(iter(groups.values()))[0].scores["iou"])
+    rows = []
+    for label, runs in groups.items():
+        cells = []
+        for name in names:
+            values = [run.scores["iou"].get(name) for run in runs]
+            known = [value for value in values if value is not None]
+            cells.append(f"{100 * statistics.mean(known):.1f}" if known else "absent")
+        rows.append([label, *cells])
+    return Section("Classes", "Validation IoU by class in per cent, mean over seeds.", Table(["network", *names], rows))
+
+
+def _spread(values: Sequence[float]) -> str:
+    mean = f"{100 * statistics.mean(values):.1f}"
+    return f"{mean} ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else mean
+
+
+def draw_curves(groups: Mapping[str, Sequence[Run]], path: str | Path, *, title: str) -> None:
+    """Validation class IoU over the epochs: a line for each group's mean, its seeds as a band from least to largest."""
+    styles = ("solid", (0, (5, 2)), (0, (1.5, 1.5)))
+    with canvas(path, 8.2, 4.6) as figure:
+        figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.08)
+        axes = figure.subplots()
+        for k, (label, runs) in enumerate(groups.items()):
+            common = _shared_epochs(runs)
+            curves = [{int(epoch): 100 * iou for epoch, iou in run.curve} for run in runs]
+            columns = [[curve[epoch] for curve in curves] for epoch in common]
+            colour = LINES[k % len(LINES)]
+            mean = [statistics.mean(column) for column in columns]
+            axes.plot(common, mean, color=colour, linewidth=1.6, linestyle=styles[k // len(LINES) % 3], label=label)
+            if len(runs) > 1:
+                low, high = [min(column) for column in columns], [max(column) for column in columns]
+                axes.fill_between(common, low, high, color=colour, alpha=0.15, linewidth=0)
+        axes.set(xlabel="epoch", ylabel="validation class IoU, %")
+        axes.grid(linewidth=0.6)
+        axes.set_title(title, loc="left", weight="bold", fontsize=10.5)
+        axes.legend(loc="lower right", fontsize=8.5)

@@ -1,0 +1,113 @@
+"""Runs side by side: what a row is, what a mean is over, and that kept runs outlive their folders."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from box_convolution.analysis.run_comparison import draw_curves, grouped, kept, merged, read_kept, read_run, sections
+from box_convolution.cli import main
+
+ORDER = ["enet", "boxenet"]
+
+
+def write_run(folder: Path, network: str, seed: int, ious: list[float], **settings: Any) -> Path:
+    folder.mkdir(parents=True)
+    config = {"network": network, "seed": seed, "epochs": len(ious), "data": "camvid", "size": [176, 240], "lr": 0.002,
+              "root": "/somewhere", **settings}  # fmt: skip
+    (folder / "config.json").write_text(json.dumps({"config": config}))
+    scores = {"val_category_iou": 0.5, "val_class_accuracy": 0.6, "val_pixel_accuracy": 0.8}
+    records = [
+        {"epoch": k + 1, "train_class_iou": 0.4, "train_seconds": 30.0}
+        | ({"val_class_iou": iou, "val_iou": {"road": 0.9, "sign": None}, **scores} if iou else {})
+        for k, iou in enumerate(ious)
+    ]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    return folder
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> list[Path]:
+    return [
+        write_run(tmp_path / "b1", "boxenet", 1, [0.1, 0.0, 0.5]),
+        write_run(tmp_path / "b0", "boxenet", 0, [0.2, 0.9, 0.4]),
+        write_run(tmp_path / "e0", "enet", 0, [0.3, 0.2, 0.3], workers=2),
+    ]
+
+
+def test_rows_are_experiments_and_scores_are_the_last_epochs(folders: list[Path]) -> None:
+    groups = grouped([read_run(folder, "here") for folder in folders], ORDER)
+    assert {label: [run.seed for run in runs] for label, runs in groups.items()} == {"enet": [0], "boxenet": [0, 1]}
+    scores, curves, classes = sections(groups, {"enet": (59.4, 81.8)})
+    assert [row[:3] for row in scores.table.rows] == [["enet", "1", "30.0"], ["boxenet", "2", "45.0 ± 7.1"]]
+    assert [row[6:] for row in scores.table.rows] == [
+        ["30.0", "40.0", "2", "59.4", "81.8"],
+        ["40.0 50.0", "40.0", "2", "", ""],
+    ]
+    assert curves.table.header == ["network", "1", "3", "best epoch"], "epochs that all runs were validated after"
+    assert curves.table.rows[1] == ["boxenet", "15.0", "45.0", "70.0 ± 28.3"]
+    assert classes.table.rows[0] == ["enet", "90.0", "absent"]
+
+
+def test_settings_that_differ_are_named(folders: list[Path], tmp_path: Path) -> None:
+    write_run(tmp_path / "other", "enet", 0, [0.1], lr=0.1)
+    groups = grouped([read_run(folder, "here") for folder in (folders[2], tmp_path / "other")], ORDER)
+    assert list(groups) == ["enet (epochs 1, lr 0.1)", "enet (epochs 3, lr 0.002)"]
+
+
+def test_kept_runs_outlive_their_folders(folders: list[Path], tmp_path: Path) -> None:
+    runs = [read_run(folder, "here") for folder in folders]
+    file = tmp_path / "runs.json"
+    file.write_text(kept(runs[:2]))
+    again = read_run(folders[0], "there")
+    assert merged(read_kept(file), [again, runs[2]]) == [again, runs[1], runs[2]], "the new one in the old one's place"
+
+
+def boxconv(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str]:
+    try:
+        status = main([str(word) for word in words])
+    except SystemExit as stop:
+        status = int(stop.code or 0)
+    captured = capsys.readouterr()
+    return status, captured.out + captured.err
+
+
+def test_the_command(folders: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page, plot, file = tmp_path / "page.md", tmp_path / "curves.png", tmp_path / "runs.json"
+    page.write_text("# Results\n")
+    options = ["--kept", file, "--write", page, "--plot", plot]
+    status, text = boxconv(capsys, "compare", *folders[:2], *options)
+    assert status == 0, text
+    assert "boxenet" in text
+    assert plot.stat().st_size > 1000
+    status, text = boxconv(capsys, "compare", folders[2], *options)
+    assert status == 0, text
+    written = page.read_text()
+    assert written.startswith("# Results\n")
+    assert written.count("boxconv compare: begin") == 1
+    assert "| boxenet |     2 | 45.0 ± 7.1 |" in written
+    assert "| enet" in written
+
+
+def test_what_cannot_be_compared(folders: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert boxconv(capsys, "compare") == (
+        2,
+        "boxconv: error: RUNS: expected folders of finished runs, or --kept FILE with some\n",
+    )
+    status, text = boxconv(capsys, "compare", tmp_path / "none")
+    assert status == 1
+    assert "none: no training run that can be read" in text
+    other = write_run(tmp_path / "large", "enet", 0, [0.1], size=[360, 480])
+    assert "different data or image sizes" in boxconv(capsys, "compare", folders[0], other)[1]
+    (folders[0] / "metrics.jsonl").write_text("")
+    assert "the run is not finished: epoch 0 of 3" in boxconv(capsys, "compare", folders[0])[1]
+    bad = tmp_path / "bad.json"
+    bad.write_text('[{"network": "enet"}]')
+    assert "bad.json: holds no kept runs" in boxconv(capsys, "compare", "--kept", bad)[1]
+
+
+def test_the_picture_tells_groups_apart(folders: list[Path], tmp_path: Path) -> None:
+    groups = grouped([read_run(folder, "here") for folder in folders], ORDER)
+    draw_curves(groups, tmp_path / "curves.svg", title="Curves")
+    assert "enet" in (tmp_path / "curves.svg").read_text()
