@@ -18,7 +18,7 @@ ALLOWED = {
     "functional": {"ops"},
     "state_dicts": {"boxes"},
     "layer": {"functional", "boxes", "state_dicts"},
-    "networks": {"layer"},
+    "networks": {"layer", "boxes"},
     "deploy": {"networks", "layer", "boxes", "ops"},
     "segmentation": {"layer", "functional", "boxes"},
     "analysis": {"layer", "functional", "boxes", "ops"},

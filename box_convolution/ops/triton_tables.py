@@ -1,6 +1,6 @@
 """What the Triton kernels share: the two spans of a box, and running sums of planes.
 
-Everything is summed in float64, as in the C++ kernels (cpu/kernels.inl, where the reasons are told): a float32 running
+Everything is summed in float64, as in the C++ kernels (cpu/table.inl, where the reasons are told): a float32 running
 sum of a large plane has lost the digits of a small box. Names: ``p_`` a pointer, ``h`` and ``w`` a plane's size, ``p``
 and ``q`` rows and columns of the input, ``i`` and ``j`` those of the output; a tile is (rows R, columns CW).
 """

@@ -1,0 +1,90 @@
+// Eight float64 numbers at a time: reading, writing, summing along the lanes.
+
+// Eight numbers at any address. Compilers split what is wider than the machine.
+typedef double Vec __attribute__((vector_size(64), aligned(8), may_alias));
+typedef float FloatVec __attribute__((vector_size(32), aligned(4), may_alias));
+constexpr int64_t LANES = 8;
+
+inline Vec load(const double* from) { return *reinterpret_cast<const Vec*>(from); }
+inline void store(double* to, Vec value) { *reinterpret_cast<Vec*>(to) = value; }
+
+// Reads p[q] and p[q + 1] for q = 0, 8, 16 ... where p is at any distance from the start of a cache line. Each address of a
+// line-crossing load is read twice by the machine; permuting two aligned loads is cheaper where one instruction does it.
+struct Neighbours {
+#if defined(__AVX512F__)
+  const double* next;
+  __m512i first_index, second_index;
+  __m512d low;
+
+  explicit Neighbours(const double* p) {
+    const int64_t offset = int64_t(reinterpret_cast<uintptr_t>(p) / sizeof(double) % LANES);
+    next = p - offset;
+    const __m512i lane = _mm512_set_epi64(7, 6, 5, 4, 3, 2, 1, 0);
+    first_index = _mm512_add_epi64(lane, _mm512_set1_epi64(offset));
+    second_index = _mm512_add_epi64(lane, _mm512_set1_epi64(offset + 1));
+    low = _mm512_load_pd(next);
+  }
+
+  inline void read(Vec& first, Vec& second) {
+    next += LANES;
+    const __m512d high = _mm512_load_pd(next);
+    first = Vec(_mm512_permutex2var_pd(low, first_index, high));
+    second = Vec(_mm512_permutex2var_pd(low, second_index, high));
+    low = high;
+  }
+#else
+  const double* p;
+  explicit Neighbours(const double* p) : p(p) {}
+  inline void read(Vec& first, Vec& second) {
+    first = load(p);
+    second = load(p + 1);
+    p += LANES;
+  }
+#endif
+};
+// v[0], v[0] + v[1], ...
+inline Vec running_sum(Vec v) {
+  const Vec zero = {0};
+  v += __builtin_shufflevector(zero, v, 7, 8, 9, 10, 11, 12, 13, 14);
+  v += __builtin_shufflevector(zero, v, 6, 7, 8, 9, 10, 11, 12, 13);
+  return v + __builtin_shufflevector(zero, v, 4, 5, 6, 7, 8, 9, 10, 11);
+}
+
+inline Vec last_lane(Vec v) { return __builtin_shufflevector(v, v, 7, 7, 7, 7, 7, 7, 7, 7); }
+
+template <typename T>
+inline Vec widen(const T* from) {
+  Vec v;
+  for (int k = 0; k < LANES; ++k) v[k] = to_double(from[k]);
+  return v;
+}
+
+inline Vec widen(const float* from) {
+  return __builtin_convertvector(*reinterpret_cast<const FloatVec*>(from), Vec);
+}
+
+template <typename T>
+inline Vec gather(const T* from, int64_t stride) {
+  Vec v;
+  for (int k = 0; k < LANES; ++k) v[k] = to_double(from[k * stride]);
+  return v;
+}
+
+inline void narrow(float* to, Vec v) { *reinterpret_cast<FloatVec*>(to) = __builtin_convertvector(v, FloatVec); }
+
+template <typename T>
+inline void narrow(T* to, Vec v) {
+  for (int k = 0; k < LANES; ++k) to[k] = from_double<T>(v[k]);
+}
+
+// v[7] + ... + v[0], ..., v[7]
+inline Vec running_sum_back(Vec v) {
+  const Vec zero = {0};
+  v += __builtin_shufflevector(v, zero, 1, 2, 3, 4, 5, 6, 7, 8);
+  v += __builtin_shufflevector(v, zero, 2, 3, 4, 5, 6, 7, 8, 9);
+  return v + __builtin_shufflevector(v, zero, 4, 5, 6, 7, 8, 9, 10, 11);
+}
+
+inline Vec first_lane(Vec v) { return __builtin_shufflevector(v, v, 0, 0, 0, 0, 0, 0, 0, 0); }
+
+inline double sum_lanes(Vec v) { return ((v[0] + v[1]) + (v[2] + v[3])) + ((v[4] + v[5]) + (v[6] + v[7])); }

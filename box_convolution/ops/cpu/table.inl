@@ -1,0 +1,168 @@
+// Everything is computed from one table per plane, P[p][q] = sum of the input above row p and left of column q, in float64:
+// a float32 table loses digits on a large plane. An edge lies in the same part of a pixel for every output, so that the
+// sum up to it is a weighted sum of two rows (or columns) of the table with weights that depend on the box alone: the inner
+// loops run over whole rows with constant weights. Row numbers are clamped to [0, H], which is the zero padding.
+
+struct Table {
+  double* data;
+  int64_t h, w, pitch;
+
+  Table(double* data, int64_t h, int64_t w) : data(data), h(h), w(w), pitch(pitch_of(w)) {}
+  static int64_t pitch_of(int64_t w) { return (w + 1 + 7) / 8 * 8; }
+  static int64_t size(int64_t h, int64_t w) { return (h + 1) * pitch_of(w); }
+  double* row(int64_t p) const { return data + p * pitch; }
+  double* clamped(int64_t p) const { return row(min(max<int64_t>(p, 0), h)); }
+};
+
+constexpr int ROWS = 8;  // rows that are summed side by side, to hide the latency of an addition
+
+// Running sums of input rows p..p+R-1 into table rows p+1..p+R; with ``above``, row p of the table is added as well.
+template <typename T, int R>
+void scan_rows(const Table& table, const T* input, int64_t stride_h, int64_t stride_w, int64_t p, bool above) {
+  const bool contiguous = stride_w == 1;
+  const T* in[R];
+  double* out[R];
+  Vec carry[R];
+  for (int k = 0; k < R; ++k) {
+    in[k] = input + (p + k) * stride_h;
+    out[k] = table.row(p + k + 1);
+    out[k][0] = 0;
+    carry[k] = Vec{0};
+  }
+  const double* top = table.row(p);
+  int64_t q = 0;
+  for (; q + LANES <= table.w; q += LANES) {
+    Vec sum = above ? load(top + q + 1) : Vec{0};
+    for (int k = 0; k < R; ++k) {
+      const Vec v = running_sum((contiguous ? widen(in[k] + q) : gather(in[k] + q * stride_w, stride_w))) + carry[k];
+      carry[k] = last_lane(v);
+      sum = above ? sum + v : v;
+      store(out[k] + q + 1, sum);
+    }
+  }
+  double row[R];
+  for (int k = 0; k < R; ++k) row[k] = carry[k][0];
+  for (; q < table.w; ++q) {
+    double sum = above ? top[q + 1] : 0;
+    for (int k = 0; k < R; ++k) {
+      row[k] += to_double(in[k][q * stride_w]);
+      sum = above ? sum + row[k] : row[k];
+      out[k][q + 1] = sum;
+    }
+  }
+}
+
+template <typename T>
+void scan_strip(const Table& table, const T* input, int64_t stride_h, int64_t stride_w, int64_t p, int64_t count, bool above) {
+  if (count == ROWS) return scan_rows<T, ROWS>(table, input, stride_h, stride_w, p, above);
+  for (int64_t k = p; k < p + count; ++k) scan_rows<T, 1>(table, input, stride_h, stride_w, k, above);
+}
+
+inline void add_row(double* __restrict to, const double* __restrict from, int64_t begin, int64_t end) {
+  for (int64_t q = begin; q < end; ++q) to[q] += from[q];
+}
+
+template <typename T>
+void build_table(const Table& table, const T* input, int64_t stride_h, int64_t stride_w) {
+  memset(table.row(0), 0, sizeof(double) * (table.w + 1));
+  for (int64_t p = 0; p < table.h; p += ROWS)
+    scan_strip(table, input, stride_h, stride_w, p, min<int64_t>(ROWS, table.h - p), true);
+}
+
+// Rows with room for every clamped index on both sides: entries -(w + 2) <= q < 2 * w + 16 of row(r).
+struct PaddedRows {
+  static constexpr int64_t COUNT = 4;
+  double* first;
+  int64_t pitch;
+
+  static int64_t pitch_of(int64_t w) { return (3 * w + 48) / 8 * 8; }
+  static int64_t size(int64_t w) { return COUNT * pitch_of(w); }
+  PaddedRows(double* memory, int64_t w) : first(memory + (w + 2 + 7) / 8 * 8), pitch(pitch_of(w)) {
+    memset(memory, 0, sizeof(double) * size(w));
+  }
+  double* row(int64_t r) const { return first + r * pitch; }
+};
+
+// What follows the average in the same write: relu(residual + scale * average + shift).
+struct Epilogue {
+  double scale, shift;
+  bool relu;
+};
+
+// Between the table's rows, ``sums`` holds what lies above the bottom and not above the top edge, up to each column:
+// the difference of its values at the right and the left edge is the output.
+template <typename T, bool PLAIN>
+inline void write_row(T* __restrict out, const double* __restrict sums, const T* __restrict residual, const Box& box,
+                      int64_t count, int64_t stride, const Epilogue& epilogue) {
+  const double r0 = box.columns.high0, r1 = box.columns.high1, l0 = box.columns.low0, l1 = box.columns.low1;
+  const double* __restrict right = sums + box.columns.high;
+  const double* __restrict left = sums + box.columns.low;
+  int64_t j = 0;
+  if (PLAIN && stride == 1) {
+    Neighbours at_right(right), at_left(left);
+    for (; j + LANES <= count; j += LANES) {
+      Vec right0, right1, left0, left1;
+      at_right.read(right0, right1);
+      at_left.read(left0, left1);
+      narrow(out + j, (r0 * right0 + r1 * right1) - (l0 * left0 + l1 * left1));
+    }
+  }
+  for (; j < count; ++j) {
+    const int64_t q = j * stride;
+    double value = (r0 * right[q] + r1 * right[q + 1]) - (l0 * left[q] + l1 * left[q + 1]);
+    if (!PLAIN) {
+      value = value * epilogue.scale + epilogue.shift;
+      if (residual) value += to_double(residual[j]);
+      if (epilogue.relu) value = value > 0 ? value : value != value ? value : 0.0;
+    }
+    out[j] = from_double<T>(value);
+  }
+}
+
+// R rows of sums, for output rows i..i+R-1, which are ``stride`` input rows apart. With stride 1 they share table rows.
+template <int R>
+inline void difference_rows(const Table& table, const Box& box, const PaddedRows& padded, int64_t i, int64_t stride) {
+  const double b0 = box.rows.high0 * box.inverse, b1 = box.rows.high1 * box.inverse;
+  const double t0 = box.rows.low0 * box.inverse, t1 = box.rows.low1 * box.inverse;
+  const double* bottom[R + 1];
+  const double* top[R + 1];
+  for (int r = 0; r <= R; ++r) {
+    bottom[r] = table.clamped(i * stride + r + box.rows.high);
+    top[r] = table.clamped(i * stride + r + box.rows.low);
+  }
+  // Copies in registers: for all the compiler knows, the stores might change the originals.
+  double* const to = padded.first;
+  const int64_t to_pitch = padded.pitch, columns = table.pitch;
+  for (int64_t q = 0; q < columns; q += LANES) {
+    Vec above_bottom = load(bottom[0] + q), above_top = load(top[0] + q);
+    for (int r = 0; r < R; ++r) {
+      const Vec next_bottom = load(bottom[r + 1] + q), next_top = load(top[r + 1] + q);
+      store(to + r * to_pitch + q, (b0 * above_bottom + b1 * next_bottom) - (t0 * above_top + t1 * next_top));
+      above_bottom = next_bottom;
+      above_top = next_top;
+    }
+  }
+  const int64_t beyond = max<int64_t>(max(box.columns.low, box.columns.high), 0);
+  for (int r = 0; r < R; ++r) {
+    double* end = padded.row(r) + table.w;
+    const double last = *end;
+    for (int64_t q = 1; q <= beyond; ++q) end[q] = last;
+  }
+}
+
+// Output rows begin..end-1 of one box over one plane.
+template <typename T, bool PLAIN>
+void forward_box(const Table& table, const Box& box, const PaddedRows& padded, T* out, const T* residual, int64_t w_out,
+                 int64_t stride, int64_t begin, int64_t end, const Epilogue& epilogue) {
+  constexpr int64_t R = PaddedRows::COUNT;
+  for (int64_t i = begin; i < end;) {
+    const int64_t count = stride == 1 && i + R <= end ? R : 1;
+    if (count == R)
+      difference_rows<R>(table, box, padded, i, 1);
+    else
+      difference_rows<1>(table, box, padded, i, stride);
+    for (int64_t r = 0; r < count; ++r, ++i)
+      write_row<T, PLAIN>(out + i * w_out, padded.row(r), residual ? residual + i * w_out : nullptr, box, w_out, stride,
+                          epilogue);
+  }
+}

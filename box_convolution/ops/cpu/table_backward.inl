@@ -1,0 +1,211 @@
+// Gradients from the table of table.inl: of the input through the adjoint, of the edges by sums over its rows.
+
+// Sums over one box of one plane that its edges' gradients are made of.
+struct EdgeSums {
+  double top = 0, bottom = 0, left = 0, right = 0, total = 0;
+};
+
+inline void add_scaled(double* __restrict to, const double* __restrict from, double factor, int64_t count) {
+  for (int64_t q = 0; q < count; ++q) to[q] += factor * from[q];
+}
+
+// Where the taps of one output row go in the adjoint, for its bottom or top edge: to rows k and k + 1, clamped. With
+// stride 1, row k + 1 is the next output row's row k; so the taps of the row before are added together with this row's.
+struct Target {
+  double* row;
+  double weight, weight_before;
+
+  // ``unused`` takes what lies above the image: it is never read.
+  Target(const Table& adjoint, int64_t k, double weight0, double weight1, double* unused) {
+    row = k <= 0 ? unused : adjoint.row(min(k, adjoint.h));
+    weight = k < adjoint.h ? weight0 : weight0 + weight1;
+    weight_before = k <= adjoint.h ? weight1 : 0;
+  }
+};
+
+// The part of the last output row's taps that no further row has taken along.
+inline void add_rest(const Table& adjoint, int64_t k, double weight1, const double* taps) {
+  if (k >= 0 && k < adjoint.h) add_scaled(adjoint.row(k + 1), taps, weight1, adjoint.w + 1);
+}
+
+// Sum of row[begin..w-1].
+inline double sum_from(const double* row, int64_t begin, int64_t w) {
+  double sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t q = max<int64_t>(begin, 0); q < w; ++q) sum += row[q];
+  return sum;
+}
+
+// What one column of one output row adds to the sums; V is a number or a vector of them.
+template <typename V>
+struct Column {
+  V top, bottom, left, right, total;
+
+  // g at the outputs whose right edge is in this column and in the one before, the left edge alike; the table's rows
+  // around the bottom and the top edge. Sums by parts turned every sum over outputs into one over columns.
+  inline V add(V right0, V right1, V left0, V left1, V bottom0, V bottom1, V top0, V top1, const Box& box) {
+    const Span &rows = box.rows, &columns = box.columns;
+    const V tap = (columns.high0 * right0 + columns.high1 * right1) - (columns.low0 * left0 + columns.low1 * left1);
+    const V above = (rows.high0 * bottom0 + rows.high1 * bottom1) - (rows.low0 * top0 + rows.low1 * top1);
+    const V under_bottom = bottom1 - bottom0, under_top = top1 - top0;
+    total += tap * above;
+    bottom += tap * under_bottom;
+    top += tap * under_top;
+    right += above * (right1 - right0);
+    left += above * (left1 - left0);
+    return tap;
+  }
+};
+
+template <typename T>
+inline void widen_row(double* to, const T* from, int64_t stride_from, int64_t stride_to, int64_t count) {
+  if (stride_from == 1 && stride_to == 1)
+    for (int64_t j = 0; j < count; ++j) to[j] = to_double(from[j]);
+  else
+    for (int64_t j = 0; j < count; ++j) to[j * stride_to] = to_double(from[j * stride_from]);
+}
+
+// Everything the gradients of one box over one plane need, in one pass over the rows of grad_output. ``adjoint`` gathers
+// the transposed operation: it is to the gradient what the table is to the input, and is integrated once for all boxes.
+// ``padded`` holds rows of grad_output, spread out to the input's columns; ``taps`` has room for 3 rows of the table.
+template <typename T>
+EdgeSums backward_box(const Table& table, const Table& adjoint, const Box& box, const PaddedRows& padded, double* taps,
+                      const T* grad, int64_t stride_h, int64_t stride_w, int64_t h_out, int64_t w_out, int64_t stride) {
+  const int64_t w = table.w;
+  const Span rows = box.rows, columns = box.columns;
+  const double b0 = rows.high0 * box.inverse, b1 = rows.high1 * box.inverse;
+  const double t0 = -rows.low0 * box.inverse, t1 = -rows.low1 * box.inverse;
+  double* current = taps;
+  double* before = taps + table.pitch;
+  double* unused = taps + 2 * table.pitch;
+  memset(before, 0, sizeof(double) * table.pitch);
+  EdgeSums sums;
+  int64_t kb = 0, kt = 0;
+  for (int64_t i = 0; i < h_out; ++i) {
+    // Some rows at once: a row that was written just now cannot be read at other addresses without waiting.
+    const int64_t slot = i % PaddedRows::COUNT;
+    if (slot == 0)
+      for (int64_t k = 0; k < min<int64_t>(PaddedRows::COUNT, h_out - i); ++k)
+        widen_row(padded.row(k), grad + (i + k) * stride_h, stride_w, stride, w_out);
+    const double* g = padded.row(slot);
+    const double* gr = g - columns.high;
+    const double* gl = g - columns.low;
+    kb = i * stride + rows.high;
+    kt = i * stride + rows.low;
+    const double* bottom0 = table.clamped(kb);
+    const double* bottom1 = table.clamped(kb + 1);
+    const double* top0 = table.clamped(kt);
+    const double* top1 = table.clamped(kt + 1);
+    const Target to_bottom(adjoint, kb, b0, b1, unused);
+    const Target to_top(adjoint, kt, t0, t1, unused);
+    Column<Vec> wide = {};
+    Neighbours right(gr - 1), left(gl - 1);
+    int64_t q = 0;
+    for (; q + LANES <= w; q += LANES) {
+      Vec right0, right1, left0, left1;
+      right.read(right1, right0);
+      left.read(left1, left0);
+      const Vec tap = wide.add(right0, right1, left0, left1, load(bottom0 + q), load(bottom1 + q), load(top0 + q),
+                               load(top1 + q), box);
+      const Vec last = load(before + q);
+      store(current + q, tap);
+      store(to_bottom.row + q, load(to_bottom.row + q) + to_bottom.weight * tap + to_bottom.weight_before * last);
+      store(to_top.row + q, load(to_top.row + q) + to_top.weight * tap + to_top.weight_before * last);
+    }
+    Column<double> one = {};
+    for (; q <= w; ++q) {
+      double tap;
+      if (q < w) {
+        tap = one.add(gr[q], gr[q - 1], gl[q], gl[q - 1], bottom0[q], bottom1[q], top0[q], top1[q], box);
+      } else {
+        // The last node gathers every output whose edge lies beyond the image. Its own difference to the column
+        // before is gr[w - 1]: no output's edge is in the column behind the image.
+        tap = ((columns.high0 + columns.high1) * sum_from(g, w - columns.high, w) + columns.high1 * gr[w - 1]) -
+              ((columns.low0 + columns.low1) * sum_from(g, w - columns.low, w) + columns.low1 * gl[w - 1]);
+        const double above = (rows.high0 * bottom0[w] + rows.high1 * bottom1[w]) - (rows.low0 * top0[w] + rows.low1 * top1[w]);
+        const double under_bottom = bottom1[w] - bottom0[w], under_top = top1[w] - top0[w];
+        one.total += tap * above;
+        one.bottom += tap * under_bottom;
+        one.top += tap * under_top;
+        one.right += above * gr[w - 1];
+        one.left += above * gl[w - 1];
+      }
+      current[q] = tap;
+      to_bottom.row[q] += to_bottom.weight * tap + to_bottom.weight_before * before[q];
+      to_top.row[q] += to_top.weight * tap + to_top.weight_before * before[q];
+    }
+    sums.total += one.total + sum_lanes(wide.total);
+    sums.bottom += one.bottom + sum_lanes(wide.bottom);
+    sums.top += one.top + sum_lanes(wide.top);
+    sums.right += one.right + sum_lanes(wide.right);
+    sums.left += one.left + sum_lanes(wide.left);
+    if (stride == 1) {
+      double* swapped = before;
+      before = current;
+      current = swapped;
+    } else {
+      add_rest(adjoint, kb, b1, current);
+      add_rest(adjoint, kt, t1, current);
+    }
+  }
+  if (stride == 1) {
+    add_rest(adjoint, kb, b1, before);
+    add_rest(adjoint, kt, t1, before);
+  }
+  return sums;
+}
+
+// Gradients of a box's four edges, equation (6).
+inline void edge_gradients(const EdgeSums& sums, const Box& box, bool normalize, double* gradient) {
+  const double by_height = normalize ? sums.total * box.inverse * box.rows.inverse : 0;
+  const double by_width = normalize ? sums.total * box.inverse * box.columns.inverse : 0;
+  gradient[0] = by_height - box.inverse * sums.top;
+  gradient[1] = box.inverse * sums.bottom - by_height;
+  gradient[2] = by_width - box.inverse * sums.left;
+  gradient[3] = box.inverse * sums.right - by_width;
+}
+
+// Rows end-R..end-1 of: grad_input[p][q] = sum of adjoint[r][c] over r > p, c > q. Row ``end`` of the adjoint holds, on entry,
+// the sums over all rows from there on where ``below`` is set, and row end-R+1 does so on return.
+template <typename T, int R>
+void integrate_rows(const Table& adjoint, T* grad_input, int64_t end, bool below) {
+  const int64_t w = adjoint.w;
+  double* in[R];
+  T* out[R];
+  Vec carry[R];
+  for (int k = 0; k < R; ++k) {
+    in[k] = adjoint.row(end - k);
+    out[k] = grad_input + (end - 1 - k) * w;
+    carry[k] = Vec{0};
+  }
+  const double* bottom = in[0] + adjoint.pitch;
+  int64_t q = w;  // columns q.. are done
+  for (; q >= LANES; q -= LANES) {
+    Vec sum = below ? load(bottom + q - LANES + 1) : Vec{0};
+    for (int k = 0; k < R; ++k) {
+      sum += load(in[k] + q - LANES + 1);
+      if (k == R - 1) store(in[k] + q - LANES + 1, sum);
+      const Vec v = running_sum_back(sum) + carry[k];
+      carry[k] = first_lane(v);
+      narrow(out[k] + q - LANES, v);
+    }
+  }
+  double row[R];
+  for (int k = 0; k < R; ++k) row[k] = carry[k][0];
+  for (; q > 0; --q) {
+    double sum = below ? bottom[q] : 0;
+    for (int k = 0; k < R; ++k) {
+      sum += in[k][q];
+      if (k == R - 1) in[k][q] = sum;
+      row[k] += sum;
+      out[k][q - 1] = from_double<T>(row[k]);
+    }
+  }
+}
+
+template <typename T>
+void integrate(const Table& adjoint, T* grad_input) {
+  int64_t end = adjoint.h;
+  for (; end >= ROWS; end -= ROWS) integrate_rows<T, ROWS>(adjoint, grad_input, end, end < adjoint.h);
+  for (; end > 0; --end) integrate_rows<T, 1>(adjoint, grad_input, end, end < adjoint.h);
+}
