@@ -102,11 +102,14 @@ def _train(args: Train, team: "Team", stack: ExitStack) -> None:
         "name": config.network,
         "num_classes": len(classes),
         "input_size": list(config.size),
-        "options": {"symmetric": True} if config.symmetric else {},
+        "options": _options(config),
     }
     torch.manual_seed(config.seed)
     options: Any = network["options"]
-    model = networks.create(config.network, len(classes), input_size=config.size, **options)
+    try:
+        model = networks.create(config.network, len(classes), input_size=config.size, **options)
+    except ValueError as error:  # such as "box_dropout must be 4 probabilities"
+        raise UsageError(f"--network {config.network}: {error}") from error
     if config.start_from is not None and resume is None:
         checkpoint.load_weights(model, checkpoint.load(config.start_from), config.start_from)
     if config.snap:
@@ -137,6 +140,12 @@ def _train(args: Train, team: "Team", stack: ExitStack) -> None:
     if team.first:
         best = max(record["val_class_iou"] for record in records if "val_class_iou" in record)
         print(f"best validation class IoU {best:.4f}; weights in {args.out / 'best.pt'}")
+
+
+def _options(config: TrainConfig) -> dict[str, Any]:
+    """The network's options that differ from its own."""
+    given = {"symmetric": config.symmetric, "dropout": list(config.dropout), "box_dropout": list(config.box_dropout)}
+    return {name: value for name, value in given.items() if value}
 
 
 def _how(args: Train, team: "Team") -> str:

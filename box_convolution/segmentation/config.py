@@ -83,6 +83,12 @@ class TrainConfig(DataConfig):
     network: str = "boxenet"
     symmetric: bool = False
     """Boxes that extend equally far to both sides: three numbers each in place of four."""
+    dropout: tuple[float, ...] = ()
+    """Of plain blocks, from the first stage on; the paper's if left out: 0.01 0.1 in the ENet family, 0.03 0.3 in
+    ERFNet's."""
+    box_dropout: tuple[float, ...] = ()
+    """Of box blocks, from the first stage on; the paper's if left out: 0.15 0.25 0.15 0.15 in the ENet family, 0.03 0.3
+    in ERFNet's."""
     start_from: Path | None = None
     """Checkpoint whose weights training starts from; fresh ones if left out."""
     snap: bool = False
@@ -93,6 +99,8 @@ class TrainConfig(DataConfig):
     """Learning rate of Adam at the start."""
     weight_decay: float = 2e-4
     """L2 regularisation of all weights, boxes included (section 3.1 of the paper)."""
+    box_weight_decay: float | None = None
+    """L2 regularisation of the boxes' stored coordinates; --weight-decay if left out."""
     schedule: Literal["poly", "step", "constant"] = "poly"
     """poly: (1 - progress)^0.9; step: times STEP_FACTOR every STEP_EPOCHS, or after each of MILESTONES."""
     step_epochs: int = 100
@@ -141,8 +149,10 @@ class TrainConfig(DataConfig):
             value = getattr(self, name)
             if not 0 < value < math.inf:
                 raise UsageError(f"{_option(name)}: expected a positive number, got {value}")
-        if not 0 <= self.weight_decay < math.inf:
-            raise UsageError(f"--weight-decay: expected a number of at least 0, got {self.weight_decay}")
+        for name in ("weight_decay", "box_weight_decay"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise UsageError(f"{_option(name)}: expected a number of at least 0, got {value}")
         if not 0 < self.scale[0] <= self.scale[1] < math.inf:
             raise UsageError(f"--scale: expected 0 < low <= high, got {self.scale[0]} {self.scale[1]}")
         if any(low >= high for low, high in itertools.pairwise((0, *self.milestones))):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
+from ..layer import BoxConv2d
 from . import sync_batch_norm
 from .classes import VOID
 from .config import TrainConfig
@@ -57,6 +58,17 @@ def segmentation_loss(logits: Tensor, label: Tensor, weight: Tensor, total_weigh
     return total / (pixel_weight(label, weight) if total_weight is None else total_weight).clamp_min(1e-12)
 
 
+def _groups(model: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
+    """Parameters, by how strongly they are regularised."""
+    if config.box_weight_decay is None:
+        return [{"params": list(model.parameters())}]
+    boxes = {id(layer.scaled_boxes) for layer in model.modules() if isinstance(layer, BoxConv2d)}
+    return [
+        {"params": [p for p in model.parameters() if id(p) not in boxes]},
+        {"params": [p for p in model.parameters() if id(p) in boxes], "weight_decay": config.box_weight_decay},
+    ]
+
+
 class Stepper:
     """Takes training steps with ``model``, which it moves to ``device``.
 
@@ -70,7 +82,7 @@ class Stepper:
         self.device, self.team, self.seed = device, team, config.seed
         self.class_weight = class_weight.to(device)
         self.model = model.to(device)
-        self.optimizer = torch.optim.Adam(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+        self.optimizer = torch.optim.Adam(_groups(model, config), lr=config.lr, weight_decay=config.weight_decay)
         self.amp = AMP_TYPES.get(config.amp)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.amp == "fp16")
         self.forward: nn.Module = model
