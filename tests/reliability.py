@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from faults import checkpoints, processes
+from faults import checkpoints, processes, runs, teams
 from faults.checkpoints import Tally
 
 HEADER = """# Reliability
@@ -67,17 +67,17 @@ def main() -> int:
             print("    ", line, flush=True)
 
     with tempfile.TemporaryDirectory() as shared:
-        status, errors = processes.train(Path(shared, "whole"), *processes.RUN)
+        status, errors = runs.train(Path(shared, "whole"), *runs.RUN)
         assert status == 0, errors
-        whole = processes.digest(Path(shared, "whole"))
-        two = processes.together(Path(shared))
+        whole = runs.digest(Path(shared, "whole"))
+        two = teams.together(Path(shared))
 
     fault("`kill -9` while a checkpoint is replaced, without a pause", lambda f: processes.killed_saves(f, times(30)))
     fault("`kill -9` of a training run at a random time, resumed", lambda f: processes.killed_runs(f, times(20), whole))
     fault("one of two ranks killed under `torchrun`: restarts, ends within 30 s",
-          lambda f: processes.killed_ranks(f, times(10), two))  # fmt: skip
-    fault("one of two ranks stopped (SIGSTOP) under `torchrun`", lambda f: processes.hung_rank(f, two))
-    fault("`torchrun` itself killed: its ranks end within 10 s", lambda f: processes.orphans(f, times(3)))
+          lambda f: teams.killed_ranks(f, times(10), two))  # fmt: skip
+    fault("one of two ranks stopped (SIGSTOP) under `torchrun`", lambda f: teams.hung_rank(f, two))
+    fault("`torchrun` itself killed: its ranks end within 10 s", lambda f: teams.orphans(f, times(3)))
     fault("checkpoint damaged at random: refused", lambda f: checkpoints.damaged(f, times(10_000)))
     fault("checkpoint tampered with, checksum renewed: refused or plain values, no crash",
           lambda f: tampered(f, times(10_000)))  # fmt: skip

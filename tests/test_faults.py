@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from faults import checkpoints, hostile, processes
+from faults import checkpoints, hostile, teams
 
 from box_convolution import cli
 from box_convolution.segmentation import files, lock
@@ -72,8 +72,8 @@ def test_kill_at_random_times_and_resume(tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds torchrun's processes in /proc")
 def test_a_killed_rank_costs_nothing(tmp_path):
-    whole = processes.together(tmp_path)
-    tally, _ = processes.killed_ranks(tmp_path, 1, whole, limit=120)
+    whole = teams.together(tmp_path)
+    tally, _ = teams.killed_ranks(tmp_path, 1, whole, limit=120)
     assert tally.wrong == []
 
 
@@ -87,12 +87,12 @@ def test_a_worker_ends_when_its_launcher_is_killed():
     launcher.kill()
     launcher.wait()
     end = time.monotonic() + 10
-    while processes.alive(pid) and time.monotonic() < end:
+    while teams.alive(pid) and time.monotonic() < end:
         time.sleep(0.05)
     try:
-        assert not processes.alive(pid)
+        assert not teams.alive(pid)
     finally:
-        if processes.alive(pid):
+        if teams.alive(pid):
             os.kill(pid, signal.SIGKILL)
     assert "the launcher" in launcher.stderr.read()
     launcher.stdout.close()

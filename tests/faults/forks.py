@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 import torch.utils.tensorboard
-from faults.processes import RUN, digest, epochs, unreadable
+from faults.runs import RUN, digest, epochs, unreadable
 
 from box_convolution import networks  # noqa: F401 - imported once, before the forks
 from box_convolution.cli import main

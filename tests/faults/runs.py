@@ -1,0 +1,93 @@
+"""Training runs as processes of their own, and what they leave."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from box_convolution.segmentation import checkpoint
+from box_convolution.segmentation.checkpoint import CheckpointError
+
+SMALL = [
+    "--size",
+    "16",
+    "32",
+    "--network",
+    "enet_minus",
+    "--batch-size",
+    "4",
+    "--scenes-for-validation",
+    "4",
+    "--quiet",
+]
+RUN = [*SMALL, "--scenes-per-epoch", "16", "--epochs", "12"]
+BOXCONV = [sys.executable, "-m", "box_convolution"]
+PATIENCE = 180.0
+"""Seconds after which a process counts as hung."""
+
+
+def start(*arguments: object, launcher: list[str] = BOXCONV, **options: Any) -> subprocess.Popen[str]:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"} | options.pop("env", {})
+    return subprocess.Popen(
+        [*launcher, *map(str, arguments)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        **options,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Exit status and errors."""
+    try:
+        _, errors = process.communicate(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return 9999, "hung"
+    return process.returncode, errors
+
+
+def train(out: Path, *more: object, **options: Any) -> tuple[int, str]:
+    return finish(start("train", "--out", out, *more, **options))
+
+
+def digest(out: Path) -> str:
+    """Of the weights of the last checkpoint, which is checked on the way."""
+    weights = checkpoint.load(out / "last.pt")["model"]
+    return hashlib.sha256(b"".join(value.numpy().tobytes() for value in weights.values())).hexdigest()
+
+
+def epochs(out: Path) -> int:
+    path = out / "metrics.jsonl"
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = PATIENCE) -> bool:
+    """Whether it came true before the process ended."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if process.poll() is not None or time.monotonic() > end:
+            return condition()
+        time.sleep(0.02)
+    return True
+
+
+def unreadable(out: Path) -> list[str]:
+    """What is wrong with the files of a run that was killed just now."""
+    wrong = []
+    for path in (out / "last.pt", out / "best.pt"):
+        if path.exists():
+            try:
+                checkpoint.load(path)
+            except CheckpointError as error:
+                wrong.append(str(error))
+    for path in (out / "config.json", out / "metrics.jsonl"):
+        for line in path.read_text().splitlines() if path.suffix == ".jsonl" and path.exists() else ():
+            json.loads(line)
+    return wrong
