@@ -12,6 +12,7 @@ from torch import Tensor
 
 EDGES = ("top", "bottom", "left", "right")
 MIN_SIZE = 1.0
+SIZES = ("uniform", "log-uniform")
 
 
 def scale_of(extent: float, factor: float) -> float:
@@ -33,17 +34,25 @@ def per_axis(vertical: float, horizontal: float, like: Tensor) -> Tensor:
     return torch.stack([torch.full((2,), number, dtype=like.dtype, device=like.device) for number in numbers])
 
 
-def initialise(channels: int, per_channel: int, h: int, w: int) -> Tensor:
-    """Random boxes (channels, per_channel, 4), float32 on the CPU, drawn from torch's global generator (section 3.1).
+def initialise(channels: int, per_channel: int, h: int, w: int, sizes: str = "uniform") -> Tensor:
+    """Random boxes (channels, per_channel, 4), float32 on the CPU, drawn from torch's global generator.
 
-    The centre is uniform in [-h/2, h/2] x [-w/2, w/2]; then height and width are uniform between 1 pixel and what keeps
-    the box in that rectangle. So that a pixel fits, the centre stays half a pixel away from its border.
+    ``sizes``, one of `SIZES`:
+        uniform: as in section 3.1 of the paper. The centre is uniform in [-h/2, h/2] x [-w/2, w/2]; then height and
+            width are uniform between 1 pixel and what keeps the box in that rectangle. So that a pixel fits, the centre
+            stays half a pixel away from its border.
+        log-uniform: as many boxes of 2 to 4 pixels as of 4 to 8, and so on. Height and width are log-uniform between 1
+            pixel and the extent; the box lies anywhere about the output pixel that keeps this pixel in it.
     """
     random = torch.rand(4, channels, per_channel, device="cpu", dtype=torch.float64)
     edges: list[Tensor] = []
-    for extent, centre, size in ((h, random[0], random[1]), (w, random[2], random[3])):
-        middle = (2 * centre - 1) * (extent - MIN_SIZE) / 2
-        half = MIN_SIZE / 2 + size * (extent / 2 - middle.abs() - MIN_SIZE / 2)
+    for extent, place, size in ((h, random[0], random[1]), (w, random[2], random[3])):
+        if sizes == "log-uniform":
+            half = torch.exp(size * math.log(extent / MIN_SIZE)) * MIN_SIZE / 2
+            middle = (2 * place - 1) * (half - MIN_SIZE / 2)
+        else:
+            middle = (2 * place - 1) * (extent - MIN_SIZE) / 2
+            half = MIN_SIZE / 2 + size * (extent / 2 - middle.abs() - MIN_SIZE / 2)
         edges += [middle - half, middle + half]
     return torch.stack(edges, -1).float()
 

@@ -168,10 +168,30 @@ def test_initialise_fills_the_rectangle_of_the_paper() -> None:
         assert abs(torch.corrcoef(torch.stack((middle.sign(), size)))[0, 1].item()) < 0.03
 
 
-def test_initialise_where_one_pixel_fits() -> None:
-    drawn = box.initialise(5, 6, 1, 1)
+def test_initialise_log_uniform_is_about_the_output_pixel() -> None:
+    h, w, count = 40, 100, 40_000
+    drawn = box.initialise(200, count // 200, h, w, "log-uniform")
+    assert box.is_valid(drawn, h, w).all()
+    for extent, (low, high) in ((h, drawn.view(-1, 4)[:, :2].unbind(1)), (w, drawn.view(-1, 4)[:, 2:].unbind(1))):
+        assert (low <= -0.5 + 1e-5).all()
+        assert (high >= 0.5 - 1e-5).all()
+        size = (high - low).double()
+        room = size > 1.01
+        for name, number in (
+            ("logarithm of the size", size.log() / math.log(extent)),
+            ("place", ((-0.5 - low.double()) / (size - 1))[room]),
+        ):
+            placed = number.sort().values.clamp(0, 1)
+            uniform = (torch.arange(len(placed)) + 0.5) / len(placed)
+            assert (placed - uniform).abs().max().item() < 2 / math.sqrt(len(placed)), name
+
+
+@pytest.mark.parametrize("sizes", box.SIZES)
+def test_initialise_where_one_pixel_fits(sizes: str) -> None:
+    drawn = box.initialise(5, 6, 1, 1, sizes)
     assert torch.equal(drawn, tensor([-0.5, 0.5, -0.5, 0.5], torch.float32).expand(5, 6, 4))
-    assert box.is_valid(box.initialise(50, 60, 2, 1), 1, 0.5).all()
+    limits = (1, 0.5) if sizes == "uniform" else (2, 1)
+    assert box.is_valid(box.initialise(50, 60, 2, 1, sizes), *limits).all()
 
 
 def test_initialise_is_drawn_from_torch_alone() -> None:

@@ -276,3 +276,14 @@ def test_state_dict_round_trip() -> None:
 def test_image_of_other_channels() -> None:
     with pytest.raises(ValueError, match="input has 4 channels and boxes are for 3 channels"):
         layer()(torch.zeros(1, 4, 5, 7))
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_small_boxes_about_the_output_pixel(symmetric: bool) -> None:
+    torch.manual_seed(0)
+    layer = BoxConv2d(16, 4, 64, 128, initial_boxes="log-uniform", symmetric=symmetric)
+    top, bottom, left, right = layer.boxes.detach().unbind(-1)
+    assert ((top <= -0.5 + 1e-4) & (bottom >= 0.5 - 1e-4) & (left <= -0.5 + 1e-4) & (right >= 0.5 - 1e-4)).all()
+    fresh = BoxConv2d(16, 4, 64, 128)
+    areas = [((b[..., 1] - b[..., 0]) * (b[..., 3] - b[..., 2])).median() for b in (layer.boxes, fresh.boxes)]
+    assert areas[0] < areas[1] / 2

@@ -144,7 +144,12 @@ def _train(args: Train, team: "Team", stack: ExitStack) -> None:
 
 def _options(config: TrainConfig) -> dict[str, Any]:
     """The network's options that differ from its own."""
-    given = {"symmetric": config.symmetric, "dropout": list(config.dropout), "box_dropout": list(config.box_dropout)}
+    given = {
+        "symmetric": config.symmetric,
+        "initial_boxes": config.initial_boxes if config.initial_boxes != "uniform" else None,
+        "dropout": list(config.dropout),
+        "box_dropout": list(config.box_dropout),
+    }
     return {name: value for name, value in given.items() if value}
 
 

@@ -21,7 +21,7 @@ class BoxBottleneck(nn.Module):
         dropout: probability of dropping a channel of the residual branch.
         inner_relu: ReLU before the boxes (as in the ENet family; the ERFNet family has none).
         bias: of the 1x1 convolution. Redundant before BatchNorm; the authors' BoxENet has it.
-        reparametrization_factor, symmetric: see `BoxConv2d`.
+        reparametrization_factor, symmetric, initial_boxes: see `BoxConv2d`.
 
     Raises:
         ValueError: ``channels`` does not divide by ``boxes_per_channel``, or an argument is out of range.
@@ -39,6 +39,7 @@ class BoxBottleneck(nn.Module):
         bias: bool = False,
         reparametrization_factor: float = 8.0,
         symmetric: bool = False,
+        initial_boxes: str = "uniform",
     ) -> None:
         super().__init__()
         if boxes_per_channel < 1 or channels % boxes_per_channel:
@@ -59,6 +60,7 @@ class BoxBottleneck(nn.Module):
             max_input_w,
             reparametrization_factor=reparametrization_factor,
             symmetric=symmetric,
+            initial_boxes=initial_boxes,
         )
         self.norm_out = nn.BatchNorm2d(channels)
         self.dropout = nn.Dropout2d(dropout)

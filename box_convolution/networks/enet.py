@@ -144,7 +144,7 @@ class ENet(PaddedNetwork):
             Torch and (0.15, 0.4, 0.15, 0.05) in PyTorch.
         inner_relu: ReLU before the boxes; the authors have one in this family.
         reparametrization_factor: see `BoxConv2d`; the authors' 0.86, for BoxOnlyENet 0.51, if left out.
-        symmetric: boxes of three numbers, see `BoxConv2d`; beyond the paper.
+        symmetric, initial_boxes: see `BoxConv2d`; beyond the paper.
     """
 
     def __init__(
@@ -158,11 +158,12 @@ class ENet(PaddedNetwork):
         inner_relu: bool = True,
         reparametrization_factor: float | None = None,
         symmetric: bool = False,
+        initial_boxes: str = "uniform",
     ) -> None:
         super().__init__()
         check_probabilities("dropout", dropout, "first stage, later encoder")
         check_probabilities("box_dropout", box_dropout, "stage 1, stage 2, stage 3, stage 4")
-        boxes = BoxBlocks(table, inner_relu, reparametrization_factor, symmetric)
+        boxes = BoxBlocks(table, inner_relu, reparametrization_factor, symmetric, initial_boxes)
         at = extents(input_size)
 
         def blocks(codes: str, channels: int, divisor: int, box_p: float, p: float | None = None) -> nn.Sequential:

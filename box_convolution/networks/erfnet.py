@@ -65,7 +65,7 @@ class ERFNet(PaddedNetwork):
             paper says that they are not dilated; its authors' code has (2, 4, 2, 4). ERFNet itself has no such blocks.
         inner_relu: ReLU before the boxes; the authors have none in this family.
         reparametrization_factor: see `BoxConv2d`; the authors' 1.5625 if left out.
-        symmetric: boxes of three numbers, see `BoxConv2d`; beyond the paper.
+        symmetric, initial_boxes: see `BoxConv2d`; beyond the paper.
     """
 
     def __init__(
@@ -80,6 +80,7 @@ class ERFNet(PaddedNetwork):
         inner_relu: bool = False,
         reparametrization_factor: float | None = None,
         symmetric: bool = False,
+        initial_boxes: str = "uniform",
     ) -> None:
         super().__init__()
         box_dropout = dropout if box_dropout is None else box_dropout
@@ -87,7 +88,7 @@ class ERFNet(PaddedNetwork):
         check_probabilities("box_dropout", box_dropout, "at 1/4 resolution, at 1/8")
         _check_dilations(remaining_dilations)
         dilations = iter(remaining_dilations)
-        boxes = BoxBlocks(table, inner_relu, reparametrization_factor, symmetric)
+        boxes = BoxBlocks(table, inner_relu, reparametrization_factor, symmetric, initial_boxes)
         at = extents(input_size)
 
         def blocks(codes: str, channels: int, divisor: int, p: float = 0.0, box_p: float = 0.0) -> nn.Sequential:

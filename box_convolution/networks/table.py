@@ -32,6 +32,7 @@ class BoxBlocks:
     inner_relu: bool
     reparametrization_factor: float | None
     symmetric: bool
+    initial_boxes: str
 
     def block(self, channels: int, boxes: int, extent: tuple[int, int], dropout: float) -> BoxBottleneck:
         """N -> N/boxes -> N channels for images of ``extent`` (h, w) at that depth."""
@@ -46,6 +47,7 @@ class BoxBlocks:
             bias=self.table.box_bias,
             reparametrization_factor=self.table.reparametrization_factor if factor is None else factor,
             symmetric=self.symmetric,
+            initial_boxes=self.initial_boxes,
         )
         if self.table.frozen:
             block.box.freeze()

@@ -83,6 +83,9 @@ class TrainConfig(DataConfig):
     network: str = "boxenet"
     symmetric: bool = False
     """Boxes that extend equally far to both sides: three numbers each in place of four."""
+    initial_boxes: Literal["uniform", "log-uniform"] = "uniform"
+    """How fresh boxes are drawn. uniform: the paper's; log-uniform: about the output pixel, small ones as often as
+    large ones."""
     dropout: tuple[float, ...] = ()
     """Of plain blocks, from the first stage on; the paper's if left out: 0.01 0.1 in the ENet family, 0.03 0.3 in
     ERFNet's."""
