@@ -100,6 +100,9 @@ class TrainConfig(DataConfig):
     batch_size: int = 8
     lr: float = 1e-3
     """Learning rate of Adam at the start."""
+    box_lr: float = 1.0
+    """Learning rate of the boxes, as a multiple of --lr: Adam moves an edge by up to about this times --lr of the image
+    in a step."""
     weight_decay: float = 2e-4
     """L2 regularisation of all weights, boxes included (section 3.1 of the paper)."""
     box_weight_decay: float | None = None
@@ -148,7 +151,7 @@ class TrainConfig(DataConfig):
             _at_least(name, getattr(self, name), 1)
         for name in ("workers", "seed"):
             _at_least(name, getattr(self, name), 0)
-        for name in ("lr", "step_factor", "checkpoint_minutes", "timeout"):
+        for name in ("lr", "box_lr", "step_factor", "checkpoint_minutes", "timeout"):
             value = getattr(self, name)
             if not 0 < value < math.inf:
                 raise UsageError(f"{_option(name)}: expected a positive number, got {value}")

@@ -59,13 +59,14 @@ def segmentation_loss(logits: Tensor, label: Tensor, weight: Tensor, total_weigh
 
 
 def _groups(model: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
-    """Parameters, by how strongly they are regularised."""
-    if config.box_weight_decay is None:
+    """Parameters, by how fast they learn (``factor`` times the learning rate) and how strongly they are regularised."""
+    if config.box_weight_decay is None and config.box_lr == 1:
         return [{"params": list(model.parameters())}]
     boxes = {id(layer.scaled_boxes) for layer in model.modules() if isinstance(layer, BoxConv2d)}
+    decay = config.weight_decay if config.box_weight_decay is None else config.box_weight_decay
     return [
         {"params": [p for p in model.parameters() if id(p) not in boxes]},
-        {"params": [p for p in model.parameters() if id(p) in boxes], "weight_decay": config.box_weight_decay},
+        {"params": [p for p in model.parameters() if id(p) in boxes], "weight_decay": decay, "factor": config.box_lr},
     ]
 
 
@@ -133,7 +134,7 @@ class Stepper:
         self, parts: Sequence[tuple[Tensor, Tensor, bool]], rate: float, flags: Sequence[float]
     ) -> tuple[float, list[tuple[Tensor, Tensor]], list[list[float]]]:
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("factor", 1.0)
         self.optimizer.zero_grad(set_to_none=True)
         there = [(images.to(self.device), labels.to(self.device), counted) for images, labels, counted in parts]
         weights = [pixel_weight(labels, self.class_weight) * counted for _, labels, counted in there]

@@ -131,6 +131,22 @@ def test_boxes_have_a_weight_decay_of_their_own(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), resumed.parameters(), strict=True))
 
 
+def test_boxes_have_a_learning_rate_of_their_own():
+    def moved(**changes):
+        model = network()
+        before = {name: p.detach().clone() for name, p in model.named_parameters()}
+        it = Stepper(model, config(weight_decay=0.0, **changes), torch.ones(len(CLASSES)), CPU, Team())
+        torch.manual_seed(0)
+        it.step([(torch.rand(2, 3, *SIZE), torch.zeros(2, *SIZE, dtype=torch.int64), True)], 1e-4)
+        return {name: p.detach() - before[name] for name, p in model.named_parameters()}
+
+    usual, fast = moved(), moved(box_lr=4.0)
+    for name in usual:
+        torch.testing.assert_close(
+            fast[name], usual[name] * (4 if name == "2.scaled_boxes" else 1), rtol=1e-2, atol=1e-6
+        )
+
+
 def test_a_loss_that_is_not_finite_leaves_the_weights():
     images, labels = batch(2)
     it = stepper()
