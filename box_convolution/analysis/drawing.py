@@ -33,7 +33,7 @@ class Classes(Protocol):
 
 def prediction_panel(
     images: Sequence[npt.ArrayLike],
-    truths: Sequence[npt.ArrayLike],
+    truths: Sequence[npt.ArrayLike] | None,
     predictions: Sequence[npt.ArrayLike],
     classes: Classes,
     path: str | Path,
@@ -43,40 +43,44 @@ def prediction_panel(
 
     images: (h, w, 3) uint8 each; they may differ in size.
     truths, predictions: (h, w) integers each; values outside 0..K-1 are void: striped grey, and not scored in truths.
+        Without truths there are two columns, image and predicted labels.
     titles: one line above each row.
     ValueError names the argument and row that does not fit.
     """
     void = len(classes.names)
-    rows = checked_rows(images, truths, predictions, void)
+    rows = checked_rows(images, predictions if truths is None else truths, predictions, void)
     if titles is not None and len(titles) != len(rows):
         raise ValueError(f"titles must have one entry per image, found {len(titles)} for {len(rows)} images")
     palette = np.array([*classes.colours, VOID], np.uint8)  # (K + 1, 3), void last
     seen = sorted(set().union(*(np.unique(labels) for _, *maps in rows for labels in maps)) - {void})
-    entries = [(classes.names[k], classes.colours[k]) for k in seen] + [("wrong", WRONG)]
+    entries = [(classes.names[k], classes.colours[k]) for k in seen] + [("wrong", WRONG)] * (truths is not None)
+    shown = ("Image", "Truth", "Prediction", "Errors") if truths is not None else ("Image", "Prediction")
 
     from matplotlib.patches import Patch
 
     panel, gap, head, strip = 3.2, 0.1, 0.3, 0.27  # inches
-    width = 4 * panel + 5 * gap
+    width = len(shown) * (panel + gap) + gap
     heights = [panel * image.shape[0] / image.shape[1] for image, _, _ in rows]
     longest = max(len(name) for name in (VOID_NAME, *classes.names))
     columns = max(1, int((width - 2 * gap) / (0.55 + 0.075 * longest)))
     legend = 0.25 + 0.21 * math.ceil((len(entries) + 1) / columns)
     total = head + sum(heights) + strip * len(rows) + legend
     with canvas(path, width, total) as figure:
-        lefts = [gap + j * (panel + gap) for j in range(4)]
-        for left, name in zip(lefts, ("Image", "Truth", "Prediction", "Errors"), strict=True):
+        lefts = [gap + j * (panel + gap) for j in range(len(shown))]
+        for left, name in zip(lefts, shown, strict=True):
             figure.text(left / width, 1 - 0.1 / total, name, weight="bold", va="top", fontsize=10.5)
         bottom = total - head
         for i, ((image, truth, prediction), height) in enumerate(zip(rows, heights, strict=True)):
             errors, right = errors_picture(image, truth, prediction, void)
             if titles is not None:
                 figure.text(lefts[0] / width, (bottom - strip + 0.07) / total, titles[i], color=SOFT)
-            score = "nothing to score" if right is None else f"{right:.1%} of the pixels right"
-            figure.text(lefts[3] / width, (bottom - strip + 0.07) / total, score, color=SOFT)
+            if truths is not None:
+                score = "nothing to score" if right is None else f"{right:.1%} of the pixels right"
+                figure.text(lefts[3] / width, (bottom - strip + 0.07) / total, score, color=SOFT)
             bottom -= strip + height
             labels = [striped(palette[k], k == void) for k in (truth, prediction)]
-            for left, picture in zip(lefts, (image, *labels, errors), strict=True):
+            pictures = {"Image": image, "Truth": labels[0], "Prediction": labels[1], "Errors": errors}
+            for left, picture in zip(lefts, map(pictures.__getitem__, shown), strict=True):
                 axes = figure.add_axes((left / width, bottom / total, panel / width, height / total))
                 # Averaged label colours would show classes that are not there.
                 nearest = picture is labels[0] or picture is labels[1]

@@ -98,23 +98,24 @@ def _experiment(run: Run) -> dict[str, Any]:
 
 
 def grouped(runs: Sequence[Run], order: Sequence[str]) -> dict[str, list[Run]]:
-    """Runs of one network and experiment under a label: the network and the settings by which experiments differ.
+    """Runs of one network and experiment under a label: the network and the settings by which its experiments differ.
 
     Networks come in ``order``; runs of a group by their seeds.
     """
-    experiments = [_experiment(run) for run in runs]
-    # Runs kept by an earlier version lack settings that are newer than they are.
-    names = sorted({name for experiment in experiments for name in experiment})
-    different = [name for name in names if len({json.dumps(e.get(name)) for e in experiments}) > 1]
-
-    def rank(run: Run) -> tuple[Any, ...]:
-        place = order.index(run.network) if run.network in order else len(order)
-        return place, run.network, [str(run.settings.get(name)) for name in different], run.seed
-
+    by_network: dict[str, list[Run]] = {}
+    for run in sorted(
+        runs, key=lambda run: (order.index(run.network) if run.network in order else len(order), run.seed)
+    ):
+        by_network.setdefault(run.network, []).append(run)
     groups: dict[str, list[Run]] = {}
-    for run in sorted(runs, key=rank):
-        settings = ", ".join(f"{name} {_text(run.settings.get(name))}" for name in different)
-        groups.setdefault(f"{run.network} ({settings})" if settings else run.network, []).append(run)
+    for network, members in by_network.items():
+        experiments = [_experiment(run) for run in members]
+        # Runs kept by an earlier version lack settings that are newer than they are.
+        names = sorted({name for experiment in experiments for name in experiment})
+        different = [name for name in names if len({json.dumps(e.get(name)) for e in experiments}) > 1]
+        for run in sorted(members, key=lambda run: [str(run.settings.get(name)) for name in different]):
+            settings = ", ".join(f"{name} {_text(run.settings.get(name))}" for name in different)
+            groups.setdefault(f"{network} ({settings})" if settings else network, []).append(run)
     return groups
 
 

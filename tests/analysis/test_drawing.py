@@ -76,6 +76,13 @@ class TestPredictionPanel:
         assert [tuple(pixel) for pixel in shown[0]] == list(Table().colours)
         assert tuple(shown[1, 2]) in (VOID, VOID_STRIPE)
 
+    def test_without_truths_there_is_nothing_to_score(self, tmp_path, saved):
+        images, _, predictions = rows((6, 12), (9, 12))
+        drawing.prediction_panel(images, None, predictions, Table(), tmp_path / "panel.png")
+        assert {text.get_text() for text in saved[0].texts} == {"Image", "Prediction"}
+        assert legend_texts(saved[0]) == ["sky", "road", "void, not scored"]
+        assert len(saved[0].axes) == 4
+
     def test_many_long_names_and_unlabelled_images(self, tmp_path, saved):
         count = 40
         names = tuple(f"a rather long class name {k}" for k in range(count))
