@@ -37,7 +37,7 @@ def folders(tmp_path: Path) -> list[Path]:
 
 
 def test_rows_are_experiments_and_scores_are_the_last_epochs(folders: list[Path]) -> None:
-    groups = grouped([read_run(folder, "here") for folder in folders], ORDER)
+    groups = grouped([read_run(folder, "here") for folder in folders], ORDER, {"lr": 0.002})
     assert {label: [run.seed for run in runs] for label, runs in groups.items()} == {"enet": [0], "boxenet": [0, 1]}
     scores, curves, classes = sections(groups, {"enet": (59.4, 81.8)})
     assert [row[:3] for row in scores.table.rows] == [["enet", "1", "30.0"], ["boxenet", "2", "45.0 ± 7.1"]]
@@ -52,8 +52,8 @@ def test_rows_are_experiments_and_scores_are_the_last_epochs(folders: list[Path]
 
 def test_settings_that_differ_are_named(folders: list[Path], tmp_path: Path) -> None:
     write_run(tmp_path / "other", "enet", 0, [0.1], lr=0.1)
-    groups = grouped([read_run(folder, "here") for folder in (folders[2], tmp_path / "other")], ORDER)
-    assert list(groups) == ["enet (epochs 1, lr 0.1)", "enet (epochs 3, lr 0.002)"]
+    groups = grouped([read_run(folder, "here") for folder in (folders[2], tmp_path / "other")], ORDER, {"lr": 0.002})
+    assert list(groups) == ["enet (epochs 3)", "enet (epochs 1, lr 0.1)"]
 
 
 def test_kept_runs_outlive_their_folders(folders: list[Path], tmp_path: Path) -> None:
@@ -108,6 +108,6 @@ def test_what_cannot_be_compared(folders: list[Path], tmp_path: Path, capsys: py
 
 
 def test_the_picture_tells_groups_apart(folders: list[Path], tmp_path: Path) -> None:
-    groups = grouped([read_run(folder, "here") for folder in folders], ORDER)
+    groups = grouped([read_run(folder, "here") for folder in folders], ORDER, {"lr": 0.002})
     draw_curves(groups, tmp_path / "curves.svg", title="Curves")
     assert "enet" in (tmp_path / "curves.svg").read_text()

@@ -97,10 +97,10 @@ def _experiment(run: Run) -> dict[str, Any]:
     return {name: value for name, value in run.settings.items() if name not in ASIDE}
 
 
-def grouped(runs: Sequence[Run], order: Sequence[str]) -> dict[str, list[Run]]:
+def grouped(runs: Sequence[Run], order: Sequence[str], defaults: Mapping[str, Any]) -> dict[str, list[Run]]:
     """Runs of one network and experiment under a label: the network and the settings by which its experiments differ.
 
-    Networks come in ``order``; runs of a group by their seeds.
+    Networks come in ``order``; runs of a group by their seeds. Settings with their value in ``defaults`` are not named.
     """
     by_network: dict[str, list[Run]] = {}
     for run in sorted(
@@ -108,19 +108,32 @@ def grouped(runs: Sequence[Run], order: Sequence[str]) -> dict[str, list[Run]]:
     ):
         by_network.setdefault(run.network, []).append(run)
     groups: dict[str, list[Run]] = {}
-    for network, members in by_network.items():
+    for members in by_network.values():
         experiments = [_experiment(run) for run in members]
-        # Runs kept by an earlier version lack settings that are newer than they are.
+        # Runs kept by an earlier version lack settings that are newer than they are: they had the default.
         names = sorted({name for experiment in experiments for name in experiment})
-        different = [name for name in names if len({json.dumps(e.get(name)) for e in experiments}) > 1]
-        for run in sorted(members, key=lambda run: [str(run.settings.get(name)) for name in different]):
-            settings = ", ".join(f"{name} {_text(run.settings.get(name))}" for name in different)
-            groups.setdefault(f"{network} ({settings})" if settings else network, []).append(run)
+        values = {name: {json.dumps(e.get(name, defaults.get(name))) for e in experiments} for name in names}
+        different = [name for name in names if len(values[name]) > 1]
+        labels = {id(run): _label(run, different, defaults) for run in members}
+        for run in sorted(members, key=lambda run: (labels[id(run)].count(","), labels[id(run)], run.seed)):
+            groups.setdefault(labels[id(run)], []).append(run)
     return groups
 
 
+def _label(run: Run, settings: Sequence[str], defaults: Mapping[str, Any]) -> str:
+    named = {name: run.settings.get(name, defaults.get(name)) for name in settings}
+    text = ", ".join(f"{name} {_text(value)}" for name, value in named.items() if value != defaults.get(name))
+    return f"{run.network} ({text})" if text else run.network
+
+
 def _text(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return (
+        " ".join(map(_text, value))
+        if isinstance(value, list)
+        else f"{value:g}"
+        if isinstance(value, float)
+        else str(value)
+    )
 
 
 def sections(groups: Mapping[str, Sequence[Run]], paper: Mapping[str, tuple[float, float]]) -> list[Section]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tyro
 
-from ..segmentation.config import UsageError
+from ..segmentation.config import TrainConfig, UsageError, to_plain
 from .sections import replaced_section, write_sections
 
 NAME = "boxconv compare"
@@ -57,7 +57,7 @@ def run(args: Compare) -> None:
         raise UsageError("RUNS: expected folders of finished runs, or --kept FILE with some")
     if len({json.dumps([run.settings["data"], run.settings["size"]]) for run in runs}) > 1:
         raise UsageError("RUNS: cannot compare runs on different data or image sizes; give those of one kind only")
-    groups = grouped(runs, networks.names())
+    groups = grouped(runs, networks.names(), to_plain(TrainConfig()))
     found = sections(groups, PAPER)
     for section in found:
         print(section.plain())

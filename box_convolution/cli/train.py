@@ -131,7 +131,7 @@ def _train(args: Train, team: "Team", stack: ExitStack) -> None:
         classes,
         config,
         folder,
-        class_weight=class_weights(pixels),
+        class_weight=class_weights(pixels, config.class_balance),
         network=network,
         resume=resume,
         progress=not args.quiet,

@@ -13,6 +13,9 @@ STD = (0.18672, 0.18991, 0.18665)
 """Channel means and standard deviations of Cityscapes, which the paper's networks were trained with."""
 
 
+Data = Literal["scenes", "camvid", "cityscapes", "sunrgbd", "folder"]
+
+
 class UsageError(ValueError):
     """An option has a value it cannot have; the message names the option, the value and what was expected."""
 
@@ -21,7 +24,7 @@ class UsageError(ValueError):
 class DataConfig:
     """Which images, at which size."""
 
-    data: Literal["scenes", "camvid", "cityscapes", "sunrgbd", "folder"] = "scenes"
+    data: Data = "scenes"
     """scenes: road scenes drawn by program, no files; camvid, cityscapes, sunrgbd: as downloaded; folder: any images
     with a class table."""
     root: Path | None = None
@@ -107,6 +110,9 @@ class TrainConfig(DataConfig):
     """L2 regularisation of all weights, boxes included (section 3.1 of the paper)."""
     box_weight_decay: float | None = None
     """L2 regularisation of the boxes' stored coordinates; --weight-decay if left out."""
+    class_balance: float = 1.10
+    """c of the classes' weights in the loss, 1 / ln(c + share of the pixels): the smaller, the more do rare classes
+    count. 1.10 is that of the paper's authors, 1.02 that of ENet's."""
     schedule: Literal["poly", "step", "constant"] = "poly"
     """poly: (1 - progress)^0.9; step: times STEP_FACTOR every STEP_EPOCHS, or after each of MILESTONES."""
     step_epochs: int = 100
@@ -155,6 +161,8 @@ class TrainConfig(DataConfig):
             value = getattr(self, name)
             if not 0 < value < math.inf:
                 raise UsageError(f"{_option(name)}: expected a positive number, got {value}")
+        if not 1 < self.class_balance < math.inf:
+            raise UsageError(f"--class-balance: expected a number above 1, got {self.class_balance}")
         for name in ("weight_decay", "box_weight_decay"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
