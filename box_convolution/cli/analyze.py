@@ -123,8 +123,12 @@ def _measure(networks: dict[str, Any], levels: dict[str, str], images: Any, args
 
 
 def _label(network: dict[str, Any]) -> str:
-    """What a network is called in figures: its name, and the options that set it apart."""
-    options = [name if value is True else f"{name}={value}" for name, value in network["options"].items()]
+    """What a network is called in figures: its name, and the options that set what it computes apart."""
+    options = [
+        name if value is True else f"{name}={value}"
+        for name, value in network["options"].items()
+        if name not in ("dropout", "box_dropout", "initial_boxes")  # of training only
+    ]
     return f"{network['name']} ({', '.join(options)})" if options else str(network["name"])
 
 
