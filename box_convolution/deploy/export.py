@@ -19,6 +19,7 @@ from ..networks.padding import PaddedNetwork
 from .standard import decompositions
 
 KEY = "box_convolution"
+IMAGES = 5  # of each size, that an exported network is compared on
 _MULTIPLE = PaddedNetwork.MULTIPLE
 
 
@@ -133,19 +134,24 @@ def open_program(path: Path) -> tuple[nn.Module, dict[str, Any]]:
 def differences(
     network: nn.Module, other: nn.Module, sizes: Sequence[tuple[int, int]]
 ) -> Iterator[tuple[float, float]]:
-    """How far two networks are apart, on a random image (3, h, w) of each of ``sizes``.
+    """How far two networks are apart, on random images (3, h, w) of each of ``sizes``: in the most alike of `IMAGES`.
 
     Yields the largest difference of logits as a share of their range, and the share of pixels where any logit differs
-    by more than 1e-4 of it. Rounding alone makes the latter positive now and then, in networks that pool with indices:
-    where two pixels are equally bright, it decides which of them is the maximum that is put back later.
+    by more than 1e-4 of it. Rounding alone makes the latter large in some images, in networks that pool with indices:
+    where two pixels are equally bright, it decides which of them is the maximum that is put back later, and boxes carry
+    that far. It does the same to one network in float32 and float64. Another network differs in every image.
     """
     generator = torch.Generator().manual_seed(0)
     for size in sizes:
-        image = torch.randn(1, 3, *size, generator=generator)
-        with torch.inference_mode():
-            logits = network(image)
-            error = (logits - other(image)).abs().amax(1) / (logits.max() - logits.min())
-        yield error.max().item(), (error > 1e-4).float().mean().item()
+        found = []
+        for _ in range(IMAGES):
+            image = torch.randn(1, 3, *size, generator=generator)
+            with torch.inference_mode():
+                logits = network(image)
+                error = (logits - other(image)).abs().amax(1) / (logits.max() - logits.min())
+            found.append(((error > 1e-4).float().mean().item(), error.max().item()))
+        share, largest = min(found)
+        yield largest, share
 
 
 def _metadata(path: Path, text: str | bytes | None) -> dict[str, Any]:

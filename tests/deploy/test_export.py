@@ -126,6 +126,17 @@ def test_differences_are_found(network: nn.Module) -> None:
     assert 0.3 < share < 0.7
 
 
+def test_one_image_where_rounding_decides_is_no_difference(network: nn.Module) -> None:
+    calls = []
+
+    def unlucky(image: torch.Tensor) -> torch.Tensor:
+        calls.append(image)
+        return network(image) + (0.5 * (image[:, :1] > 0) if len(calls) == 2 else 0)
+
+    assert list(export.differences(network, unlucky, [(32, 32)])) == [(0.0, 0.0)]
+    assert len(calls) == export.IMAGES
+
+
 def test_unusable_files(tmp_path: Path, onnx_file: Path, program_file: Path, network: nn.Module) -> None:
     for name, reader, good in (("x.onnx", export.open_onnx, onnx_file), ("x.pt2", export.open_program, program_file)):
         path = tmp_path / name
