@@ -1,6 +1,7 @@
 """Train a box network on drawn road scenes, look at what it learned: one page, a few minutes on two CPU cores.
 
     python examples/demo.py --out demo       (or: make demo)
+    python examples/demo.py --photo road.jpg   the network that comes trained labels it too
 
 Writes OUT/report.html with its pictures beside it, and the run itself in OUT/run. A second call starts afresh.
 """
@@ -12,13 +13,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from box_convolution import BoxConv2d, networks
 from box_convolution.analysis import drawing
 from box_convolution.analysis.report import Picture, Section, Table, write_report
+from box_convolution.networks import pretrained
 from box_convolution.segmentation import checkpoint, engine
+from box_convolution.segmentation.classes import ClassTable
 from box_convolution.segmentation.config import TrainConfig
 from box_convolution.segmentation.evaluate import evaluate
+from box_convolution.segmentation.image_files import open_image
 from box_convolution.segmentation.metrics import class_weights, count_pixels
 from box_convolution.segmentation.predict import predict_image
 from box_convolution.segmentation.run_folder import RunFolder
@@ -42,11 +47,22 @@ def input_of(layer: torch.nn.Module, model: torch.nn.Module, image: torch.Tensor
     return seen[0][0]
 
 
+def label_by_trained(images: list[Image.Image], path: Path) -> None:
+    """Draw what the trained network of the package sees in ``images``."""
+    about = pretrained.about("boxenet", "camvid")
+    network = networks.create("boxenet", pretrained="camvid").eval()
+    prepare = Prepare(tuple(about["size"]), tuple(about["mean"]), tuple(about["std"]))
+    predictions = [predict_image(network, image, prepare, torch.device("cpu")) for image in images]
+    classes = ClassTable.from_dict(about["classes"])
+    drawing.prediction_panel([np.asarray(image) for image in images], None, predictions, classes, path)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for the report")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--scenes-per-epoch", type=int, default=240)
+    parser.add_argument("--photo", type=Path, nargs="+", default=[], help="road scenes, for the trained network")
     args = parser.parse_args()
 
     config = TrainConfig(
@@ -92,6 +108,9 @@ def main() -> None:
     drawing.training_curves(records, args.out / "curves.png")
     drawing.class_bars(scores["iou"], classes, args.out / "class_iou.png")
 
+    photos = [open_image(path) for path in args.photo] or [image for image, _ in pairs[:3]]
+    label_by_trained(photos, args.out / "trained.png")
+
     moved = (after - before).abs()
     report = write_report(
         args.out,
@@ -115,6 +134,18 @@ def main() -> None:
                 f"Edges of the first box layer moved {moved.mean():.1f} pixels on average, {moved.max():.1f} at most, "
                 f"on feature maps of {feature_map.shape[0]} x {feature_map.shape[1]} pixels.",
                 [Picture(args.out / "boxes.png", "Boxes before training (left) and after (right)")],
+            ),
+            Section(
+                "A network that comes trained",
+                'networks.create("boxenet", pretrained="camvid") has learned from photographs of streets (CamVid at '
+                "240 x 176 pixels). "
+                + (
+                    "It labels yours."
+                    if args.photo
+                    else "Drawn scenes are a strange world to it: give it photographs with --photo, or try boxconv "
+                    "predict photo.jpg."
+                ),
+                [Picture(args.out / "trained.png", "Image and prediction")],
             ),
             Section(
                 "How training went",

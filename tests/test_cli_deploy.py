@@ -76,8 +76,30 @@ def test_prediction_from_an_exported_file(suffix, packages, small, photo, tmp_pa
         labels.append(np.asarray(Image.open(tmp_path / "out" / "photo.png")))
     assert labels[0].shape == (40, 70)
     assert (labels[0] != labels[1]).mean() < 0.001
+    found = []
+    for network in (small, path):
+        scores = tmp_path / "scores.json"
+        options = ["--data", "scenes", "--json", scores, "--picture", tmp_path / "panel.png", "--quiet"]
+        status, out, errors = boxconv(capsys, "evaluate", network, *options)
+        assert (status, errors) == (0, "")
+        assert "images, scored at 32 x 64" in out
+        assert Image.open(tmp_path / "panel.png").size[0] > 1000
+        found.append(json.loads(scores.read_text())["scores"])
+    assert found[1]["pixel_accuracy"] == pytest.approx(found[0]["pixel_accuracy"], abs=0.05), "2 and 60 scenes"
     status, _, errors = boxconv(capsys, "export", small, "--out", path)
     assert (status, "exists already" in errors) == (2, True)
+
+
+def test_half_precision(small, tmp_path, capsys):
+    pytest.importorskip("safetensors")
+    sizes = []
+    for options in ([], ["--half"]):
+        path = tmp_path / f"net{len(options)}.safetensors"
+        assert boxconv(capsys, "export", small, "--out", path, *options)[0] == 0
+        sizes.append(path.stat().st_size)
+    assert sizes[1] < 0.65 * sizes[0]
+    status, _, errors = boxconv(capsys, "export", small, "--out", tmp_path / "net.onnx", "--half")
+    assert (status, "--half: only safetensors" in errors) == (2, True)
 
 
 def test_pruning_reports_what_it_costs(trained, photo, tmp_path, capsys):

@@ -4,26 +4,34 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from ..segmentation.config import DataConfig, UsageError
-from .load import network_of
+from ..segmentation.config import Data, DataConfig, TrainConfig, UsageError
+from .load import EXPORTED, file_of, open_network
 
 if TYPE_CHECKING:
     from ..segmentation.distributed import Team
+    from .load import Opened
+
+
+PICTURED = 4
 
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Score a checkpoint on a data set."""
+    """Score a network on a data set."""
 
-    checkpoint: tyro.conf.Positional[Path]
+    network: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="NETWORK")]
+    """best.pt or last.pt of a run; or, with --data and --root, an exported network (.onnx, .pt2, .safetensors) or one
+    that comes with the package (boxenet-camvid, boxonlyenet-camvid)."""
+    data: Data | None = None
+    """What kind of data set: that of the training run if left out."""
     root: Path | None = None
     """Folder with images/ and labels/; the one it was trained on if left out."""
     split: str | None = None
-    """Name of the split; the validation split of the training run if left out."""
+    """Name of the split; the validation split of the training run, or val, if left out."""
     full_resolution: bool = False
     """Compare with the labels at the size they have in their files, not at the network's."""
     batch_size: int = 8
@@ -32,6 +40,8 @@ class Evaluate:
     device: str = "auto"
     json: Path | None = None
     """Also write the scores and the confusion matrix here."""
+    picture: Path | None = None
+    """Also draw image, truth, prediction and errors of four images, evenly chosen: FILE.png or .svg."""
     quiet: bool = False
 
 
@@ -42,28 +52,25 @@ def run(args: Evaluate) -> None:
         raise UsageError(f"--batch-size: expected at least 1, got {args.batch_size}")
     if args.workers < 0:
         raise UsageError(f"--workers: expected at least 0, got {args.workers}")
+    if args.picture is not None and args.picture.suffix.lower() not in (".png", ".svg"):
+        raise UsageError(f"--picture: expected a name that ends in .png or .svg, got {args.picture}")
     with joined() as team:
         _evaluate(args, team)
 
 
 def _evaluate(args: Evaluate, team: "Team") -> None:
-    from ..segmentation import checkpoint, engine
+    from ..segmentation import engine
     from ..segmentation.evaluate import PrepareImageOnly, score_table
     from ..segmentation.evaluate import evaluate as score
     from ..segmentation.files import write_atomic
-    from ..segmentation.sources import open_split, prepare_of
+    from ..segmentation.sources import open_split
 
     device = engine.choose_device(args.device, team.local_rank)
-    content = checkpoint.load(args.checkpoint)
-    config = checkpoint.settings(content, args.checkpoint)
-    if args.root is not None:
-        config = dataclasses.replace(config, root=args.root)
-    config = dataclasses.replace(config, cache=None)
+    config, opened = _opened(args)
     DataConfig.check(config)
-    classes = checkpoint.class_table(content, args.checkpoint)
-    model = network_of(content, args.checkpoint).to(device)
-    prepare = prepare_of(config)
-    split = args.split or config.val_split
+    classes, prepare = opened.classes, opened.prepare
+    model = opened.model.to(device)
+    split = args.split or (config.val_split if isinstance(config, TrainConfig) else "val")
     data = open_split(config, split, classes, PrepareImageOnly(prepare) if args.full_resolution else prepare)
     matrix = score(
         model,
@@ -78,9 +85,45 @@ def _evaluate(args: Evaluate, team: "Team") -> None:
     if not team.first:
         return
     scores = matrix.scores(classes)
-    where = "the labels' own resolution" if args.full_resolution else f"{config.size[0]} x {config.size[1]}"
-    print(f"{args.checkpoint} on {config.root or 'drawn scenes'}, {split}: {len(data)} images, scored at {where}")  # type: ignore[arg-type]
+    size = "their own size" if prepare.size is None else f"{prepare.size[0]} x {prepare.size[1]}"
+    where = "the labels' own resolution" if args.full_resolution else size
+    print(f"{args.network} on {config.root or 'drawn scenes'}, {split}: {len(data)} images, scored at {where}")  # type: ignore[arg-type]
     print(score_table(scores))
     if args.json is not None:
         text = json.dumps({"scores": scores, **matrix.state(), "classes": list(classes.names)}, indent=2) + "\n"
         write_atomic(args.json, lambda file: file.write(text.encode()))
+    if args.picture is not None:
+        _draw(args.picture, opened, open_split(config, split, classes, None), device)
+
+
+def _draw(path: Path, opened: "Opened", data: Any, device: Any) -> None:
+    import numpy as np
+
+    from ..analysis.drawing import prediction_panel
+    from ..segmentation.predict import predict_image
+
+    chosen = range(0, len(data), -(-len(data) // PICTURED))
+    pairs = [data[index] for index in chosen]
+    prediction_panel(
+        [np.asarray(image) for image, _ in pairs],
+        [np.asarray(label) for _, label in pairs],
+        [predict_image(opened.model, image, opened.prepare, device) for image, _ in pairs],
+        opened.classes,
+        path,
+        titles=[data.name(index) for index in chosen],
+    )
+
+
+def _opened(args: Evaluate) -> "tuple[DataConfig, Opened]":
+    """What the network is scored on, and the network."""
+    from ..segmentation import checkpoint
+
+    path = file_of(args.network)
+    given: dict[str, Any] = {name: getattr(args, name) for name in ("data", "root") if getattr(args, name) is not None}
+    if path.suffix in EXPORTED:
+        if args.data is None:
+            raise UsageError(f"--data: {args.network} does not say what it is to be scored on")
+        opened = open_network(path)
+        return DataConfig(**given, size=opened.prepare.size), opened
+    config = checkpoint.settings(checkpoint.load(path), path)
+    return dataclasses.replace(config, **given, cache=None), open_network(path)

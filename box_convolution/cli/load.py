@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 EXPORTED = (".onnx", ".pt2", ".safetensors")
+TRAINED = "boxenet-camvid"
+"""What labels images when no network is named."""
 
 
 @dataclass(frozen=True)
@@ -14,6 +16,22 @@ class Opened:
     model: Any
     classes: Any  # ClassTable
     prepare: Any  # Prepare
+
+
+def is_network(name: Path) -> bool:
+    """Whether a word of the command line is a network rather than an image: by its suffix, or a name in the package."""
+    return name.suffix in (".pt", *EXPORTED) or str(name) in _trained()
+
+
+def file_of(name: Path) -> Path:
+    """The file of a network that is given by its path, or by the name of one in the package."""
+    return _trained().get(str(name), name)
+
+
+def _trained() -> dict[str, Path]:
+    from ..networks import pretrained
+
+    return {f"{name}-{data}": pretrained.file_of(name, data) for name, data in pretrained.available()}
 
 
 def network_of(content: dict[str, Any], path: Path) -> Any:

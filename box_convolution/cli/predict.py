@@ -4,22 +4,23 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
 from ..segmentation.config import UsageError
-from .load import open_network
+from .load import TRAINED, file_of, is_network, open_network
 
 
 @dataclass(frozen=True)
 class Predict:
     """Write label maps (NAME.png, class indices) and colour pictures (NAME_colour.png) for images."""
 
-    checkpoint: tyro.conf.Positional[Path]
-    """best.pt or last.pt of a run, or an exported network: .onnx, .pt2, .safetensors."""
-    inputs: tyro.conf.Positional[tuple[Path, ...]]
-    """Images, or folders of images."""
-    out: Path
+    inputs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="[NETWORK] IMAGE [IMAGE ...]")]
+    """Images, or folders of images. A network may come first: best.pt or last.pt of a run, an exported one (.onnx,
+    .pt2, .safetensors), or one of the package, boxenet-camvid (also if none is given) or boxonlyenet-camvid, which
+    label street scenes."""
+    out: Path = Path("predictions")
     """Folder for the results."""
     resume: bool = False
     """Go on where an earlier call ended: leave out images whose outputs are there already."""
@@ -41,11 +42,12 @@ def run(args: Predict) -> int:
 
     if args.resume and args.overwrite:
         raise UsageError("--resume and --overwrite contradict each other: give one of them")
+    network, inputs = _split(args.inputs)
     device = engine.choose_device(args.device, int(os.environ.get("LOCAL_RANK", "0")))
-    opened = open_network(args.checkpoint)
+    opened = open_network(network)
     # After a restart by torchrun the outputs of the first attempt are there.
     resume = args.resume or os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
-    mine = shard(plan(args.inputs, args.out))
+    mine = shard(plan(inputs, args.out))
     jobs = pending(mine, "overwrite" if args.overwrite else "skip" if resume else "refuse")
     if resume:
         sweep(args.out, older_than=3600)  # younger ones may be another process's
@@ -63,3 +65,13 @@ def run(args: Predict) -> int:
     if unreadable:
         print(f"boxconv: error: {len(unreadable)} left out:", *unreadable, sep="\n  ", file=sys.stderr)
     return 1 if unreadable and int(os.environ.get("WORLD_SIZE", "1")) == 1 else 0
+
+
+def _split(inputs: tuple[Path, ...]) -> tuple[Path, tuple[Path, ...]]:
+    """The network's file and the images."""
+    given = bool(inputs) and is_network(inputs[0])
+    images = inputs[1:] if given else inputs
+    if not images:
+        got = " ".join(map(str, inputs)) or "nothing"
+        raise UsageError(f"no image to label: expected boxconv predict [NETWORK] IMAGE [IMAGE ...], got {got}")
+    return file_of(inputs[0] if given else Path(TRAINED)), images

@@ -1,7 +1,7 @@
 """A network in one safetensors file, with all that is needed to make it again: name, classes, input size, options.
 
 The weights are those of the state dict; the rest is JSON in the file's own metadata, under `KEY`. Needs safetensors,
-which is imported only here and only when asked for.
+which is imported only here and only when asked for: ImportError without it.
 """
 
 import json
@@ -19,17 +19,23 @@ class WeightsError(ValueError):
     """A file is not a network of this package; the message names it and the reason."""
 
 
-def save(network: nn.Module, path: str | Path, description: dict[str, Any], **more: Any) -> None:
+def save(network: nn.Module, path: str | Path, description: dict[str, Any], *, half: bool = False, **more: Any) -> None:
     """Write ``network`` to ``path``.
 
     Args:
         description: the arguments of :func:`box_convolution.networks.create` that made it: ``name``, ``num_classes``,
             ``input_size`` and ``options``.
+        half: in half precision, but for boxes and for what BatchNorm has seen, which are small and need their digits:
+            half the size. :func:`load` returns single precision all the same.
         more: further plain values to keep in the file (class names, say): :func:`load` returns them.
     """
     from safetensors.torch import save as to_bytes
 
     state = {name: tensor.detach().contiguous() for name, tensor in network.state_dict().items()}
+    if half:
+        for name, parameter in network.named_parameters():
+            if not name.endswith("scaled_boxes"):
+                state[name] = parameter.detach().half().contiguous()
     content = json.dumps({"network": description, **more})
     Path(path).write_bytes(to_bytes(state, metadata={"format": "pt", KEY: content}))
 
@@ -39,7 +45,10 @@ def load(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
 
     Raises WeightsError for a file that is damaged or something else, FileNotFoundError where there is none.
     """
-    from safetensors import SafetensorError, safe_open
+    try:
+        from safetensors import SafetensorError, safe_open
+    except ImportError as error:
+        raise ImportError("trained networks are kept in safetensors files: pip install safetensors") from error
 
     try:
         with safe_open(str(path), framework="pt") as file:

@@ -1,0 +1,77 @@
+"""Trained networks that come with the package: ``networks.create("boxenet", pretrained="camvid")``.
+
+Their files are in `box_convolution/pretrained`, beside the model card that says what they were trained on, under which
+licence, and how good they are. Needs safetensors.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from .. import boxes
+from ..layer import BoxConv2d
+from . import create, weights
+
+FOLDER = Path(__file__).parents[1] / "pretrained"
+
+
+def available() -> list[tuple[str, str]]:
+    """(network, data) of every trained network there is: ("boxenet", "camvid"), ..."""
+    files = sorted(FOLDER.glob("*-*.safetensors"))
+    return [(name, data) for name, _, data in (file.stem.rpartition("-") for file in files)]
+
+
+def file_of(name: str, data: str) -> Path:
+    """The file of a trained network, readable with :func:`.weights.load`. ValueError where there is none."""
+    if (name, data) not in available():
+        known = ", ".join(f"{network} on {pretrained}" for network, pretrained in available())
+        raise ValueError(f"pretrained must be one of the trained networks, {known}; got {name} on {data!r}")
+    return FOLDER / f"{name}-{data}.safetensors"
+
+
+def about(name: str, data: str) -> dict[str, Any]:
+    """What it takes to use a trained network, as plain values.
+
+    "classes" (names, colours, categories), "size" (h, w) and the "mean" and "std" of red, green and blue, of 0 to 1,
+    that images were prepared with, "scores" on validation images, "network" (the arguments of `create`).
+    """
+    return weights.load(file_of(name, data))[1]
+
+
+def fitted(
+    name: str, data: str, num_classes: int | None, input_size: tuple[int, int] | None, options: dict[str, Any]
+) -> nn.Module:
+    """The trained network, or one with its weights for other classes, sizes or options; for `create`."""
+    trained, content = weights.load(file_of(name, data))
+    theirs = content["network"]
+    if (num_classes, input_size, options) == (None, None, {}):
+        return trained
+    network = create(
+        name,
+        theirs["num_classes"] if num_classes is None else num_classes,
+        tuple(theirs["input_size"]) if input_size is None else input_size,
+        **{**theirs["options"], **options},
+    )
+    fresh = network.state_dict()
+    state = {
+        # Only the last layer's shape depends on the number of classes.
+        key: fresh[key] if key.startswith("head.") and fresh[key].shape != value.shape else value
+        for key, value in trained.state_dict().items()
+    }
+    network.load_state_dict(state)
+    _keep_pixels(trained, network)
+    return network
+
+
+@torch.no_grad()
+def _keep_pixels(trained: nn.Module, network: nn.Module) -> None:
+    """Boxes are stored in units of the image size: with another one, they are set to the same pixels."""
+    for module, other in zip(trained.modules(), network.modules(), strict=True):
+        if isinstance(module, BoxConv2d) and isinstance(other, BoxConv2d):
+            extent = float(other.max_input_h), float(other.max_input_w)
+            pixels = boxes.project(module.boxes, *extent)
+            if other.symmetric:
+                pixels = boxes.from_symmetric(boxes.to_symmetric(pixels))
+            other.set_boxes(pixels)

@@ -1,0 +1,109 @@
+"""Trained networks that come with the package."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from box_convolution import BoxConv2d, networks
+from box_convolution.networks import pretrained, weights
+
+pytest.importorskip("safetensors")
+DESCRIPTION = {"name": "boxenet", "num_classes": 5, "input_size": [32, 48], "options": {"dropout": [0.0, 0.2]}}
+
+
+@pytest.fixture
+def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> nn.Module:
+    """Fresh weights in the place of the package's own."""
+    torch.manual_seed(0)
+    network = networks.create("boxenet", 5, (32, 48), dropout=(0.0, 0.2))
+    weights.save(network, tmp_path / "boxenet-towns.safetensors", DESCRIPTION)
+    monkeypatch.setattr(pretrained, "FOLDER", tmp_path)
+    return network
+
+
+def boxes(network: nn.Module) -> list[torch.Tensor]:
+    return [layer.boxes.detach() for layer in network.modules() if isinstance(layer, BoxConv2d)]
+
+
+def test_what_there_is(trained: nn.Module) -> None:
+    assert pretrained.available() == [("boxenet", "towns")]
+    network = networks.create("boxenet", pretrained="towns")
+    assert network.training
+    image = torch.rand(1, 3, 32, 48)
+    assert torch.equal(network.eval()(image), trained.eval()(image))
+    for name, data in (("enet", "towns"), ("boxenet", "camvid"), ("boxenet", 3)):
+        with pytest.raises(ValueError, match=r"pretrained must be one of .* boxenet on towns; got"):
+            networks.create(name, pretrained=data)
+
+
+def test_classes_of_ones_own(trained: nn.Module) -> None:
+    network = networks.create("boxenet", 3, pretrained="towns")
+    assert network(torch.rand(2, 3, 32, 48)).shape == (2, 3, 32, 48)
+    theirs = trained.state_dict()
+    ours = networks.create("boxenet", 3, pretrained="towns").state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs if not name.startswith("head."))
+    assert ours["head.bias"].shape == (3,)
+
+
+@pytest.mark.parametrize("size", [(64, 100), (200, 300), (24, 48)])
+def test_boxes_keep_their_pixels(trained: nn.Module, size: tuple[int, int]) -> None:
+    network = networks.create("boxenet", input_size=size, pretrained="towns", dropout=(0.0, 0.0))
+    for ours, theirs, layer in zip(
+        boxes(network), boxes(trained), (m for m in network.modules() if isinstance(m, BoxConv2d)), strict=True
+    ):  # fmt: skip
+        if size[0] >= 32:
+            assert torch.equal(ours, theirs)
+        else:
+            assert (ours[..., :2].abs() <= layer.max_input_h).all(), "limits of the smaller size"
+
+
+def test_symmetric_boxes(trained: nn.Module) -> None:
+    with pytest.warns(UserWarning, match="symmetric"):
+        network = networks.create("boxenet", pretrained="towns", symmetric=True)
+    ours, theirs = boxes(network)[0], boxes(trained)[0]
+    assert torch.equal(ours[..., 2], -ours[..., 3])
+    assert torch.allclose(ours[..., 3] - ours[..., 2], theirs[..., 3] - theirs[..., 2])
+
+
+def test_half_precision_keeps_boxes(trained: nn.Module, tmp_path: Path) -> None:
+    whole, half = tmp_path / "whole.safetensors", tmp_path / "half.safetensors"
+    trained(torch.rand(4, 3, 32, 48))
+    trained.eval()
+    weights.save(trained, whole, DESCRIPTION)
+    weights.save(trained, half, DESCRIPTION, half=True)
+    assert half.stat().st_size < 0.65 * whole.stat().st_size
+    network = weights.load(half)[0].eval()
+    assert {tensor.dtype for tensor in network.state_dict().values()} == {torch.float32, torch.int64}
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(boxes(network), boxes(trained), strict=True))
+    image = torch.rand(1, 3, 32, 48)
+    expected = trained(image)
+    assert (network(image) - expected).abs().max() < 1e-2 * (expected.max() - expected.min())
+
+
+def test_every_file_of_the_package() -> None:
+    assert {("boxenet", "camvid"), ("boxonlyenet", "camvid")} <= set(pretrained.available())
+    card = (pretrained.FOLDER / "README.md").read_text()
+    for name, data in pretrained.available():
+        file = pretrained.file_of(name, data)
+        assert file.stat().st_size < 1e6
+        assert file.name in card
+        _, content = weights.load(file)
+        assert content.keys() >= {"network", "classes", "size", "mean", "std", "scores"}
+        logits = networks.create(name, pretrained=data).eval()(torch.rand(1, 3, 40, 56))
+        assert logits.shape == (1, len(content["classes"]["names"]), 40, 56)
+        assert logits.isfinite().all()
+
+
+def test_without_safetensors(tmp_path: Path) -> None:
+    script = (
+        "import sys; sys.modules['safetensors'] = None\n"
+        "from box_convolution import networks\n"
+        "try: networks.create('boxenet', pretrained='camvid')\n"
+        "except ImportError as error: print(error)"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert "pip install safetensors" in result.stdout, result
