@@ -44,6 +44,8 @@ def initialise(channels: int, per_channel: int, h: int, w: int, sizes: str = "un
         log-uniform: as many boxes of 2 to 4 pixels as of 4 to 8, and so on. Height and width are log-uniform between 1
             pixel and the extent; the box lies anywhere about the output pixel that keeps this pixel in it.
     """
+    if sizes not in SIZES:
+        raise ValueError(f"sizes must be one of {', '.join(SIZES)}, got {sizes!r}")
     random = torch.rand(4, channels, per_channel, device="cpu", dtype=torch.float64)
     edges: list[Tensor] = []
     for extent, place, size in ((h, random[0], random[1]), (w, random[2], random[3])):

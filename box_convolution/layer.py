@@ -43,7 +43,7 @@ class BoxConv2d(nn.Module):
             speak of four edges all the same. A state dict of either kind loads into the other: from three exactly; from
             four the width is kept and the horizontal offset dropped, with a warning.
         initial_boxes: how fresh boxes are drawn, see `boxes.initialise`. ``"uniform"``: the paper's; ``"log-uniform"``:
-            about the output pixel, small ones as often as large ones, with which networks learn faster.
+            about the output pixel, small ones as often as large ones, with which networks learn faster at first.
         device, dtype: of the stored boxes.
 
     Raises:
@@ -242,7 +242,7 @@ class BoxConv2d(nn.Module):
         return numbers / self._scale(numbers)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+        super().__setstate__({"initial_boxes": "uniform", **state})  # which layers pickled before lack
         _layers.add(self)  # copies and unpickled layers never pass __init__
 
     def _load_from_state_dict(

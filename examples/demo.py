@@ -64,6 +64,7 @@ def main() -> None:
     parser.add_argument("--scenes-per-epoch", type=int, default=240)
     parser.add_argument("--photo", type=Path, nargs="+", default=[], help="road scenes, for the trained network")
     args = parser.parse_args()
+    photos = [open_image(path) for path in args.photo]  # before minutes of training: are they there?
 
     config = TrainConfig(
         size=(96, 192), epochs=args.epochs, scenes_per_epoch=args.scenes_per_epoch, scenes_for_validation=64, lr=3e-3,
@@ -108,8 +109,7 @@ def main() -> None:
     drawing.training_curves(records, args.out / "curves.png")
     drawing.class_bars(scores["iou"], classes, args.out / "class_iou.png")
 
-    photos = [open_image(path) for path in args.photo] or [image for image, _ in pairs[:3]]
-    label_by_trained(photos, args.out / "trained.png")
+    label_by_trained(photos or [image for image, _ in pairs[:3]], args.out / "trained.png")
 
     moved = (after - before).abs()
     report = write_report(

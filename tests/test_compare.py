@@ -10,6 +10,7 @@ from box_convolution.analysis.run_comparison import draw_curves, grouped, kept, 
 from box_convolution.cli import main
 
 ORDER = ["enet", "boxenet"]
+DEFAULTS = {"lr": 0.002, "box_lr": 1.0}
 
 
 def write_run(folder: Path, network: str, seed: int, ious: list[float], **settings: Any) -> Path:
@@ -19,7 +20,7 @@ def write_run(folder: Path, network: str, seed: int, ious: list[float], **settin
     (folder / "config.json").write_text(json.dumps({"config": config}))
     scores = {"val_category_iou": 0.5, "val_class_accuracy": 0.6, "val_pixel_accuracy": 0.8}
     records = [
-        {"epoch": k + 1, "train_class_iou": 0.4, "train_seconds": 30.0}
+        {"epoch": k + 1, "train_class_iou": 0.4, "train_loss": 0.5, "train_seconds": 30.0}
         | ({"val_class_iou": iou, "val_iou": {"road": 0.9, "sign": None}, **scores} if iou else {})
         for k, iou in enumerate(ious)
     ]
@@ -37,13 +38,13 @@ def folders(tmp_path: Path) -> list[Path]:
 
 
 def test_rows_are_experiments_and_scores_are_the_last_epochs(folders: list[Path]) -> None:
-    groups = grouped([read_run(folder, "here") for folder in folders], ORDER, {"lr": 0.002})
+    groups = grouped([read_run(folder, DEFAULTS, "here") for folder in folders], ORDER, DEFAULTS)
     assert {label: [run.seed for run in runs] for label, runs in groups.items()} == {"enet": [0], "boxenet": [0, 1]}
     scores, curves, classes = sections(groups, {"enet": (59.4, 81.8)})
     assert [row[:3] for row in scores.table.rows] == [["enet", "1", "30.0"], ["boxenet", "2", "45.0 ± 7.1"]]
     assert [row[6:] for row in scores.table.rows] == [
-        ["30.0", "40.0", "2", "59.4", "81.8"],
-        ["40.0 50.0", "40.0", "2", "", ""],
+        ["30.0", "40.0", "0.500", "2", "59.4", "81.8"],
+        ["40.0 50.0", "40.0", "0.500", "2", "", ""],
     ]
     assert curves.table.header == ["network", "1", "3", "best epoch"], "epochs that all runs were validated after"
     assert curves.table.rows[1] == ["boxenet", "15.0", "45.0", "70.0 ± 28.3"]
@@ -52,16 +53,35 @@ def test_rows_are_experiments_and_scores_are_the_last_epochs(folders: list[Path]
 
 def test_settings_that_differ_are_named(folders: list[Path], tmp_path: Path) -> None:
     write_run(tmp_path / "other", "enet", 0, [0.1], lr=0.1)
-    groups = grouped([read_run(folder, "here") for folder in (folders[2], tmp_path / "other")], ORDER, {"lr": 0.002})
+    groups = grouped(
+        [read_run(folder, DEFAULTS, "here") for folder in (folders[2], tmp_path / "other")], ORDER, DEFAULTS
+    )
     assert list(groups) == ["enet (epochs 3)", "enet (epochs 1, lr 0.1)"]
 
 
 def test_kept_runs_outlive_their_folders(folders: list[Path], tmp_path: Path) -> None:
-    runs = [read_run(folder, "here") for folder in folders]
+    runs = [read_run(folder, DEFAULTS, "here") for folder in folders]
     file = tmp_path / "runs.json"
     file.write_text(kept(runs[:2]))
-    again = read_run(folders[0], "there")
-    assert merged(read_kept(file), [again, runs[2]]) == [again, runs[1], runs[2]], "the new one in the old one's place"
+    again = read_run(folders[0], DEFAULTS, "there")
+    assert merged(read_kept(file, DEFAULTS), [again, runs[2]]) == [again, runs[1], runs[2]], (
+        "the new one in the old one's place"
+    )
+
+
+def test_runs_of_an_earlier_version_had_the_defaults(folders: list[Path]) -> None:
+    old, new = read_run(folders[0], {}, "then"), read_run(folders[0], DEFAULTS, "now")
+    assert old.identity != new.identity
+    assert read_run(folders[0], {"box_lr": 1.0}, "now").identity == new.identity
+
+
+def test_other_folders_are_other_experiments(tmp_path: Path) -> None:
+    one, other = (
+        read_run(write_run(tmp_path / name, "enet", 0, [0.1], data="folder", root=f"/{name}"), DEFAULTS, "here")
+        for name in ("a", "b")
+    )
+    assert len(merged([one], [other])) == 2
+    assert list(grouped([one, other], ORDER, DEFAULTS)) == ["enet (root /a)", "enet (root /b)"]
 
 
 def boxconv(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str]:
@@ -100,14 +120,30 @@ def test_what_cannot_be_compared(folders: list[Path], tmp_path: Path, capsys: py
     assert "none: no training run that can be read" in text
     other = write_run(tmp_path / "large", "enet", 0, [0.1], size=[360, 480])
     assert "different data or image sizes" in boxconv(capsys, "compare", folders[0], other)[1]
+    status, text = boxconv(capsys, "compare", folders[0], "--plot", tmp_path / "curves.gif")
+    assert (status, "--plot: expected a name that ends in .png or .svg" in text) == (2, True)
+    status, text = boxconv(capsys, "compare", folders[0], write_run(tmp_path / "again", "boxenet", 1, [0.2] * 3))
+    assert (status, "are the same experiment with the same seed" in text) == (2, True)
+    (folders[1] / "metrics.jsonl").write_bytes(b"\xff\xfe")
+    status, text = boxconv(capsys, "compare", folders[1])
+    assert (status, "no training run that can be read: UnicodeDecodeError" in text) == (1, True)
     (folders[0] / "metrics.jsonl").write_text("")
-    assert "the run is not finished: epoch 0 of 3" in boxconv(capsys, "compare", folders[0])[1]
+    status, text = boxconv(capsys, "compare", folders[0], folders[2])
+    assert status == 0
+    assert "left out: " in text
+    assert "the run is not finished: epoch 0 of 3" in text
     bad = tmp_path / "bad.json"
-    bad.write_text('[{"network": "enet"}]')
-    assert "bad.json: holds no kept runs" in boxconv(capsys, "compare", "--kept", bad)[1]
+    nameless = kept([read_run(folders[2], {}, "")]).replace('"data"', '"d"')
+    for content in ('[{"network": "enet"}]', "{}{", '["enet"]', nameless):
+        bad.write_text(content)
+        status, text = boxconv(capsys, "compare", "--kept", bad)
+        assert (status, "bad.json: holds no kept runs" in text) == (1, True)
+        assert bad.read_text() == content
 
 
 def test_the_picture_tells_groups_apart(folders: list[Path], tmp_path: Path) -> None:
-    groups = grouped([read_run(folder, "here") for folder in folders], ORDER, {"lr": 0.002})
+    groups = grouped([read_run(folder, DEFAULTS, "here") for folder in folders], ORDER, DEFAULTS)
     draw_curves(groups, tmp_path / "curves.svg", title="Curves")
-    assert "enet" in (tmp_path / "curves.svg").read_text()
+    drawn = (tmp_path / "curves.svg").read_text()
+    assert "<!-- enet -->" in drawn
+    assert "<!-- boxenet -->" in drawn

@@ -8,7 +8,7 @@ scores that are reported would flatter every network, and the noisiest one most.
 import json
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,7 @@ from .tables import Section, Table
 
 SCORES = ("class_iou", "category_iou", "class_accuracy", "pixel_accuracy")
 # What does not make a run another experiment.
-ASIDE = ("network", "seed", "root", "classes", "palette", "cache", "device", "workers", "checkpoint_minutes", "timeout",
-         "val_every")  # fmt: skip
+ASIDE = ("classes", "palette", "cache", "device", "workers", "checkpoint_minutes", "timeout", "val_every")
 
 
 class RunError(ValueError):
@@ -38,44 +37,83 @@ class Run:
     scores: dict[str, Any]
     """`SCORES`, and "iou" by class."""
     train_class_iou: float
+    train_loss: float
     minutes: float
-    made_by: str
-    """Commit and machine."""
+    noted_by: str
+    """Commit and machine of the comparison that read the run first."""
 
     @property
-    def epochs(self) -> int:
-        return int(self.settings["epochs"])
+    def classes(self) -> tuple[str, ...]:
+        return tuple(self.scores["iou"])
+
+    @property
+    def identity(self) -> str:
+        """The same for two runs that must come out alike."""
+        return json.dumps([self.network, self.seed, _experiment(self), self.classes], sort_keys=True)
 
 
-def read_run(folder: Path, made_by: str) -> Run:
-    """The run in a folder. RunError where there is none, or one that is not finished."""
+class Unfinished(RunError):
+    """A run that goes on, or was interrupted."""
+
+
+def read_run(folder: Path, defaults: Mapping[str, Any], noted_by: str) -> Run:
+    """The run in a folder; ``defaults``: settings that it lacks, because they are newer.
+
+    Raises Unfinished, or RunError where there is none.
+    """
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))["config"]
         lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         records = [json.loads(line) for line in lines]
         if len(records) < config["epochs"]:
-            raise RunError(f"{folder}: the run is not finished: epoch {len(records)} of {config['epochs']}")
+            raise Unfinished(f"{folder}: the run is not finished: epoch {len(records)} of {config['epochs']}")
         last = records[-1]
-        return Run(
+        run = Run(
             network=config["network"],
             seed=config["seed"],
-            settings={name: value for name, value in config.items() if name not in ("network", "seed", "root")},
+            settings=_settings(config, defaults),
             curve=[[r["epoch"], round(r["val_class_iou"], 5)] for r in records if "val_class_iou" in r],
             scores={name: last[f"val_{name}"] for name in (*SCORES, "iou")},
             train_class_iou=last["train_class_iou"],
+            train_loss=last["train_loss"],
             minutes=sum(record["train_seconds"] for record in records) / 60,
-            made_by=made_by,
+            noted_by=noted_by,
         )
-    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        return _checked(run)
+    except RunError:
+        raise
+    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunError(f"{folder}: no training run that can be read: {type(error).__name__}: {error}") from error
 
 
-def read_kept(path: Path) -> list[Run]:
-    """The runs that :func:`keep` wrote. RunError where the file holds something else."""
+def read_kept(path: Path, defaults: Mapping[str, Any]) -> list[Run]:
+    """The runs of a file that holds what :func:`kept` gave. RunError where it holds something else."""
     try:
-        return [Run(**values) for values in json.loads(path.read_text(encoding="utf-8"))]
-    except (ValueError, TypeError) as error:
-        raise RunError(f"{path}: holds no kept runs: {error}") from error
+        runs = [Run(**values) for values in json.loads(path.read_text(encoding="utf-8"))]
+        return [_checked(replace(run, settings=_settings(run.settings, defaults))) for run in runs]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RunError(f"{path}: holds no kept runs: {type(error).__name__}: {error}") from error
+
+
+def _settings(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """What was set, beside network and seed. Where the files lie matters if nothing else says what they are."""
+    apart = ("network", "seed", *(() if config["data"] == "folder" else ("root",)))
+    return {name: value for name, value in {**defaults, **config}.items() if name not in apart}
+
+
+def _checked(run: Run) -> Run:
+    """``run``, if tables and curves can be made of it."""
+    values = [
+        *(run.scores[name] for name in SCORES),
+        run.train_class_iou,
+        run.train_loss,
+        run.minutes,
+        *(v for e in run.curve for v in e),
+    ]
+    if not run.curve or not all(isinstance(value, (int, float)) for value in values):
+        raise ValueError("scores and curve must be numbers")
+    _ = run.settings["data"], run.settings["size"], run.identity
+    return run
 
 
 def kept(runs: Sequence[Run]) -> str:
@@ -85,12 +123,7 @@ def kept(runs: Sequence[Run]) -> str:
 
 def merged(old: Sequence[Run], new: Sequence[Run]) -> list[Run]:
     """All runs, the new one where both have the same experiment and seed."""
-    runs = {_identity(run): run for run in (*old, *new)}
-    return list(runs.values())
-
-
-def _identity(run: Run) -> str:
-    return json.dumps([run.network, run.seed, _experiment(run)], sort_keys=True)
+    return list({run.identity: run for run in (*old, *new)}.values())
 
 
 def _experiment(run: Run) -> dict[str, Any]:
@@ -110,9 +143,8 @@ def grouped(runs: Sequence[Run], order: Sequence[str], defaults: Mapping[str, An
     groups: dict[str, list[Run]] = {}
     for members in by_network.values():
         experiments = [_experiment(run) for run in members]
-        # Runs kept by an earlier version lack settings that are newer than they are: they had the default.
         names = sorted({name for experiment in experiments for name in experiment})
-        values = {name: {json.dumps(e.get(name, defaults.get(name))) for e in experiments} for name in names}
+        values = {name: {json.dumps(experiment.get(name)) for experiment in experiments} for name in names}
         different = [name for name in names if len(values[name]) > 1]
         labels = {id(run): _label(run, different, defaults) for run in members}
         for run in sorted(members, key=lambda run: (labels[id(run)].count(","), labels[id(run)], run.seed)):
@@ -121,7 +153,7 @@ def grouped(runs: Sequence[Run], order: Sequence[str], defaults: Mapping[str, An
 
 
 def _label(run: Run, settings: Sequence[str], defaults: Mapping[str, Any]) -> str:
-    named = {name: run.settings.get(name, defaults.get(name)) for name in settings}
+    named = {name: run.settings.get(name) for name in settings}
     text = ", ".join(f"{name} {_text(value)}" for name, value in named.items() if value != defaults.get(name))
     return f"{run.network} ({text})" if text else run.network
 
@@ -151,17 +183,18 @@ def _scores(groups: Mapping[str, Sequence[Run]], paper: Mapping[str, tuple[float
             *(_spread([run.scores[name] for run in runs]) for name in SCORES),
             " ".join(f"{100 * run.scores['class_iou']:.1f}" for run in runs),
             f"{100 * statistics.mean(run.train_class_iou for run in runs):.1f}",
+            f"{statistics.mean(run.train_loss for run in runs):.3f}",
             f"{statistics.mean(run.minutes for run in runs):.0f}",
             *([f"{value:.1f}" for value in theirs] if theirs else ["", ""]),
         ])  # fmt: skip
     header = ["network", "seeds", "class IoU", "category IoU", "class acc.", "pixel acc.", "class IoU, seed by seed",
-              "training class IoU", "minutes", "paper: class", "category"]  # fmt: skip
+              "training class IoU", "loss", "minutes", "paper: class", "category"]  # fmt: skip
     text = (
         "Validation scores after the last epoch in per cent, mean and standard deviation over seeds. Training class "
-        "IoU: of the last epoch's augmented images, with dropout. Minutes of training, on a machine shared with "
-        "other work. The paper's figures are those of Cityscapes (val, Table 1)."
+        "IoU and loss: of the last epoch's augmented images, with dropout. Minutes: of training, without validation. "
+        "The paper's figures are those of Cityscapes (val, Table 1)."
     )
-    return Section("Scores", text, Table(header, rows))
+    return Section("Validation scores", text, Table(header, rows))
 
 
 def _curves(groups: Mapping[str, Sequence[Run]]) -> Section:
@@ -172,7 +205,7 @@ def _curves(groups: Mapping[str, Sequence[Run]]) -> Section:
         rows.append([label, *(f"{100 * statistics.mean(curve[e] for curve in curves):.1f}" for e in epochs),
                      _spread([max(curve.values()) for curve in curves])])  # fmt: skip
     text = "Validation class IoU in per cent after so many epochs, mean over seeds; and the best epoch's, seed by seed."
-    return Section("Over the epochs", text, Table(["network", *map(str, epochs), "best epoch"], rows))
+    return Section("Class IoU over the epochs", text, Table(["network", *map(str, epochs), "best epoch"], rows))
 
 
 def _shared_epochs(runs: Sequence[Run]) -> list[int]:
@@ -198,7 +231,9 @@ def _classes(groups: Mapping[str, Sequence[Run]]) -> Section:
             known = [value for value in values if value is not None]
             cells.append(f"{100 * statistics.mean(known):.1f}" if known else "absent")
         rows.append([label, *cells])
-    return Section("Classes", "Validation IoU by class in per cent, mean over seeds.", Table(["network", *names], rows))
+    return Section(
+        "IoU by class", "Validation IoU by class in per cent, mean over seeds.", Table(["network", *names], rows)
+    )
 
 
 def _spread(values: Sequence[float]) -> str:

@@ -49,8 +49,8 @@ class Section(NamedTuple):
     def plain(self) -> str:
         return f"{self.title.upper()}\n{textwrap.fill(self.text, LINE)}\n\n{self.table.plain()}\n"
 
-    def markdown(self) -> str:
-        return f"## {self.title}\n\n{self.text}\n\n{self.table.markdown()}\n"
+    def markdown(self, level: int = 2) -> str:
+        return f"{'#' * level} {self.title}\n\n{self.text}\n\n{self.table.markdown()}\n"
 
 
 def number(value: float, digits: int = 3) -> str:

@@ -115,6 +115,8 @@ def _explain(error: Exception) -> int:
         return _fail(error, 2)
     if isinstance(error, (DataError, CheckpointError, ExportError, WeightsError, RunError, TrainingError, PeerError)):
         return _fail(error, 1)
+    if isinstance(error, ImportError) and "pip install" in str(error):
+        return _fail(error, 1)
     first = (str(error).splitlines() or [type(error).__name__])[0]
     if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
         # PyTorch raises this wherever the main process happens to be. A full /dev/shm shows as a bus error.

@@ -1,13 +1,18 @@
 """`boxconv compare`."""
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tyro
 
 from ..segmentation.config import TrainConfig, UsageError, to_plain
 from .sections import replaced_section, write_sections
+
+if TYPE_CHECKING:
+    from ..analysis.run_comparison import Run
 
 NAME = "boxconv compare"
 # Class and category IoU in per cent on Cityscapes' validation images, Table 1 of the paper.
@@ -32,7 +37,7 @@ class Compare:
     """
 
     runs: tyro.conf.Positional[tuple[Path, ...]] = ()
-    """Folders of boxconv train."""
+    """Folders of boxconv train; runs that are not finished are left out."""
     kept: Path | None = None
     """JSON file of runs: those in it are compared too, and the given ones are added to it."""
     write: Path | None = None
@@ -44,28 +49,43 @@ class Compare:
 def run(args: Compare) -> None:
     from .. import networks
     from ..analysis import machine
-    from ..analysis.run_comparison import draw_curves, grouped, kept, merged, read_kept, read_run, sections
+    from ..analysis.run_comparison import Unfinished, draw_curves, grouped, kept, merged, read_kept, read_run, sections
     from ..segmentation.files import write_atomic
 
+    if args.plot is not None and args.plot.suffix.lower() not in (".png", ".svg"):
+        raise UsageError(f"--plot: expected a name that ends in .png or .svg, got {args.plot}")
     if args.write is not None:
         replaced_section(args.write, NAME, "")
-    made_by = f"{machine.commit()}; {machine.processor()}"
-    runs = [read_run(folder, made_by) for folder in args.runs]
-    if args.kept is not None:
-        runs = merged(read_kept(args.kept) if args.kept.exists() else [], runs)
-    if not runs:
+    defaults = to_plain(TrainConfig())
+    noted_by = f"{machine.commit()}; {machine.processor()}"
+    runs: dict[Path, Run] = {}
+    for folder in args.runs:
+        try:
+            runs[folder] = read_run(folder, defaults, noted_by)
+        except Unfinished as error:
+            print(f"boxconv: left out: {error}", file=sys.stderr)
+    folders = {run.identity: folder for folder, run in runs.items()}
+    for folder, run in runs.items():
+        if folders[run.identity] != folder:
+            raise UsageError(f"RUNS: {folder} and {folders[run.identity]} are the same experiment with the same seed")
+    known = read_kept(args.kept, defaults) if args.kept is not None and args.kept.exists() else []
+    every = merged(known, list(runs.values()))
+    if not every:
         raise UsageError("RUNS: expected folders of finished runs, or --kept FILE with some")
-    if len({json.dumps([run.settings["data"], run.settings["size"]]) for run in runs}) > 1:
-        raise UsageError("RUNS: cannot compare runs on different data or image sizes; give those of one kind only")
-    groups = grouped(runs, networks.names(), to_plain(TrainConfig()))
+    kinds = {json.dumps([run.settings["data"], run.settings["size"], run.classes]) for run in every}
+    if len(kinds) > 1:
+        raise UsageError(
+            "RUNS: cannot compare runs on different data, image sizes or classes; found " + " and ".join(sorted(kinds))
+        )
+    groups = grouped(every, networks.names(), defaults)
     found = sections(groups, PAPER)
     for section in found:
         print(section.plain())
-    if args.kept is not None:
-        text = kept(runs)
+    if args.kept is not None and runs:
+        text = kept(every)
         write_atomic(args.kept, lambda file: file.write(text.encode()))
     if args.plot is not None:
         draw_curves(groups, args.plot, title="Validation class IoU while training")
     if args.write is not None:
-        write_sections(args.write, NAME, found)
+        write_sections(args.write, NAME, found, level=3)
         print(f"written to {args.write}")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from ..segmentation.config import Data, DataConfig, TrainConfig, UsageError
-from .load import EXPORTED, file_of, open_network
+from ..segmentation.config import Data, DataConfig, UsageError
+from .load import file_of, open_network
 
 if TYPE_CHECKING:
     from ..segmentation.distributed import Team
@@ -24,8 +24,8 @@ class Evaluate:
     """Score a network on a data set."""
 
     network: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="NETWORK")]
-    """best.pt or last.pt of a run; or, with --data and --root, an exported network (.onnx, .pt2, .safetensors) or one
-    that comes with the package (boxenet-camvid, boxonlyenet-camvid)."""
+    """best.pt or last.pt of a run; or, with --root, an exported network (.onnx, .pt2, .safetensors) or one that comes
+    with the package (boxenet-camvid, boxonlyenet-camvid)."""
     data: Data | None = None
     """What kind of data set: that of the training run if left out."""
     root: Path | None = None
@@ -66,11 +66,10 @@ def _evaluate(args: Evaluate, team: "Team") -> None:
     from ..segmentation.sources import open_split
 
     device = engine.choose_device(args.device, team.local_rank)
-    config, opened = _opened(args)
-    DataConfig.check(config)
+    opened = open_network(file_of(args.network))
+    config, split = _scored_on(args, opened)
     classes, prepare = opened.classes, opened.prepare
     model = opened.model.to(device)
-    split = args.split or (config.val_split if isinstance(config, TrainConfig) else "val")
     data = open_split(config, split, classes, PrepareImageOnly(prepare) if args.full_resolution else prepare)
     matrix = score(
         model,
@@ -102,7 +101,8 @@ def _draw(path: Path, opened: "Opened", data: Any, device: Any) -> None:
     from ..analysis.drawing import prediction_panel
     from ..segmentation.predict import predict_image
 
-    chosen = range(0, len(data), -(-len(data) // PICTURED))
+    count = min(PICTURED, len(data))
+    chosen = [i * len(data) // count for i in range(count)]
     pairs = [data[index] for index in chosen]
     prediction_panel(
         [np.asarray(image) for image, _ in pairs],
@@ -114,16 +114,29 @@ def _draw(path: Path, opened: "Opened", data: Any, device: Any) -> None:
     )
 
 
-def _opened(args: Evaluate) -> "tuple[DataConfig, Opened]":
-    """What the network is scored on, and the network."""
-    from ..segmentation import checkpoint
+def _scored_on(args: Evaluate, opened: "Opened") -> tuple[DataConfig, str]:
+    """The data set and its split. UsageError where they are not known, or of other classes than the network's."""
+    from ..segmentation.sources import classes_of
 
-    path = file_of(args.network)
-    given: dict[str, Any] = {name: getattr(args, name) for name in ("data", "root") if getattr(args, name) is not None}
-    if path.suffix in EXPORTED:
-        if args.data is None:
-            raise UsageError(f"--data: {args.network} does not say what it is to be scored on")
-        opened = open_network(path)
-        return DataConfig(**given, size=opened.prepare.size), opened
-    config = checkpoint.settings(checkpoint.load(path), path)
-    return dataclasses.replace(config, **given, cache=None), open_network(path)
+    about = opened.about
+    data: Any = args.data or about.get("data")
+    if data is None:
+        raise UsageError(f"--data: {args.network} does not say what it is to be scored on; give --data and --root")
+    if opened.config is not None and data == opened.config.data:
+        config: DataConfig = opened.config
+        root = args.root or config.root
+        config = dataclasses.replace(config, root=root, cache=None)
+    else:
+        border = about.get("border", 0) if data == about.get("data") else 0
+        config = DataConfig(data=data, root=args.root, size=opened.prepare.size, border=border)
+    DataConfig.check(config)
+    known = data == about.get("data") and "split" in about
+    table = config.classes or (config.root or Path()) / "classes.csv"
+    if data != "folder" or table.is_file():  # else the labels' values are taken for the network's classes
+        theirs, ours = classes_of(config).names, opened.classes.names
+        if theirs != ours:
+            where = f"{data}, {table}" if data == "folder" else data
+            raise UsageError(
+                f"--data: {where} has the classes {', '.join(theirs)}; {args.network} tells apart {', '.join(ours)}"
+            )
+    return config, args.split or (about["split"] if known else "val")

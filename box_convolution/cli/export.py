@@ -32,6 +32,8 @@ class Export:
     """Told by --out where left out. onnx: standard operators only, any image size and batch."""
     half: bool = False
     """With safetensors: weights in half precision, half the size."""
+    licence: str | None = None
+    """With safetensors: the licence of the weights, kept with them."""
     snap: bool = False
     """Move boxes to whole pixel borders first; boxconv finetune does it and lets the other weights adapt."""
     prune: float | None = None
@@ -57,6 +59,8 @@ def run(args: Export) -> None:
         raise UsageError(f"--prune: expected a share of at least 0, with onnx or torch, got {args.prune} with {kind}")
     if args.half and kind != "safetensors":
         raise UsageError(f"--half: only safetensors files are written in half precision, not {kind}")
+    if args.licence is not None and kind != "safetensors":
+        raise UsageError(f"--licence: only safetensors files keep it, not {kind}")
     content = checkpoint.load(args.checkpoint)
     network, values = network_of(content, args.checkpoint).eval(), about(content, args.checkpoint)
     if args.snap:
@@ -68,8 +72,9 @@ def run(args: Export) -> None:
     with tempfile.TemporaryDirectory(dir=args.out.parent, prefix=".export") as folder:
         written = Path(folder) / args.out.name
         if kind == "safetensors":
-            more = {**values, "scores": content["scores"]}
-            weights.save(network, written, content["network"], half=args.half, **more)
+            more = {} if args.snap else {"scores": content["scores"]}  # those of the boxes as they were trained
+            more |= {} if args.licence is None else {"licence": args.licence}
+            weights.save(network, written, content["network"], half=args.half, **values, **more)
         else:
             deployed: Any = network if args.prune is not None else deploy(network)
             (export.save_onnx if kind == "onnx" else export.save_program)(deployed, written, values)
@@ -117,7 +122,7 @@ def _compare(network: Any, opened: Any, size: list[int], name: str) -> None:
 
     h, w = size
     sizes = [(h, w), (max(16, h // 2 + 3), max(16, w // 2 + 5)), (max(16, h * 3 // 4), max(16, w * 2 // 3 + 1))]
-    print(f"against the {name}, the most alike of {export.IMAGES} random images each:")
+    print(f"against the {name}, the median one of {export.IMAGES} random images each:")
     for (h, w), (largest, share) in zip(sizes, export.differences(network, opened, sizes), strict=True):
         print(
             f"  {h:5} x {w:<5} largest difference {largest:.1e} of the logits' range; above 1e-4: {share:.4%} of pixels"

@@ -16,16 +16,26 @@ class Opened:
     model: Any
     classes: Any  # ClassTable
     prepare: Any  # Prepare
+    about: dict[str, Any]
+    config: Any = None
+    """TrainConfig of the run, of a checkpoint."""
 
 
 def is_network(name: Path) -> bool:
-    """Whether a word of the command line is a network rather than an image: by its suffix, or a name in the package."""
-    return name.suffix in (".pt", *EXPORTED) or str(name) in _trained()
+    """Whether a word of the command line is a network, not an image: by suffix, content, or as a name in the package."""
+    return name.suffix in (".pt", *EXPORTED) or file_of(name) != name or (name.is_file() and _starts_as_archive(name))
 
 
 def file_of(name: Path) -> Path:
-    """The file of a network that is given by its path, or by the name of one in the package."""
+    """The file of a network that is given by its path, its run's folder, or the name of one in the package."""
+    if name.exists():
+        return name / "best.pt" if (name / "best.pt").is_file() else name
     return _trained().get(str(name), name)
+
+
+def _starts_as_archive(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"PK\x03\x04"  # as checkpoints do, whatever they are called
 
 
 def _trained() -> dict[str, Path]:
@@ -52,8 +62,12 @@ def about(content: dict[str, Any], path: Path) -> dict[str, Any]:
     from ..segmentation import checkpoint
     from ..segmentation.sources import prepare_of
 
-    prepare = prepare_of(checkpoint.settings(content, path))
+    config = checkpoint.settings(content, path)
+    prepare = prepare_of(config)
     return {
+        "data": config.data,
+        "border": config.border,
+        "split": config.val_split,
         "classes": content["classes"],
         "size": list(prepare.size or ()),
         "mean": list(prepare.mean),
@@ -71,10 +85,11 @@ def open_network(path: Path) -> Opened:
     from ..segmentation.classes import ClassTable
     from ..segmentation.transforms import Prepare
 
-    path = Path(path)
+    path, config = Path(path), None
     if path.suffix not in EXPORTED:
         content = checkpoint.load(path)
         model, values = network_of(content, path), about(content, path)
+        config = checkpoint.settings(content, path)
     elif not path.is_file():
         raise CheckpointError(path, "no such file")
     elif path.suffix == ".safetensors":
@@ -87,7 +102,7 @@ def open_network(path: Path) -> Opened:
         model, values = export.open_onnx(path) if path.suffix == ".onnx" else export.open_program(path)
     try:
         prepare = Prepare(tuple(values["size"]), tuple(values["mean"]), tuple(values["std"]))
-        return Opened(model.eval(), ClassTable.from_dict(values["classes"]), prepare)
+        return Opened(model.eval(), ClassTable.from_dict(values["classes"]), prepare, values, config)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             path, f"does not say how images are prepared, or what its classes are: {error}"

@@ -17,7 +17,7 @@ class Predict:
     """Write label maps (NAME.png, class indices) and colour pictures (NAME_colour.png) for images."""
 
     inputs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="[NETWORK] IMAGE [IMAGE ...]")]
-    """Images, or folders of images. A network may come first: best.pt or last.pt of a run, an exported one (.onnx,
+    """Images, or folders of images. A network may come first: a run's folder or checkpoint, an exported one (.onnx,
     .pt2, .safetensors), or one of the package, boxenet-camvid (also if none is given) or boxonlyenet-camvid, which
     label street scenes."""
     out: Path = Path("predictions")
@@ -44,7 +44,7 @@ def run(args: Predict) -> int:
         raise UsageError("--resume and --overwrite contradict each other: give one of them")
     network, inputs = _split(args.inputs)
     device = engine.choose_device(args.device, int(os.environ.get("LOCAL_RANK", "0")))
-    opened = open_network(network)
+    opened = open_network(file_of(network))
     # After a restart by torchrun the outputs of the first attempt are there.
     resume = args.resume or os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
     mine = shard(plan(inputs, args.out))
@@ -61,17 +61,19 @@ def run(args: Predict) -> int:
         else:
             unreadable.append(result.error)
     before = f", {len(mine) - len(jobs)} were there already" if len(mine) > len(jobs) else ""
-    print(f"{done} image{'' if done == 1 else 's'} labelled in {args.out}{before}")
+    print(f"{done} image{'' if done == 1 else 's'} labelled by {network} in {args.out}{before}")
     if unreadable:
         print(f"boxconv: error: {len(unreadable)} left out:", *unreadable, sep="\n  ", file=sys.stderr)
     return 1 if unreadable and int(os.environ.get("WORLD_SIZE", "1")) == 1 else 0
 
 
 def _split(inputs: tuple[Path, ...]) -> tuple[Path, tuple[Path, ...]]:
-    """The network's file and the images."""
+    """The network and the images."""
     given = bool(inputs) and is_network(inputs[0])
     images = inputs[1:] if given else inputs
     if not images:
         got = " ".join(map(str, inputs)) or "nothing"
         raise UsageError(f"no image to label: expected boxconv predict [NETWORK] IMAGE [IMAGE ...], got {got}")
-    return file_of(inputs[0] if given else Path(TRAINED)), images
+    if misplaced := [word for word in images if is_network(word)]:
+        raise UsageError(f"{misplaced[0]}: is a network, and only one may be given, before the images")
+    return (inputs[0] if given else Path(TRAINED)), images

@@ -26,8 +26,9 @@ def replaced_section(path: Path, command: str, section: str) -> str:
     return f"{before}{begin}\n{section}{end}{after}"
 
 
-def write_sections(path: Path, command: str, sections: "Sequence[Section]") -> None:
+def write_sections(path: Path, command: str, sections: "Sequence[Section]", level: int = 2) -> None:
+    """Put ``sections``, with headings of ``level``, into the part of ``command``."""
     from ..segmentation.files import write_atomic
 
-    text = replaced_section(path, command, "\n".join(section.markdown() for section in sections))
+    text = replaced_section(path, command, "\n".join(section.markdown(level) for section in sections))
     write_atomic(path, lambda file: file.write(text.encode()))

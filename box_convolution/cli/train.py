@@ -86,6 +86,7 @@ def _train(args: Train, team: "Team", stack: ExitStack) -> None:
     config.check()
     if config.network not in networks.names():
         raise UsageError(f"--network: expected one of {', '.join(networks.names())}, got {config.network!r}")
+    options = _options(config)
     if config.batch_size < config.accumulate * team.size:
         parts = f"{team.size} processes with {config.accumulate} parts each"
         raise UsageError(f"--batch-size: {config.batch_size} images are too few for {parts}")
@@ -102,14 +103,10 @@ def _train(args: Train, team: "Team", stack: ExitStack) -> None:
         "name": config.network,
         "num_classes": len(classes),
         "input_size": list(config.size),
-        "options": _options(config),
+        "options": options,
     }
     torch.manual_seed(config.seed)
-    options: Any = network["options"]
-    try:
-        model = networks.create(config.network, len(classes), input_size=config.size, **options)
-    except ValueError as error:  # such as "box_dropout must be 4 probabilities"
-        raise UsageError(f"--network {config.network}: {error}") from error
+    model = networks.create(config.network, len(classes), input_size=config.size, **options)
     if config.start_from is not None and resume is None:
         checkpoint.load_weights(model, checkpoint.load(config.start_from), config.start_from)
     if config.snap:
@@ -143,14 +140,25 @@ def _train(args: Train, team: "Team", stack: ExitStack) -> None:
 
 
 def _options(config: TrainConfig) -> dict[str, Any]:
-    """The network's options that differ from its own."""
+    """The network's options that differ from its own. UsageError where it does not take them."""
+    import torch
+
+    from .. import networks
+
     given = {
         "symmetric": config.symmetric,
         "initial_boxes": config.initial_boxes if config.initial_boxes != "uniform" else None,
         "dropout": list(config.dropout),
         "box_dropout": list(config.box_dropout),
     }
-    return {name: value for name, value in given.items() if value}
+    options: dict[str, Any] = {name: value for name, value in given.items() if value}
+    try:
+        with torch.device("meta"):
+            networks.create(config.network, 1, config.size, **options)
+    except ValueError as error:  # such as "box_dropout must be 4 probabilities"
+        option, _, rest = str(error).partition(" ")
+        raise UsageError(f"--{option.replace('_', '-')}: {config.network}: {rest}") from error
+    return options
 
 
 def _how(args: Train, team: "Team") -> str:

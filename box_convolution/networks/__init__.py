@@ -61,11 +61,12 @@ def create(
         from .pretrained import fitted
 
         return fitted(name, pretrained, num_classes, input_size, options)
+    hint = " (only pretrained= knows it)" if num_classes is None or input_size is None else ""
     if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
-        raise ValueError(f"num_classes must be a positive int, got {num_classes!r}")
+        raise ValueError(f"num_classes must be a positive int, got {num_classes!r}{hint}")
     size = tuple(input_size) if isinstance(input_size, (tuple, list)) else ()
     if len(size) != 2 or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in size):
-        raise ValueError(f"input_size must be (height, width), two positive ints, got {input_size!r}")
+        raise ValueError(f"input_size must be (height, width), two positive ints, got {input_size!r}{hint}")
     family, table = _NETWORKS[name]
     known = [p.name for p in inspect.signature(family).parameters.values() if p.kind is p.KEYWORD_ONLY]
     unknown = [option for option in options if option not in known]

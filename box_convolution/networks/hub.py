@@ -6,6 +6,7 @@
 >>> network = HubNetwork.from_pretrained("camvid-boxenet")     # a folder, or "user/camvid-boxenet"
 
 The folder holds config.json, a model card, and model.safetensors, a file of :mod:`.weights` that is complete in itself.
+Weights have the licence of the data that they learned from: name it in the card.
 """
 
 from pathlib import Path
@@ -21,7 +22,6 @@ class HubNetwork(
     nn.Module,
     PyTorchModelHubMixin,
     library_name="box-convolution",
-    license="apache-2.0",
     pipeline_tag="image-segmentation",
     paper_url="https://papers.nips.cc/paper/7859-deep-neural-networks-with-box-convolutions",
 ):

@@ -35,7 +35,7 @@ def about(name: str, data: str) -> dict[str, Any]:
     """What it takes to use a trained network, as plain values.
 
     "classes" (names, colours, categories), "size" (h, w) and the "mean" and "std" of red, green and blue, of 0 to 1,
-    that images were prepared with, "scores" on validation images, "network" (the arguments of `create`).
+    that images were prepared with, "scores" on validation images, "licence", "network" (the arguments of `create`).
     """
     return weights.load(file_of(name, data))[1]
 

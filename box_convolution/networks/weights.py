@@ -4,6 +4,7 @@ The weights are those of the state dict; the rest is JSON in the file's own meta
 which is imported only here and only when asked for: ImportError without it.
 """
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,10 @@ def save(network: nn.Module, path: str | Path, description: dict[str, Any], *, h
         description: the arguments of :func:`box_convolution.networks.create` that made it: ``name``, ``num_classes``,
             ``input_size`` and ``options``.
         half: in half precision, but for boxes and for what BatchNorm has seen, which are small and need their digits:
-            half the size. :func:`load` returns single precision all the same.
+            half the size. :func:`load` returns single precision all the same. WeightsError where a number is too large.
         more: further plain values to keep in the file (class names, say): :func:`load` returns them.
     """
+    _require()
     from safetensors.torch import save as to_bytes
 
     state = {name: tensor.detach().contiguous() for name, tensor in network.state_dict().items()}
@@ -36,6 +38,8 @@ def save(network: nn.Module, path: str | Path, description: dict[str, Any], *, h
         for name, parameter in network.named_parameters():
             if not name.endswith("scaled_boxes"):
                 state[name] = parameter.detach().half().contiguous()
+                if not state[name].isfinite().all():
+                    raise WeightsError(f"{name} holds numbers beyond the range of half precision")
     content = json.dumps({"network": description, **more})
     Path(path).write_bytes(to_bytes(state, metadata={"format": "pt", KEY: content}))
 
@@ -45,10 +49,8 @@ def load(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
 
     Raises WeightsError for a file that is damaged or something else, FileNotFoundError where there is none.
     """
-    try:
-        from safetensors import SafetensorError, safe_open
-    except ImportError as error:
-        raise ImportError("trained networks are kept in safetensors files: pip install safetensors") from error
+    _require()
+    from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(str(path), framework="pt") as file:
@@ -65,6 +67,11 @@ def load(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{path}: describes a network that cannot be made: {error}") from error
     return network, content
+
+
+def _require() -> None:
+    if importlib.util.find_spec("safetensors") is None:
+        raise ImportError("networks are kept in safetensors files: pip install safetensors")
 
 
 def create_from(description: dict[str, Any]) -> nn.Module:

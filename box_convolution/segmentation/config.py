@@ -13,6 +13,7 @@ STD = (0.18672, 0.18991, 0.18665)
 """Channel means and standard deviations of Cityscapes, which the paper's networks were trained with."""
 
 
+InitialBoxes = Literal["uniform", "log-uniform"]
 Data = Literal["scenes", "camvid", "cityscapes", "sunrgbd", "folder"]
 
 
@@ -86,15 +87,15 @@ class TrainConfig(DataConfig):
     network: str = "boxenet"
     symmetric: bool = False
     """Boxes that extend equally far to both sides: three numbers each in place of four."""
-    initial_boxes: Literal["uniform", "log-uniform"] = "uniform"
+    initial_boxes: InitialBoxes = "uniform"
     """How fresh boxes are drawn. uniform: the paper's; log-uniform: about the output pixel, small ones as often as
     large ones."""
     dropout: tuple[float, ...] = ()
-    """Of plain blocks, from the first stage on; the paper's if left out: 0.01 0.1 in the ENet family, 0.03 0.3 in
-    ERFNet's."""
+    """Of plain blocks, from the first stage on: two numbers; the paper's by default, 0.01 0.1 in the ENet family, 0.03
+    0.3 in ERFNet's."""
     box_dropout: tuple[float, ...] = ()
-    """Of box blocks, from the first stage on; the paper's if left out: 0.15 0.25 0.15 0.15 in the ENet family, 0.03 0.3
-    in ERFNet's."""
+    """Of box blocks, from the first stage on: four numbers in the ENet family, 0.15 0.25 0.15 0.15 by default as in the
+    paper; two in ERFNet's, those of its plain blocks by default."""
     start_from: Path | None = None
     """Checkpoint whose weights training starts from; fresh ones if left out."""
     snap: bool = False
@@ -104,10 +105,10 @@ class TrainConfig(DataConfig):
     lr: float = 1e-3
     """Learning rate of Adam at the start."""
     box_lr: float = 1.0
-    """Learning rate of the boxes, as a multiple of --lr: Adam moves an edge by up to about this times --lr of the image
-    in a step."""
+    """Learning rate of the boxes, as a multiple of --lr (4, not 4e-3). In a step, Adam moves an edge by up to about this
+    times --lr times the network's reparametrization_factor (0.5 to 1.6) of the image."""
     weight_decay: float = 2e-4
-    """L2 regularisation of all weights, boxes included (section 3.1 of the paper)."""
+    """L2 regularisation of all weights (section 3.1 of the paper); of boxes too, but for --box-weight-decay."""
     box_weight_decay: float | None = None
     """L2 regularisation of the boxes' stored coordinates; --weight-decay if left out."""
     class_balance: float = 1.10
@@ -161,6 +162,15 @@ class TrainConfig(DataConfig):
             value = getattr(self, name)
             if not 0 < value < math.inf:
                 raise UsageError(f"{_option(name)}: expected a positive number, got {value}")
+        for name in ("dropout", "box_dropout"):
+            values = getattr(self, name)
+            if not all(isinstance(value, (int, float)) and 0 <= value < 1 for value in values):
+                raise UsageError(f"{_option(name)}: expected probabilities from 0 up to 1, got {values}")
+        if self.initial_boxes not in get_args(InitialBoxes):
+            known = " or ".join(get_args(InitialBoxes))
+            raise UsageError(f"--initial-boxes: expected {known}, got {self.initial_boxes!r}")
+        if self.box_weight_decay is not None and not isinstance(self.box_weight_decay, (int, float)):
+            raise UsageError(f"--box-weight-decay: expected a number, got {self.box_weight_decay!r}")
         if not 1 < self.class_balance < math.inf:
             raise UsageError(f"--class-balance: expected a number above 1, got {self.class_balance}")
         for name in ("weight_decay", "box_weight_decay"):

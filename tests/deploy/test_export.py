@@ -126,6 +126,17 @@ def test_differences_are_found(network: nn.Module) -> None:
     assert 0.3 < share < 0.7
 
 
+@pytest.mark.parametrize("good", [0, 1, 2])
+def test_answers_that_are_no_numbers_are_no_agreement(network: nn.Module, good: int) -> None:
+    calls = []
+
+    def broken(image: torch.Tensor) -> torch.Tensor:
+        calls.append(image)
+        return network(image) if len(calls) <= good else network(image) * float("nan")
+
+    assert list(export.differences(network, broken, [(32, 32)])) == [(float("inf"), 1.0)]
+
+
 def test_one_image_where_rounding_decides_is_no_difference(network: nn.Module) -> None:
     calls = []
 

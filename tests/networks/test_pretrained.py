@@ -3,15 +3,19 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 from box_convolution import BoxConv2d, networks
+from box_convolution.boxes import project
 from box_convolution.networks import pretrained, weights
 
 pytest.importorskip("safetensors")
+from safetensors.torch import load_file
+
 DESCRIPTION = {"name": "boxenet", "num_classes": 5, "input_size": [32, 48], "options": {"dropout": [0.0, 0.2]}}
 
 
@@ -58,7 +62,8 @@ def test_boxes_keep_their_pixels(trained: nn.Module, size: tuple[int, int]) -> N
         if size[0] >= 32:
             assert torch.equal(ours, theirs)
         else:
-            assert (ours[..., :2].abs() <= layer.max_input_h).all(), "limits of the smaller size"
+            extent = float(layer.max_input_h), float(layer.max_input_w)
+            assert torch.equal(ours, project(theirs, *extent)), "limits of the smaller size"
 
 
 def test_symmetric_boxes(trained: nn.Module) -> None:
@@ -76,12 +81,23 @@ def test_half_precision_keeps_boxes(trained: nn.Module, tmp_path: Path) -> None:
     weights.save(trained, whole, DESCRIPTION)
     weights.save(trained, half, DESCRIPTION, half=True)
     assert half.stat().st_size < 0.65 * whole.stat().st_size
-    network = weights.load(half)[0].eval()
-    assert {tensor.dtype for tensor in network.state_dict().values()} == {torch.float32, torch.int64}
+    network: Any = weights.load(half)[0].eval()
+    stored = load_file(half)
+    names = ("head.weight", "stage1.1.box.scaled_boxes", "stage1.1.norm_in.running_var")
+    assert [stored[name].dtype for name in names] == [torch.float16, torch.float32, torch.float32]
+    assert all(torch.equal(value, stored[name]) for name, value in trained.state_dict().items() if "running" in name)
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(boxes(network), boxes(trained), strict=True))
     image = torch.rand(1, 3, 32, 48)
     expected = trained(image)
     assert (network(image) - expected).abs().max() < 1e-2 * (expected.max() - expected.min())
+
+
+def test_numbers_beyond_half_precision(trained: Any, tmp_path: Path) -> None:
+    with torch.no_grad():
+        trained.head.bias[0] = 1e5
+    with pytest.raises(weights.WeightsError, match=r"head\.bias holds numbers beyond the range of half precision"):
+        weights.save(trained, tmp_path / "half.safetensors", DESCRIPTION, half=True)
+    assert not (tmp_path / "half.safetensors").exists()
 
 
 def test_every_file_of_the_package() -> None:
@@ -92,7 +108,10 @@ def test_every_file_of_the_package() -> None:
         assert file.stat().st_size < 1e6
         assert file.name in card
         _, content = weights.load(file)
-        assert content.keys() >= {"network", "classes", "size", "mean", "std", "scores"}
+        row = next(line for line in card.splitlines() if line.startswith(f"| `{file.name}`"))
+        scores = [content["scores"][key] for key in ("class_iou", "category_iou", "class_accuracy", "pixel_accuracy")]
+        assert row.split("|")[5:9] == [f" {100 * score:.1f} " for score in scores]
+        assert content.keys() >= {"network", "classes", "size", "mean", "std", "scores", "licence"}
         logits = networks.create(name, pretrained=data).eval()(torch.rand(1, 3, 40, 56))
         assert logits.shape == (1, len(content["classes"]["names"]), 40, 56)
         assert logits.isfinite().all()
