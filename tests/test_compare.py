@@ -119,7 +119,7 @@ def test_what_cannot_be_compared(folders: list[Path], tmp_path: Path, capsys: py
     assert status == 1
     assert "none: no training run that can be read" in text
     other = write_run(tmp_path / "large", "enet", 0, [0.1], size=[360, 480])
-    assert "different data or image sizes" in boxconv(capsys, "compare", folders[0], other)[1]
+    assert "different data, image sizes or classes" in boxconv(capsys, "compare", folders[0], other)[1]
     status, text = boxconv(capsys, "compare", folders[0], "--plot", tmp_path / "curves.gif")
     assert (status, "--plot: expected a name that ends in .png or .svg" in text) == (2, True)
     status, text = boxconv(capsys, "compare", folders[0], write_run(tmp_path / "again", "boxenet", 1, [0.2] * 3))

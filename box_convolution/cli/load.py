@@ -22,7 +22,7 @@ class Opened:
 
 
 def is_network(name: Path) -> bool:
-    """Whether a word of the command line is a network, not an image: by suffix, content, or as a name in the package."""
+    """Whether a word of the command line is a network, not an image: by suffix, content, or its name in the package."""
     return name.suffix in (".pt", *EXPORTED) or file_of(name) != name or (name.is_file() and _starts_as_archive(name))
 
 

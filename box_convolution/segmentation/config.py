@@ -105,8 +105,8 @@ class TrainConfig(DataConfig):
     lr: float = 1e-3
     """Learning rate of Adam at the start."""
     box_lr: float = 1.0
-    """Learning rate of the boxes, as a multiple of --lr (4, not 4e-3). In a step, Adam moves an edge by up to about this
-    times --lr times the network's reparametrization_factor (0.5 to 1.6) of the image."""
+    """Learning rate of the boxes, as a multiple of --lr (4, not 4e-3). In a step, Adam moves an edge by up to about
+    this times --lr times the network's reparametrization_factor (0.5 to 1.6) of the image."""
     weight_decay: float = 2e-4
     """L2 regularisation of all weights (section 3.1 of the paper); of boxes too, but for --box-weight-decay."""
     box_weight_decay: float | None = None
