@@ -159,13 +159,9 @@ def _label(run: Run, settings: Sequence[str], defaults: Mapping[str, Any]) -> st
 
 
 def _text(value: Any) -> str:
-    return (
-        " ".join(map(_text, value))
-        if isinstance(value, list)
-        else f"{value:g}"
-        if isinstance(value, float)
-        else str(value)
-    )
+    if isinstance(value, list):
+        return " ".join(map(_text, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def sections(groups: Mapping[str, Sequence[Run]], paper: Mapping[str, tuple[float, float]]) -> list[Section]:

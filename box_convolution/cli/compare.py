@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import tyro
 
 from ..segmentation.config import TrainConfig, UsageError, to_plain
+from .draw import require_picture
 from .sections import replaced_section, write_sections
 
 if TYPE_CHECKING:
@@ -52,8 +53,7 @@ def run(args: Compare) -> None:
     from ..analysis.run_comparison import Unfinished, draw_curves, grouped, kept, merged, read_kept, read_run, sections
     from ..segmentation.files import write_atomic
 
-    if args.plot is not None and args.plot.suffix.lower() not in (".png", ".svg"):
-        raise UsageError(f"--plot: expected a name that ends in .png or .svg, got {args.plot}")
+    require_picture("--plot", args.plot)
     if args.write is not None:
         replaced_section(args.write, NAME, "")
     defaults = to_plain(TrainConfig())

@@ -31,6 +31,12 @@ class Draw:
     """Importance as in the authors' script: also times the weights of the BatchNorms."""
 
 
+def require_picture(option: str, path: Path | None) -> None:
+    """UsageError, before any work is done, unless ``path`` can be drawn into; None is no picture."""
+    if path is not None and path.suffix.lower() not in (".png", ".svg"):
+        raise UsageError(f"{option}: expected a name that ends in .png or .svg, got {path}")
+
+
 def run(args: Draw) -> None:
     import numpy as np
     import torch
@@ -41,8 +47,7 @@ def run(args: Draw) -> None:
     from ..segmentation.datasets import open_image
     from ..segmentation.sources import prepare_of
 
-    if args.out.suffix.lower() not in (".png", ".svg"):
-        raise UsageError(f"--out: expected a name that ends in .png or .svg, got {args.out}")
+    require_picture("--out", args.out)
     if args.most < 1:
         raise UsageError(f"--most: expected at least 1, got {args.most}")
     if args.features and args.image is None:

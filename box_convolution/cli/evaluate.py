@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from ..segmentation.config import Data, DataConfig, UsageError
+from .draw import require_picture
 from .load import file_of, open_network
 
 if TYPE_CHECKING:
@@ -52,8 +53,7 @@ def run(args: Evaluate) -> None:
         raise UsageError(f"--batch-size: expected at least 1, got {args.batch_size}")
     if args.workers < 0:
         raise UsageError(f"--workers: expected at least 0, got {args.workers}")
-    if args.picture is not None and args.picture.suffix.lower() not in (".png", ".svg"):
-        raise UsageError(f"--picture: expected a name that ends in .png or .svg, got {args.picture}")
+    require_picture("--picture", args.picture)
     with joined() as team:
         _evaluate(args, team)
 

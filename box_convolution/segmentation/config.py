@@ -169,14 +169,12 @@ class TrainConfig(DataConfig):
         if self.initial_boxes not in get_args(InitialBoxes):
             known = " or ".join(get_args(InitialBoxes))
             raise UsageError(f"--initial-boxes: expected {known}, got {self.initial_boxes!r}")
-        if self.box_weight_decay is not None and not isinstance(self.box_weight_decay, (int, float)):
-            raise UsageError(f"--box-weight-decay: expected a number, got {self.box_weight_decay!r}")
         if not 1 < self.class_balance < math.inf:
             raise UsageError(f"--class-balance: expected a number above 1, got {self.class_balance}")
         for name in ("weight_decay", "box_weight_decay"):
             value = getattr(self, name)
-            if value is not None and not 0 <= value < math.inf:
-                raise UsageError(f"{_option(name)}: expected a number of at least 0, got {value}")
+            if value is not None and not (isinstance(value, (int, float)) and 0 <= value < math.inf):
+                raise UsageError(f"{_option(name)}: expected a number of at least 0, got {value!r}")
         if not 0 < self.scale[0] <= self.scale[1] < math.inf:
             raise UsageError(f"--scale: expected 0 < low <= high, got {self.scale[0]} {self.scale[1]}")
         if any(low >= high for low, high in itertools.pairwise((0, *self.milestones))):
