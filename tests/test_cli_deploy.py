@@ -119,6 +119,7 @@ def test_prediction_from_an_exported_file(suffix, packages, small, photo, scenes
 def test_the_network_that_comes_trained(photo, tmp_path, capsys, monkeypatch):
     pytest.importorskip("safetensors")
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "boxenet-camvid").write_text("something else")
     status, out, errors = boxconv(capsys, "predict", photo, "--quiet")
     assert (status, errors) == (0, "")
     assert "1 image labelled by boxenet-camvid in predictions" in out

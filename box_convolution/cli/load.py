@@ -30,7 +30,7 @@ def file_of(name: Path) -> Path:
     """The file of a network that is given by its path, its run's folder, or the name of one in the package."""
     if name.exists():
         return name / "best.pt" if (name / "best.pt").is_file() else name
-    return _trained().get(str(name), name)
+    return trained().get(str(name), name)
 
 
 def _starts_as_archive(path: Path) -> bool:
@@ -38,7 +38,8 @@ def _starts_as_archive(path: Path) -> bool:
         return file.read(4) == b"PK\x03\x04"  # as checkpoints do, whatever they are called
 
 
-def _trained() -> dict[str, Path]:
+def trained() -> dict[str, Path]:
+    """The files of the networks in the package, by what they are called on the command line."""
     from ..networks import pretrained
 
     return {f"{name}-{data}": pretrained.file_of(name, data) for name, data in pretrained.available()}

@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from ..segmentation.config import UsageError
-from .load import TRAINED, file_of, is_network, open_network
+from .load import TRAINED, file_of, is_network, open_network, trained
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ def run(args: Predict) -> int:
 
     if args.resume and args.overwrite:
         raise UsageError("--resume and --overwrite contradict each other: give one of them")
-    network, inputs = _split(args.inputs)
+    network, file, inputs = _split(args.inputs)
     device = engine.choose_device(args.device, int(os.environ.get("LOCAL_RANK", "0")))
-    opened = open_network(file_of(network))
+    opened = open_network(file)
     # After a restart by torchrun the outputs of the first attempt are there.
     resume = args.resume or os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
     mine = shard(plan(inputs, args.out))
@@ -67,8 +67,8 @@ def run(args: Predict) -> int:
     return 1 if unreadable and int(os.environ.get("WORLD_SIZE", "1")) == 1 else 0
 
 
-def _split(inputs: tuple[Path, ...]) -> tuple[Path, tuple[Path, ...]]:
-    """The network and the images."""
+def _split(inputs: tuple[Path, ...]) -> tuple[Path, Path, tuple[Path, ...]]:
+    """The network as it is called, its file, and the images."""
     given = bool(inputs) and is_network(inputs[0])
     images = inputs[1:] if given else inputs
     if not images:
@@ -76,4 +76,6 @@ def _split(inputs: tuple[Path, ...]) -> tuple[Path, tuple[Path, ...]]:
         raise UsageError(f"no image to label: expected boxconv predict [NETWORK] IMAGE [IMAGE ...], got {got}")
     if misplaced := [word for word in images if is_network(word)]:
         raise UsageError(f"{misplaced[0]}: is a network, and only one may be given, before the images")
-    return (inputs[0] if given else Path(TRAINED)), images
+    if given:
+        return inputs[0], file_of(inputs[0]), images
+    return Path(TRAINED), trained()[TRAINED], images  # whatever else has this name in the folder
