@@ -209,6 +209,7 @@ def test_a_finetuning_run_resumes_to_the_bit(trained, tmp_path, capsys, monkeypa
         (["export", "SMALL", "--prune", "0.1", "--out", "a.pt2"], 2, "--prune: there are no boxes in enet_minus"),
         (["export", "BEST", "--prune", "-1", "--out", "a.pt2"], 2, "--prune: expected a share of at least 0"),
         (["export", "BEST", "--prune", "1", "--out", "a.safetensors"], 2, "with onnx or torch, got 1.0 with safe"),
+        (["export", "BEST", "--min-area", "2", "--out", "a.pt2"], 2, "--min-area: expected pixels, at least 0"),
         (["export", "none.pt", "--out", "net.onnx"], 1, "none.pt: no such file"),
         (["predict", "none.onnx", "photo.png", "--out", "out"], 1, "none.onnx: no such file"),
         (["predict", "bad.pt2", "photo.png", "--out", "out"], 1, "bad.pt2: not a usable exported program"),

@@ -39,6 +39,8 @@ class Export:
     prune: float | None = None
     """Take boxes out of the deployed network whose output varies less than this share (0.1, say) of what is typical of
     their layer; 0 takes out only those without any effect. Scores it on the validation split, before and after."""
+    min_area: float = 0.0
+    """With --prune: take out boxes of less than so many pixels, too; 1.1 those that shrank to a pixel."""
     root: Path | None = None
     """With --prune: folder with images/ and labels/; the one it was trained on if left out."""
     overwrite: bool = False
@@ -57,6 +59,8 @@ def run(args: Export) -> None:
         raise UsageError(f"--out: {args.out} exists already; choose another name, or give --overwrite")
     if args.prune is not None and (kind == "safetensors" or not args.prune >= 0):
         raise UsageError(f"--prune: expected a share of at least 0, with onnx or torch, got {args.prune} with {kind}")
+    if not args.min_area >= 0 or (args.min_area and args.prune is None):
+        raise UsageError(f"--min-area: expected pixels, at least 0, and --prune with them, got {args.min_area}")
     if args.half and kind != "safetensors":
         raise UsageError(f"--half: only safetensors files are written in half precision, not {kind}")
     if args.licence is not None and kind != "safetensors":
@@ -106,7 +110,7 @@ def _pruned(network: Any, content: dict[str, Any], args: Export) -> Any:
     data: Any = open_split(config, config.train_split, classes, prepare_of(config), training=True, seed=config.seed)
     step = -(-len(data) // CALIBRATION_IMAGES)
     images = (torch.as_tensor(data[index][0])[None] for index in range(0, len(data), step))
-    pruned, report = prune(deployed, images, args.prune)
+    pruned, report = prune(deployed, images, args.prune, min_area=args.min_area)
     before, after = (validation_scores(model, content, config)["class_iou"] for model in (deployed, pruned))
     print(
         f"took out {sum(layer.removed_boxes for layer in report)} of {sum(layer.boxes for layer in report)} boxes, "

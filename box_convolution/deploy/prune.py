@@ -32,7 +32,12 @@ class Pruned:
 
 @torch.no_grad()
 def prune(
-    network: nn.Module, images: Iterable[Tensor], threshold: float = 0.0, *, drop_channels: bool = False
+    network: nn.Module,
+    images: Iterable[Tensor],
+    threshold: float = 0.0,
+    *,
+    min_area: float = 0.0,
+    drop_channels: bool = False,
 ) -> tuple[nn.Module, list[Pruned]]:
     """A copy of ``network`` without useless boxes, and what was removed, layer by layer.
 
@@ -46,14 +51,18 @@ def prune(
         network: what :func:`.deploy` returned.
         images: batches (B, 3, H, W) as the network gets them, at least one.
         threshold: 0, or a share such as 0.05.
+        min_area: boxes of less than so many pixels are removed too, like those with little influence: 1.1 for boxes
+            that shrank to a pixel, the smallest there are.
         drop_channels: take idle channels out of the 1x1 convolutions before the boxes: fewer weights, but slower on the
             CPU as a rule, because those that stay must be put in their places again.
 
     Raises:
-        ValueError: there is nothing to prune, no image, or the threshold is negative.
+        ValueError: there is nothing to prune, no image, or a number is negative.
     """
     if not threshold >= 0:
         raise ValueError(f"threshold must be at least 0, got {threshold}")
+    if not min_area >= 0:
+        raise ValueError(f"min_area must be at least 0, got {min_area}")
     pruned = copy.deepcopy(network)
     layers = {name: module for name, module in pruned.named_modules() if isinstance(module, FusedBoxConv2d)}
     if not layers:
@@ -67,7 +76,7 @@ def prune(
         useless = _without_effect(layer, numbers.largest_size, blocks.get(layer))
         if layer in unread:
             useless |= unread[layer]
-        weak = ~useless & (numbers.influence() < threshold)
+        weak = ~useless & ((numbers.influence() < threshold) | (_areas(layer) < min_area))
         _take_out(layer, useless | weak, torch.where(weak, numbers.mean(), 0.0))
         alive = _channels_alive(layer)
         if drop_channels and layer in blocks and blocks[layer].channels is None and not alive.all():
@@ -135,6 +144,12 @@ def _without_effect(layer: FusedBoxConv2d, size: tuple[int, int], block: FusedBo
         zero = flat & (bias <= 0 if block.inner_relu else bias == 0)
         useless = useless | zero.repeat_interleave(layer.boxes.shape[1])
     return useless
+
+
+def _areas(layer: FusedBoxConv2d) -> Tensor:
+    """(C*M,) pixels in each box."""
+    top, bottom, left, right = layer.boxes.unbind(-1)
+    return ((bottom - top) * (right - left)).flatten()
 
 
 def _unread_outputs(network: nn.Module) -> dict[FusedBoxConv2d, Tensor]:

@@ -128,6 +128,24 @@ def test_weak_boxes_leave_their_mean() -> None:
     torch.testing.assert_close(shift, contribution[:, 2].mean())
 
 
+def test_boxes_that_shrank_leave_their_mean() -> None:
+    network = block()
+    boxes = torch.tensor([-1.5, 1.5, -2, 2]).repeat(4, 2, 1)
+    boxes[1, 0] = torch.tensor([-0.25, 0.75, -1.5, -0.5])  # a pixel
+    boxes[3, 1] = torch.tensor([-1, 0.5, -0.75, 0.75])  # 1.5 x 1.5 of them
+    network.box.set_boxes(boxes)
+    deployed, batches = deploy(network), images(20)
+    assert prune(deployed, batches)[1][0].removed_boxes == 0
+    for min_area, removed in ((1.0, []), (1.1, [2]), (2.3, [2, 7])):
+        pruned, report = prune(deployed, batches, min_area=min_area)
+        assert report[0].removed_boxes == len(removed)
+        assert (pruned.box.scale == 0).nonzero().flatten().tolist() == removed
+    plain = copy.deepcopy(deployed.box)
+    plain.relu, plain.shift = False, None
+    contribution = torch.cat([plain(deployed.conv(batch).relu()) for batch in batches])
+    torch.testing.assert_close(pruned.box.shift[2] - deployed.box.shift[2], contribution[:, 2].mean())
+
+
 def test_a_network_pruned_twice_compiled_and_restored() -> None:
     network, batches = nn.Sequential(block(), block()).eval(), images()
     deployed = deploy(network)
@@ -155,3 +173,5 @@ def test_errors() -> None:
         prune(deploy(block()), [])
     with pytest.raises(ValueError, match="threshold must be at least 0, got -1"):
         prune(deploy(block()), images(), -1)
+    with pytest.raises(ValueError, match="min_area must be at least 0, got nan"):
+        prune(deploy(block()), images(), min_area=float("nan"))
