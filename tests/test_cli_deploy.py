@@ -9,8 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
-from box_convolution import networks
+from box_convolution import BoxConv2d, networks
+from box_convolution.boxes import project
 from box_convolution.cli import main
+from box_convolution.deploy.export import open_program
+from box_convolution.networks import pretrained
+from box_convolution.networks.weights import create_from
+from box_convolution.networks.weights import load as load_weights
 from box_convolution.segmentation import checkpoint
 from box_convolution.segmentation.classes import write_classes
 from box_convolution.segmentation.config import TrainConfig, to_plain
@@ -134,6 +139,49 @@ def test_a_run_folder_is_its_best_checkpoint(small, photo, tmp_path, capsys):
     assert (status, f"by {small.parent} in" in out) == (0, True)
 
 
+def test_training_from_the_network_that_comes_trained(tmp_path, capsys):
+    """Its classes are others, and so is its size."""
+    pytest.importorskip("safetensors")
+    options = ["--size", "64", "128", "--scenes-per-epoch", "2", "--scenes-for-validation", "2", "--epochs", "1"]
+    options += ["--batch-size", "2", "--lr", "1e-9", "--start-from", "boxenet-camvid"]
+    status, out, errors = boxconv(capsys, "train", "--out", tmp_path / "run", *options)
+    assert (status, "boxenet-camvid tells other classes apart (sky, building, " in out) == (0, True), errors
+    content = checkpoint.load(tmp_path / "run" / "last.pt")
+    network, theirs = create_from(content["network"]), networks.create("boxenet", pretrained="camvid")
+    network.load_state_dict(content["model"])
+    for name, weight in theirs.named_parameters():
+        ours = network.get_parameter(name)
+        if not name.endswith("scaled_boxes"):
+            assert ours.shape == weight.shape
+            assert torch.allclose(ours, weight, atol=1e-6) != name.startswith("head."), name
+    for (name, ours), layer in zip(network.named_modules(), theirs.modules(), strict=True):
+        if isinstance(layer, BoxConv2d):
+            extent = float(ours.max_input_h), float(ours.max_input_w)
+            assert torch.allclose(ours.boxes, project(layer.boxes, *extent), atol=1e-3), name
+    status, _, errors = boxconv(capsys, "train", "--out", tmp_path / "other", "--network", "enet", *options)
+    assert (status, "boxenet-camvid: its weights do not fit the network: Missing key(s)" in errors) == (1, True)
+    assert len(errors.splitlines()[-1]) < 700
+
+
+def test_other_files_of_the_network_that_comes_trained(photo, tmp_path, capsys):
+    pytest.importorskip("safetensors")
+    path = tmp_path / "net.safetensors"
+    assert boxconv(capsys, "export", "boxonlyenet-camvid", "--out", path)[0] == 0
+    network, content = load_weights(path)
+    theirs, original = load_weights(pretrained.file_of("boxonlyenet", "camvid"))
+    assert content == original, "classes, licence, scores ..."
+    assert all(
+        torch.equal(ours, weight) for ours, weight in zip(network.parameters(), theirs.parameters(), strict=True)
+    )
+    status, out, errors = boxconv(capsys, "export", path, "--snap", "--out", tmp_path / "net.pt2")
+    assert (status, errors) == (0, "")
+    _, content = open_program(tmp_path / "net.pt2")
+    assert content["licence"] == original["licence"]
+    assert "scores" not in content, "those are of boxes that were not snapped"
+    status, out, _ = boxconv(capsys, "draw", path, "--image", photo, "--out", tmp_path / "boxes.png")
+    assert (status, "32 of 64 boxes of stage1" in out) == (0, True)
+
+
 def test_half_precision(small, tmp_path, capsys):
     pytest.importorskip("safetensors")
     sizes = []
@@ -209,6 +257,9 @@ def test_a_finetuning_run_resumes_to_the_bit(trained, tmp_path, capsys, monkeypa
         (["export", "SMALL", "--prune", "0.1", "--out", "a.pt2"], 2, "--prune: there are no boxes in enet_minus"),
         (["export", "BEST", "--prune", "-1", "--out", "a.pt2"], 2, "--prune: expected a share of at least 0"),
         (["export", "BEST", "--prune", "1", "--out", "a.safetensors"], 2, "with onnx or torch, got 1.0 with safe"),
+        (["export", "boxenet-camvid", "--prune", "1", "--out", "a.pt2"], 2, "--prune: needs a checkpoint, whose run"),
+        (["export", "boxenet-camvide", "--out", "a.pt2"], 1, "boxenet-camvide: no such file"),
+        (["finetune", "boxenet-camvid", "--out", "run"], 2, "train: boxconv train --start-from boxenet-camvid"),
         (["export", "BEST", "--min-area", "2", "--out", "a.pt2"], 2, "--min-area: expected pixels, at least 0"),
         (["export", "none.pt", "--out", "net.onnx"], 1, "none.pt: no such file"),
         (["predict", "none.onnx", "photo.png", "--out", "out"], 1, "none.onnx: no such file"),

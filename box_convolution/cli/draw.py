@@ -2,19 +2,21 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 
 from ..segmentation.config import UsageError
-from .load import network_of
+from .load import open_trained
 
 
 @dataclass(frozen=True)
 class Draw:
     """Draw the boxes of one layer of a trained network, the more important the more opaque."""
 
-    checkpoint: tyro.conf.Positional[Path]
+    checkpoint: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="NETWORK")]
+    """best.pt or last.pt of a run, a .safetensors file, or a network that comes with the package (boxenet-camvid,
+    boxonlyenet-camvid)."""
     out: Path
     """Picture to write, .png or .svg."""
     layer: str | None = None
@@ -43,23 +45,20 @@ def run(args: Draw) -> None:
 
     from ..analysis.box_picture import draw_boxes
     from ..analysis.importance import importance
-    from ..segmentation import checkpoint
     from ..segmentation.datasets import open_image
-    from ..segmentation.sources import prepare_of
 
     require_picture("--out", args.out)
     if args.most < 1:
         raise UsageError(f"--most: expected at least 1, got {args.most}")
     if args.features and args.image is None:
         raise UsageError("--features: needs an --image for the network to look at")
-    content = checkpoint.load(args.checkpoint)
-    config = checkpoint.settings(content, args.checkpoint)
-    model = network_of(content, args.checkpoint)
+    opened = open_trained(args.checkpoint)
+    model, kind = opened.model, opened.network["name"]
     picture = open_image(args.image) if args.image is not None else None
-    seen = torch.zeros(3, *config.size) if picture is None else prepare_of(config).image(picture)
+    seen = torch.zeros(3, *opened.about["size"]) if picture is None else opened.prepare.image(picture)
     layers = {layer.name: layer for layer in importance(model, seen[None], gamma=args.gamma)}
     if not layers:
-        raise UsageError(f"{args.checkpoint}: {content['network']['name']} has no box layers")
+        raise UsageError(f"{args.checkpoint}: {kind} has no box layers")
     name = args.layer if args.layer is not None else next(iter(layers))
     if name not in layers:
         raise UsageError(f"--layer: expected one of {', '.join(layers)}, got {name!r}")
@@ -75,7 +74,7 @@ def run(args: Draw) -> None:
         importance=found.importance.numpy() if found.importance.isfinite().any() else None,
         most=args.most,
         centre=args.at,
-        title=f"Boxes of {name}, {content['network']['name']}",
+        title=f"Boxes of {name}, {kind}",
     )
     print(f"{min(args.most, len(found.boxes))} of {len(found.boxes)} boxes of {name} drawn in {args.out}")
     if found.remark:

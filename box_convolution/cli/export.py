@@ -5,12 +5,15 @@ import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from ..segmentation.config import UsageError
-from .load import about, network_of, validation_scores
+from .load import open_trained, validation_scores
+
+if TYPE_CHECKING:
+    from .load import Opened
 
 Kind = Literal["onnx", "torch", "safetensors"]
 CALIBRATION_IMAGES = 50  # of the training split, evenly chosen
@@ -19,13 +22,15 @@ SUFFIXES: dict[Kind, str] = {"onnx": ".onnx", "torch": ".pt2", "safetensors": ".
 
 @dataclass(frozen=True)
 class Export:
-    """Write the network of a checkpoint as one file that needs nothing else: weights, classes, sizes, normalisation.
+    """Write a trained network as one file that needs nothing else: weights, classes, sizes, normalisation.
 
-    onnx and torch hold the deployed network, BatchNorm folded and box blocks fused; its answers are compared with the
-    checkpoint's on three image sizes. safetensors holds it as it was trained. boxconv predict reads all three.
+    onnx and torch hold the deployed network, BatchNorm folded and box blocks fused; its answers are compared with those
+    of the trained one on three image sizes. safetensors holds it as it was trained. boxconv predict reads all three.
     """
 
-    checkpoint: tyro.conf.Positional[Path]
+    checkpoint: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="NETWORK")]
+    """best.pt or last.pt of a run, a .safetensors file, or a network that comes with the package (boxenet-camvid,
+    boxonlyenet-camvid)."""
     out: Path
     """FILE.onnx, FILE.pt2 (torch) or FILE.safetensors."""
     format: Kind | None = None
@@ -33,7 +38,7 @@ class Export:
     half: bool = False
     """With safetensors: weights in half precision, half the size."""
     licence: str | None = None
-    """With safetensors: the licence of the weights, kept with them."""
+    """Licence of the weights, kept with them; that of the trained network's file if left out."""
     snap: bool = False
     """Move boxes to whole pixel borders first; boxconv finetune does it and lets the other weights adapt."""
     prune: float | None = None
@@ -49,7 +54,6 @@ class Export:
 def run(args: Export) -> None:
     from ..deploy import deploy, export, snap_boxes
     from ..networks import weights
-    from ..segmentation import checkpoint
 
     kind = args.format or next((name for name, suffix in SUFFIXES.items() if suffix == args.out.suffix), None)
     if kind is None or args.out.suffix != SUFFIXES[kind]:
@@ -63,22 +67,22 @@ def run(args: Export) -> None:
         raise UsageError(f"--min-area: expected pixels, at least 0, and --prune with them, got {args.min_area}")
     if args.half and kind != "safetensors":
         raise UsageError(f"--half: only safetensors files are written in half precision, not {kind}")
-    if args.licence is not None and kind != "safetensors":
-        raise UsageError(f"--licence: only safetensors files keep it, not {kind}")
-    content = checkpoint.load(args.checkpoint)
-    network, values = network_of(content, args.checkpoint).eval(), about(content, args.checkpoint)
+    trained = open_trained(args.checkpoint)
+    network, values = trained.model, dict(trained.about)
     if args.snap:
         snap_boxes(network)
+        values.pop("scores", None)  # those of the boxes as they were trained
+    if args.licence is not None:
+        values["licence"] = args.licence
 
     args.out.parent.mkdir(parents=True, exist_ok=True)
     if args.prune is not None:
-        network = _pruned(network, content, args)
+        network = _pruned(trained, args)
+        values.pop("scores", None)
     with tempfile.TemporaryDirectory(dir=args.out.parent, prefix=".export") as folder:
         written = Path(folder) / args.out.name
         if kind == "safetensors":
-            more = {} if args.snap else {"scores": content["scores"]}  # those of the boxes as they were trained
-            more |= {} if args.licence is None else {"licence": args.licence}
-            weights.save(network, written, content["network"], half=args.half, **values, **more)
+            weights.save(network, written, trained.network, half=args.half, **values)
         else:
             deployed: Any = network if args.prune is not None else deploy(network)
             (export.save_onnx if kind == "onnx" else export.save_program)(deployed, written, values)
@@ -86,32 +90,32 @@ def run(args: Export) -> None:
     print(f"{args.out}: {args.out.stat().st_size / 1e6:.2f} MB")
     if kind != "safetensors":
         opened, _ = (export.open_onnx if kind == "onnx" else export.open_program)(args.out)
-        _compare(network, opened, values["size"], "checkpoint" if args.prune is None else "pruned network")
+        _compare(network, opened, values["size"], "trained network" if args.prune is None else "pruned network")
 
 
-def _pruned(network: Any, content: dict[str, Any], args: Export) -> Any:
-    """``network``, deployed and pruned; prints what that costs."""
+def _pruned(trained: "Opened", args: Export) -> Any:
+    """The network, deployed and pruned; prints what that costs."""
     import torch
 
     from ..deploy import deploy, prune
     from ..layer import BoxConv2d
-    from ..segmentation import checkpoint
     from ..segmentation.sources import open_split, prepare_of
 
     assert args.prune is not None
-    if not any(isinstance(layer, BoxConv2d) for layer in network.modules()):
-        raise UsageError(f"--prune: there are no boxes in {content['network']['name']}")
-    config = checkpoint.settings(content, args.checkpoint)
+    if not any(isinstance(layer, BoxConv2d) for layer in trained.model.modules()):
+        raise UsageError(f"--prune: there are no boxes in {trained.network['name']}")
+    config, classes = trained.config, trained.classes
+    if config is None:
+        raise UsageError(f"--prune: needs a checkpoint, whose run says which images to look at; got {args.checkpoint}")
     if args.root is not None:
         config = dataclasses.replace(config, root=args.root)
     config.check()
-    deployed = deploy(network)
-    classes = checkpoint.class_table(content, args.checkpoint)
+    deployed = deploy(trained.model)
     data: Any = open_split(config, config.train_split, classes, prepare_of(config), training=True, seed=config.seed)
     step = -(-len(data) // CALIBRATION_IMAGES)
     images = (torch.as_tensor(data[index][0])[None] for index in range(0, len(data), step))
     pruned, report = prune(deployed, images, args.prune, min_area=args.min_area)
-    before, after = (validation_scores(model, content, config)["class_iou"] for model in (deployed, pruned))
+    before, after = (validation_scores(model, classes, config)["class_iou"] for model in (deployed, pruned))
     print(
         f"took out {sum(layer.removed_boxes for layer in report)} of {sum(layer.boxes for layer in report)} boxes, "
         f"with them the sums of {sum(layer.idle_channels for layer in report)} of "
@@ -132,4 +136,6 @@ def _compare(network: Any, opened: Any, size: list[int], name: str) -> None:
             f"  {h:5} x {w:<5} largest difference {largest:.1e} of the logits' range; above 1e-4: {share:.4%} of pixels"
         )
         if not share <= 0.01:
-            raise export.ExportError("the exported network does not give the checkpoint's answers: do not use the file")
+            raise export.ExportError(
+                "the exported network does not give the trained one's answers: do not use the file"
+            )

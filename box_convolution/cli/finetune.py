@@ -6,9 +6,9 @@ from pathlib import Path
 
 import tyro
 
-from ..segmentation.config import TrainConfig
+from ..segmentation.config import TrainConfig, UsageError
 from . import train
-from .load import network_of, validation_scores
+from .load import EXPORTED, file_of, network_of, validation_scores
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class Finetune:
     """
 
     checkpoint: tyro.conf.Positional[Path]
+    """Checkpoint, or run folder, whose best.pt is taken."""
     out: Path
     """Folder of the new run."""
     snap: bool = False
@@ -41,11 +42,17 @@ def run(args: Finetune) -> None:
     from ..deploy import snap_boxes
     from ..segmentation import checkpoint
 
-    content = checkpoint.load(args.checkpoint)
+    path = file_of(args.checkpoint)
+    if path.suffix in EXPORTED:
+        raise UsageError(
+            f"{args.checkpoint}: expected a checkpoint, with the settings of its run; from other weights, train: "
+            f"boxconv train --start-from {args.checkpoint} --network NAME --data ..."
+        )
+    content = checkpoint.load(path)
     given = {name: getattr(args, name) for name in ("root", "batch_size", "device", "workers")}
     config = dataclasses.replace(
-        checkpoint.settings(content, args.checkpoint),
-        start_from=args.checkpoint.resolve(),
+        checkpoint.settings(content, path),
+        start_from=path.resolve(),
         snap=args.snap,
         epochs=args.epochs,
         lr=args.lr,
@@ -53,11 +60,11 @@ def run(args: Finetune) -> None:
     )
     config.check()
     if not args.quiet:
-        network = network_of(content, args.checkpoint)
-        before = validation_scores(network, content, config)["class_iou"]
+        network, classes = network_of(content, path), checkpoint.class_table(content, path)
+        before = validation_scores(network, classes, config)["class_iou"]
         print(f"validation class IoU of {args.checkpoint}: {before:.4f}")
         if args.snap:
             snap_boxes(network)
-            print(f"with snapped boxes: {validation_scores(network, content, config)['class_iou']:.4f}")
+            print(f"with snapped boxes: {validation_scores(network, classes, config)['class_iou']:.4f}")
     settings = {field.name: getattr(config, field.name) for field in dataclasses.fields(TrainConfig)}
     train.run(train.Train(**settings, out=args.out, overwrite=args.overwrite, quiet=args.quiet))

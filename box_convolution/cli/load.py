@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..segmentation.config import UsageError
+
 EXPORTED = (".onnx", ".pt2", ".safetensors")
 TRAINED = "boxenet-camvid"
 """What labels images when no network is named."""
@@ -17,6 +19,8 @@ class Opened:
     classes: Any  # ClassTable
     prepare: Any  # Prepare
     about: dict[str, Any]
+    network: dict[str, Any]
+    """The arguments of `networks.create` that made it; none where it is deployed."""
     config: Any = None
     """TrainConfig of the run, of a checkpoint."""
 
@@ -73,6 +77,7 @@ def about(content: dict[str, Any], path: Path) -> dict[str, Any]:
         "size": list(prepare.size or ()),
         "mean": list(prepare.mean),
         "std": list(prepare.std),
+        "scores": content["scores"],
     }
 
 
@@ -86,38 +91,49 @@ def open_network(path: Path) -> Opened:
     from ..segmentation.classes import ClassTable
     from ..segmentation.transforms import Prepare
 
-    path, config = Path(path), None
+    path, network, config = Path(path), {}, None
     if path.suffix not in EXPORTED:
         content = checkpoint.load(path)
         model, values = network_of(content, path), about(content, path)
-        config = checkpoint.settings(content, path)
+        network, config = content["network"], checkpoint.settings(content, path)
     elif not path.is_file():
         raise CheckpointError(path, "no such file")
     elif path.suffix == ".safetensors":
         from ..networks import weights
 
         model, values = weights.load(path)
+        network = values.pop("network")
     else:
         from ..deploy import export
 
         model, values = export.open_onnx(path) if path.suffix == ".onnx" else export.open_program(path)
     try:
         prepare = Prepare(tuple(values["size"]), tuple(values["mean"]), tuple(values["std"]))
-        return Opened(model.eval(), ClassTable.from_dict(values["classes"]), prepare, values, config)
+        return Opened(model.eval(), ClassTable.from_dict(values["classes"]), prepare, values, network, config)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             path, f"does not say how images are prepared, or what its classes are: {error}"
         ) from error
 
 
-def validation_scores(model: Any, content: dict[str, Any], config: Any) -> dict[str, Any]:
-    """Scores of ``model`` on the validation split of a checkpoint's run; ``config`` says where its images are."""
+def open_trained(name: Path) -> Opened:
+    """`open_network` for what reads a network's layers; ``name`` as in `file_of`. UsageError for a deployed network."""
+    opened = open_network(file_of(name))
+    if not opened.network:
+        raise UsageError(
+            f"{name}: a deployed network, without the layers of the trained one; expected a checkpoint, a run, "
+            f"a .safetensors file or one of {', '.join(trained())}"
+        )
+    return opened
+
+
+def validation_scores(model: Any, classes: Any, config: Any) -> dict[str, Any]:
+    """Scores of ``model``, which tells ``classes`` apart, on the validation split of a run's settings ``config``."""
     from ..segmentation import engine
-    from ..segmentation.classes import ClassTable
     from ..segmentation.evaluate import evaluate
     from ..segmentation.sources import open_split, prepare_of
 
-    classes, device = ClassTable.from_dict(content["classes"]), engine.choose_device(config.device)
+    device = engine.choose_device(config.device)
     data = open_split(config, config.val_split, classes, prepare_of(config))
     matrix = evaluate(model.to(device), data, classes, device=device, batch_size=config.batch_size)
     return matrix.scores(classes)

@@ -12,6 +12,7 @@ import tyro
 
 from ..segmentation.config import MOVABLE, TrainConfig, UsageError
 from . import recipes
+from .load import open_trained
 
 if TYPE_CHECKING:
     from ..segmentation.distributed import Team
@@ -108,7 +109,7 @@ def _train(args: Train, team: "Team", stack: ExitStack) -> None:
     torch.manual_seed(config.seed)
     model = networks.create(config.network, len(classes), input_size=config.size, **options)
     if config.start_from is not None and resume is None:
-        checkpoint.load_weights(model, checkpoint.load(config.start_from), config.start_from)
+        _start_from(config.start_from, model, classes, quiet=args.quiet or not team.first)
     if config.snap:
         snap_boxes(model)
     if how != "resume":
@@ -137,6 +138,21 @@ def _train(args: Train, team: "Team", stack: ExitStack) -> None:
     if team.first:
         best = max(record["val_class_iou"] for record in records if "val_class_iou" in record)
         print(f"best validation class IoU {best:.4f}; weights in {args.out / 'best.pt'}")
+
+
+def _start_from(name: Path, model: Any, classes: Any, *, quiet: bool) -> None:
+    """The weights of a trained network for ``model``. CheckpointError where it is another kind of network."""
+    from ..networks.transfer import transfer
+    from ..segmentation.checkpoint import misfit
+
+    trained = open_trained(name)
+    same = trained.classes.names == classes.names
+    try:
+        transfer(trained.model, model, head=same)
+    except RuntimeError as error:
+        raise misfit(name, error) from error
+    if not (same or quiet):
+        print(f"{name} tells other classes apart ({', '.join(trained.classes.names)}): the last layer starts afresh")
 
 
 def _options(config: TrainConfig) -> dict[str, Any]:

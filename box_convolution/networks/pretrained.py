@@ -7,12 +7,10 @@ licence, and how good they are. Needs safetensors.
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
-from .. import boxes
-from ..layer import BoxConv2d
 from . import create, weights
+from .transfer import transfer
 
 FOLDER = Path(__file__).parents[1] / "pretrained"
 
@@ -54,24 +52,5 @@ def fitted(
         tuple(theirs["input_size"]) if input_size is None else input_size,
         **{**theirs["options"], **options},
     )
-    fresh = network.state_dict()
-    state = {
-        # Only the last layer's shape depends on the number of classes.
-        key: fresh[key] if key.startswith("head.") and fresh[key].shape != value.shape else value
-        for key, value in trained.state_dict().items()
-    }
-    network.load_state_dict(state)
-    _keep_pixels(trained, network)
+    transfer(trained, network, head=num_classes in (None, theirs["num_classes"]))
     return network
-
-
-@torch.no_grad()
-def _keep_pixels(trained: nn.Module, network: nn.Module) -> None:
-    """Boxes are stored in units of the image size: with another one, they are set to the same pixels."""
-    for module, other in zip(trained.modules(), network.modules(), strict=True):
-        if isinstance(module, BoxConv2d) and isinstance(other, BoxConv2d):
-            extent = float(other.max_input_h), float(other.max_input_w)
-            pixels = boxes.project(module.boxes, *extent)
-            if other.symmetric:
-                pixels = boxes.from_symmetric(boxes.to_symmetric(pixels))
-            other.set_boxes(pixels)

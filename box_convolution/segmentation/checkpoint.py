@@ -14,6 +14,7 @@ their content is protected by the zip format's CRC.)
 
 import io
 import math
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -118,8 +119,13 @@ def load_weights(model: torch.nn.Module, content: dict[str, Any], path: Path) ->
     try:
         model.load_state_dict(content["model"])
     except RuntimeError as error:
-        lines = [line.strip() for line in str(error).splitlines()[1:4]]
-        raise CheckpointError(path, "its weights do not fit the network: " + " ".join(lines)) from error
+        raise misfit(path, error) from error
+
+
+def misfit(path: Path, error: RuntimeError) -> CheckpointError:
+    """What `load_state_dict` had to say, in one line."""
+    lines = [textwrap.shorten(line, 200, placeholder=" ...") for line in str(error).splitlines()[1:4]]
+    return CheckpointError(path, "its weights do not fit the network: " + " ".join(lines))
 
 
 def settings(content: dict[str, Any], path: Path) -> TrainConfig:

@@ -97,7 +97,9 @@ class TrainConfig(DataConfig):
     """Of box blocks, from the first stage on: four numbers in the ENet family, 0.15 0.25 0.15 0.15 by default as in the
     paper; two in ERFNet's, those of its plain blocks by default."""
     start_from: Path | None = None
-    """Checkpoint whose weights training starts from; fresh ones if left out."""
+    """Trained network whose weights training starts from: a checkpoint, a .safetensors file or boxenet-camvid and
+    boxonlyenet-camvid, which come with the package. Of other classes or another size, too: the last layer is then
+    fresh, boxes keep their pixels. All weights are fresh if left out."""
     snap: bool = False
     """Move the boxes to whole pixel borders before training starts, and keep them there."""
     epochs: int = 30

@@ -12,6 +12,7 @@ from torch import nn
 from box_convolution import BoxConv2d, networks
 from box_convolution.boxes import project
 from box_convolution.networks import pretrained, weights
+from box_convolution.networks.transfer import transfer
 
 pytest.importorskip("safetensors")
 from safetensors.torch import load_file
@@ -51,6 +52,16 @@ def test_classes_of_ones_own(trained: nn.Module) -> None:
     ours = networks.create("boxenet", 3, pretrained="towns").state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs if not name.startswith("head."))
     assert ours["head.bias"].shape == (3,)
+
+
+def test_other_classes_of_the_same_number(trained: Any) -> None:
+    network: Any = networks.create("boxenet", 5, (32, 48), dropout=(0.0, 0.2))
+    fresh = network.head.weight.clone()
+    transfer(trained, network, head=False)
+    assert torch.equal(network.head.weight, fresh)
+    assert torch.equal(network.stage1[0].branch[0].weight, trained.stage1[0].branch[0].weight)
+    with pytest.raises(RuntimeError, match="size mismatch for head"):
+        transfer(trained, networks.create("boxenet", 3, (32, 48)), head=True)
 
 
 @pytest.mark.parametrize("size", [(64, 100), (200, 300), (24, 48)])
