@@ -57,16 +57,32 @@ def test_settings_that_differ_are_named(folders: list[Path], tmp_path: Path) -> 
         [read_run(folder, DEFAULTS, "here") for folder in (folders[2], tmp_path / "other")], ORDER, DEFAULTS
     )
     assert list(groups) == ["enet (epochs 3)", "enet (epochs 1, lr 0.1)"]
+    names = [
+        [part for part in (group.title, *group.table.header) if "epochs" in part] for group in sections(groups, {})
+    ]
+    assert names == [["epochs"], ["Class IoU over the epochs, 3 epochs"], ["Class IoU over the epochs, 1 epochs"], []]
+    assert [row[:3] for row in sections(groups, {})[0].table.rows] == [
+        ["enet (epochs 3)", "3", "1"],
+        ["enet (epochs 1, lr 0.1)", "1", "1"],
+    ]
 
 
 def test_kept_runs_outlive_their_folders(folders: list[Path], tmp_path: Path) -> None:
     runs = [read_run(folder, DEFAULTS, "here") for folder in folders]
     file = tmp_path / "runs.json"
     file.write_text(kept(runs[:2]))
-    again = read_run(folders[0], DEFAULTS, "there")
-    assert merged(read_kept(file, DEFAULTS), [again, runs[2]]) == [again, runs[1], runs[2]], (
-        "the new one in the old one's place"
-    )
+    known = read_kept(file, DEFAULTS)
+    same = read_run(folders[0], DEFAULTS, "there")
+    assert merged(known, [same, runs[2]]) == runs, "the same run, noted before"
+    write_run(tmp_path / "again", "boxenet", 1, [0.1, 0.0, 0.6])
+    again = read_run(tmp_path / "again", DEFAULTS, "there")
+    assert merged(known, [again, runs[2]]) == [again, *runs[1:]], "the new one in the old one's place"
+
+
+def test_a_run_knows_what_made_it(folders: list[Path]) -> None:
+    config = json.loads((folders[0] / "config.json").read_text())
+    (folders[0] / "config.json").write_text(json.dumps({**config, "made_by": "an earlier version"}))
+    assert [read_run(folder, DEFAULTS, "here").noted_by for folder in folders[:2]] == ["an earlier version", "here"]
 
 
 def test_runs_of_an_earlier_version_had_the_defaults(folders: list[Path]) -> None:

@@ -57,8 +57,19 @@ def load() -> str:
 
 
 def commit() -> str:
-    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    try:
-        return "commit " + subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    """Of the repository that this file belongs to."""
+    git, here = ["git", "-C", str(Path(__file__).parent)], Path(__file__).name
+    try:  # a package that is installed within another project's folder has no commit
+        subprocess.run([*git, "ls-files", "--error-unmatch", here], capture_output=True, check=True)
+        described = subprocess.run(
+            [*git, "describe", "--always", "--dirty"], capture_output=True, text=True, check=True
+        )
     except (OSError, subprocess.CalledProcessError):
         return "not in a repository"
+    return "commit " + described.stdout.strip()
+
+
+def made_by() -> str:
+    """Software and hardware in a line."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else processor()
+    return f"box_convolution {__version__}, {commit()}; torch {torch.__version__}; {device}"

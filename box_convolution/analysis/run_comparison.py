@@ -40,7 +40,7 @@ class Run:
     train_loss: float
     minutes: float
     noted_by: str
-    """Commit and machine of the comparison that read the run first."""
+    """Commit and machine of the run; where it does not say, of the comparison that read it first."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -62,7 +62,8 @@ def read_run(folder: Path, defaults: Mapping[str, Any], noted_by: str) -> Run:
     Raises Unfinished, or RunError where there is none.
     """
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))["config"]
+        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = content["config"]
         lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         records = [json.loads(line) for line in lines]
         if len(records) < config["epochs"]:
@@ -77,7 +78,7 @@ def read_run(folder: Path, defaults: Mapping[str, Any], noted_by: str) -> Run:
             train_class_iou=last["train_class_iou"],
             train_loss=last["train_loss"],
             minutes=sum(record["train_seconds"] for record in records) / 60,
-            noted_by=noted_by,
+            noted_by=content.get("made_by") or noted_by,
         )
         return _checked(run)
     except RunError:
@@ -122,8 +123,13 @@ def kept(runs: Sequence[Run]) -> str:
 
 
 def merged(old: Sequence[Run], new: Sequence[Run]) -> list[Run]:
-    """All runs, the new one where both have the same experiment and seed."""
-    return list({run.identity: run for run in (*old, *new)}.values())
+    """All runs, the new one where both have the same experiment and seed, unless it is the same run again."""
+    runs = {run.identity: run for run in old}
+    for run in new:
+        known = runs.get(run.identity)
+        if known is None or replace(run, noted_by=known.noted_by) != known:
+            runs[run.identity] = run
+    return list(runs.values())
 
 
 def _experiment(run: Run) -> dict[str, Any]:
@@ -166,15 +172,31 @@ def _text(value: Any) -> str:
 
 def sections(groups: Mapping[str, Sequence[Run]], paper: Mapping[str, tuple[float, float]]) -> list[Section]:
     """Scores, curves and classes of the groups; ``paper``: networks' class and category IoU in Table 1."""
-    return [_scores(groups, paper), _curves(groups), _classes(groups)]
+    schedules = by_epochs(groups)
+    scores = _scores(groups, paper, schedule=len(schedules) > 1)
+    curves = [_curves(members, None if len(schedules) == 1 else epochs) for epochs, members in schedules.items()]
+    return [scores, *curves, _classes(groups)]
 
 
-def _scores(groups: Mapping[str, Sequence[Run]], paper: Mapping[str, tuple[float, float]]) -> Section:
+def by_epochs(groups: Mapping[str, Sequence[Run]]) -> dict[int, dict[str, Sequence[Run]]]:
+    """Groups by the epochs of their schedules, the longest first."""
+    epochs = {label: int(runs[0].settings["epochs"]) for label, runs in groups.items()}
+    return {
+        count: {label: runs for label, runs in groups.items() if epochs[label] == count}
+        for count in sorted(set(epochs.values()), reverse=True)
+    }
+
+
+def _scores(
+    groups: Mapping[str, Sequence[Run]], paper: Mapping[str, tuple[float, float]], *, schedule: bool
+) -> Section:
+    """Last scores; with a column for the epochs where there is more than one ``schedule``."""
     rows = []
     for label, runs in groups.items():
         theirs = paper.get(runs[0].network)
         rows.append([
             label,
+            *([str(runs[0].settings["epochs"])] if schedule else []),
             str(len(runs)),
             *(_spread([run.scores[name] for run in runs]) for name in SCORES),
             " ".join(f"{100 * run.scores['class_iou']:.1f}" for run in runs),
@@ -183,8 +205,11 @@ def _scores(groups: Mapping[str, Sequence[Run]], paper: Mapping[str, tuple[float
             f"{statistics.mean(run.minutes for run in runs):.0f}",
             *([f"{value:.1f}" for value in theirs] if theirs else ["", ""]),
         ])  # fmt: skip
-    header = ["network", "seeds", "class IoU", "category IoU", "class acc.", "pixel acc.", "class IoU, seed by seed",
-              "training class IoU", "loss", "minutes", "paper: class", "category"]  # fmt: skip
+    header = [
+        *("network", *(["epochs"] if schedule else []), "seeds", "class IoU", "category IoU", "class acc."),
+        *("pixel acc.", "class IoU, seed by seed", "training class IoU", "loss", "minutes"),
+        *("paper: class", "category"),
+    ]
     text = (
         "Validation scores after the last epoch in per cent, mean and standard deviation over seeds. Training class "
         "IoU and loss: of the last epoch's augmented images, with dropout. Minutes: of training, without validation. "
@@ -193,7 +218,7 @@ def _scores(groups: Mapping[str, Sequence[Run]], paper: Mapping[str, tuple[float
     return Section("Validation scores", text, Table(header, rows))
 
 
-def _curves(groups: Mapping[str, Sequence[Run]]) -> Section:
+def _curves(groups: Mapping[str, Sequence[Run]], schedule: int | None) -> Section:
     epochs = _chosen(_shared_epochs([run for runs in groups.values() for run in runs]))
     rows = []
     for label, runs in groups.items():
@@ -201,7 +226,8 @@ def _curves(groups: Mapping[str, Sequence[Run]]) -> Section:
         rows.append([label, *(f"{100 * statistics.mean(curve[e] for curve in curves):.1f}" for e in epochs),
                      _spread([max(curve.values()) for curve in curves])])  # fmt: skip
     text = "Validation class IoU in per cent after so many epochs, mean over seeds; and the best epoch's, seed by seed."
-    return Section("Class IoU over the epochs", text, Table(["network", *map(str, epochs), "best epoch"], rows))
+    title = "Class IoU over the epochs" if schedule is None else f"Class IoU over the epochs, {schedule} epochs"
+    return Section(title, text, Table(["network", *map(str, epochs), "best epoch"], rows))
 
 
 def _shared_epochs(runs: Sequence[Run]) -> list[int]:
@@ -238,22 +264,28 @@ def _spread(values: Sequence[float]) -> str:
 
 
 def draw_curves(groups: Mapping[str, Sequence[Run]], path: str | Path, *, title: str) -> None:
-    """Validation class IoU over the epochs: a line for each group's mean, its seeds as a band from least to largest."""
+    """Validation class IoU over the epochs: a line for each group's mean, its seeds as a band from least to largest.
+
+    Schedules of different lengths have a panel each.
+    """
     styles = ("solid", (0, (5, 2)), (0, (1.5, 1.5)))
-    with canvas(path, 8.2, 4.6) as figure:
+    schedules = by_epochs(groups)
+    with canvas(path, 8.2 if len(schedules) == 1 else 6.0 * len(schedules), 4.6) as figure:
         figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.08)
-        axes = figure.subplots()
-        for k, (label, runs) in enumerate(groups.items()):
-            common = _shared_epochs(runs)
-            curves = [{int(epoch): 100 * iou for epoch, iou in run.curve} for run in runs]
-            columns = [[curve[epoch] for curve in curves] for epoch in common]
-            colour = LINES[k % len(LINES)]
-            mean = [statistics.mean(column) for column in columns]
-            axes.plot(common, mean, color=colour, linewidth=1.6, linestyle=styles[k // len(LINES) % 3], label=label)
-            if len(runs) > 1:
-                low, high = [min(column) for column in columns], [max(column) for column in columns]
-                axes.fill_between(common, low, high, color=colour, alpha=0.15, linewidth=0)
-        axes.set(xlabel="epoch", ylabel="validation class IoU, %")
-        axes.grid(linewidth=0.6)
-        axes.set_title(title, loc="left", weight="bold", fontsize=10.5)
-        axes.legend(loc="lower right", fontsize=8.5)
+        panels = figure.subplots(1, len(schedules), squeeze=False, sharey=True)[0]
+        for axes, (epochs, members) in zip(panels, schedules.items(), strict=True):
+            for k, (label, runs) in enumerate(members.items()):
+                common = _shared_epochs(runs)
+                curves = [{int(epoch): 100 * iou for epoch, iou in run.curve} for run in runs]
+                columns = [[curve[epoch] for curve in curves] for epoch in common]
+                colour = LINES[k % len(LINES)]
+                mean = [statistics.mean(column) for column in columns]
+                axes.plot(common, mean, color=colour, linewidth=1.6, linestyle=styles[k // len(LINES) % 3], label=label)
+                if len(runs) > 1:
+                    low, high = [min(column) for column in columns], [max(column) for column in columns]
+                    axes.fill_between(common, low, high, color=colour, alpha=0.15, linewidth=0)
+            axes.set(xlabel="epoch", ylabel="validation class IoU, %" if axes is panels[0] else "")
+            axes.grid(linewidth=0.6)
+            more = "" if len(schedules) == 1 else f", {epochs} epochs"
+            axes.set_title(title + more, loc="left", weight="bold", fontsize=10.5)
+            axes.legend(loc="lower right", fontsize=8.5)

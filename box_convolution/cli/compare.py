@@ -57,7 +57,7 @@ def run(args: Compare) -> None:
     if args.write is not None:
         replaced_section(args.write, NAME, "")
     defaults = to_plain(TrainConfig())
-    noted_by = f"{machine.commit()}; {machine.processor()}"
+    noted_by = machine.made_by()
     runs: dict[Path, Run] = {}
     for folder in args.runs:
         try:

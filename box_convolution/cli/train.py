@@ -64,6 +64,7 @@ def _train(args: Train, team: "Team", stack: ExitStack) -> None:
     import torch
 
     from .. import networks
+    from ..analysis import machine
     from ..deploy import snap_boxes
     from ..segmentation import checkpoint, engine
     from ..segmentation.metrics import class_weights, count_pixels
@@ -131,6 +132,7 @@ def _train(args: Train, team: "Team", stack: ExitStack) -> None:
         folder,
         class_weight=class_weights(pixels, config.class_balance),
         network=network,
+        made_by=machine.made_by(),
         resume=resume,
         progress=not args.quiet,
         team=team,

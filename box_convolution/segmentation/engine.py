@@ -54,6 +54,7 @@ def train(
     *,
     class_weight: Tensor,
     network: dict[str, Any],
+    made_by: str = "",
     resume: dict[str, Any] | None = None,
     progress: bool = True,
     team: Team = Team(),  # noqa: B008 - frozen
@@ -66,6 +67,7 @@ def train(
         folder: where the run is kept; None in processes that are not the first of their team.
         class_weight: (K,), weights of the loss.
         network: how the model was made; goes into the checkpoints untouched.
+        made_by: software and machine, for ``config.json``.
         resume: content of a ``last.pt``; training goes on behind its last step, with the same result, to the last bit
             on the same machine with the same number of threads and processes, as a run that was never interrupted.
 
@@ -80,7 +82,7 @@ def train(
     if resume is not None:
         run.restore(resume)
     team.require_equal("the training data, the network or the settings", run.fingerprint(class_weight))
-    run.begin(new=resume is None)
+    run.begin(made_by, new=resume is None)
     with noticed() as interrupt:
         while run.position.epoch < config.epochs:
             run.epoch(interrupt)
@@ -122,12 +124,13 @@ class _Run:
         text = json.dumps([settings, self.network, self.length, class_weight.tolist(), shapes, place], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def begin(self, *, new: bool) -> None:
+    def begin(self, made_by: str, *, new: bool) -> None:
         """Write down what is known, and the first checkpoint: a full disk is noticed now, not after an epoch."""
         if self.folder is not None:
             if new:
                 self._save_last()
-            content = {"config": to_plain(self.config), "network": self.network, "classes": self.classes.to_dict()}
+            classes = self.classes.to_dict()
+            content = {"config": to_plain(self.config), "network": self.network, "classes": classes, "made_by": made_by}
             self.folder.write_config(content)
             self.folder.write_records(self.position.records)
             self.history = BoxHistory(self.folder.boxes, self.model, self.position.epoch)
