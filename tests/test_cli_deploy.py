@@ -146,6 +146,8 @@ def test_training_from_the_network_that_comes_trained(tmp_path, capsys):
     options += ["--batch-size", "2", "--lr", "1e-9", "--start-from", "boxenet-camvid"]
     status, out, errors = boxconv(capsys, "train", "--out", tmp_path / "run", *options)
     assert (status, "boxenet-camvid tells other classes apart (sky, building, " in out) == (0, True), errors
+    made_by = json.loads((tmp_path / "run" / "config.json").read_text())["made_by"]
+    assert made_by.startswith("box_convolution ")
     content = checkpoint.load(tmp_path / "run" / "last.pt")
     network, theirs = create_from(content["network"]), networks.create("boxenet", pretrained="camvid")
     network.load_state_dict(content["model"])

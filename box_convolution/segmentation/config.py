@@ -122,6 +122,8 @@ class TrainConfig(DataConfig):
     milestones: tuple[int, ...] = ()
     """Epochs after which --schedule step multiplies the learning rate, in ascending order."""
     step_factor: float = 0.1
+    warmup: float = 0.0
+    """Epochs in which the learning rate of the schedule grows from 0 to all of it."""
     flip: bool = True
     scale: tuple[float, float] = (0.8, 1.25)
     """Range of the random scale of training images."""
@@ -164,6 +166,8 @@ class TrainConfig(DataConfig):
             value = getattr(self, name)
             if not 0 < value < math.inf:
                 raise UsageError(f"{_option(name)}: expected a positive number, got {value}")
+        if not 0 <= self.warmup < math.inf:
+            raise UsageError(f"--warmup: expected a number of epochs, at least 0, got {self.warmup}")
         for name in ("dropout", "box_dropout"):
             values = getattr(self, name)
             if not all(isinstance(value, (int, float)) and 0 <= value < 1 for value in values):
@@ -195,6 +199,10 @@ class TrainConfig(DataConfig):
 
     def learning_rate(self, progress: float) -> float:
         """Learning rate after the share ``progress`` (0 to 1) of all epochs."""
+        epochs = progress * self.epochs
+        return self._scheduled(progress) * (epochs / self.warmup if epochs < self.warmup else 1)
+
+    def _scheduled(self, progress: float) -> float:
         if self.schedule == "poly":
             return self.lr * (1 - progress) ** 0.9
         if self.schedule == "step":

@@ -206,6 +206,11 @@ def test_learning_rate_schedules():
         [1e-2, 1e-2, 1e-3, 1e-4, 1e-4]
     )
     assert config(schedule="constant").learning_rate(0.9) == 1e-2
+    warm = config(schedule="constant", epochs=20, warmup=2.5)
+    assert [warm.learning_rate(epoch / 20) for epoch in (0, 1, 2, 2.5, 3, 20)] == pytest.approx(
+        [0, 4e-3, 8e-3, 1e-2, 1e-2, 1e-2]
+    )
+    assert config(epochs=4, warmup=8).learning_rate(0.5) == pytest.approx(1e-2 * 0.5**0.9 / 4)
 
 
 @pytest.mark.parametrize(
