@@ -160,7 +160,11 @@ def grouped(runs: Sequence[Run], order: Sequence[str], defaults: Mapping[str, An
 
 def _label(run: Run, settings: Sequence[str], defaults: Mapping[str, Any]) -> str:
     named = {name: run.settings.get(name) for name in settings}
-    text = ", ".join(f"{name} {_text(value)}" for name, value in named.items() if value != defaults.get(name))
+    text = ", ".join(
+        name if value is True else f"{name} {_text(value)}"
+        for name, value in named.items()
+        if value != defaults.get(name)
+    )
     return f"{run.network} ({text})" if text else run.network
 
 
