@@ -120,7 +120,7 @@ def test_an_existing_run_is_safe(tmp_path, capsys):
         (["train", "--network", "resnet"], 2, "--network: expected one of enet, boxenet"),
         (["train", "--box-dropout", "0.1", "0.2"], 2, "--box-dropout: boxenet: must be 4 probabilities"),
         (["train", "--box-weight-decay", "-1"], 2, "--box-weight-decay: expected a number of at least 0, got -1"),
-        (["train", "--warmup", "-1"], 2, "--warmup: expected a number of epochs, at least 0, got -1"),
+        (["train", "--warmup", "-1"], 2, "--warmup: expected epochs, at least 0 and less than --epochs 30, got -1"),
         (["train", "--class-balance", "1"], 2, "--class-balance: expected a number above 1, got 1"),
         (["train", "--epochs", "0"], 2, "--epochs: expected at least 1, got 0"),
         (["train", "--epochs", "many"], 2, "--epochs"),

@@ -41,6 +41,7 @@ class Finetune:
 def run(args: Finetune) -> None:
     from ..deploy import snap_boxes
     from ..segmentation import checkpoint
+    from ..segmentation.sources import classes_of
 
     path = file_of(args.checkpoint)
     if path.suffix in EXPORTED:
@@ -59,8 +60,14 @@ def run(args: Finetune) -> None:
         **{name: value for name, value in given.items() if value is not None},
     )
     config.check()
+    classes = checkpoint.class_table(content, path)
+    if (found := classes_of(config).names) != classes.names:
+        raise UsageError(
+            f"--root: {args.checkpoint} tells apart {', '.join(classes.names)}; {config.root} has the classes "
+            f"{', '.join(found)}: boxconv train --start-from gives the network a fresh last layer for them"
+        )
     if not args.quiet:
-        network, classes = network_of(content, path), checkpoint.class_table(content, path)
+        network = network_of(content, path)
         before = validation_scores(network, classes, config)["class_iou"]
         print(f"validation class IoU of {args.checkpoint}: {before:.4f}")
         if args.snap:

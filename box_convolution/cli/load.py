@@ -32,9 +32,9 @@ def is_network(name: Path) -> bool:
 
 def file_of(name: Path) -> Path:
     """The file of a network that is given by its path, its run's folder, or the name of one in the package."""
-    if name.exists():
-        return name / "best.pt" if (name / "best.pt").is_file() else name
-    return trained().get(str(name), name)
+    if (name / "best.pt").is_file():
+        return name / "best.pt"
+    return name if name.is_file() else trained().get(str(name), name)
 
 
 def _starts_as_archive(path: Path) -> bool:
@@ -92,6 +92,8 @@ def open_network(path: Path) -> Opened:
     from ..segmentation.transforms import Prepare
 
     path, network, config = Path(path), {}, None
+    if not path.exists() and not path.suffix:
+        raise CheckpointError(path, f"no such file, nor one of the package's networks, {', '.join(trained())}")
     if path.suffix not in EXPORTED:
         content = checkpoint.load(path)
         model, values = network_of(content, path), about(content, path)

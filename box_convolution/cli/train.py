@@ -12,7 +12,7 @@ import tyro
 
 from ..segmentation.config import MOVABLE, TrainConfig, UsageError
 from . import recipes
-from .load import open_trained
+from .start_from import start_from, take_weights
 
 if TYPE_CHECKING:
     from ..segmentation.distributed import Team
@@ -88,6 +88,9 @@ def _train(args: Train, team: "Team", stack: ExitStack) -> None:
     config.check()
     if config.network not in networks.names():
         raise UsageError(f"--network: expected one of {', '.join(networks.names())}, got {config.network!r}")
+    trained = None
+    if config.start_from is not None and resume is None:
+        config, trained = start_from(config, quiet=args.quiet or not team.first)
     options = _options(config)
     if config.batch_size < config.accumulate * team.size:
         parts = f"{team.size} processes with {config.accumulate} parts each"
@@ -109,8 +112,8 @@ def _train(args: Train, team: "Team", stack: ExitStack) -> None:
     }
     torch.manual_seed(config.seed)
     model = networks.create(config.network, len(classes), input_size=config.size, **options)
-    if config.start_from is not None and resume is None:
-        _start_from(config.start_from, model, classes, quiet=args.quiet or not team.first)
+    if trained is not None:
+        take_weights(trained, model, config, classes, quiet=not team.first)
     if config.snap:
         snap_boxes(model)
     if how != "resume":
@@ -140,21 +143,6 @@ def _train(args: Train, team: "Team", stack: ExitStack) -> None:
     if team.first:
         best = max(record["val_class_iou"] for record in records if "val_class_iou" in record)
         print(f"best validation class IoU {best:.4f}; weights in {args.out / 'best.pt'}")
-
-
-def _start_from(name: Path, model: Any, classes: Any, *, quiet: bool) -> None:
-    """The weights of a trained network for ``model``. CheckpointError where it is another kind of network."""
-    from ..networks.transfer import transfer
-    from ..segmentation.checkpoint import misfit
-
-    trained = open_trained(name)
-    same = trained.classes.names == classes.names
-    try:
-        transfer(trained.model, model, head=same)
-    except RuntimeError as error:
-        raise misfit(name, error) from error
-    if not (same or quiet):
-        print(f"{name} tells other classes apart ({', '.join(trained.classes.names)}): the last layer starts afresh")
 
 
 def _options(config: TrainConfig) -> dict[str, Any]:

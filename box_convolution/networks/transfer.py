@@ -12,7 +12,7 @@ def transfer(trained: nn.Module, network: nn.Module, *, head: bool) -> None:
     """Copy the weights of ``trained`` into ``network``; those of the last layer with ``head``, for the same classes.
 
     Boxes keep their size in pixels, though they are stored in units of the image size; where ``network`` is made for
-    smaller images, they are cut to its limits.
+    smaller images, they are cut to its limits, and where its boxes are symmetric, they are moved to the middle.
 
     Raises:
         RuntimeError: these are no two networks of the same kind, as `load_state_dict` says.
@@ -20,10 +20,14 @@ def transfer(trained: nn.Module, network: nn.Module, *, head: bool) -> None:
     fresh, state = network.state_dict(), trained.state_dict()
     if not head:
         state |= {name: value for name, value in fresh.items() if name.startswith("head.")}
-    network.load_state_dict(state)
-    for module, other in zip(trained.modules(), network.modules(), strict=True):
-        if isinstance(module, BoxConv2d) and isinstance(other, BoxConv2d):
-            pixels = boxes.project(module.boxes, float(other.max_input_h), float(other.max_input_w))
-            if other.symmetric:
-                pixels = boxes.from_symmetric(boxes.to_symmetric(pixels))
-            other.set_boxes(pixels)
+    ours = dict(network.named_modules())
+    pairs = [
+        (module, ours[name])
+        for name, module in trained.named_modules()
+        if isinstance(module, BoxConv2d) and isinstance(ours.get(name), BoxConv2d)
+    ]
+    names = [name for name in state if name.endswith(".scaled_boxes") and name in fresh]
+    network.load_state_dict({**state, **{name: fresh[name] for name in names}})
+    for theirs, layer in pairs:
+        pixels = boxes.project(theirs.boxes, float(layer.max_input_h), float(layer.max_input_w))
+        layer.set_boxes(boxes.from_symmetric(boxes.to_symmetric(pixels)) if layer.symmetric else pixels)

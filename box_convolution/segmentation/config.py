@@ -97,9 +97,9 @@ class TrainConfig(DataConfig):
     """Of box blocks, from the first stage on: four numbers in the ENet family, 0.15 0.25 0.15 0.15 by default as in the
     paper; two in ERFNet's, those of its plain blocks by default."""
     start_from: Path | None = None
-    """Trained network whose weights training starts from: a checkpoint, a .safetensors file or boxenet-camvid and
-    boxonlyenet-camvid, which come with the package. Of other classes or another size, too: the last layer is then
-    fresh, boxes keep their pixels. All weights are fresh if left out."""
+    """Trained network whose weights training starts from: a checkpoint, a run, a .safetensors file, or boxenet-camvid
+    and boxonlyenet-camvid, which come with the package. With other classes the last layer is fresh; with another size,
+    boxes keep their pixels. --mean, --std, --dropout and --box-dropout are its own where left at their defaults."""
     snap: bool = False
     """Move the boxes to whole pixel borders before training starts, and keep them there."""
     epochs: int = 30
@@ -123,7 +123,7 @@ class TrainConfig(DataConfig):
     """Epochs after which --schedule step multiplies the learning rate, in ascending order."""
     step_factor: float = 0.1
     warmup: float = 0.0
-    """Epochs in which the learning rate of the schedule grows from 0 to all of it."""
+    """Epochs in which the learning rate grows, step by step, to that of the schedule."""
     flip: bool = True
     scale: tuple[float, float] = (0.8, 1.25)
     """Range of the random scale of training images."""
@@ -166,8 +166,10 @@ class TrainConfig(DataConfig):
             value = getattr(self, name)
             if not 0 < value < math.inf:
                 raise UsageError(f"{_option(name)}: expected a positive number, got {value}")
-        if not 0 <= self.warmup < math.inf:
-            raise UsageError(f"--warmup: expected a number of epochs, at least 0, got {self.warmup}")
+        if not 0 <= self.warmup < self.epochs:
+            raise UsageError(
+                f"--warmup: expected epochs, at least 0 and less than --epochs {self.epochs}, got {self.warmup}"
+            )
         for name in ("dropout", "box_dropout"):
             values = getattr(self, name)
             if not all(isinstance(value, (int, float)) and 0 <= value < 1 for value in values):
@@ -197,10 +199,10 @@ class TrainConfig(DataConfig):
         if self.accumulate > self.batch_size:
             raise UsageError(f"--accumulate: a batch of {self.batch_size} has no {self.accumulate} parts")
 
-    def learning_rate(self, progress: float) -> float:
-        """Learning rate after the share ``progress`` (0 to 1) of all epochs."""
-        epochs = progress * self.epochs
-        return self._scheduled(progress) * (epochs / self.warmup if epochs < self.warmup else 1)
+    def learning_rate(self, progress: float, step: float = 0.0) -> float:
+        """Learning rate of a step that begins after the share ``progress`` of all epochs and takes ``step`` of them."""
+        reached = (progress + step) * self.epochs
+        return self._scheduled(progress) * (reached / self.warmup if reached < self.warmup else 1)
 
     def _scheduled(self, progress: float) -> float:
         if self.schedule == "poly":

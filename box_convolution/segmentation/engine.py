@@ -129,9 +129,8 @@ class _Run:
         if self.folder is not None:
             if new:
                 self._save_last()
-            classes = self.classes.to_dict()
-            content = {"config": to_plain(self.config), "network": self.network, "classes": classes, "made_by": made_by}
-            self.folder.write_config(content)
+            content = {"config": to_plain(self.config), "network": self.network, "classes": self.classes.to_dict()}
+            self.folder.write_config(content, made_by if self.position.epoch < self.config.epochs else "")
             self.folder.write_records(self.position.records)
             self.history = BoxHistory(self.folder.boxes, self.model, self.position.epoch)
             self.board = Board(self.folder.tensorboard, self.position.epoch)
@@ -184,7 +183,7 @@ class _Run:
     ) -> tuple[int, bool]:
         """Train on one batch. Returns the signal that came to any process, or 0, and whether to save."""
         position = self.position
-        rate = self.config.learning_rate((position.epoch + position.step / self.steps) / self.config.epochs)
+        rate = self._learning_rate(position.step)
         due = time.monotonic() - self.saved > 60 * self.config.checkpoint_minutes
         self.stepper.seed_step(position.epoch, position.step)
         try:
@@ -202,12 +201,16 @@ class _Run:
         position.loss_sum += loss
         return int(max(number for number, _ in flags)), bool(flags[0][1])
 
+    def _learning_rate(self, step: int) -> float:
+        total = self.steps * self.config.epochs
+        return self.config.learning_rate((self.position.epoch * self.steps + step) / total, 1 / total)
+
     def _finish(self, matrix: ConfusionMatrix, interrupt: Interrupt) -> None:
         """Score the network, write the epoch down, go on to the next."""
         config, position = self.config, self.position
         record: dict[str, Any] = {
             "epoch": position.epoch + 1,
-            "learning_rate": config.learning_rate((position.epoch + (self.steps - 1) / self.steps) / config.epochs),
+            "learning_rate": self._learning_rate(self.steps - 1),
             "train_loss": position.loss_sum / self.steps,
             "train_class_iou": _mean_iou(matrix, self.classes),
         }

@@ -90,7 +90,14 @@ class RunFolder:
     def tensorboard(self) -> Path:
         return self.path / "tensorboard"
 
-    def write_config(self, content: dict[str, Any]) -> None:
+    def write_config(self, content: dict[str, Any], made_by: str) -> None:
+        """Settings, and software and machine (none: nothing is made any more); all of them where a run was resumed."""
+        try:
+            before = json.loads((self.path / "config.json").read_text(encoding="utf-8"))["made_by"]
+        except (OSError, ValueError, KeyError, TypeError):
+            before = ""
+        known = str(before).split(" | ") if before else []
+        content = {**content, "made_by": " | ".join(dict.fromkeys([*known, *filter(None, [made_by])]))}
         text = json.dumps(content, indent=2) + "\n"
         write_atomic(self.path / "config.json", lambda file: file.write(text.encode()))
 

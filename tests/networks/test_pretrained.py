@@ -78,8 +78,7 @@ def test_boxes_keep_their_pixels(trained: nn.Module, size: tuple[int, int]) -> N
 
 
 def test_symmetric_boxes(trained: nn.Module) -> None:
-    with pytest.warns(UserWarning, match="symmetric"):
-        network = networks.create("boxenet", pretrained="towns", symmetric=True)
+    network = networks.create("boxenet", pretrained="towns", symmetric=True)
     ours, theirs = boxes(network)[0], boxes(trained)[0]
     assert torch.equal(ours[..., 2], -ours[..., 3])
     assert torch.allclose(ours[..., 3] - ours[..., 2], theirs[..., 3] - theirs[..., 2])

@@ -210,7 +210,8 @@ def test_learning_rate_schedules():
     assert [warm.learning_rate(epoch / 20) for epoch in (0, 1, 2, 2.5, 3, 20)] == pytest.approx(
         [0, 4e-3, 8e-3, 1e-2, 1e-2, 1e-2]
     )
-    assert config(epochs=4, warmup=8).learning_rate(0.5) == pytest.approx(1e-2 * 0.5**0.9 / 4)
+    assert config(epochs=8, warmup=6).learning_rate(0.5, 1 / 8) == pytest.approx(1e-2 * 0.5**0.9 * 5 / 6)
+    assert config(schedule="constant", epochs=8, warmup=1).learning_rate(0, 1 / 8) == 1e-2, "one step an epoch"
 
 
 @pytest.mark.parametrize(
