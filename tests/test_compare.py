@@ -133,7 +133,7 @@ def test_what_cannot_be_compared(folders: list[Path], tmp_path: Path, capsys: py
     )
     status, text = boxconv(capsys, "compare", tmp_path / "none")
     assert status == 1
-    assert "none: no training run that can be read" in text
+    assert "none: no folder of a training run" in text
     other = write_run(tmp_path / "large", "enet", 0, [0.1], size=[360, 480])
     assert "different data, image sizes or classes" in boxconv(capsys, "compare", folders[0], other)[1]
     status, text = boxconv(capsys, "compare", folders[0], "--plot", tmp_path / "curves.gif")

@@ -75,9 +75,10 @@ def test_options_come_before_the_recipe(tmp_path: Path, capsys: pytest.CaptureFi
     # What a run leaves is a recipe.
     again = tmp_path / "again.json"
     again.write_text(json.dumps(config))
-    assert recipes.settings(str(again)) == TrainConfig(**{**config, **{
+    expected = TrainConfig(**{**config, **{
         name: tuple(value) for name, value in config.items() if isinstance(value, list)
     }})  # fmt: skip
+    assert recipes.settings(str(again)) == recipes.settings(str(out / "config.json")) == expected
 
 
 def test_the_list(capsys: pytest.CaptureFixture[str]) -> None:
@@ -102,7 +103,14 @@ def test_data_root_is_another_name_of_root(tmp_path: Path, capsys: pytest.Captur
         ('{"epochs": "3"}', "epochs must be an integer, found '3'"),
         ('{"flip": 1}', "flip must be true or false, found 1"),
         ('{"epochs": true}', "epochs must be an integer, found True"),
-        ('{"size": 16}', "size must be a list, found 16"),
+        ('{"size": 16}', "size must be a list of 2 integers, found 16"),
+        ('{"size": [16]}', r"size must be a list of 2 integers, found \[16\]"),
+        ('{"milestones": [1, "a"]}', "milestones must be a list of integers, found"),
+        ('{"crop": 5}', "crop must be a list of 2 integers or null, found 5"),
+        ('{"start_from": 3}', "start_from must be a path or null, found 3"),
+        ('{"schedule": "polly"}', 'schedule must be "poly" or "step" or "constant", found'),
+        ('{"mean": [0, 0, true]}', "mean must be a list of 3 numbers, found"),
+        ('{"base": 3}', "base must be a text, found 3"),
         ('{"lr": "fast"}', "lr must be a number"),
         ('{"base": "SELF"}', "is its own base"),
         ('{"base": "nothing"}', "neither a recipe nor a file: 'nothing'"),

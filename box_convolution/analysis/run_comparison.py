@@ -61,6 +61,8 @@ def read_run(folder: Path, defaults: Mapping[str, Any], noted_by: str) -> Run:
 
     Raises Unfinished, or RunError where there is none.
     """
+    if not (folder / "config.json").exists():
+        raise RunError(f"{folder}: no folder of a training run, there is no config.json in it")
     try:
         content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         config = content["config"]

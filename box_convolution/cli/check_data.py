@@ -41,6 +41,7 @@ class CheckData:
 
 def run(args: CheckData) -> int:
     from ..segmentation.check_data import check
+    from ..segmentation.classes import DataError
     from ..segmentation.files import write_atomic
     from ..segmentation.manifest import verify_manifest, write_manifest
     from ..segmentation.sources import classes_of, detect, layout_of
@@ -48,6 +49,8 @@ def run(args: CheckData) -> int:
     for name, least in (("workers", 0), ("limit", 1)):
         if getattr(args, name) < least:
             raise UsageError(f"--{name}: expected at least {least}, got {getattr(args, name)}")
+    if not args.root.is_dir():
+        raise DataError(f"{args.root}: no such folder")
     for name in ("json", "manifest"):
         path = getattr(args, name)
         if path is not None and path.resolve().is_relative_to(args.root.resolve()):

@@ -42,7 +42,8 @@ class Compare:
     kept: Path | None = None
     """JSON file of runs: those in it are compared too, and the given ones are added to it."""
     write: Path | None = None
-    """Markdown file whose section of `boxconv compare`, between two comments, is written anew; appended if missing."""
+    """Markdown file, which must exist, whose section of `boxconv compare`, between two comments, is written anew;
+    appended where there is none."""
     plot: Path | None = None
     """Picture of the curves over the epochs, .png or .svg."""
 

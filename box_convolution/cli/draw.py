@@ -63,6 +63,9 @@ def run(args: Draw) -> None:
     if name not in layers:
         raise UsageError(f"--layer: expected one of {', '.join(layers)}, got {name!r}")
     found = layers[name]
+    h, w = found.map_size
+    if args.at is not None and not (0 <= args.at[0] < h and 0 <= args.at[1] < w):
+        raise UsageError(f"--at: {name} has a map of {h} x {w} pixels, got row {args.at[0]:g}, column {args.at[1]:g}")
     under: Any = None if picture is None else np.asarray(picture)
     if args.features:
         under = input_of(model, name, seen).mean(0).numpy()

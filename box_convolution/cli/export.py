@@ -63,8 +63,10 @@ def run(args: Export) -> None:
         raise UsageError(f"--out: {args.out} exists already; choose another name, or give --overwrite")
     if args.prune is not None and (kind == "safetensors" or not args.prune >= 0):
         raise UsageError(f"--prune: expected a share of at least 0, with onnx or torch, got {args.prune} with {kind}")
-    if not args.min_area >= 0 or (args.min_area and args.prune is None):
-        raise UsageError(f"--min-area: expected pixels, at least 0, and --prune with them, got {args.min_area}")
+    if not args.min_area >= 0:
+        raise UsageError(f"--min-area: expected pixels, at least 0, got {args.min_area}")
+    if args.min_area and args.prune is None:
+        raise UsageError("--min-area: needs --prune; --prune 0 takes out nothing else")
     if args.half and kind != "safetensors":
         raise UsageError(f"--half: only safetensors files are written in half precision, not {kind}")
     trained = open_trained(args.checkpoint)

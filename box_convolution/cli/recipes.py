@@ -1,14 +1,15 @@
 """Recipes: the settings of an experiment under a name. A JSON file holds settings by their names in `TrainConfig`, and
 
 about    what the experiment is, in a line        base    the recipe whose settings it starts from
+
+A run's config.json is one, too.
 """
 
-import dataclasses
 import difflib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from ..segmentation.config import TrainConfig, UsageError, from_plain
 
@@ -60,21 +61,46 @@ def _read(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
         raise UsageError(f"--recipe: {path}: cannot be read as JSON: {error}") from error
     if not isinstance(content, dict):
         raise UsageError(f"--recipe: {path}: expected an object of settings, found {type(content).__name__}")
+    if isinstance(content.get("config"), dict):  # what a run leaves
+        content = content["config"]
     base = content.pop("base", None)
-    inherited = _read(base, (*above, name)) if isinstance(base, str) else {}
+    if not isinstance(base, (str, type(None))):
+        raise UsageError(f"--recipe: {path}: base must be a text, found {base!r}")
+    inherited = {} if base is None else _read(base, (*above, name))
     _check_types(path, content)
     return inherited | content
 
 
 def _check_types(path: Path, content: dict[str, Any]) -> None:
-    for field in dataclasses.fields(TrainConfig):
-        default = field.default
-        if field.name not in content or default is None:
-            continue
-        value = content[field.name]
-        if isinstance(default, tuple) and isinstance(value, list):
-            continue
-        expected = (int, float) if isinstance(default, float) else type(default)
-        if not isinstance(value, expected) or isinstance(value, bool) != isinstance(default, bool):
-            what = {bool: "true or false", int: "an integer", float: "a number", str: "a text", tuple: "a list"}
-            raise UsageError(f"--recipe: {path}: {field.name} must be {what[type(default)]}, found {value!r}")
+    """UsageError for the first value that is not of its setting's type. Unknown names are left to `from_plain`."""
+    for name, kind in get_type_hints(TrainConfig).items():
+        if name in content and not _fits(content[name], kind):
+            raise UsageError(f"--recipe: {path}: {name} must be {_words(kind)}, found {content[name]!r}")
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value read from JSON is of a setting's type; tuples are lists there, and paths texts."""
+    parts = get_args(kind)
+    if get_origin(kind) is Literal:
+        return value in parts
+    if get_origin(kind) is tuple:
+        kinds = parts[:1] * len(value) if parts[-1] is ... and isinstance(value, list) else parts
+        return isinstance(value, list) and len(value) == len(kinds) and all(map(_fits, value, kinds))
+    if parts:  # a union
+        return any(_fits(value, part) for part in parts)
+    if kind is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, str if kind is Path else kind) and (kind is bool or not isinstance(value, bool))
+
+
+def _words(kind: Any) -> str:
+    parts = get_args(kind)
+    if get_origin(kind) is Literal:
+        return " or ".join(map(json.dumps, parts))
+    if get_origin(kind) is tuple:
+        many = {int: "integers", float: "numbers"}[parts[0]]
+        return f"a list of {many}" if parts[-1] is ... else f"a list of {len(parts)} {many}"
+    if parts:
+        return " or ".join(map(_words, parts))
+    words = {bool: "true or false", int: "an integer", float: "a number", str: "a text", Path: "a path"}
+    return words.get(kind, "null")

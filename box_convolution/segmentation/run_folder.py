@@ -4,6 +4,7 @@ config.json      settings, network and classes          best.pt   weights with t
 metrics.jsonl    one JSON object per epoch              last.pt   all that an exact resume needs
 boxes.jsonl      the boxes after each epoch (`box_history`)
 tensorboard/     the same numbers for TensorBoard
+analysis/        what `boxconv analyze` wrote; goes with the run when that is overwritten
 .lock            while a process writes here: which one
 """
 
@@ -52,7 +53,7 @@ class RunFolder:
             lock(self.path / ".lock")
             sweep(self.path)
             if overwrite:
-                for name in run:
+                for name in (*run, *(("analysis",) if (self.path / "analysis").is_dir() else ())):
                     target = self.path / name
                     shutil.rmtree(target) if target.is_dir() else target.unlink()
         except LockedError as error:
