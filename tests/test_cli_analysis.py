@@ -1,7 +1,9 @@
 """`boxconv analyze` and `boxconv draw`, as a user types them."""
 
 import json
+from pathlib import Path
 
+import data_trees
 import pytest
 from PIL import Image
 
@@ -63,6 +65,27 @@ def test_the_report_lies_in_the_run_and_does_not_hinder_it(runs, capsys):
     assert (status, printed) == (0, f"report: {runs / 'boxenet' / 'analysis' / 'report.html'}\n")
     status, _, _ = boxconv(capsys, "train", "--resume", "--out", runs / "boxenet", "--quiet")
     assert status == 0
+
+
+def test_a_report_goes_with_the_run_it_is_about(tmp_path, capsys):
+    options = ["--network", "boxenet", "--epochs", "1", "--out", tmp_path / "run", *SCENES]
+    assert boxconv(capsys, "train", *options)[0] == 0
+    assert boxconv(capsys, "analyze", tmp_path / "run", "--positions", 0, "--quiet")[0] == 0
+    assert (tmp_path / "run" / "analysis" / "report.html").exists()
+    assert boxconv(capsys, "train", *options, "--overwrite")[0] == 0
+    assert not (tmp_path / "run" / "analysis").exists()
+
+
+def test_analyze_the_network_that_comes_trained(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("safetensors")
+    monkeypatch.chdir(tmp_path)
+    data_trees.camvid_segnet(tmp_path / "camvid")
+    options = ["--positions", "0", "--quiet", "--root", "camvid"]
+    status, printed, errors = boxconv(capsys, "analyze", "boxenet-camvid", *options)
+    assert (status, printed) == (0, "report: boxenet-camvid-analysis/report.html\n"), errors
+    numbers = json.loads(Path("boxenet-camvid-analysis/numbers.json").read_text())
+    assert numbers["boxes"]["boxes"] == 1232
+    assert "mean_edge_drift" not in numbers["boxes"], "its training is not recorded"
 
 
 def test_train_and_analyze_symmetric_boxes(tmp_path, capsys):

@@ -291,7 +291,7 @@ def test_a_finetuning_run_resumes_to_the_bit(trained, tmp_path, capsys, monkeypa
         (["export", "SMALL", "--prune", "0.1", "--out", "a.pt2"], 2, "--prune: there are no boxes in enet_minus"),
         (["export", "BEST", "--prune", "-1", "--out", "a.pt2"], 2, "--prune: expected a share of at least 0"),
         (["export", "BEST", "--prune", "1", "--out", "a.safetensors"], 2, "with onnx or torch, got 1.0 with safe"),
-        (["export", "boxenet-camvid", "--prune", "1", "--out", "a.pt2"], 2, "--prune: needs a checkpoint, whose run"),
+        (["export", "boxenet-camvid", "--prune", "1", "--out", "a.pt2"], 2, "--root: --data camvid needs the folder"),
         (["export", "boxnet-camvid", "--out", "a.pt2"], 1, "no such file, nor one of the package's netw"),
         (["finetune", "boxenet-camvid", "--out", "run"], 2, "train: boxconv train --start-from boxenet-camvid"),
         (["export", "BEST", "--min-area", "2", "--out", "a.pt2"], 2, "--min-area: needs --prune"),

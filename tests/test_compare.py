@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from box_convolution.analysis.run_comparison import draw_curves, grouped, kept, merged, read_kept, read_run, sections
+from box_convolution.analysis.run_comparison import grouped, kept, merged, read_kept, read_run, sections
+from box_convolution.analysis.run_curves import draw_curves
 from box_convolution.cli import main
 
 ORDER = ["enet", "boxenet"]
@@ -163,3 +164,12 @@ def test_the_picture_tells_groups_apart(folders: list[Path], tmp_path: Path) -> 
     drawn = (tmp_path / "curves.svg").read_text()
     assert "<!-- enet -->" in drawn
     assert "<!-- boxenet -->" in drawn
+
+
+def test_a_panel_for_each_schedule(folders: list[Path], tmp_path: Path) -> None:
+    write_run(tmp_path / "short", "enet", 0, [0.1], symmetric=True)
+    runs = [read_run(folder, DEFAULTS, "here") for folder in (*folders, tmp_path / "short")]
+    draw_curves(grouped(runs, ORDER, DEFAULTS), tmp_path / "curves.svg", title="Curves")
+    drawn = (tmp_path / "curves.svg").read_text()
+    assert all(f"<!-- {text} -->" in drawn for text in ("3 epochs", "1 epochs", "enet", "enet (symmetric)", "boxenet"))
+    assert "<!-- enet (epochs" not in drawn

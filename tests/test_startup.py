@@ -5,6 +5,9 @@ import sys
 
 import pytest
 
+import box_convolution
+from box_convolution.cli import main
+
 
 def python(program):
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
@@ -27,6 +30,11 @@ heavy = {"torch", "numpy", "PIL", "matplotlib", "tqdm"} & set(sys.modules)
 assert not heavy, heavy
 """
     python(program)
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"boxconv {box_convolution.__version__}\n"
 
 
 @pytest.mark.parametrize("imports", ["import box_convolution, torch", "import torch, box_convolution"])

@@ -12,8 +12,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .canvas import canvas
-from .plots import LINES
 from .tables import Section, Table
 
 SCORES = ("class_iou", "category_iou", "class_accuracy", "pixel_accuracy")
@@ -225,7 +223,7 @@ def _scores(
 
 
 def _curves(groups: Mapping[str, Sequence[Run]], schedule: int | None) -> Section:
-    epochs = _chosen(_shared_epochs([run for runs in groups.values() for run in runs]))
+    epochs = _chosen(shared_epochs([run for runs in groups.values() for run in runs]))
     rows = []
     for label, runs in groups.items():
         curves = [{int(epoch): iou for epoch, iou in run.curve} for run in runs]
@@ -236,7 +234,7 @@ def _curves(groups: Mapping[str, Sequence[Run]], schedule: int | None) -> Sectio
     return Section(title, text, Table(["network", *map(str, epochs), "best epoch"], rows))
 
 
-def _shared_epochs(runs: Sequence[Run]) -> list[int]:
+def shared_epochs(runs: Sequence[Run]) -> list[int]:
     """Those that all runs were validated after."""
     return sorted(set.intersection(*({int(epoch) for epoch, _ in run.curve} for run in runs)))
 
@@ -267,31 +265,3 @@ def _classes(groups: Mapping[str, Sequence[Run]]) -> Section:
 def _spread(values: Sequence[float]) -> str:
     mean = f"{100 * statistics.mean(values):.1f}"
     return f"{mean} ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else mean
-
-
-def draw_curves(groups: Mapping[str, Sequence[Run]], path: str | Path, *, title: str) -> None:
-    """Validation class IoU over the epochs: a line for each group's mean, its seeds as a band from least to largest.
-
-    Schedules of different lengths have a panel each.
-    """
-    styles = ("solid", (0, (5, 2)), (0, (1.5, 1.5)))
-    schedules = by_epochs(groups)
-    with canvas(path, 8.2 if len(schedules) == 1 else 6.0 * len(schedules), 4.6) as figure:
-        figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.08)
-        panels = figure.subplots(1, len(schedules), squeeze=False, sharey=True)[0]
-        for axes, (epochs, members) in zip(panels, schedules.items(), strict=True):
-            for k, (label, runs) in enumerate(members.items()):
-                common = _shared_epochs(runs)
-                curves = [{int(epoch): 100 * iou for epoch, iou in run.curve} for run in runs]
-                columns = [[curve[epoch] for curve in curves] for epoch in common]
-                colour = LINES[k % len(LINES)]
-                mean = [statistics.mean(column) for column in columns]
-                axes.plot(common, mean, color=colour, linewidth=1.6, linestyle=styles[k // len(LINES) % 3], label=label)
-                if len(runs) > 1:
-                    low, high = [min(column) for column in columns], [max(column) for column in columns]
-                    axes.fill_between(common, low, high, color=colour, alpha=0.15, linewidth=0)
-            axes.set(xlabel="epoch", ylabel="validation class IoU, %" if axes is panels[0] else "")
-            axes.grid(linewidth=0.6)
-            more = "" if len(schedules) == 1 else f", {epochs} epochs"
-            axes.set_title(title + more, loc="left", weight="bold", fontsize=10.5)
-            axes.legend(loc="lower right", fontsize=8.5)

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from typing import Annotated, Any
 
 import tyro
@@ -83,6 +84,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(argv: list[str]) -> int:
+    if argv == ["--version"]:
+        print(f"boxconv {metadata.version('box_convolution')}")
+        return 0
     recipe = recipes.chosen(argv) if argv[:1] == ["train"] else None
     if recipe == "help":
         print(recipes.listing())

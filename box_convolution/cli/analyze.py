@@ -1,14 +1,13 @@
 """`boxconv analyze`."""
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tyro
 
-from ..segmentation.config import DataConfig, UsageError
-from .load import network_of
+from ..segmentation.config import UsageError
+from .load import data_of, open_trained, trained
 
 
 @dataclass(frozen=True)
@@ -16,11 +15,13 @@ class Analyze:
     """What the boxes of a trained network learned and how far it sees: one HTML report, all numbers as JSON and CSV."""
 
     run: tyro.conf.Positional[Path]
-    """Run folder of `boxconv train`, or a checkpoint in it; of a folder best.pt is taken."""
+    """Run folder of `boxconv train`, whose best.pt is taken; or a checkpoint, a .safetensors file, or a network that
+    comes with the package (boxenet-camvid, boxonlyenet-camvid), with --root."""
     against: tuple[Path, ...] = ()
     """Other runs or checkpoints whose receptive fields are drawn beside this one's."""
     out: Path | None = None
-    """Folder for the report, whose files are replaced; RUN/analysis if left out."""
+    """Folder for the report, whose files are replaced; RUN/analysis if left out, NAME-analysis where there is no
+    run."""
     levels: tuple[str, ...] | None = None
     """Modules whose receptive field is measured, besides the output; the first box block if left out."""
     images: int = 30
@@ -46,7 +47,7 @@ def run(args: Analyze) -> None:
     from ..analysis.run_report import report_on
     from ..segmentation import checkpoint, engine
     from ..segmentation.box_history import read_history
-    from ..segmentation.sources import open_split, prepare_of
+    from ..segmentation.sources import open_split
 
     for name in ("images", "positions", "seed"):
         least = 1 if name == "images" else 0
@@ -54,26 +55,20 @@ def run(args: Analyze) -> None:
             raise UsageError(f"--{name}: expected at least {least}, got {getattr(args, name)}")
     device = engine.choose_device(args.device)
     path = _checkpoint_in(args.run)
-    content = checkpoint.load(path)
-    config = checkpoint.settings(content, path)
-    if args.root is not None:
-        config = dataclasses.replace(config, root=args.root)
-    config = dataclasses.replace(config, cache=None)
-    DataConfig.check(config)
-    name = _label(content["network"])
-    model = network_of(content, path).to(device)
-    data: Any = open_split(
-        config, args.split or config.val_split, checkpoint.class_table(content, path), prepare_of(config)
-    )
+    opened = open_trained(path)
+    config = data_of(opened, args.run, root=args.root)
+    name = _label(opened.network)
+    model = opened.model.to(device)
+    data: Any = open_split(config, args.split or config.val_split, opened.classes, opened.prepare)
     count = min(args.images, len(data))
     images = torch.stack([data[i * len(data) // count][0] for i in range(count)]).to(device)
     layers = importance(model, images[:1], gamma=args.gamma)
 
     networks = {name: model}
     for other in args.against:
-        theirs = checkpoint.load(_checkpoint_in(other))
-        label = _label(theirs["network"])
-        networks[label if label not in networks else f"{label} ({other})"] = network_of(theirs, other).to(device)
+        theirs = open_trained(_checkpoint_in(other))
+        label = _label(theirs.network)
+        networks[label if label not in networks else f"{label} ({other})"] = theirs.model.to(device)
     levels = {"output": ""}
     for level in args.levels if args.levels is not None else [layer.name.rpartition(".")[0] for layer in layers[:1]]:
         if level:
@@ -86,18 +81,19 @@ def run(args: Analyze) -> None:
 
     history = path.parent / "boxes.jsonl"
     try:
-        lines = read_history(history) if history.exists() and layers else []
+        lines = read_history(history) if opened.config and history.exists() and layers else []
     except ValueError as error:
         raise checkpoint.CheckpointError(history, str(error)) from error
     mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (config.mean, config.std))
     pixels = ((images[count // 2] * std + mean).clamp(0, 1) * 255).byte().permute(1, 2, 0).cpu().numpy()
     analysis = RunAnalysis(name, layers, fields=fields, image=pixels, **with_history(lines, layers))
-    out = args.out or path.parent / "analysis"
+    out = args.out or (Path(f"{args.run.stem}-analysis") if opened.config is None else path.parent / "analysis")
+    scores = opened.about.get("scores", {})
     summary = {
         "network": name,
         "weights": str(path),
         "data": f"{config.root or 'drawn scenes'}, {config.size[0]} x {config.size[1]}",
-        "class IoU": f"{content['scores']['class_iou']:.3f}" if "class_iou" in content["scores"] else "not scored",
+        "class IoU": f"{scores['class_iou']:.3f}" if "class_iou" in scores else "not scored",
     }
     print(f"report: {report_on(analysis, out, summary)}")
 
@@ -133,8 +129,8 @@ def _label(network: dict[str, Any]) -> str:
 
 
 def _checkpoint_in(path: Path) -> Path:
-    """The checkpoint that a run folder stands for."""
-    if not path.is_dir():
+    """The checkpoint that a run folder stands for, or another file of a network."""
+    if not path.is_dir() or str(path) in trained():
         return path
     for name in ("best.pt", "last.pt"):
         if (path / name).exists():

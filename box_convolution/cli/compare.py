@@ -51,7 +51,8 @@ class Compare:
 def run(args: Compare) -> None:
     from .. import networks
     from ..analysis import machine
-    from ..analysis.run_comparison import Unfinished, draw_curves, grouped, kept, merged, read_kept, read_run, sections
+    from ..analysis.run_comparison import Unfinished, grouped, kept, merged, read_kept, read_run, sections
+    from ..analysis.run_curves import draw_curves
     from ..segmentation.files import write_atomic
 
     require_picture("--plot", args.plot)

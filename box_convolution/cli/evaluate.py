@@ -1,6 +1,5 @@
 """`boxconv evaluate`."""
 
-import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from ..segmentation.config import Data, DataConfig, UsageError
+from ..segmentation.config import Data, UsageError
 from .draw import require_picture
-from .load import file_of, open_network
+from .load import data_of, file_of, open_network
 
 if TYPE_CHECKING:
     from ..segmentation.distributed import Team
@@ -67,7 +66,8 @@ def _evaluate(args: Evaluate, team: "Team") -> None:
 
     device = engine.choose_device(args.device, team.local_rank)
     opened = open_network(file_of(args.network))
-    config, split = _scored_on(args, opened)
+    config = data_of(opened, args.network, args.data, args.root)
+    split = args.split or config.val_split
     classes, prepare = opened.classes, opened.prepare
     model = opened.model.to(device)
     data = open_split(config, split, classes, PrepareImageOnly(prepare) if args.full_resolution else prepare)
@@ -112,31 +112,3 @@ def _draw(path: Path, opened: "Opened", data: Any, device: Any) -> None:
         path,
         titles=[data.name(index) for index in chosen],
     )
-
-
-def _scored_on(args: Evaluate, opened: "Opened") -> tuple[DataConfig, str]:
-    """The data set and its split. UsageError where they are not known, or of other classes than the network's."""
-    from ..segmentation.sources import classes_of
-
-    about = opened.about
-    data: Any = args.data or about.get("data")
-    if data is None:
-        raise UsageError(f"--data: {args.network} does not say what it is to be scored on; give --data and --root")
-    if opened.config is not None and data == opened.config.data:
-        config: DataConfig = opened.config
-        root = args.root or config.root
-        config = dataclasses.replace(config, root=root, cache=None)
-    else:
-        border = about.get("border", 0) if data == about.get("data") else 0
-        config = DataConfig(data=data, root=args.root, size=opened.prepare.size, border=border)
-    DataConfig.check(config)
-    known = data == about.get("data") and "split" in about
-    table = config.classes or (config.root or Path()) / "classes.csv"
-    if data != "folder" or table.is_file():  # else the labels' values are taken for the network's classes
-        theirs, ours = classes_of(config).names, opened.classes.names
-        if theirs != ours:
-            where = f"{data}, {table}" if data == "folder" else data
-            raise UsageError(
-                f"--data: {where} has the classes {', '.join(theirs)}; {args.network} tells apart {', '.join(ours)}"
-            )
-    return config, args.split or (about["split"] if known else "val")

@@ -1,6 +1,5 @@
 """`boxconv export`."""
 
-import dataclasses
 import os
 import tempfile
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from ..segmentation.config import UsageError
-from .load import open_trained, validation_scores
+from .load import data_of, open_trained, validation_scores
 
 if TYPE_CHECKING:
     from .load import Opened
@@ -106,12 +105,7 @@ def _pruned(trained: "Opened", args: Export) -> Any:
     assert args.prune is not None
     if not any(isinstance(layer, BoxConv2d) for layer in trained.model.modules()):
         raise UsageError(f"--prune: there are no boxes in {trained.network['name']}")
-    config, classes = trained.config, trained.classes
-    if config is None:
-        raise UsageError(f"--prune: needs a checkpoint, whose run says which images to look at; got {args.checkpoint}")
-    if args.root is not None:
-        config = dataclasses.replace(config, root=args.root)
-    config.check()
+    config, classes = data_of(trained, args.checkpoint, root=args.root), trained.classes
     deployed = deploy(trained.model)
     data: Any = open_split(config, config.train_split, classes, prepare_of(config), training=True, seed=config.seed)
     step = -(-len(data) // CALIBRATION_IMAGES)

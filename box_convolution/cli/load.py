@@ -1,10 +1,11 @@
 """From a file to the network in it, ready for images."""
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..segmentation.config import UsageError
+from ..segmentation.config import Data, DataConfig, TrainConfig, UsageError
 
 EXPORTED = (".onnx", ".pt2", ".safetensors")
 TRAINED = "boxenet-camvid"
@@ -73,6 +74,7 @@ def about(content: dict[str, Any], path: Path) -> dict[str, Any]:
         "data": config.data,
         "border": config.border,
         "split": config.val_split,
+        "scenes_for_validation": config.scenes_for_validation,
         "classes": content["classes"],
         "size": list(prepare.size or ()),
         "mean": list(prepare.mean),
@@ -127,6 +129,37 @@ def open_trained(name: Path) -> Opened:
             f"a .safetensors file or one of {', '.join(trained())}"
         )
     return opened
+
+
+def data_of(opened: Opened, name: Path, data: Data | None = None, root: Path | None = None) -> TrainConfig:
+    """What a network is scored on: the data and the validation split of its training, or others that are asked for.
+
+    UsageError where that is not known, or has other classes than the network.
+    """
+    from ..segmentation.sources import classes_of
+
+    about = opened.about
+    same = data is None or data == about.get("data")
+    kind = about.get("data") if data is None else data
+    if kind is None:
+        raise UsageError(f"--data: {name} does not say what it is to be scored on; give --data and --root")
+    if opened.config is not None and same:
+        config = dataclasses.replace(opened.config, root=root or opened.config.root, cache=None)
+    else:
+        kept = {field: about[field] for field in ("border", "scenes_for_validation") if same and field in about}
+        sizes: dict[str, Any] = {field: getattr(opened.prepare, field) for field in ("size", "mean", "std")}
+        split = about.get("split", "val") if same else "val"
+        config = TrainConfig(data=kind, root=root, val_split=split, **sizes, **kept)
+    DataConfig.check(config)
+    table = config.classes or (config.root or Path()) / "classes.csv"
+    if kind != "folder" or table.is_file():  # else the labels' values are taken for the network's classes
+        theirs, ours = classes_of(config).names, opened.classes.names
+        if theirs != ours:
+            where = f"{kind}, {table}" if kind == "folder" else kind
+            raise UsageError(
+                f"--data: {where} has the classes {', '.join(theirs)}; {name} tells apart {', '.join(ours)}"
+            )
+    return config
 
 
 def validation_scores(model: Any, classes: Any, config: Any) -> dict[str, Any]:

@@ -60,6 +60,12 @@ class HubNetwork(
         logits: Tensor = self.network(image)
         return logits
 
+    def generate_model_card(self, *args: Any, **kwargs: Any) -> Any:
+        card = super().generate_model_card(*args, **kwargs)
+        if "licence" in self.about:
+            card.text += f"\n\nLicence of the weights: {self.about['licence']}.\n"
+        return card
+
     def _save_pretrained(self, save_directory: Path) -> None:
         weights.save(self.network, Path(save_directory) / "model.safetensors", self.description, **self.about)
 

@@ -89,6 +89,16 @@ def test_hub_folder(network: nn.Module, path: Path, tmp_path: Path) -> None:
     assert_equal(network, weights.load(tmp_path / "folder" / "model.safetensors")[0])
 
 
+def test_the_licence_is_on_the_card(tmp_path: Path) -> None:
+    pytest.importorskip("huggingface_hub")
+    from box_convolution.networks.hub import HubNetwork
+
+    for about, expected in (({"licence": "CC BY 4.0"}, True), ({}, False)):
+        HubNetwork("boxonlyenet", 2, (32, 32), about=about).save_pretrained(tmp_path)
+        assert ("Licence of the weights: CC BY 4.0." in (tmp_path / "README.md").read_text()) == expected
+        (tmp_path / "README.md").unlink()
+
+
 def test_pushing_sends_that_folder(network: nn.Module, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("huggingface_hub")
     from huggingface_hub import HfApi
