@@ -74,6 +74,12 @@ def test_a_report_goes_with_the_run_it_is_about(tmp_path, capsys):
     assert (tmp_path / "run" / "analysis" / "report.html").exists()
     assert boxconv(capsys, "train", *options, "--overwrite")[0] == 0
     assert not (tmp_path / "run" / "analysis").exists()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "report.html").write_text("")
+    (tmp_path / "run" / "analysis").symlink_to(tmp_path / "elsewhere")
+    assert boxconv(capsys, "train", *options, "--overwrite")[0] == 0
+    assert (tmp_path / "elsewhere" / "report.html").exists()
+    assert not (tmp_path / "run" / "analysis").exists()
 
 
 def test_analyze_the_network_that_comes_trained(tmp_path, capsys, monkeypatch):

@@ -16,6 +16,7 @@ from box_convolution.deploy.export import open_program
 from box_convolution.networks import pretrained
 from box_convolution.networks.weights import create_from
 from box_convolution.networks.weights import load as load_weights
+from box_convolution.networks.weights import save as save_weights
 from box_convolution.segmentation import checkpoint
 from box_convolution.segmentation.classes import write_classes
 from box_convolution.segmentation.config import TrainConfig, to_plain
@@ -195,6 +196,54 @@ def test_finetuning_on_other_classes(trained, scenes, tmp_path, capsys):
     (scenes / "classes.csv").write_text(table.replace(f",{SCENE_CLASSES.names[1]},", ",vehicle,"))
     status, _, errors = boxconv(capsys, "finetune", tmp_path / "best.pt", "--overwrite", *folder)
     assert (status, "has the classes" in errors, "vehicle" in errors) == (2, True, True)
+
+
+def test_a_run_is_not_deleted_before_training_starts_from_it(trained, tmp_path, capsys):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "best.pt").write_bytes(trained.read_bytes())
+    for command in (["finetune", run], ["train", "--start-from", run]):
+        status, _, errors = boxconv(capsys, *command, "--out", run, "--overwrite", "--quiet")
+        assert (status, "--overwrite: would delete" in errors, (run / "best.pt").exists()) == (2, True, True)
+
+
+def test_finetuning_a_run_with_warm_up_whose_tables_moved(trained, scenes, tmp_path, capsys):
+    content = checkpoint.load(trained)
+    moved = {"data": "folder", "root": "/gone", "classes": "/gone/classes.csv", "train_split": "val"}
+    checkpoint.save(tmp_path / "best.pt", {**content, "config": {**content["config"], "warmup": 20.0, **moved}})
+    options = ["--root", scenes, "--epochs", "1", "--quiet", "--out", tmp_path / "run"]
+    status, _, errors = boxconv(capsys, "finetune", tmp_path / "best.pt", *options)
+    assert (status, errors) == (0, "")
+    assert checkpoint.load(tmp_path / "run" / "last.pt")["config"]["warmup"] == 0
+    path = tmp_path / "net.safetensors"
+    assert boxconv(capsys, "export", tmp_path / "best.pt", "--out", path)[0] == 0
+    options = ["--prune", "0", "--root", scenes, "--out", tmp_path / "net.pt2"]
+    status, out, errors = boxconv(capsys, "export", path, *options)  # its training split is called val
+    assert (status, "took out 0 of 1232 boxes" in out) == (0, True), errors
+
+
+def test_a_run_called_like_a_network_of_the_package(trained, tmp_path, capsys, monkeypatch):
+    pytest.importorskip("safetensors")
+    monkeypatch.chdir(tmp_path)
+    run = tmp_path / "boxenet-camvid"
+    run.mkdir()
+    (run / "last.pt").write_bytes(trained.read_bytes())
+    assert boxconv(capsys, "draw", "boxenet-camvid", "--out", "a.png")[0] == 1, "a run without best.pt"
+    status, out, _ = boxconv(capsys, "analyze", "boxenet-camvid", "--images", "1", "--positions", "0", "--quiet")
+    assert (status, out) == (0, "report: boxenet-camvid/analysis/report.html\n")
+
+
+def test_an_option_that_is_kept_as_null(tmp_path, capsys):
+    pytest.importorskip("safetensors")
+    description = {"name": "boxerfnet", "num_classes": len(SCENE_CLASSES), "input_size": list(SIZE)}
+    description["options"] = {"box_dropout": None}
+    about = {"classes": SCENE_CLASSES.to_dict(), "size": list(SIZE), "mean": [0.5] * 3, "std": [0.2] * 3}
+    save_weights(create_from(description), tmp_path / "net.safetensors", description, **about)
+    options = ["--size", "32", "64", "--scenes-per-epoch", "2", "--scenes-for-validation", "2", "--epochs", "1"]
+    options += ["--network", "boxerfnet", "--batch-size", "2", "--start-from", tmp_path / "net.safetensors"]
+    assert boxconv(capsys, "train", "--out", tmp_path / "run", *options)[0] == 0
+    status, _, errors = boxconv(capsys, "export", tmp_path / "net.safetensors", "--prune", "0", "--out", "a.pt2")
+    assert (status, "does not say what it was trained on" in errors) == (2, True)
 
 
 def test_other_files_of_the_network_that_comes_trained(photo, tmp_path, capsys):

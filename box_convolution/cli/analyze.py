@@ -7,7 +7,7 @@ from typing import Any
 import tyro
 
 from ..segmentation.config import UsageError
-from .load import data_of, open_trained, trained
+from .load import data_of, file_of, open_trained
 
 
 @dataclass(frozen=True)
@@ -130,9 +130,9 @@ def _label(network: dict[str, Any]) -> str:
 
 def _checkpoint_in(path: Path) -> Path:
     """The checkpoint that a run folder stands for, or another file of a network."""
-    if not path.is_dir() or str(path) in trained():
-        return path
     for name in ("best.pt", "last.pt"):
         if (path / name).exists():
             return path / name
+    if not path.is_dir() or file_of(path) != path:
+        return path
     raise UsageError(f"{path}: no run, there is neither best.pt nor last.pt in it")

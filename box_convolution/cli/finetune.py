@@ -34,7 +34,7 @@ class Finetune:
     device: str | None = None
     workers: int | None = None
     overwrite: bool = False
-    """Delete the run in --out and start afresh."""
+    """Delete the run in --out, with its report in analysis/, and start afresh."""
     quiet: bool = False
 
 
@@ -51,12 +51,18 @@ def run(args: Finetune) -> None:
         )
     content = checkpoint.load(path)
     given = {name: getattr(args, name) for name in ("root", "batch_size", "device", "workers")}
+    settings = checkpoint.settings(content, path)
+    tables = {name: getattr(settings, name) for name in ("classes", "palette")}
+    if args.root is not None:  # they may have moved with it
+        tables = {name: path if path is not None and path.exists() else None for name, path in tables.items()}
     config = dataclasses.replace(
-        checkpoint.settings(content, path),
+        settings,
+        warmup=0.0,
         start_from=path.resolve(),
         snap=args.snap,
         epochs=args.epochs,
         lr=args.lr,
+        **tables,
         **{name: value for name, value in given.items() if value is not None},
     )
     config.check()
@@ -73,5 +79,5 @@ def run(args: Finetune) -> None:
         if args.snap:
             snap_boxes(network)
             print(f"with snapped boxes: {validation_scores(network, classes, config)['class_iou']:.4f}")
-    settings = {field.name: getattr(config, field.name) for field in dataclasses.fields(TrainConfig)}
-    train.run(train.Train(**settings, out=args.out, overwrite=args.overwrite, quiet=args.quiet))
+    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(TrainConfig)}
+    train.run(train.Train(**values, out=args.out, overwrite=args.overwrite, quiet=args.quiet))

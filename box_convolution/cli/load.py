@@ -35,7 +35,8 @@ def file_of(name: Path) -> Path:
     """The file of a network that is given by its path, its run's folder, or the name of one in the package."""
     if (name / "best.pt").is_file():
         return name / "best.pt"
-    return name if name.is_file() else trained().get(str(name), name)
+    here = name.is_file() or (name / "config.json").exists() or (name / "last.pt").exists()
+    return name if here else trained().get(str(name), name)
 
 
 def _starts_as_archive(path: Path) -> bool:
@@ -74,6 +75,7 @@ def about(content: dict[str, Any], path: Path) -> dict[str, Any]:
         "data": config.data,
         "border": config.border,
         "split": config.val_split,
+        "train_split": config.train_split,
         "scenes_for_validation": config.scenes_for_validation,
         "classes": content["classes"],
         "size": list(prepare.size or ()),
@@ -142,17 +144,20 @@ def data_of(opened: Opened, name: Path, data: Data | None = None, root: Path | N
     same = data is None or data == about.get("data")
     kind = about.get("data") if data is None else data
     if kind is None:
-        raise UsageError(f"--data: {name} does not say what it is to be scored on; give --data and --root")
+        raise UsageError(
+            f"{name} does not say what it was trained on: export it again from its checkpoint, or give boxconv "
+            "evaluate --data and --root"
+        )
     if opened.config is not None and same:
         config = dataclasses.replace(opened.config, root=root or opened.config.root, cache=None)
     else:
         kept = {field: about[field] for field in ("border", "scenes_for_validation") if same and field in about}
         sizes: dict[str, Any] = {field: getattr(opened.prepare, field) for field in ("size", "mean", "std")}
-        split = about.get("split", "val") if same else "val"
-        config = TrainConfig(data=kind, root=root, val_split=split, **sizes, **kept)
+        splits = {"train_split": about.get("train_split", "train"), "val_split": about.get("split", "val")}
+        config = TrainConfig(data=kind, root=root, **sizes, **kept, **(splits if same else {}))
     DataConfig.check(config)
     table = config.classes or (config.root or Path()) / "classes.csv"
-    if kind != "folder" or table.is_file():  # else the labels' values are taken for the network's classes
+    if table.is_file() or (kind != "folder" and config.classes is None):  # else its own classes are believed
         theirs, ours = classes_of(config).names, opened.classes.names
         if theirs != ours:
             where = f"{kind}, {table}" if kind == "folder" else kind

@@ -23,7 +23,8 @@ def start_from(config: TrainConfig, *, quiet: bool) -> tuple[TrainConfig, Opened
     taken: dict[str, Any] = {
         option: tuple(theirs[option])
         for option in INHERITED
-        if option in theirs and getattr(config, option) == getattr(default, option) != tuple(theirs[option])
+        if theirs.get(option) is not None
+        and getattr(config, option) == getattr(default, option) != tuple(theirs[option])
     }
     if taken and not quiet:
         print(

@@ -12,6 +12,7 @@ import tyro
 
 from ..segmentation.config import MOVABLE, TrainConfig, UsageError
 from . import recipes
+from .load import file_of
 from .start_from import start_from, take_weights
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class Train(TrainConfig):
     resume: bool = False
     """Go on with the run in --out, with the settings it was started with."""
     overwrite: bool = False
-    """Delete the run in --out and start afresh."""
+    """Delete the run in --out, with its report in analysis/, and start afresh."""
     check_files: bool = True
     """Decode every image and label before training starts."""
     quiet: bool = False
@@ -89,7 +90,11 @@ def _train(args: Train, team: "Team", stack: ExitStack) -> None:
     if config.network not in networks.names():
         raise UsageError(f"--network: expected one of {', '.join(networks.names())}, got {config.network!r}")
     trained = None
+    if resume is None and config.warmup >= config.epochs:
+        raise UsageError(f"--warmup: expected less than --epochs {config.epochs}, got {config.warmup}")
     if config.start_from is not None and resume is None:
+        if how == "overwrite" and file_of(config.start_from).resolve().is_relative_to(args.out.resolve()):
+            raise UsageError(f"--overwrite: would delete {config.start_from}, which --start-from reads")
         config, trained = start_from(config, quiet=args.quiet or not team.first)
     options = _options(config)
     if config.batch_size < config.accumulate * team.size:

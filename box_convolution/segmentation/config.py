@@ -166,10 +166,8 @@ class TrainConfig(DataConfig):
             value = getattr(self, name)
             if not 0 < value < math.inf:
                 raise UsageError(f"{_option(name)}: expected a positive number, got {value}")
-        if not 0 <= self.warmup < self.epochs:
-            raise UsageError(
-                f"--warmup: expected epochs, at least 0 and less than --epochs {self.epochs}, got {self.warmup}"
-            )
+        if not 0 <= self.warmup < math.inf:
+            raise UsageError(f"--warmup: expected a number of epochs, at least 0, got {self.warmup}")
         for name in ("dropout", "box_dropout"):
             values = getattr(self, name)
             if not all(isinstance(value, (int, float)) and 0 <= value < 1 for value in values):

@@ -53,9 +53,10 @@ class RunFolder:
             lock(self.path / ".lock")
             sweep(self.path)
             if overwrite:
-                for name in (*run, *(("analysis",) if (self.path / "analysis").is_dir() else ())):
+                report = ("analysis",) if (self.path / "analysis" / "report.html").exists() else ()
+                for name in (*run, *report):
                     target = self.path / name
-                    shutil.rmtree(target) if target.is_dir() else target.unlink()
+                    shutil.rmtree(target) if target.is_dir() and not target.is_symlink() else target.unlink()
         except LockedError as error:
             raise RunFolderError(f"{self.path}: {error}, which writes here; wait until it ends, or end it") from error
         except OSError as error:
@@ -94,8 +95,8 @@ class RunFolder:
     def write_config(self, content: dict[str, Any], made_by: str) -> None:
         """Settings, and software and machine (none: nothing is made any more); all of them where a run was resumed."""
         try:
-            before = json.loads((self.path / "config.json").read_text(encoding="utf-8"))["made_by"]
-        except (OSError, ValueError, KeyError, TypeError):
+            before = json.loads((self.path / "config.json").read_text(encoding="utf-8")).get("made_by", "unknown")
+        except (OSError, ValueError, AttributeError):
             before = ""
         known = str(before).split(" | ") if before else []
         content = {**content, "made_by": " | ".join(dict.fromkeys([*known, *filter(None, [made_by])]))}
