@@ -54,7 +54,7 @@ def run(args: Finetune) -> None:
     settings = checkpoint.settings(content, path)
     tables = {name: getattr(settings, name) for name in ("classes", "palette")}
     if args.root is not None:  # they may have moved with it
-        tables = {name: path if path is not None and path.exists() else None for name, path in tables.items()}
+        tables = {name: table if table and table.exists() else None for name, table in tables.items()}
     config = dataclasses.replace(
         settings,
         warmup=0.0,

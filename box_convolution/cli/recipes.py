@@ -88,9 +88,8 @@ def _fits(value: Any, kind: Any) -> bool:
         return isinstance(value, list) and len(value) == len(kinds) and all(map(_fits, value, kinds))
     if parts:  # a union
         return any(_fits(value, part) for part in parts)
-    if kind is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    return isinstance(value, str if kind is Path else kind) and (kind is bool or not isinstance(value, bool))
+    expected: Any = {float: (int, float), Path: str}.get(kind, kind)
+    return isinstance(value, expected) and isinstance(value, bool) == (kind is bool)
 
 
 def _words(kind: Any) -> str:

@@ -37,16 +37,11 @@ def start_from(config: TrainConfig, *, quiet: bool) -> tuple[TrainConfig, Opened
 
 
 def take_weights(trained: Opened, model: Any, config: TrainConfig, classes: Any, *, quiet: bool) -> None:
-    """The weights of a trained network for ``model``. CheckpointError where they do not fit."""
+    """The weights of a trained network for ``model``, with a fresh last layer for other classes."""
     from ..networks.transfer import transfer
-    from ..segmentation.checkpoint import misfit
 
-    assert config.start_from is not None
     same = trained.classes.names == classes.names
-    try:
-        transfer(trained.model, model, head=same)
-    except RuntimeError as error:
-        raise misfit(config.start_from, error) from error
+    transfer(trained.model, model, head=same)
     if not (same or quiet):
         theirs = ", ".join(trained.classes.names)
         print(f"{config.start_from} tells other classes apart ({theirs}): the last layer starts afresh")

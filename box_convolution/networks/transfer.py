@@ -1,5 +1,7 @@
 """From a trained network to another of its kind, which may have other classes, another size, or symmetric boxes."""
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -17,17 +19,13 @@ def transfer(trained: nn.Module, network: nn.Module, *, head: bool) -> None:
     Raises:
         RuntimeError: these are no two networks of the same kind, as `load_state_dict` says.
     """
-    fresh, state = network.state_dict(), trained.state_dict()
+    fresh = network.state_dict()
+    layers = {name: layer for name, layer in network.named_modules() if isinstance(layer, BoxConv2d)}
+    apart = [f"{name}.scaled_boxes" for name in layers]
     if not head:
-        state |= {name: value for name, value in fresh.items() if name.startswith("head.")}
-    ours = dict(network.named_modules())
-    pairs = [
-        (module, ours[name])
-        for name, module in trained.named_modules()
-        if isinstance(module, BoxConv2d) and isinstance(ours.get(name), BoxConv2d)
-    ]
-    names = [name for name in state if name.endswith(".scaled_boxes") and name in fresh]
-    network.load_state_dict({**state, **{name: fresh[name] for name in names}})
-    for theirs, layer in pairs:
+        apart += [name for name in fresh if name.startswith("head.")]
+    network.load_state_dict({**trained.state_dict(), **{name: fresh[name] for name in apart}})
+    for name, layer in layers.items():
+        theirs: Any = trained.get_submodule(name)
         pixels = boxes.project(theirs.boxes, float(layer.max_input_h), float(layer.max_input_w))
         layer.set_boxes(boxes.from_symmetric(boxes.to_symmetric(pixels)) if layer.symmetric else pixels)

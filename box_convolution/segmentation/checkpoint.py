@@ -119,13 +119,8 @@ def load_weights(model: torch.nn.Module, content: dict[str, Any], path: Path) ->
     try:
         model.load_state_dict(content["model"])
     except RuntimeError as error:
-        raise misfit(path, error) from error
-
-
-def misfit(path: Path, error: RuntimeError) -> CheckpointError:
-    """What `load_state_dict` had to say, in one line."""
-    lines = [textwrap.shorten(line, 200, placeholder=" ...") for line in str(error).splitlines()[1:4]]
-    return CheckpointError(path, "its weights do not fit the network: " + " ".join(lines))
+        lines = [textwrap.shorten(line, 200, placeholder=" ...") for line in str(error).splitlines()[1:4]]
+        raise CheckpointError(path, "its weights do not fit the network: " + " ".join(lines)) from error
 
 
 def settings(content: dict[str, Any], path: Path) -> TrainConfig:

@@ -98,9 +98,10 @@ class RunFolder:
             before = json.loads((self.path / "config.json").read_text(encoding="utf-8")).get("made_by", "unknown")
         except (OSError, ValueError, AttributeError):
             before = ""
-        known = str(before).split(" | ") if before else []
-        content = {**content, "made_by": " | ".join(dict.fromkeys([*known, *filter(None, [made_by])]))}
-        text = json.dumps(content, indent=2) + "\n"
+        makers = str(before).split(" | ") if before else []
+        if made_by and made_by not in makers:
+            makers.append(made_by)
+        text = json.dumps({**content, "made_by": " | ".join(makers)}, indent=2) + "\n"
         write_atomic(self.path / "config.json", lambda file: file.write(text.encode()))
 
     def write_records(self, records: list[dict[str, Any]]) -> None:

@@ -129,6 +129,10 @@ def test_weights_that_do_not_fit_are_named(tmp_path):
     model = torch.nn.Linear(2, 3)
     with pytest.raises(CheckpointError, match=r"run/a\.pt: its weights do not fit the network.*weight"):
         checkpoint.load_weights(model, content(), "run/a.pt")
+    many = {**content(), "model": {f"layer{k}.weight": torch.ones(1) for k in range(500)}}
+    with pytest.raises(CheckpointError, match=r"Missing key\(s\).* \.\.\.") as caught:
+        checkpoint.load_weights(model, many, "run/a.pt")
+    assert len(str(caught.value)) < 700
 
 
 def test_unknown_settings_are_named(tmp_path):
