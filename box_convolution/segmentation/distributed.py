@@ -5,11 +5,14 @@ collectives are enough: accelerate would leave the sampling, the store and the c
 here, to us.
 """
 
+import atexit
+import gc
 import json
 import os
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +21,9 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+
+# Before there is a group: its functions keep the one they find as their default, for good. DDP would import it later.
+import torch.distributed.nn
 from torch import Tensor
 
 from .config import UsageError
@@ -147,7 +153,7 @@ def joined(timeout: float = 60.0) -> Iterator[Team]:
     """The team that this process was started in, or a team of one.
 
     ``timeout`` (seconds) is how long a collective waits for the others. UsageError for an environment that makes no
-    sense, PeerError where the others cannot be reached.
+    sense, PeerError where the others cannot be reached. At the end the process group is destroyed, with its threads.
     """
     if "RANK" not in os.environ and "WORLD_SIZE" not in os.environ:
         yield Team()
@@ -170,12 +176,32 @@ def joined(timeout: float = 60.0) -> Iterator[Team]:
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         if size > 1:
             dist.init_process_group(backend, store=group, rank=rank, world_size=size, timeout=limit)
+            atexit.register(_leave_at_exit, weakref.ref(dist.group.WORLD))
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0][:200]
         raise PeerError(f"rank {rank} of {size} cannot meet the others at {host}:{port}: {reason}") from error
     yield Team(rank, size, _number("LOCAL_RANK", 0), restart, job)
     if size > 1:
-        dist.destroy_process_group()
+        _leave()
+
+
+def _leave() -> None:
+    """Destroy the process group. Its threads end with it, once nothing else holds it."""
+    dist.destroy_process_group()
+    gc.collect()  # DistributedDataParallel in a reference cycle
+
+
+def _leave_at_exit(group: "weakref.ref[dist.ProcessGroup]") -> None:
+    """Leave no thread of gloo with a tensor in hand: to free it while Python shuts down aborts the process.
+
+    After an error the group is destroyed only here, where no traceback holds it any more. NCCL's would wait for those
+    who do not come.
+    """
+    gc.collect()
+    if dist.is_initialized() and dist.group.WORLD is group() and not torch.cuda.is_available():
+        _leave()
+    if group() is not None:  # objects of the caller hold it, and its threads wait for nothing but the interpreter
+        time.sleep(0.1)
 
 
 def shard(items: Sequence[Any]) -> Sequence[Any]:

@@ -130,7 +130,15 @@ def only_together(team: Team, out: Path) -> dict[str, object]:
     return found
 
 
+def threads() -> list[str]:
+    """Names of this process's threads."""
+    return [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+
+
 if __name__ == "__main__":
     with joined(100) as team:
         out = Path(sys.argv[1])
-        torch.save(scenarios(team, out) | only_together(team, out), out / f"rank{team.rank}.pt")
+        found = scenarios(team, out) | only_together(team, out)
+        found["threads together"] = threads()
+    found["threads afterwards"] = threads()
+    torch.save(found, out / f"rank{team.rank}.pt")

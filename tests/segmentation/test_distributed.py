@@ -99,6 +99,14 @@ def test_a_signal_to_one_stops_all_and_the_rest_is_bit_identical(two):
     assert len({rank[run] for rank in two for run in ("whole", "halves")}) == 1
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are listed in /proc")
+def test_no_thread_of_the_team_is_left_when_it_ends(two):
+    """One that lets go of a tensor while Python shuts down would abort the process, now and then."""
+    for rank in two:
+        assert any("gloo" in name for name in rank["threads together"])
+        assert not any("gloo" in name for name in rank["threads afterwards"])
+
+
 def test_a_batch_is_shared_without_loss():
     for length in range(1, 12):
         for parts in (1, 2, 3):
