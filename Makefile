@@ -41,7 +41,7 @@ bench-gpu: $(VENV)/.ready
 sanitize: $(VENV)/.ready
 	$(BIN)/python tests/sanitize.py
 
-# Every fault of docs/reliability.md, tried many times, and the page written anew. About half an hour.
+# Every fault of docs/reliability.md, tried many times, and the page written anew. About an hour.
 reliability: $(VENV)/.ready
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python tests/reliability.py --write docs/reliability.md
 

@@ -14,11 +14,17 @@ if TYPE_CHECKING:
     from .functional import box_conv2d
     from .layer import BoxConv2d
     from .networks.box_block import BoxBottleneck
+    from .projection import project_boxes
 
-__all__ = ["BoxBottleneck", "BoxConv2d", "__version__", "box_conv2d", "networks", "ops"]
+__all__ = ["BoxBottleneck", "BoxConv2d", "__version__", "box_conv2d", "networks", "ops", "project_boxes"]
 __version__ = "0.1.0"
 
-_HOME = {"BoxBottleneck": ".networks.box_block", "BoxConv2d": ".layer", "box_conv2d": ".functional"}
+_HOME = {
+    "BoxBottleneck": ".networks.box_block",
+    "BoxConv2d": ".layer",
+    "box_conv2d": ".functional",
+    "project_boxes": ".projection",
+}
 
 
 def __getattr__(name: str) -> Any:

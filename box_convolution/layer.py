@@ -1,15 +1,15 @@
 """BoxConv2d: owns the parameters of a box convolution, nothing else."""
 
-import weakref
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 from . import boxes as box
+from . import projection
 from .functional import box_conv2d
+from .sharded import whole, write
 from .state_dicts import AUTHORS_NAMES, from_authors, symmetric
 
 
@@ -82,7 +82,7 @@ class BoxConv2d(nn.Module):
         self.scaled_boxes = nn.Parameter(
             torch.empty(in_channels, num_filters, 3 if symmetric else 4, device=device, dtype=dtype)
         )
-        _layers.add(self)
+        projection.layers.add(self)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -98,7 +98,7 @@ class BoxConv2d(nn.Module):
     @property
     def boxes(self) -> Tensor:
         """(C, M, 4) edges (top, bottom, left, right) in pixels, always valid; differentiable."""
-        pixels = self._pixels(self.scaled_boxes)
+        pixels = self._pixels(whole(self.scaled_boxes))
         projected = box.project(pixels.detach(), *self._extent())
         # Plus an exact zero with a derivative of one: the gradient passes straight through, as in projected gradient
         # descent. A clamp would return none for an edge a rounding beyond its limit, and hold it there for ever.
@@ -152,7 +152,11 @@ class BoxConv2d(nn.Module):
 
     def project_(self) -> None:
         """Project the stored boxes into the limits. Optimisers' steps do this by themselves."""
-        self._store(box.project(self._pixels(self.scaled_boxes.detach()), *self._extent()))
+        projection.project_stored(self.scaled_boxes, self._projected)
+
+    def _projected(self, scaled: Tensor) -> Tensor:
+        """Stored numbers of the nearest valid boxes."""
+        return self._scaled(box.project(self._pixels(scaled), *self._extent()))
 
     def forward(self, input: Tensor) -> Tensor:
         return box_conv2d(input, self.boxes, normalize=self.normalize, stride=self.stride)
@@ -229,7 +233,7 @@ class BoxConv2d(nn.Module):
 
     @torch.no_grad()
     def _store(self, pixels: Tensor) -> None:
-        self.scaled_boxes.copy_(self._scaled(pixels))
+        write(self.scaled_boxes, self._scaled(pixels))
 
     def _pixels(self, scaled: Tensor) -> Tensor:
         """(C, M, 4) edges in pixels of stored numbers, not projected."""
@@ -243,7 +247,7 @@ class BoxConv2d(nn.Module):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__({"initial_boxes": "uniform", **state})  # which layers pickled before lack
-        _layers.add(self)  # copies and unpickled layers never pass __init__
+        projection.layers.add(self)  # copies and unpickled layers never pass __init__
 
     def _load_from_state_dict(
         self,
@@ -271,20 +275,6 @@ class BoxConv2d(nn.Module):
             pixels = self._pixels(stored.detach())
             state_dict[name] = self._scaled(box.from_symmetric(symmetric(name, pixels)) if self.symmetric else pixels)
         super()._load_from_state_dict(state_dict, prefix, metadata, strict, missing, unexpected, errors)
-
-
-_layers: "weakref.WeakSet[BoxConv2d]" = weakref.WeakSet()
-
-
-def _project_after_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-    """Projected gradient descent (section 3.1), for every optimiser and every layer, wherever they were made."""
-    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-    for layer in list(_layers):
-        if id(layer.scaled_boxes) in held and layer.scaled_boxes.requires_grad:
-            layer.project_()
-
-
-register_optimizer_step_post_hook(_project_after_step)
 
 
 def _bool(name: str, value: bool) -> bool:

@@ -1,9 +1,10 @@
-"""Tries every fault many times and says what was lost: `make reliability` writes docs/reliability.md in half an hour.
+"""Tries every fault many times and says what was lost: `make reliability` writes docs/reliability.md in an hour.
 
 The suite tries the same faults, a few times each (`test_faults.py`).
 """
 
 import argparse
+import functools
 import os
 import platform
 import sys
@@ -44,7 +45,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", type=Path, help="Markdown file for the table")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the usual number of tries")
-    parser.add_argument("--only", default="", help="try only faults whose name has this word")
+    parser.add_argument("--only", default="", help="try only faults whose name has these words, such as 'that end'")
+    parser.add_argument("--ends", type=int, default=0, help="how many teams of two are started to see how they end")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
@@ -66,25 +68,35 @@ def main() -> int:
         for line in tally.wrong[:5]:
             print("    ", line, flush=True)
 
-    with tempfile.TemporaryDirectory() as shared:
-        status, errors = runs.train(Path(shared, "whole"), *runs.RUN)
-        assert status == 0, errors
-        whole = runs.digest(Path(shared, "whole"))
-        two = teams.together(Path(shared))
+    @functools.cache
+    def whole() -> str:
+        with tempfile.TemporaryDirectory() as folder:
+            status, errors = runs.train(Path(folder, "whole"), *runs.RUN)
+            assert status == 0, errors
+            return runs.digest(Path(folder, "whole"))
+
+    @functools.cache
+    def two() -> str:
+        with tempfile.TemporaryDirectory() as folder:
+            return teams.together(Path(folder))
 
     fault("`kill -9` while a checkpoint is replaced, without a pause", lambda f: processes.killed_saves(f, times(30)))
-    fault("`kill -9` of a training run at a random time, resumed", lambda f: processes.killed_runs(f, times(20), whole))
+    fault("`kill -9` of a training run at a random time, resumed",
+          lambda f: processes.killed_runs(f, times(20), whole()))  # fmt: skip
     fault("one of two ranks killed under `torchrun`: restarts, ends within 30 s",
-          lambda f: teams.killed_ranks(f, times(10), two))  # fmt: skip
-    fault("one of two ranks stopped (SIGSTOP) under `torchrun`", lambda f: teams.hung_rank(f, two))
+          lambda f: teams.killed_ranks(f, times(10), two()))  # fmt: skip
+    fault("one of two ranks stopped (SIGSTOP) under `torchrun`", lambda f: teams.hung_rank(f, two()))
     fault("`torchrun` itself killed: its ranks end within 10 s", lambda f: teams.orphans(f, times(3)))
+    fault("two processes that end: status 0, no message", lambda f: teams.ends(f, args.ends or times(200)))
+    fault("two processes that end beside two busy ones: status 0, no message",
+          lambda f: teams.ends_on_a_busy_machine(f, args.ends or times(60)))  # fmt: skip
     fault("checkpoint damaged at random: refused", lambda f: checkpoints.damaged(f, times(10_000)))
     fault("checkpoint tampered with, checksum renewed: refused or plain values, no crash",
           lambda f: tampered(f, times(10_000)))  # fmt: skip
     fault("hostile and foreign files as checkpoints: refused, no code run, no memory taken", checkpoints.hostile_files)
-    fault("SIGINT, SIGTERM, and both twice", lambda f: processes.signalled(f, whole))
-    fault("disk full, folder not writable, too little memory", lambda f: processes.starved(f, whole))
-    fault("a data-loading process killed", lambda f: processes.dead_workers(f, times(3), whole))
+    fault("SIGINT, SIGTERM, and both twice", lambda f: processes.signalled(f, whole()))
+    fault("disk full, folder not writable, too little memory", lambda f: processes.starved(f, whole()))
+    fault("a data-loading process killed", lambda f: processes.dead_workers(f, times(3), whole()))
     fault("a second process for the folder of a run: refused", lambda f: processes.second_writers(f, times(4)))
     fault("loss or weights not finite", processes.losses)
 

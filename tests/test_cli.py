@@ -85,14 +85,14 @@ def test_the_whole_way_on_a_folder(folder, tmp_path):
 
 def test_interrupt_and_resume(tmp_path):
     run = tmp_path / "run"
-    long = [*SCENES, "--scenes-per-epoch", "400", "--epochs", "2"]
+    long = [*SCENES, "--epochs", "10000"]
     process = subprocess.Popen(
         [sys.executable, "-m", "box_convolution", "train", "--out", str(run), *long], stderr=subprocess.PIPE, text=True
     )
-    while not (run / "metrics.jsonl").exists():
+    records = run / "metrics.jsonl"
+    while not (records.exists() and records.read_text()):
         assert process.poll() is None
         time.sleep(0.05)
-    time.sleep(1)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.utils.checkpoint import checkpoint
 
-from box_convolution import BoxBottleneck, BoxConv2d
+from box_convolution import BoxBottleneck, BoxConv2d, projection
 from box_convolution import boxes as box
 from box_convolution import layer as layer_module
 
@@ -234,9 +234,9 @@ def test_distributed_data_parallel() -> None:
 
 def test_data_parallel_replicas_are_not_layers_of_their_own() -> None:
     layer = BoxConv2d(1, 1, H, W)
-    count = len(layer_module._layers)
+    count = len(projection.layers)
     layer._replicate_for_data_parallel()
-    assert len(layer_module._layers) == count
+    assert len(projection.layers) == count
 
 
 def test_a_hand_written_loop_never_uses_an_invalid_box() -> None:
@@ -290,11 +290,11 @@ def test_another_models_step_and_frozen_boxes_are_left_alone() -> None:
 
 
 def test_forgotten_layers_are_not_kept_alive() -> None:
-    count = len(layer_module._layers)
+    count = len(projection.layers)
     model = network()
-    assert len(layer_module._layers) == count + 1
+    assert len(projection.layers) == count + 1
     del model
-    assert len(layer_module._layers) == count
+    assert len(projection.layers) == count
 
 
 def test_ten_steps_repeat_to_the_bit() -> None:

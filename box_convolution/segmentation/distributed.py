@@ -176,6 +176,7 @@ def joined(timeout: float = 60.0) -> Iterator[Team]:
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         if size > 1:
             dist.init_process_group(backend, store=group, rank=rank, world_size=size, timeout=limit)
+            assert dist.group.WORLD is not None
             atexit.register(_leave_at_exit, weakref.ref(dist.group.WORLD))
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0][:200]

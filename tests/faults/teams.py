@@ -6,10 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from faults.checkpoints import Tally
 from faults.runs import BOXCONV, RUN, SMALL, digest, epochs, finish, start, train, unreadable, wait_for
+from pairs import pair
 
 TORCHRUN = [
     sys.executable,
@@ -112,3 +115,43 @@ def hung_rank(folder: Path, whole: str) -> Tally:
     if digest(out) != whole:
         return Tally(1, 0, ["the final weights differ"])
     return Tally(1, 1)
+
+
+def ends(folder: Path, count: int) -> Tally:
+    """Teams of two that have done their work: both processes must end with status 0, and say nothing.
+
+    In turn a training run, an evaluation, and a program of a user's own.
+    """
+    tally = Tally()
+    for i in range(count):
+        out = folder / f"end{i}"
+        commands = (
+            [*BOXCONV, "train", "--out", out, *SMALL, "--scenes-per-epoch", 4, "--epochs", 1],
+            [*BOXCONV, "evaluate", folder / "end0" / "best.pt", "--quiet"],
+            [sys.executable, Path(__file__).with_name("own_program.py")],
+        )
+        with pair(commands[i % 3], stdout=subprocess.DEVNULL) as team:
+            found = [finish(process) for process in team]
+        tally.tried += 1
+        if bad := [result for result in found if result != (0, "")]:
+            tally.wrong.append(f"run {i}: status {[status for status, _ in found]}: {bad[0][1][-1000:]}")
+        else:
+            tally.right += 1
+    return tally
+
+
+@contextmanager
+def busy(count: int) -> Iterator[None]:
+    """``count`` processes beside it that do nothing but compute."""
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in others:
+            process.kill()
+            process.wait()
+
+
+def ends_on_a_busy_machine(folder: Path, count: int) -> Tally:
+    with busy(2):
+        return ends(folder, count)

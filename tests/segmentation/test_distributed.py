@@ -1,14 +1,13 @@
 """Two processes do what one does: same samples, same gradients, same scores; and they end together."""
 
 import importlib.util
-import os
 import socket
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from pairs import pair
 
 from box_convolution.segmentation import distributed
 from box_convolution.segmentation.config import UsageError
@@ -18,30 +17,14 @@ from box_convolution.segmentation.loading import share
 SCRIPT = Path(__file__).with_name("team_of_two.py")
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def environment(rank, size, port):
-    ours = {"RANK": rank, "WORLD_SIZE": size, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    return os.environ | {name: str(value) for name, value in ours.items()} | {"OMP_NUM_THREADS": "1"}
-
-
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
     """What the processes of a team of two found, by rank."""
-    out, port = tmp_path_factory.mktemp("two"), free_port()
-    team = [
-        subprocess.Popen(
-            [sys.executable, str(SCRIPT), str(out)], env=environment(rank, 2, port), stderr=subprocess.PIPE, text=True
-        )
-        for rank in range(2)
-    ]
-    for process in team:
-        _, errors = process.communicate(timeout=240)
-        assert process.returncode == 0, errors
+    out = tmp_path_factory.mktemp("two")
+    with pair([sys.executable, SCRIPT, out]) as team:
+        for process in team:
+            _, errors = process.communicate(timeout=240)
+            assert process.returncode == 0, errors
     return [torch.load(out / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
 
 
@@ -139,10 +122,14 @@ def test_an_environment_that_makes_no_sense(monkeypatch, changes, message):
 
 def test_a_team_that_nobody_joins_is_given_up(monkeypatch):
     monkeypatch.setattr(distributed, "_end_with_parent", lambda: None)
-    for name, value in environment(1, 2, free_port()).items():
-        monkeypatch.setenv(name, value)
-    with pytest.raises(PeerError, match="rank 1 of 2 cannot meet the others at 127"), joined(1):
-        pass
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))  # ours, and nobody listens
+        port = silent.getsockname()[1]
+        names = {"RANK": 1, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        for name, value in names.items():
+            monkeypatch.setenv(name, str(value))
+        with pytest.raises(PeerError, match="rank 1 of 2 cannot meet the others at 127"), joined(1):
+            pass
 
 
 def test_shards_are_disjoint_and_complete(monkeypatch):

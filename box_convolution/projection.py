@@ -1,0 +1,135 @@
+"""Projected gradient descent (section 3.1 of the paper): boxes return into their limits after every optimiser's step.
+
+A hook that torch calls behind the step of any `torch.optim.Optimizer` finds the layers whose weights the optimiser
+holds: as they are, as a `DTensor`, or as a copy in higher precision that is stepped in their place.
+"""
+
+import sys
+import warnings
+import weakref
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+from .sharded import complete_rows, whole, write
+
+if TYPE_CHECKING:
+    from .layer import BoxConv2d
+
+layers: "weakref.WeakSet[BoxConv2d]" = weakref.WeakSet()
+"""All layers that there are."""
+
+_copies: "weakref.WeakKeyDictionary[BoxConv2d, weakref.ref[Tensor]]" = weakref.WeakKeyDictionary()
+"""Layers whose weights an optimiser steps in a copy of higher precision, and the copy."""
+
+_unprojected: "weakref.WeakSet[BoxConv2d]" = weakref.WeakSet()
+"""Layers that wait for `project_boxes`."""
+
+
+@torch.no_grad()
+def project_stored(parameter: Tensor, project: Callable[[Tensor], Tensor]) -> None:
+    """Apply ``project`` to boxes (..., 3 or 4) in place, without communication unless boxes are cut in pieces."""
+    rows = complete_rows(parameter)
+    if rows is None:
+        write(parameter, project(whole(parameter)))
+    else:
+        rows.copy_(project(rows))
+
+
+def project_boxes(model: nn.Module) -> None:
+    """Project the stored boxes of every `BoxConv2d` in ``model`` into their limits.
+
+    An optimiser's step does this by itself, except in two cases: `FullyShardedDataParallel` (FSDP1), which cuts weights
+    anywhere, and optimisers that are no `torch.optim.Optimizer`. Call it after each step there, in all processes.
+    """
+    with _summoned(model):
+        for layer in [module for module in model.modules() if module in layers]:
+            layer.project_()  # type: ignore[operator]
+            _unprojected.discard(layer)  # type: ignore[arg-type]
+
+
+def _summoned(model: nn.Module) -> Any:
+    """A context in which FSDP1's weights are whole, and written back afterwards."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        from torch.distributed.fsdp import FullyShardedDataParallel
+
+        if FullyShardedDataParallel.fsdp_modules(model):
+            return FullyShardedDataParallel.summon_full_params(model)
+    return nullcontext()
+
+
+def _held(optimizer: Optimizer) -> dict[int, Tensor]:
+    """The optimiser's parameters by identity, in an order that is the same in all processes."""
+    return {id(parameter): parameter for group in optimizer.param_groups for parameter in group["params"]}
+
+
+def _copy_of(layer: "BoxConv2d") -> Tensor | None:
+    reference = _copies.get(layer)
+    return None if reference is None else reference()
+
+
+def _find_copies(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+    """Note which of the optimiser's parameters is a copy of a layer's in higher precision, before it is stepped.
+
+    Until then the layer's weights are the copy rounded, bit for bit.
+    """
+    held = _held(optimizer)
+    for layer in list(layers):
+        stored = layer.scaled_boxes
+        if stored.itemsize >= 4 or id(stored) in held or not stored.requires_grad or _copy_of(layer) is not None:
+            continue
+        for parameter in held.values():
+            alike = parameter.shape == stored.shape and parameter.device == stored.device
+            if alike and parameter.itemsize >= 4 and torch.equal(parameter.detach().to(stored.dtype), stored.detach()):
+                _copies[layer] = weakref.ref(parameter)
+
+
+def _project_after_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+    """Project what the optimiser holds of any layer, wherever they were made."""
+    held = _held(optimizer)
+    places = {key: place for place, key in enumerate(held)}
+    found: list[tuple[int, BoxConv2d, Tensor]] = []
+    for layer in list(layers):
+        for parameter in (layer.scaled_boxes, _copy_of(layer)):
+            if parameter is not None and id(parameter) in held and parameter.requires_grad:
+                found.append((places[id(parameter)], layer, parameter))
+        if _is_flattened(layer) and any(map(_is_flat_parameter, held.values())):
+            _wait_for_project_boxes(layer)
+    for _, layer, parameter in sorted(found, key=lambda each: each[0]):
+        if parameter.dim() < 3:  # a piece of FSDP1's
+            _wait_for_project_boxes(layer)
+        elif parameter is layer.scaled_boxes:
+            layer.project_()
+        else:
+            project_stored(parameter, layer._projected)
+
+
+def _is_flattened(layer: "BoxConv2d") -> bool:
+    """Whether FSDP1 has replaced the layer's parameter by a view on a flat one."""
+    return "scaled_boxes" in vars(layer) and layer.scaled_boxes.requires_grad
+
+
+def _is_flat_parameter(parameter: Tensor) -> bool:
+    fsdp = sys.modules.get("torch.distributed.fsdp")
+    return fsdp is not None and isinstance(parameter, fsdp.FlatParameter)
+
+
+def _wait_for_project_boxes(layer: "BoxConv2d") -> None:
+    """Expect the user to call it before the next step; say so where that did not happen."""
+    if layer in _unprojected:
+        # At one place in the code, so shown once a process by Python's default filter.
+        warnings.warn(
+            "FullyShardedDataParallel (FSDP1) cuts the weights of BoxConv2d anywhere, so an optimiser's step cannot "
+            "project them: call box_convolution.project_boxes(model) after optimizer.step(), in all processes. Until "
+            "then stored boxes may leave their limits; what is computed uses the nearest valid boxes",
+            stacklevel=2,
+        )
+    _unprojected.add(layer)
+
+
+register_optimizer_step_pre_hook(_find_copies)
+register_optimizer_step_post_hook(_project_after_step)

@@ -1,0 +1,17 @@
+"""A user's own program for several processes, whose network in DistributedDataParallel lives until Python ends."""
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from box_convolution import BoxConv2d
+from box_convolution.segmentation import sync_batch_norm
+from box_convolution.segmentation.distributed import joined
+
+with joined() as team:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), BoxConv2d(4, 2, 8, 8))
+    sync_batch_norm.synchronise(network)
+    wrapped = DistributedDataParallel(network)
+    wrapped(torch.rand(2, 3, 8, 8)).sum().backward()
+    team.gather(team.rank)
