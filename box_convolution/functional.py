@@ -1,12 +1,9 @@
 """The documented stateless operator."""
 
-from typing import cast
-
-import torch
 from torch import Tensor
 
-from .ops import dispatch, reference
-from .ops.checks import as_bool, as_int, check_forward
+from .ops import dispatch
+from .ops.checks import as_bool, as_int
 
 
 def box_conv2d(
@@ -64,7 +61,4 @@ def box_conv2d(
         return out
     if out is not None:
         return dispatch.write_to(out, input, boxes, normalize, stride)
-    if dispatch.needs_decomposition(input, boxes):
-        check_forward(input, boxes, stride)
-        return reference.box_conv2d(dispatch.autocast_input(input), boxes, normalize, stride)
-    return cast(Tensor, torch.ops.box_convolution.box_conv2d(input, boxes, normalize, stride))
+    return dispatch.differentiable(input, boxes, normalize, stride)

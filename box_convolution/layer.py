@@ -267,8 +267,8 @@ class BoxConv2d(nn.Module):
             return pixels / box.constant((h, h, w, w), pixels)
         return box.to_symmetric(pixels) / box.constant((h, h, 2 * w), pixels)
 
-    # Boxes are validated once for each change of the stored numbers, where comparing these costs next to nothing. Values
-    # are compared, so that it does not matter how they were changed.
+    # Boxes are validated once for each change of the stored numbers, where comparing these costs next to nothing. How
+    # they were changed does not matter, because values are compared.
 
     def _known(self, scaled: Tensor) -> Tensor | None:
         """The pixels of these very numbers, if they were found valid; not to be written to."""
@@ -317,4 +317,3 @@ def _project_after_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
 
 
 register_optimizer_step_post_hook(_project_after_step)
-

@@ -36,9 +36,10 @@ def as_float(name: str, value: Any, *, least: float = -math.inf, most: float = m
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a number, got {type(value).__name__} {value!r}")
-    if not least <= value <= most:
+    number = float(value)
+    if not least <= number <= most:
         raise ValueError(f"{name} must lie in [{least:g}, {most:g}], got {value}")
-    return float(value)
+    return number
 
 
 def as_bool(name: str, value: Any) -> bool:
@@ -49,12 +50,12 @@ def as_bool(name: str, value: Any) -> bool:
 
 
 def as_size(name: str, value: Any) -> tuple[int, int]:
-    """``value`` as (height, width), two integers of at least 1 in any sequence. Raises TypeError or ValueError."""
+    """``value`` as (height, width), two integers of at least 1 in any sequence. Raises ValueError."""
     try:
         h, w = value
+        return as_int(name, h, least=1), as_int(name, w, least=1)
     except (TypeError, ValueError):
         raise ValueError(f"{name} must be (height, width), two positive ints, got {value!r}") from None
-    return as_int(f"{name}[0], the height,", h, least=1), as_int(f"{name}[1], the width,", w, least=1)
 
 
 def _is_bool_scalar(value: Any) -> bool:
