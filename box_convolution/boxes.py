@@ -8,7 +8,7 @@ pixels.
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 EDGES = ("top", "bottom", "left", "right")
 MIN_SIZE = 1.0
@@ -33,7 +33,8 @@ def constant(numbers: tuple[float, ...], like: Tensor) -> Tensor:
 
     It is filled in on the device: copying it there from the host would wait for all work queued on a GPU.
     """
-    if torch.compiler.is_compiling():
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    if traced or type(like) not in (Tensor, nn.Parameter):
         return _filled(numbers, like)
     key = (numbers, like.dtype, like.device)
     found = _constants.get(key)

@@ -164,7 +164,7 @@ class BoxConv2d(nn.Module):
             return
         pixels = self._pixels(scaled.detach())
         projected = box.project(pixels, *self._extent())
-        if not (_may_look_at(scaled) and torch.equal(projected, pixels)):
+        if not (_may_look_at(scaled) and _equal(projected, pixels)):
             self._store(projected)
         self.loaded_reach = None
         self._remember(scaled, projected)
@@ -252,10 +252,10 @@ class BoxConv2d(nn.Module):
         self.scaled_boxes.copy_(self._scaled(pixels))
         self.loaded_reach = None
 
-    def _pixels(self, scaled: Tensor) -> Tensor:
-        """(C, M, 4) edges in pixels of stored numbers, four or three a box, not projected."""
+    def _pixels(self, scaled: Tensor, *, symmetric: bool | None = None) -> Tensor:
+        """(C, M, 4) edges in pixels of stored numbers, not projected: three a box where they are ``symmetric``."""
         h, w = self._unit()
-        if scaled.shape[-1] == 4:
+        if not (self.symmetric if symmetric is None else symmetric):
             return scaled * box.constant((h, h, w, w), scaled)
         # An edge is half a width away, in half the unit.
         return torch.cat((scaled, scaled[..., 2:]), -1) * box.constant((h, h, -w, w), scaled)
@@ -275,12 +275,12 @@ class BoxConv2d(nn.Module):
         if not _may_look_at(scaled) or self._valid is None:
             return None
         numbers, pixels = self._valid
-        return pixels if numbers.dtype == scaled.dtype and torch.equal(numbers, scaled) else None
+        return pixels if _equal(numbers, scaled) else None
 
     def _validated(self, scaled: Tensor) -> Tensor:
         pixels = self._pixels(scaled)
         projected = box.project(pixels.detach(), *(self.loaded_reach or self._extent()))
-        if _may_look_at(scaled) and torch.equal(projected, pixels):
+        if _may_look_at(scaled) and _equal(projected, pixels):
             self._remember(scaled, projected)
             return pixels
         # Plus an exact zero with a derivative of one: the gradient passes straight through, as in projected gradient
@@ -300,9 +300,18 @@ class BoxConv2d(nn.Module):
         _layers.add(self)  # copies and unpickled layers never pass __init__
 
 
+def _equal(one: Tensor, other: Tensor) -> bool:
+    """Whether the numbers are seen to be the same: False where a tracer of another kind hides them."""
+    try:
+        return one.dtype == other.dtype and torch.equal(one, other)
+    except RuntimeError:
+        return False
+
+
 def _may_look_at(scaled: Tensor) -> bool:
     """Whether Python may see the numbers: on a GPU that would wait for it, and in a trace there are none."""
-    return not torch.compiler.is_compiling() and type(scaled) is nn.Parameter and scaled.is_cpu
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return not traced and type(scaled) is nn.Parameter and scaled.is_cpu
 
 
 _layers: "weakref.WeakSet[BoxConv2d]" = weakref.WeakSet()

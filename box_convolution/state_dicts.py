@@ -42,7 +42,7 @@ def before_loading(
             state_dict[name] = layer.scaled_boxes.detach()
     stored = state_dict.get(name)
     if isinstance(stored, Tensor) and tuple(stored.shape) == (*shape, 4 if layer.symmetric else 3):
-        pixels = layer._pixels(stored.detach())
+        pixels = layer._pixels(stored.detach(), symmetric=not layer.symmetric)
         state_dict[name] = layer._scaled(_symmetric(name, pixels) if layer.symmetric else pixels)
     layer.loaded_reach = _reach(layer, state_dict.get(name))
 

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.utils import parametrize
 from torch.optim.swa_utils import AveragedModel
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -229,6 +231,36 @@ def test_compiled_exported_and_traced_layers_read_the_stored_numbers() -> None:
     pixel = torch.tensor([-0.5, 0.5, -0.5, 0.5]).expand(3, 2, 4)
     torch.testing.assert_close(program(IMAGE), box_conv2d(IMAGE, pixel))
     torch.testing.assert_close(compiled(IMAGE), box_conv2d(IMAGE, pixel))
+
+
+@pytest.mark.filterwarnings("error::torch.jit.TracerWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("gradient", [False, True])
+def test_a_traced_layer_keeps_its_parameter(symmetric: bool, gradient: bool) -> None:
+    module = layer(symmetric=symmetric)
+    module(IMAGE)
+    with torch.set_grad_enabled(gradient):
+        traced: Any = torch.jit.trace(module, IMAGE)
+    other = layer(symmetric=symmetric)
+    traced.load_state_dict(other.state_dict())
+    image = torch.randn(1, 3, 5, 4)
+    assert torch.equal(traced(image), other(image))
+
+
+@pytest.mark.parametrize("mode", ["real", "fake", "symbolic"])
+def test_traced_operation_by_operation(mode: str) -> None:
+    module = layer()
+    module(IMAGE)
+    graph = make_fx(lambda image: module(image), tracing_mode=mode, _allow_non_fake_inputs=True)(IMAGE)
+    assert torch.equal(graph(IMAGE), module(IMAGE))
+
+
+def test_fake_tensors() -> None:
+    layer()(IMAGE)  # constants for this device and dtype are there
+    with FakeTensorMode():
+        module = layer()
+        assert module(torch.randn(2, 3, 5, 7)).shape == (2, 6, 5, 7)
+        assert module.boxes.shape == (3, 2, 4)
 
 
 def test_constants_are_not_those_of_a_trace() -> None:
