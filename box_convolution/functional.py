@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
+from .arguments import as_bool, as_int
 from .ops import dispatch
-from .ops.checks import as_bool, as_int
 
 
 def box_conv2d(

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 from . import boxes as box
+from .arguments import as_bool, as_float, as_int
 from .functional import box_conv2d
-from .ops.checks import as_bool, as_float, as_int
 from .state_dicts import before_loading
 
 

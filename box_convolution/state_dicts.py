@@ -2,15 +2,12 @@
 
 import math
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from . import boxes as box
-
-if TYPE_CHECKING:
-    from .layer import BoxConv2d
 
 AUTHORS_NAMES = ("x_min", "x_max", "y_min", "y_max")
 AUTHORS_REACH = 1.5
@@ -18,7 +15,7 @@ AUTHORS_REACH = 1.5
 
 
 def before_loading(
-    layer: "BoxConv2d",
+    layer: Any,
     state_dict: dict[str, Any],
     prefix: str,
     metadata: Any,
@@ -29,7 +26,7 @@ def before_loading(
 ) -> None:
     """Let ``layer`` load what another kind of box layer saved, and compute with all that it loads, whatever its limits.
 
-    A hook of `torch.nn.Module.register_load_state_dict_pre_hook`.
+    ``layer`` is a `BoxConv2d`, which registers this hook: `torch.nn.Module.register_load_state_dict_pre_hook`.
     """
     name = prefix + "scaled_boxes"
     shape = (layer.in_channels, layer.num_filters)
@@ -47,7 +44,7 @@ def before_loading(
     layer.loaded_reach = _reach(layer, state_dict.get(name))
 
 
-def _from_authors(layer: "BoxConv2d", state_dict: dict[str, Any], prefix: str) -> Tensor:
+def _from_authors(layer: Any, state_dict: dict[str, Any], prefix: str) -> Tensor:
     """Take x_min, x_max, y_min, y_max, (C, M) each, out of ``state_dict``: (C, M, 4) boxes in pixels.
 
     Theirs are inclusive coordinates divided by the factor times the image size. ValueError where one is missing or
@@ -86,7 +83,7 @@ def _symmetric(name: str, pixels: Tensor) -> Tensor:
     return box.from_symmetric(box.to_symmetric(pixels))
 
 
-def _reach(layer: "BoxConv2d", stored: Any) -> tuple[int, int] | None:
+def _reach(layer: Any, stored: Any) -> tuple[int, int] | None:
     """Limits in pixels that hold all boxes of ``stored``; None where the layer's own do.
 
     Whole pixels: compiled code is made for constants of this kind.

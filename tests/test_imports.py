@@ -13,15 +13,17 @@ ROOT = Path(box_convolution.__file__).parent
 
 # What each part of the package may import from the rest of it, besides itself.
 ALLOWED = {
-    "ops": set(),
+    "arguments": set(),
+    "torch_internals": set(),
+    "ops": {"torch_internals"},
     "boxes": set(),
-    "functional": {"ops"},
+    "functional": {"ops", "arguments"},
     "state_dicts": {"boxes"},
-    "layer": {"functional", "boxes", "state_dicts"},
-    "networks": {"layer", "boxes"},
-    "deploy": {"networks", "layer", "boxes", "ops"},
+    "layer": {"functional", "boxes", "state_dicts", "arguments"},
+    "networks": {"layer", "boxes", "arguments"},
+    "deploy": {"networks", "layer", "boxes", "ops", "torch_internals"},
     "segmentation": {"layer", "functional", "boxes"},
-    "analysis": {"layer", "functional", "boxes", "ops"},
+    "analysis": {"layer", "functional", "boxes", "ops", "torch_internals"},
     "cli": {"segmentation", "networks", "deploy", "analysis", "layer"},
     "after_torch": set(),
     "__main__": {"cli"},

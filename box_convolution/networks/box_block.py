@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
+from ..arguments import as_bool, as_float, as_int
 from ..layer import BoxConv2d
-from ..ops.checks import as_bool, as_float, as_int
 
 
 class BoxBottleneck(nn.Module):

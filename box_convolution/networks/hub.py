@@ -16,7 +16,7 @@ from typing import Any
 from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
 from torch import Tensor, nn
 
-from ..ops.checks import as_int, as_size
+from ..arguments import as_int, as_size
 from . import weights
 
 

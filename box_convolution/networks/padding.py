@@ -5,7 +5,7 @@ from typing import Final
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from ..ops.checks import as_int
+from ..arguments import as_int
 
 
 class PaddedNetwork(nn.Module):
