@@ -8,7 +8,7 @@ pixels.
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 EDGES = ("top", "bottom", "left", "right")
 MIN_SIZE = 1.0
@@ -25,13 +25,39 @@ def scale_of(extent: float, factor: float) -> float:
     return 2.0 ** round(math.log2(factor * extent))
 
 
-def per_axis(vertical: float, horizontal: float, like: Tensor) -> Tensor:
-    """A number for each axis as (axis, edge) = (2, 2), beside boxes ``like`` seen as ``unflatten(-1, (2, 2))``.
+_constants: dict[tuple[tuple[float, ...], torch.dtype, torch.device], Tensor] = {}
+
+
+def constant(numbers: tuple[float, ...], like: Tensor) -> Tensor:
+    """(len(numbers),) beside ``like``, to be read only: made once, because that takes longer than using it.
 
     It is filled in on the device: copying it there from the host would wait for all work queued on a GPU.
     """
-    numbers = (vertical, horizontal)
-    return torch.stack([torch.full((2,), number, dtype=like.dtype, device=like.device) for number in numbers])
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    if traced or type(like) not in (Tensor, nn.Parameter):
+        return _filled(numbers, like)
+    key = (numbers, like.dtype, like.device)
+    found = _constants.get(key)
+    if found is None:
+        with torch.inference_mode(False):  # what is made in it could never be used in training
+            found = _filled(numbers, like)
+        if _outlives_its_making(found):
+            _constants[key] = found
+    return found
+
+
+def _filled(numbers: tuple[float, ...], like: Tensor) -> Tensor:
+    return torch.stack([torch.full((), number, dtype=like.dtype, device=like.device) for number in numbers])
+
+
+def _outlives_its_making(tensor: Tensor) -> bool:
+    """False for tensors that stand for others while something is traced or a CUDA graph is captured."""
+    if type(tensor) is not Tensor or tensor.is_meta or (tensor.is_cuda and torch.cuda.is_current_stream_capturing()):
+        return False
+    try:
+        return tensor.data_ptr() != 0
+    except RuntimeError:
+        return False
 
 
 def initialise(channels: int, per_channel: int, h: int, w: int, sizes: str = "uniform") -> Tensor:
@@ -65,25 +91,26 @@ def project(boxes: Tensor, h: float, w: float) -> Tensor:
     A box that widening pushed over the limit is moved back, so that both constraints hold and projecting twice changes
     nothing.
     """
-    extent = per_axis(h, w, boxes)
-    edges = boxes.unflatten(-1, (2, 2)).clamp(-extent, extent)
-    low, high = edges.unbind(-1)
-    # Both steps are exact no-ops for a valid box: it is never moved by rounding.
-    middle = (low + high) / 2
-    limit = extent[:, 0] - MIN_SIZE / 2
-    start = middle.clamp(-limit, limit) - MIN_SIZE / 2
-    end = start + MIN_SIZE
-    narrow = high - low < MIN_SIZE
+    edges = boxes.clamp(constant((-h, -h, -w, -w), boxes), constant((h, h, w, w), boxes))
+    low, high = edges[..., ::2], edges[..., 1::2]
+    # All steps are exact no-ops for a valid box: it is never moved by rounding. Few operations, too: on a GPU each of
+    # them is a kernel, and a layer projects whenever it is read.
+    half = MIN_SIZE / 2
+    middle = torch.lerp(low, high, 0.5).clamp(
+        constant((half - h, half - w), boxes), constant((h - half, w - half), boxes)
+    )
+    end = middle - half + MIN_SIZE
     # Rounded to the coarser of the two edges' grids, the size is 1 to the last bit.
-    low, high = torch.where(narrow, end - MIN_SIZE, low), torch.where(narrow, end, high)
-    return torch.stack((low, high), -1).flatten(-2)
+    widened = torch.stack((end - MIN_SIZE, end), -1)
+    narrow = (high - low < MIN_SIZE)[..., None]
+    return torch.where(narrow, widened, edges.unflatten(-1, (2, 2))).flatten(-2)
 
 
 def is_valid(boxes: Tensor, h: float, w: float) -> Tensor:
     """(...,) bool: edges within the extent and both sizes at least 1 pixel, up to rounding of the edges. NaN is not."""
     rounding = 4 * torch.finfo(boxes.dtype).eps * max(h, w, 1)
     top, bottom, left, right = boxes.unbind(-1)
-    inside = (boxes.unflatten(-1, (2, 2)).abs() <= per_axis(h, w, boxes) + rounding).flatten(-2).all(-1)
+    inside = (boxes.abs() <= constant((h, h, w, w), boxes) + rounding).all(-1)
     return inside & (bottom - top >= MIN_SIZE - rounding) & (right - left >= MIN_SIZE - rounding)
 
 
@@ -92,7 +119,7 @@ def snap(boxes: Tensor, h: float, w: float) -> Tensor:
 
     An edge in the middle of a pixel goes down / right. A box that would vanish becomes the pixel its middle lies in.
     """
-    limit = per_axis(math.floor(h) - 0.5, math.floor(w) - 0.5, boxes)
+    limit = constant((math.floor(h) - 0.5, math.floor(w) - 0.5), boxes)[:, None]
     edges = boxes.unflatten(-1, (2, 2))
     low, high = (edges.floor() + 0.5).clamp(-limit, limit).unbind(-1)
     pixel = (edges.mean(-1) + 0.5).floor().clamp(-limit[:, 0] + 0.5, limit[:, 0] - 0.5)

@@ -1,12 +1,9 @@
 """The documented stateless operator."""
 
-from typing import cast
-
-import torch
 from torch import Tensor
 
-from .ops import dispatch, reference
-from .ops.checks import check_forward
+from .arguments import as_bool, as_int
+from .ops import dispatch
 
 
 def box_conv2d(
@@ -20,7 +17,7 @@ def box_conv2d(
     torch.Size([1, 6, 64, 64])
 
     Args:
-        input: (B, C, H, W), float16, bfloat16, float32 or float64; any strides.
+        input: (B, C, H, W), or (C, H, W), float16, bfloat16, float32 or float64; any strides.
         boxes: (C, M, 4), edges (top, bottom, left, right) in pixels relative to the centre of the output pixel,
             positive = down / right. Pixel i covers [i - 1/2, i + 1/2], so (-.5, .5, -.5, .5) is the identity. They may
             keep float32 beside a half-precision input. Edges may leave the image: it is 0 out there.
@@ -29,7 +26,8 @@ def box_conv2d(
         out: contiguous tensor for the result, where no gradient is needed: saves allocating a large output anew.
 
     Returns:
-        (B, C*M, ceil(H / stride), ceil(W / stride)), dtype of ``input``; channel c*M + m is box m of channel c.
+        (B, C*M, ceil(H / stride), ceil(W / stride)), without B where ``input`` has none; dtype of ``input``; channel
+        c*M + m is box m of channel c.
 
     Works under autocast (boxes are never cast), torch.compile, torch.export and vmap; `torch.func.grad`, `jvp` and
     forward-mode differentiation are served by the plain-PyTorch reference.
@@ -50,13 +48,17 @@ def box_conv2d(
     for name, argument in (("input", input), ("boxes", boxes)):
         if not isinstance(argument, Tensor):
             raise TypeError(f"{name} must be a torch.Tensor, got {type(argument).__name__}")
-    if isinstance(stride, bool) or not isinstance(stride, (int, torch.SymInt)):
-        raise TypeError(f"stride must be an int, got {type(stride).__name__} {stride!r}")
-    if not isinstance(normalize, bool):
-        raise TypeError(f"normalize must be a bool, got {type(normalize).__name__} {normalize!r}")
+    stride, normalize = as_int("stride", stride), as_bool("normalize", normalize)
+    if input.ndim not in (3, 4):
+        raise ValueError(
+            "input must have 4 dimensions (batch, channels, height, width), or 3 without the batch, got shape "
+            f"{tuple(input.shape)}"
+        )
+    if input.ndim == 3:
+        if out is None:
+            return box_conv2d(input[None], boxes, normalize=normalize, stride=stride)[0]
+        dispatch.write_to(out[None] if isinstance(out, Tensor) else out, input[None], boxes, normalize, stride)
+        return out
     if out is not None:
         return dispatch.write_to(out, input, boxes, normalize, stride)
-    if dispatch.needs_decomposition(input, boxes):
-        check_forward(input, boxes, stride)
-        return reference.box_conv2d(dispatch.autocast_input(input), boxes, normalize, stride)
-    return cast(Tensor, torch.ops.box_convolution.box_conv2d(input, boxes, normalize, stride))
+    return dispatch.differentiable(input, boxes, normalize, stride)

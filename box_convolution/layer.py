@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from . import boxes as box
 from . import projection
+from .arguments import as_bool, as_float, as_int
 from .functional import box_conv2d
 from .sharded import whole, write
-from .state_dicts import AUTHORS_NAMES, from_authors, symmetric
+from .state_dicts import before_loading
 
 
 class BoxConv2d(nn.Module):
@@ -66,22 +67,28 @@ class BoxConv2d(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.in_channels = _positive_int("in_channels", in_channels)
-        self.num_filters = _positive_int("num_filters", num_filters)
-        self.max_input_h = _positive_int("max_input_h", max_input_h)
-        self.max_input_w = _positive_int("max_input_w", max_input_w)
-        self.stride = _positive_int("stride", stride)
-        self.normalize = _bool("normalize", normalize)
-        self.symmetric = _bool("symmetric", symmetric)
+        self.in_channels = as_int("in_channels", in_channels, least=1)
+        self.num_filters = as_int("num_filters", num_filters, least=1)
+        self.max_input_h = as_int("max_input_h", max_input_h, least=1)
+        self.max_input_w = as_int("max_input_w", max_input_w, least=1)
+        self.stride = as_int("stride", stride, least=1)
+        self.normalize = as_bool("normalize", normalize)
+        self.symmetric = as_bool("symmetric", symmetric)
         if initial_boxes not in box.SIZES:
             raise ValueError(f"initial_boxes must be one of {', '.join(box.SIZES)}, got {initial_boxes!r}")
         self.initial_boxes = initial_boxes
-        self.reparametrization_factor = _positive_float("reparametrization_factor", reparametrization_factor)
+        # Beyond these bounds a stored coordinate would soon leave the range of its floating-point format.
+        self.reparametrization_factor = as_float(
+            "reparametrization_factor", reparametrization_factor, least=1e-3, most=1e3
+        )
         if dtype is not None and not dtype.is_floating_point:
             raise TypeError(f"dtype must be a floating-point dtype, got {dtype}")
         self.scaled_boxes = nn.Parameter(
-            torch.empty(in_channels, num_filters, 3 if symmetric else 4, device=device, dtype=dtype)
+            torch.empty(self.in_channels, self.num_filters, 3 if self.symmetric else 4, device=device, dtype=dtype)
         )
+        self.loaded_reach: tuple[int, int] | None = None
+        self._valid: tuple[Tensor, Tensor] | None = None  # stored numbers and their pixels
+        self.register_load_state_dict_pre_hook(before_loading)
         projection.layers.add(self)
         self.reset_parameters()
 
@@ -97,12 +104,12 @@ class BoxConv2d(nn.Module):
 
     @property
     def boxes(self) -> Tensor:
-        """(C, M, 4) edges (top, bottom, left, right) in pixels, always valid; differentiable."""
-        pixels = self._pixels(whole(self.scaled_boxes))
-        projected = box.project(pixels.detach(), *self._extent())
-        # Plus an exact zero with a derivative of one: the gradient passes straight through, as in projected gradient
-        # descent. A clamp would return none for an edge a rounding beyond its limit, and hold it there for ever.
-        return projected + (pixels - pixels.detach())
+        """(C, M, 4) edges (top, bottom, left, right) in pixels, always valid; differentiable.
+
+        Boxes that were loaded from beyond the layer's limits are valid until training, or anything else, sets them.
+        """
+        scaled = whole(self.scaled_boxes)
+        return self._pixels(scaled) if self._known(scaled) is not None else self._validated(scaled)
 
     def set_boxes(self, pixels: Tensor) -> None:
         """Set all boxes, (C, M, 4) in pixels.
@@ -152,14 +159,28 @@ class BoxConv2d(nn.Module):
 
     def project_(self) -> None:
         """Project the stored boxes into the limits. Optimisers' steps do this by themselves."""
-        projection.project_stored(self.scaled_boxes, self._projected)
+        scaled = self.scaled_boxes
+        if self.loaded_reach is None and self._known(scaled) is not None:
+            return
+        projection.project_stored(scaled, self._projected)
+        self.loaded_reach = None
+        if _may_look_at(scaled):
+            with torch.no_grad():
+                self._validated(scaled)
 
     def _projected(self, scaled: Tensor) -> Tensor:
         """Stored numbers of the nearest valid boxes."""
         return self._scaled(box.project(self._pixels(scaled), *self._extent()))
 
     def forward(self, input: Tensor) -> Tensor:
-        return box_conv2d(input, self.boxes, normalize=self.normalize, stride=self.stride)
+        """(B, C, H, W) -> (B, C * num_filters, H', W'), or an image without the batch axis, as in nn.Conv2d."""
+        scaled = whole(self.scaled_boxes)
+        boxes = self._known(scaled)
+        if boxes is None:
+            boxes = self._validated(scaled)
+        elif scaled.requires_grad and torch.is_grad_enabled():
+            boxes = self._pixels(scaled)
+        return box_conv2d(input, boxes, normalize=self.normalize, stride=self.stride)
 
     def draw(
         self,
@@ -221,80 +242,78 @@ class BoxConv2d(nn.Module):
     def _extent(self) -> tuple[float, float]:
         return float(self.max_input_h), float(self.max_input_w)
 
-    def _scale(self, numbers: Tensor) -> Tensor:
-        """(4,), or (3,): pixels in a unit of stored ``numbers``, which are four or three a box.
+    def _unit(self) -> tuple[float, float]:
+        """Vertical and horizontal pixels in a unit of a stored edge.
 
-        A width has twice the unit of an edge: an optimiser's step then moves each edge as far as it does without
-        symmetry.
+        A stored width has twice that unit: an optimiser's step then moves each edge as far as it does without symmetry.
         """
-        h, w = (box.scale_of(extent, self.reparametrization_factor) for extent in self._extent())
-        edges = box.per_axis(h, w, numbers).flatten()
-        return edges if numbers.shape[-1] == 4 else torch.stack((edges[0], edges[1], 2 * edges[3]))
+        factor = self.reparametrization_factor
+        return box.scale_of(self.max_input_h, factor), box.scale_of(self.max_input_w, factor)
 
     @torch.no_grad()
     def _store(self, pixels: Tensor) -> None:
         write(self.scaled_boxes, self._scaled(pixels))
+        self.loaded_reach = None
 
-    def _pixels(self, scaled: Tensor) -> Tensor:
-        """(C, M, 4) edges in pixels of stored numbers, not projected."""
-        numbers = scaled * self._scale(scaled)
-        return box.from_symmetric(numbers) if scaled.shape[-1] == 3 else numbers
+    def _pixels(self, scaled: Tensor, *, symmetric: bool | None = None) -> Tensor:
+        """(C, M, 4) edges in pixels of stored numbers, not projected: three a box where they are ``symmetric``."""
+        h, w = self._unit()
+        if not (self.symmetric if symmetric is None else symmetric):
+            return scaled * box.constant((h, h, w, w), scaled)
+        # An edge is half a width away, in half the unit.
+        return torch.cat((scaled, scaled[..., 2:]), -1) * box.constant((h, h, -w, w), scaled)
 
     def _scaled(self, pixels: Tensor) -> Tensor:
         """(C, M, 4) pixels as this layer stores them."""
-        numbers = box.to_symmetric(pixels) if self.symmetric else pixels
-        return numbers / self._scale(numbers)
+        h, w = self._unit()
+        if not self.symmetric:
+            return pixels / box.constant((h, h, w, w), pixels)
+        return box.to_symmetric(pixels) / box.constant((h, h, 2 * w), pixels)
+
+    # Boxes are validated once for each change of the stored numbers, where comparing these costs next to nothing. How
+    # they were changed does not matter, because values are compared.
+
+    def _known(self, scaled: Tensor) -> Tensor | None:
+        """The pixels of these very numbers, if they were found valid; not to be written to."""
+        if not _may_look_at(scaled) or self._valid is None:
+            return None
+        numbers, pixels = self._valid
+        return pixels if _equal(numbers, scaled) else None
+
+    def _validated(self, scaled: Tensor) -> Tensor:
+        pixels = self._pixels(scaled)
+        projected = box.project(pixels.detach(), *(self.loaded_reach or self._extent()))
+        if _may_look_at(scaled) and _equal(projected, pixels):
+            self._remember(scaled, projected)
+            return pixels
+        # Plus an exact zero with a derivative of one: the gradient passes straight through, as in projected gradient
+        # descent. A clamp would return none for an edge a rounding beyond its limit, and hold it there for ever.
+        return projected + (pixels - pixels.detach())
+
+    def _remember(self, scaled: Tensor, pixels: Tensor) -> None:
+        if _may_look_at(scaled):
+            with torch.inference_mode(False):
+                self._valid = scaled.detach().clone(), pixels.clone()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_valid": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__({"initial_boxes": "uniform", **state})  # which layers pickled before lack
+        super().__setstate__(state)
         projection.layers.add(self)  # copies and unpickled layers never pass __init__
 
-    def _load_from_state_dict(
-        self,
-        state_dict: dict[str, Any],
-        prefix: str,
-        metadata: Any,
-        strict: bool,
-        missing: Any,
-        unexpected: Any,
-        errors: Any,
-    ) -> None:
-        name = prefix + "scaled_boxes"
-        shape = (self.in_channels, self.num_filters)
-        if any(prefix + theirs in state_dict for theirs in AUTHORS_NAMES):
-            try:
-                pixels = from_authors(state_dict, prefix, shape, self._extent(), self.reparametrization_factor)
-                if self.symmetric:
-                    pixels = box.from_symmetric(symmetric(prefix + "x_min...y_max", pixels))
-                state_dict[name] = self._scaled(pixels).to(self.scaled_boxes.dtype)
-            except ValueError as error:
-                errors.append(str(error))
-                state_dict[name] = self.scaled_boxes.detach()
-        other = (*shape, 4 if self.symmetric else 3)
-        if isinstance(stored := state_dict.get(name), Tensor) and tuple(stored.shape) == other:
-            pixels = self._pixels(stored.detach())
-            state_dict[name] = self._scaled(box.from_symmetric(symmetric(name, pixels)) if self.symmetric else pixels)
-        super()._load_from_state_dict(state_dict, prefix, metadata, strict, missing, unexpected, errors)
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    """Whether the numbers are seen to be the same: False where a tracer of another kind hides them."""
+    try:
+        return one.dtype == other.dtype and torch.equal(one, other)
+    except RuntimeError:
+        return False
 
 
-def _bool(name: str, value: bool) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError(f"{name} must be a bool, got {type(value).__name__} {value!r}")
-    return value
+def _may_look_at(scaled: Tensor) -> bool:
+    """Whether Python may see the numbers: on a GPU that would wait for it, and in a trace there are none."""
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return not traced and type(scaled) is nn.Parameter and scaled.is_cpu
 
 
-def _positive_float(name: str, value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number, got {type(value).__name__} {value!r}")
-    # Beyond these bounds a stored coordinate would soon leave the range of its floating-point format.
-    if not 1e-3 <= value <= 1e3:
-        raise ValueError(f"{name} must lie in [0.001, 1000], got {value}")
-    return float(value)
-
-
-def _positive_int(name: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an int, got {type(value).__name__} {value!r}")
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}")
-    return value

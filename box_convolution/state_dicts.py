@@ -1,45 +1,78 @@
-"""State dicts that another kind of box layer saved: the authors' package, and four numbers a box for three or back."""
+"""What a BoxConv2d takes from state dicts: its own, those of the other number of numbers a box, and the authors'."""
 
+import math
 import warnings
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from . import boxes as box
 
 AUTHORS_NAMES = ("x_min", "x_max", "y_min", "y_max")
+AUTHORS_REACH = 1.5
+"""Pixels by which the limits of the authors' layer lie further up and left than those of `BoxConv2d`."""
 
 
-def from_authors(
-    state_dict: dict[str, Any], prefix: str, shape: tuple[int, int], extent: tuple[float, float], factor: float
-) -> Tensor:
-    """Take x_min, x_max, y_min, y_max of (C, M) = ``shape`` out of ``state_dict``: (C, M, 4) valid boxes in pixels.
+def before_loading(
+    layer: Any,
+    state_dict: dict[str, Any],
+    prefix: str,
+    metadata: Any,
+    strict: bool,
+    missing: list[str],
+    unexpected: list[str],
+    errors: list[str],
+) -> None:
+    """Let ``layer`` load what another kind of box layer saved, and compute with all that it loads, whatever its limits.
 
-    Theirs are inclusive coordinates divided by ``factor * extent``. ValueError where one is missing or misshapen.
+    ``layer`` is a `BoxConv2d`, which registers this hook: `torch.nn.Module.register_load_state_dict_pre_hook`.
+    """
+    name = prefix + "scaled_boxes"
+    shape = (layer.in_channels, layer.num_filters)
+    if any(prefix + theirs in state_dict for theirs in AUTHORS_NAMES):
+        try:
+            pixels = _from_authors(layer, state_dict, prefix)
+            state_dict[name] = layer._scaled(pixels).to(layer.scaled_boxes.dtype)
+        except ValueError as error:
+            errors.append(str(error))
+            state_dict[name] = layer.scaled_boxes.detach()
+    stored = state_dict.get(name)
+    if isinstance(stored, Tensor) and tuple(stored.shape) == (*shape, 4 if layer.symmetric else 3):
+        pixels = layer._pixels(stored.detach(), symmetric=not layer.symmetric)
+        state_dict[name] = layer._scaled(_symmetric(name, pixels) if layer.symmetric else pixels)
+    layer.loaded_reach = _reach(layer, state_dict.get(name))
+
+
+def _from_authors(layer: Any, state_dict: dict[str, Any], prefix: str) -> Tensor:
+    """Take x_min, x_max, y_min, y_max, (C, M) each, out of ``state_dict``: (C, M, 4) boxes in pixels.
+
+    Theirs are inclusive coordinates divided by the factor times the image size. ValueError where one is missing or
+    misshapen.
     """
     taken = [state_dict.pop(prefix + name, None) for name in AUTHORS_NAMES]
     edges = []
-    h, w = extent
+    shape = (layer.in_channels, layer.num_filters)
+    h, w = layer.max_input_h, layer.max_input_w
     for name, edge, size in zip(AUTHORS_NAMES, taken, (h, h, w, w), strict=True):
         if edge is None or tuple(edge.shape) != shape:
             found = "nothing" if edge is None else f"shape {tuple(edge.shape)}"
-            raise ValueError(f"{prefix}{name}: expected shape {shape} beside its three sisters, got {found}")
-        edges.append(edge.detach().double() * (size * factor))
+            raise ValueError(f"{prefix}{name}: expected shape {shape} like the other three coordinates, got {found}")
+        edges.append(edge.detach().double() * (size * layer.reparametrization_factor))
     pixels = box.from_inclusive(*edges)
-    projected = box.project(pixels, h, w)
-    moved = ((projected - pixels).abs().amax(-1) > 1e-3).sum().item()
-    if moved:
+    projected = box.project(pixels, h + AUTHORS_REACH, w + AUTHORS_REACH)
+    if strange := int(((projected - pixels).abs().amax(-1) > 1e-3).sum()):
         warnings.warn(
-            f"{prefix}x_min...y_max: {moved} of {shape[0] * shape[1]} boxes were outside this "
-            f"layer's limits (size >= 1, edges within {h:g} x {w:g} pixels) and were "
-            "projected; are max_input_h, max_input_w and reparametrization_factor those of the saved layer?",
+            f"{prefix}x_min...y_max: {strange} of {shape[0] * shape[1]} boxes are under a pixel in size or further out "
+            f"than the authors' layer lets them, {AUTHORS_REACH} pixels beyond {h} x {w}: are max_input_h, max_input_w "
+            "and reparametrization_factor those of the saved layer?",
             stacklevel=2,
         )
-    return projected
+    return _symmetric(prefix + "x_min...y_max", pixels) if layer.symmetric else pixels
 
 
-def symmetric(name: str, pixels: Tensor) -> Tensor:
-    """(C, M, 4) pixels -> (C, M, 3), with a warning that counts the boxes which this moves."""
+def _symmetric(name: str, pixels: Tensor) -> Tensor:
+    """(C, M, 4) pixels moved to the middle, with a warning that counts the boxes which this moves."""
     offsets = pixels.detach()[..., 2:].mean(-1).abs()
     if moved := int((offsets > 1e-3).sum()):
         warnings.warn(
@@ -47,4 +80,20 @@ def symmetric(name: str, pixels: Tensor) -> Tensor:
             f"{offsets.max():.3g} pixels at most, because this layer has symmetric=True",
             stacklevel=2,
         )
-    return box.to_symmetric(pixels)
+    return box.from_symmetric(box.to_symmetric(pixels))
+
+
+def _reach(layer: Any, stored: Any) -> tuple[int, int] | None:
+    """Limits in pixels that hold all boxes of ``stored``; None where the layer's own do.
+
+    Whole pixels: compiled code is made for constants of this kind.
+    """
+    if hasattr(stored, "full_tensor"):
+        stored = stored.full_tensor()  # sharded over several processes, all of which are loading
+    if type(stored) not in (Tensor, nn.Parameter) or stored.is_meta or tuple(stored.shape) != layer.scaled_boxes.shape:
+        return None
+    with torch.no_grad():
+        edges = layer._pixels(stored).double().nan_to_num(0, 0, 0).abs().amax((0, 1)).tolist()
+    extent = layer.max_input_h, layer.max_input_w
+    h, w = (max(limit, math.ceil(max(pair))) for limit, pair in zip(extent, (edges[:2], edges[2:]), strict=True))
+    return None if (h, w) == extent else (h, w)

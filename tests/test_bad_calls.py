@@ -32,7 +32,14 @@ def update(prediction, label):
 
 
 OPERATOR = [
-    (lambda: box_conv2d(X[0], B), ValueError, "input must have 4 dimensions"),
+    (lambda: box_conv2d(X[0, 0], B), ValueError, "input must have 4 dimensions"),
+    (lambda: box_conv2d(X[0, :2], B), ValueError, "input has 2 channels and boxes are for 3"),
+    (lambda: box_conv2d(X[0], B, out=torch.zeros(1, 12, 5, 7)), ValueError, "out must have the output's shape"),
+    (lambda: box_conv2d(X[0], B, out=np.zeros((12, 5, 7))), TypeError, "out must be a torch.Tensor, got ndarray"),
+    (lambda: box_conv2d(X, B, stride=np.int64(0)), ValueError, "stride must be at least 1, got 0"),
+    (lambda: box_conv2d(X, B, stride=np.float64(2)), TypeError, "stride must be an int, got float64"),
+    (lambda: box_conv2d(X, B, stride=np.True_), TypeError, "stride must be an int, got bool"),
+    (lambda: box_conv2d(X, B, normalize=np.int64(1)), TypeError, "normalize must be a bool, got int64"),
     (lambda: box_conv2d(X[None], B), ValueError, "input must have 4 dimensions"),
     (lambda: box_conv2d(None, B), TypeError, "input must be a torch.Tensor, got NoneType"),
     (lambda: box_conv2d(X.numpy(), B), TypeError, "input must be a torch.Tensor, got ndarray"),
@@ -90,7 +97,8 @@ LAYER = [
     (lambda: layer(dtype=torch.int32), TypeError, "dtype must be a floating-point dtype"),
     (lambda: layer(padding=1), TypeError, "padding"),
     (lambda: layer()(torch.zeros(1, 4, 5, 7)), ValueError, "input has 4 channels and boxes are for 3"),
-    (lambda: layer()(torch.zeros(3, 5, 7)), ValueError, "input must have 4 dimensions"),
+    (lambda: layer()(torch.zeros(5, 7)), ValueError, "input must have 4 dimensions"),
+    (lambda: layer()(torch.zeros(4, 5, 7)), ValueError, "input has 4 channels and boxes are for 3"),
     (lambda: layer()(torch.zeros(1, 3, 5, 7).byte()), TypeError, "input must be float16"),
     (lambda: layer()("image"), TypeError, "input must be a torch.Tensor, got str"),
     (lambda: layer().set_boxes(torch.zeros(3, 2, 3)), ValueError, "pixels must have shape"),
@@ -109,7 +117,11 @@ LAYER = [
         ValueError,
         "multiple of boxes_per_channel",
     ),
-    (lambda: BoxBottleneck(8, boxes_per_channel=0, max_input_h=5, max_input_w=7), ValueError, "boxes_per_channel=0"),
+    (
+        lambda: BoxBottleneck(8, boxes_per_channel=0, max_input_h=5, max_input_w=7),
+        ValueError,
+        "boxes_per_channel must be at least 1, got 0",
+    ),
     (
         lambda: BoxBottleneck(8, max_input_h=5, max_input_w=7, dropout=1.0),
         ValueError,
@@ -122,8 +134,8 @@ NETWORKS = [
     (lambda: networks.create("resnet", 2, (32, 32)), ValueError, "name must be one of .*boxenet.*got 'resnet'"),
     (lambda: networks.create(None, 2, (32, 32)), ValueError, "name must be one of"),
     (lambda: networks.create(["enet"], 2, (32, 32)), (TypeError, ValueError), "name"),
-    (lambda: networks.create("enet", 0, (32, 32)), ValueError, "num_classes must be a positive int, got 0"),
-    (lambda: networks.create("enet", 2.0, (32, 32)), ValueError, "num_classes must be a positive int, got 2.0"),
+    (lambda: networks.create("enet", 0, (32, 32)), ValueError, "num_classes must be at least 1, got 0"),
+    (lambda: networks.create("enet", 2.0, (32, 32)), TypeError, "num_classes must be an int, got float 2.0"),
     (lambda: networks.create("enet", 2, (32,)), ValueError, "input_size must be"),
     (lambda: networks.create("enet", 2, 32), (TypeError, ValueError), "input_size"),
     (lambda: networks.create("enet", 2, (32, 0)), ValueError, "input_size must be"),
@@ -141,7 +153,7 @@ NETWORKS = [
         r"\(batch, 3, height, width\)",
     ),
     (
-        lambda: networks.create("enet_minus", 2, (32, 32))(torch.zeros(3, 32, 32)),
+        lambda: networks.create("enet_minus", 2, (32, 32))(torch.zeros(4, 32, 32)),
         ValueError,
         r"\(batch, 3, height, width\)",
     ),

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from ..layer import BoxConv2d
+from ..torch_internals import saved, sequence_number, shape_of_input, tree_leaves
 from .evaluation_mode import evaluation_mode
 
 Node = Any  # of autograd's graph; reached from a result, it leads towards the input
@@ -85,7 +85,7 @@ def find_neighbours(model: nn.Module, image: Tensor) -> list[Neighbours]:
         if node is None:  # the network cut the layer off from the image
             found.append(Neighbours(names[layer], layer, sizes[layer], (), None))
             continue
-        before = sorted(_sources(_input(node)), key=lambda source: _sequence(source.node))
+        before = sorted(_sources(_input(node)), key=lambda source: sequence_number(source.node))
         preceding = tuple(graph.convolution(source.node, source) for source in before if _is_convolution(source.node))
         found.append(Neighbours(names[layer], layer, sizes[layer], preceding, graph.first_reader(node)))
     return found
@@ -116,7 +116,7 @@ class _Graph:
             if node is not None and node not in seen:
                 seen.add(node)
                 waiting += [following for following, _ in node.next_functions]
-        self.convolutions = sorted(filter(_is_convolution, seen), key=_sequence)
+        self.convolutions = sorted(filter(_is_convolution, seen), key=sequence_number)
 
     def first_reader(self, box_node: Node) -> Convolution | None:
         """The first convolution that reads the channels of a box layer."""
@@ -129,9 +129,9 @@ class _Graph:
     def convolution(self, node: Node, source: _Source) -> Convolution:
         """``node``, which is at one end of the way that leads from ``source``."""
         gammas = tuple(gamma[source.offset - at :][: _channels((source.node, 0))] for gamma, at in source.norms)
-        weight = node._saved_weight
+        weight = saved(node, "weight")
         name = self.names.get(weight.data_ptr(), "a convolution without a name")
-        return Convolution(name, weight, node._saved_groups, node._saved_transposed, source.offset, gammas)
+        return Convolution(name, weight, saved(node, "groups"), saved(node, "transposed"), source.offset, gammas)
 
 
 def _sources(edge: tuple[Node, int]) -> Iterator[_Source]:
@@ -147,9 +147,9 @@ def _sources(edge: tuple[Node, int]) -> Iterator[_Source]:
         if _is_convolution(node) or "box_conv2d" in node.name():
             yield _Source(node, offset, norms)
             continue
-        if "BatchNorm" in node.name() and getattr(node, "_saved_weight", None) is not None:
-            norms = (*norms, (node._saved_weight.detach(), offset))
-        joined = node.name().startswith("CatBackward") and _is_channel_axis(node._saved_dim)
+        if "BatchNorm" in node.name() and (gamma := saved(node, "weight")) is not None:
+            norms = (*norms, (gamma.detach(), offset))
+        joined = node.name().startswith("CatBackward") and _is_channel_axis(saved(node, "dim"))
         padded = _front_channels(node)
         place = offset + padded
         for source in node.next_functions:
@@ -174,12 +174,12 @@ def _channels(edge: tuple[Node, int]) -> int | None:
     node, index = edge
     if node is None:
         return None
-    metadata = node._input_metadata[index]
-    return int(metadata.shape[1]) if len(metadata.shape) == 4 else None
+    shape = shape_of_input(node, index)
+    return int(shape[1]) if len(shape) == 4 else None
 
 
 def _is_convolution(node: Node) -> bool:
-    return "onvolution" in node.name() and hasattr(node, "_saved_weight")
+    return node.name().startswith("ConvolutionBackward")
 
 
 def _is_channel_axis(dim: int) -> bool:
@@ -192,9 +192,5 @@ def _is_padding(node: Node) -> bool:
 
 def _front_channels(node: Node) -> int:
     """Channels that a padding puts before the others: its numbers go (left, right, above, below, front, back)."""
-    pad: list[int] = list(node._saved_pad) if _is_padding(node) else []
+    pad: list[int] = list(saved(node, "pad")) if _is_padding(node) else []
     return pad[4] if len(pad) > 4 else 0
-
-
-def _sequence(node: Node) -> int:
-    return int(node._sequence_nr())

@@ -14,15 +14,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..layer import BoxConv2d
-from .operations import Operations, operations
+from ..torch_internals import TorchDispatchMode, tree_leaves
+from .operations import Operations, name_of, operations
 from .timing import processor_or_wall_clock
 
-_NORMS = (nn.modules.batchnorm._BatchNorm,)
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 @dataclass(frozen=True)
@@ -205,7 +204,7 @@ class _Ledger(TorchDispatchMode):
         block = self._running[-1] if self._running else ""
         self.operations[block] = self.operations.get(block, Operations()).plus(operations(func, args, output))
         self._follow_memory(output)
-        self._follow_biases(func._schema.name, args, output)
+        self._follow_biases(name_of(func), args, output)
         return output
 
     def _follow_memory(self, output: Any) -> None:

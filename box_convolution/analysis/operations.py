@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from ..torch_internals import PRELU
+
 
 class Operations(NamedTuple):
     """Of one operation or of many.
@@ -29,9 +31,15 @@ class Operations(NamedTuple):
         return Operations(self.paper + other.paper, self.macs + other.macs, self.box + other.box)
 
 
+def name_of(function: Any) -> str:
+    """Of an ATen operation, without its overload: aten::add."""
+    name: str = function.name()
+    return name.partition(".")[0]
+
+
 def operations(function: Any, args: tuple[Any, ...], output: Any) -> Operations:
     """Of one call of the ATen operation ``function``."""
-    rule = _RULES.get(function._schema.name)
+    rule = _RULES.get(name_of(function))
     return rule(args, output[0] if isinstance(output, (tuple, list)) else output) if rule else Operations()
 
 
@@ -77,7 +85,7 @@ _RULES: dict[str, Callable[[tuple[Any, ...], Tensor], Operations]] = {
     "aten::max_unpool2d": _one_an_output,
     "aten::relu": _one_an_output,
     "aten::relu_": _one_an_output,
-    "aten::_prelu_kernel": _one_an_output,
+    **dict.fromkeys(PRELU, _one_an_output),
     "aten::add": _addition,
     "aten::add_": _addition,
     "box_convolution::box_conv2d": _box,

@@ -29,6 +29,7 @@ class CostOf:
     size: tuple[int, int] = (512, 1024)
     """Height and width of the image, in pixels."""
     num_classes: int = 19
+    in_channels: int = 3
     batch_size: int = 1
     blocks: bool = False
     """Also each block by itself."""
@@ -51,11 +52,11 @@ def run(args: CostOf) -> None:
     _check(args, names, networks.names())
     device = choose_device(args.device)
     torch.set_num_threads(args.threads)
-    shape = (args.batch_size, 3, *args.size)
+    shape = (args.batch_size, args.in_channels, *args.size)
     rows: list[tuple[str, Cost, float | None]] = []
     blocks: dict[str, list[tuple[str, Cost, float | None]]] = {}
     for name in names:
-        network = networks.create(name, args.num_classes, args.size)
+        network = networks.create(name, args.num_classes, args.size, in_channels=args.in_channels)
         counted = cost(network, shape, name)
         times = forward_times(network.to(device), torch.rand(shape, device=device), rounds=args.rounds)
         rows.append((name, counted.total, times.get("")))
@@ -92,6 +93,7 @@ def _check(args: CostOf, names: tuple[str, ...], known: list[str]) -> None:
     for option, value, least in (
         ("--size", min(args.size), 1),
         ("--num-classes", args.num_classes, 1),
+        ("--in-channels", args.in_channels, 1),
         ("--batch-size", args.batch_size, 1),
         ("--rounds", args.rounds, 0),
         ("--threads", args.threads, 1),

@@ -42,6 +42,9 @@ def take_weights(trained: Opened, model: Any, config: TrainConfig, classes: Any,
 
     same = trained.classes.names == classes.names
     transfer(trained.model, model, head=same)
+    channels = trained.model.in_channels
+    if channels != model.in_channels and not quiet:
+        print(f"{config.start_from} is for images of {channels} channels: the first block starts afresh")
     if not (same or quiet):
         theirs = ", ".join(trained.classes.names)
         print(f"{config.start_from} tells other classes apart ({theirs}): the last layer starts afresh")

@@ -6,13 +6,14 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.dropout import _DropoutNd
 
 from ..layer import BoxConv2d
 from ..networks import BoxBottleneck
 from .dataflow import Dataflow, read
 from .fold import fold_into, fold_norms, keep_outputs, scale_and_shift
 from .modules import FusedBoxBottleneck, FusedBoxConv2d, PointwiseConv2d, is_plain
+
+_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 
 
 def deploy(
@@ -77,8 +78,8 @@ def _replace_all(network: nn.Module, replacement_of: Callable[[nn.Module], nn.Mo
     def replaced(module: nn.Module) -> nn.Module:
         if module not in made:
             made[module] = replacement = replacement_of(module)
-            for name, child in list(replacement._modules.items()):
-                if child is not None:
+            for name, child in list(replacement.named_modules(remove_duplicate=False)):
+                if name and "." not in name:
                     setattr(replacement, name, replaced(child))
         return made[module]
 
@@ -87,7 +88,7 @@ def _replace_all(network: nn.Module, replacement_of: Callable[[nn.Module], nn.Mo
 
 def _deployed_layer(module: Any) -> Any:
     """What stands for ``module`` in a deployed network: most modules stand for themselves."""
-    if isinstance(module, _DropoutNd) and type(module).__module__.startswith("torch."):
+    if type(module) in _DROPOUTS:
         return nn.Identity()
     if is_plain(module, BoxConv2d):
         return FusedBoxConv2d(module)

@@ -57,8 +57,8 @@ class _Multiples(nn.Module):
 class _Opened(PaddedNetwork):
     """A network from a file: called like any other, with images of any size."""
 
-    def __init__(self, run: Any) -> None:
-        super().__init__()
+    def __init__(self, run: Any, in_channels: int) -> None:
+        super().__init__(in_channels)
         self.run = [run]  # in a list: an exported program is a module, but has no evaluation mode to be put in
 
     def logits(self, image: Tensor) -> Tensor:
@@ -67,13 +67,15 @@ class _Opened(PaddedNetwork):
 
 
 def save_onnx(network: PaddedNetwork, path: Path, metadata: dict[str, Any]) -> None:
-    """Write ``network``, deployed, as ONNX: ``image`` (batch, 3, height, width) -> ``logits``, all three sizes free.
+    """Write ``network``, deployed, as ONNX: ``image`` (batch, in_channels, height, width) -> ``logits``.
 
-    Standard operators only; box convolutions become products with matrices of overlaps. Needs onnx and onnxscript.
+    All sizes but the channels are free. Standard operators only; box convolutions become products with matrices of
+    overlaps. Needs onnx and onnxscript.
     """
     _require("onnx", "onnxscript")
     sizes: Any = {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}
-    image = torch.zeros(2, 3, 8 * _MULTIPLE - 3, 12 * _MULTIPLE - 5)  # no two sizes alike, none special
+    # No two sizes alike, none special.
+    image = torch.zeros(2, network.in_channels, 8 * _MULTIPLE - 3, 12 * _MULTIPLE - 5)
     with _quiet():
         program = torch.export.export(_AnySize(network), (image,), dynamic_shapes=(sizes,))
         program = program.run_decompositions(decompositions())
@@ -93,11 +95,11 @@ def save_onnx(network: PaddedNetwork, path: Path, metadata: dict[str, Any]) -> N
 def save_program(network: PaddedNetwork, path: Path, metadata: dict[str, Any]) -> None:
     """Write ``network``, deployed, as an exported program (`torch.export.load` reads it, with this package imported).
 
-    Image (batch, 3, height, width) with height and width multiples of 8, batch free; logits of the same size.
+    Image (batch, in_channels, height, width) with height and width multiples of 8, batch free; logits of the same size.
     """
     steps = {axis: Dim(axis, min=2, max=4096) for axis in ("height", "width")}
     sizes = {0: Dim("batch", max=1024), 2: _MULTIPLE * steps["height"], 3: _MULTIPLE * steps["width"]}
-    image = torch.zeros(2, 3, 8 * _MULTIPLE, 12 * _MULTIPLE)
+    image = torch.zeros(2, network.in_channels, 8 * _MULTIPLE, 12 * _MULTIPLE)
     with _quiet():
         program: ExportedProgram = torch.export.export(_Multiples(network), (image,), dynamic_shapes=(sizes,))
         torch.export.save(program, str(path), extra_files={KEY: json.dumps(metadata)})
@@ -118,7 +120,8 @@ def open_onnx(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     def run(image: Tensor) -> Tensor:
         return torch.from_numpy(session.run(["logits"], {"image": image.numpy(force=True)})[0]).to(image.device)
 
-    return _Opened(run), _metadata(path, session.get_modelmeta().custom_metadata_map.get(KEY))
+    network = _Opened(run, session.get_inputs()[0].shape[1])
+    return network, _metadata(path, session.get_modelmeta().custom_metadata_map.get(KEY))
 
 
 def open_program(path: Path) -> tuple[nn.Module, dict[str, Any]]:
@@ -129,13 +132,15 @@ def open_program(path: Path) -> tuple[nn.Module, dict[str, Any]]:
             program = torch.export.load(str(path), extra_files=extra)
     except Exception as error:  # a damaged file raises anything from zipfile, json and torch
         raise ExportError(f"{path}: not a usable exported program ({str(error).splitlines()[0][:200]})") from error
-    return _Opened(program.module()), _metadata(path, extra[KEY])
+    name = program.graph_signature.user_inputs[0]
+    image = next(node for node in program.graph.nodes if node.name == name)
+    return _Opened(program.module(), image.meta["val"].shape[1]), _metadata(path, extra[KEY])
 
 
 def differences(
-    network: nn.Module, other: nn.Module, sizes: Sequence[tuple[int, int]]
+    network: PaddedNetwork, other: nn.Module, sizes: Sequence[tuple[int, int]]
 ) -> Iterator[tuple[float, float]]:
-    """How far two networks are apart, on random images (3, h, w) of each of ``sizes``: in the median one of `IMAGES`.
+    """How far two networks are apart, on random images of each of ``sizes``: in the median one of `IMAGES`.
 
     Yields the largest difference of logits as a share of their range, and the share of pixels where any logit differs
     by more than 1e-4 of it. Rounding alone makes the latter large in some images, in networks that pool with indices:
@@ -146,7 +151,7 @@ def differences(
     for size in sizes:
         found = []
         for _ in range(IMAGES):
-            image = torch.randn(1, 3, *size, generator=generator)
+            image = torch.randn(1, network.in_channels, *size, generator=generator)
             with torch.inference_mode():
                 logits = network(image)
                 error = ((logits - other(image)).abs().amax(1) / (logits.max() - logits.min())).nan_to_num(math.inf)

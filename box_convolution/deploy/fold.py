@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from ..torch_internals import has_hooks
 from .dataflow import Dataflow, Part
 from .modules import ChannelAffine, FusedBoxConv2d, PointwiseConv2d
 
@@ -17,7 +18,7 @@ _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 def scale_and_shift(norm: Any) -> tuple[Tensor, Tensor] | None:
     """(C,) and (C,), float64: what ``norm`` does in evaluation mode. None where it is something else, or more."""
-    if type(norm) not in _NORMS or _has_hooks(norm) or norm.running_var is None:
+    if type(norm) not in _NORMS or has_hooks(norm) or norm.running_var is None:
         return None
     scale = (norm.running_var.double() + norm.eps).rsqrt()
     if norm.weight is not None:
@@ -110,11 +111,7 @@ def _arguments_of_cat(node: fx.Node) -> tuple[Sequence[object], object]:
 
 def _is_convolution(layer: Any) -> bool:
     """Exactly a plain convolution: one with a parametrisation is of another type, and computes its weight anew."""
-    return type(layer) in _CONVOLUTIONS + _TRANSPOSED and not _has_hooks(layer)
-
-
-def _has_hooks(module: nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks)
+    return type(layer) in _CONVOLUTIONS + _TRANSPOSED and not has_hooks(layer)
 
 
 def _set(layer: Any, weight: Tensor, bias: Tensor | None) -> None:

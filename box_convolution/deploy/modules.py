@@ -1,6 +1,5 @@
 """Layers of a deployed network: numbers only, nothing to train."""
 
-from collections.abc import Callable
 from typing import Any, TypeGuard, TypeVar
 
 import torch
@@ -9,9 +8,10 @@ from torch.nn.functional import conv2d
 
 from ..layer import BoxConv2d
 from ..networks import BoxBottleneck
+from ..torch_internals import Float32Buffers, has_hooks
 
 
-class FusedBoxConv2d(nn.Module):
+class FusedBoxConv2d(Float32Buffers):
     """A box convolution with fixed boxes, and what follows it in the same write: scale, shift, residual, ReLU.
 
     Input (B, C, H, W), residual like the output (B, C*M, H', W'). Buffers: ``boxes`` (C, M, 4) in pixels, ``scale`` and
@@ -48,15 +48,6 @@ class FusedBoxConv2d(nn.Module):
         parts += [f"stride={self.stride}"] if self.stride != 1 else []
         parts += [] if self.normalize else ["normalize=False"]
         return ", ".join(parts)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "FusedBoxConv2d":
-        kept = dict(self._buffers)
-        super()._apply(fn, recurse)
-        for name, buffer in kept.items():
-            moved = self._buffers[name]
-            if buffer is not None and moved is not None and moved.dtype != buffer.dtype:
-                self._buffers[name] = buffer.to(moved.device)
-        return self
 
 
 class FusedBoxBottleneck(nn.Module):
@@ -142,5 +133,5 @@ def is_plain(module: Any, kind: type[_Kind]) -> TypeGuard[_Kind]:
         isinstance(module, kind)
         and type(module).forward is kind.forward
         and "forward" not in vars(module)
-        and not (module._forward_hooks or module._forward_pre_hooks)
+        and not has_hooks(module)
     )

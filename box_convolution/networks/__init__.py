@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from ..arguments import as_int, as_size
 from . import enet, erfnet
 from .box_block import BoxBottleneck
 from .table import Table
@@ -45,11 +46,13 @@ def create(
             of the trained network if left out.
         pretrained: what the weights were trained on, see `pretrained.available`; None for fresh ones. With another
             number of classes, the last layer is fresh.
-        options: what text and authors' code do differently, keyword arguments of the family: see `enet.ENet` and
-            `erfnet.ERFNet`.
+        options: ``in_channels``, 3 by default: 1 for grey images, 4 for RGB-D, any number for others; with
+            ``pretrained`` and another number than its own, the first block is fresh. And what text and authors' code do
+            differently: see `enet.ENet` and `erfnet.ERFNet`.
 
     Returns:
-        Network from (B, 3, H, W) to logits (B, num_classes, H, W), any H and W, in training mode.
+        Network from (B, in_channels, H, W) to logits (B, num_classes, H, W), any H and W, in training mode. A single
+        image may come without B.
 
     Raises:
         TypeError, ValueError: naming the argument, what came and what was expected.
@@ -61,12 +64,9 @@ def create(
         from .pretrained import fitted
 
         return fitted(name, pretrained, num_classes, input_size, options)
-    hint = " (only pretrained= knows it)" if num_classes is None or input_size is None else ""
-    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
-        raise ValueError(f"num_classes must be a positive int, got {num_classes!r}{hint}")
-    size = tuple(input_size) if isinstance(input_size, (tuple, list)) else ()
-    if len(size) != 2 or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in size):
-        raise ValueError(f"input_size must be (height, width), two positive ints, got {input_size!r}{hint}")
+    if num_classes is None or input_size is None:
+        raise TypeError("num_classes and input_size must be given, unless pretrained= knows them")
+    num_classes, size = as_int("num_classes", num_classes, least=1), as_size("input_size", input_size)
     family, table = _NETWORKS[name]
     known = [p.name for p in inspect.signature(family).parameters.values() if p.kind is p.KEYWORD_ONLY]
     unknown = [option for option in options if option not in known]

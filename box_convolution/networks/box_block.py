@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from ..arguments import as_bool, as_float, as_int
 from ..layer import BoxConv2d
 
 
@@ -24,7 +25,8 @@ class BoxBottleneck(nn.Module):
         reparametrization_factor, symmetric, initial_boxes: see `BoxConv2d`.
 
     Raises:
-        ValueError: ``channels`` does not divide by ``boxes_per_channel``, or an argument is out of range.
+        TypeError, ValueError: an argument is of another kind or out of range, or ``channels`` does not divide by
+            ``boxes_per_channel``.
     """
 
     def __init__(
@@ -42,17 +44,19 @@ class BoxBottleneck(nn.Module):
         initial_boxes: str = "uniform",
     ) -> None:
         super().__init__()
-        if boxes_per_channel < 1 or channels % boxes_per_channel:
+        channels = as_int("channels", channels, least=1)
+        boxes_per_channel = as_int("boxes_per_channel", boxes_per_channel, least=1)
+        if channels % boxes_per_channel:
             raise ValueError(
                 f"channels must be a multiple of boxes_per_channel, got channels={channels}, "
                 f"boxes_per_channel={boxes_per_channel}"
             )
-        if not 0 <= dropout < 1:
+        if not 0 <= as_float("dropout", dropout) < 1:
             raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
         narrow = channels // boxes_per_channel
-        self.conv = nn.Conv2d(channels, narrow, 1, bias=bias)
+        self.conv = nn.Conv2d(channels, narrow, 1, bias=as_bool("bias", bias))
         self.norm_in = nn.BatchNorm2d(narrow)
-        self.inner_relu = inner_relu
+        self.inner_relu = as_bool("inner_relu", inner_relu)
         self.box = BoxConv2d(
             narrow,
             boxes_per_channel,
@@ -63,7 +67,7 @@ class BoxBottleneck(nn.Module):
             initial_boxes=initial_boxes,
         )
         self.norm_out = nn.BatchNorm2d(channels)
-        self.dropout = nn.Dropout2d(dropout)
+        self.dropout = nn.Dropout2d(float(dropout))
 
     def forward(self, input: Tensor) -> Tensor:
         narrow = self.norm_in(self.conv(input))

@@ -137,6 +137,7 @@ class ENet(PaddedNetwork):
         table: blocks of the stages.
         num_classes: channels of the logits.
         input_size: (h, w), largest expected image, in pixels: sets the limits of the boxes.
+        in_channels: of the image; the authors' 3 are red, green and blue.
         dropout: of plain blocks, (first stage, later encoder), their downsampling included; the decoder has none. The
             authors' BoxOnlyENet: (0.01, 0.01) in PyTorch.
         box_dropout: of box blocks, stage by stage. The paper's text, for all networks: 0.25 at 1/8 resolution and 0.15
@@ -153,6 +154,7 @@ class ENet(PaddedNetwork):
         num_classes: int,
         input_size: tuple[int, int],
         *,
+        in_channels: int = 3,
         dropout: tuple[float, float] = (0.01, 0.1),
         box_dropout: tuple[float, float, float, float] = (0.15, 0.25, 0.15, 0.15),
         inner_relu: bool = True,
@@ -160,7 +162,7 @@ class ENet(PaddedNetwork):
         symmetric: bool = False,
         initial_boxes: str = "uniform",
     ) -> None:
-        super().__init__()
+        super().__init__(in_channels)
         check_probabilities("dropout", dropout, "first stage, later encoder")
         check_probabilities("box_dropout", box_dropout, "stage 1, stage 2, stage 3, stage 4")
         boxes = BoxBlocks(table, inner_relu, reparametrization_factor, symmetric, initial_boxes)
@@ -177,7 +179,7 @@ class ENet(PaddedNetwork):
 
             return stage(codes, block)
 
-        self.initial = ConvBesidePool(3, 16, nn.PReLU(16), eps=EPS)
+        self.initial = ConvBesidePool(self.in_channels, 16, nn.PReLU(16), eps=EPS)
         self.down1 = Downsample(16, 64, dropout=dropout[0])
         self.stage1 = blocks(table.s1, 64, 4, box_dropout[0], dropout[0])
         self.down2 = Downsample(64, 128, dropout=dropout[1])

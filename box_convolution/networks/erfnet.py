@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
+from ..arguments import as_int
 from .padding import PaddedNetwork, extents
 from .resampling import ConvBesidePool, deconv3x3
 from .table import BoxBlocks, Table, check_probabilities, stage
@@ -57,6 +58,7 @@ class ERFNet(PaddedNetwork):
         table: blocks of the stages.
         num_classes: channels of the logits.
         input_size: (h, w), largest expected image, in pixels: sets the limits of the boxes.
+        in_channels: of the image; the authors' 3 are red, green and blue.
         dropout: at (1/4 resolution, 1/8 resolution) in the encoder, of the downsampler and of all blocks; the decoder
             has none. The paper's networks and their authors' code have the same.
         box_dropout: of box blocks at (1/4, 1/8); as ``dropout`` if left out: each box block has the dropout of the
@@ -74,6 +76,7 @@ class ERFNet(PaddedNetwork):
         num_classes: int,
         input_size: tuple[int, int],
         *,
+        in_channels: int = 3,
         dropout: tuple[float, float] = (0.03, 0.3),
         box_dropout: tuple[float, float] | None = None,
         remaining_dilations: Sequence[int] = (1, 1, 1, 1),
@@ -82,12 +85,11 @@ class ERFNet(PaddedNetwork):
         symmetric: bool = False,
         initial_boxes: str = "uniform",
     ) -> None:
-        super().__init__()
+        super().__init__(in_channels)
         box_dropout = dropout if box_dropout is None else box_dropout
         check_probabilities("dropout", dropout, "at 1/4 resolution, at 1/8")
         check_probabilities("box_dropout", box_dropout, "at 1/4 resolution, at 1/8")
-        _check_dilations(remaining_dilations)
-        dilations = iter(remaining_dilations)
+        dilations = iter(_check_dilations(remaining_dilations))
         boxes = BoxBlocks(table, inner_relu, reparametrization_factor, symmetric, initial_boxes)
         at = extents(input_size)
 
@@ -99,7 +101,7 @@ class ERFNet(PaddedNetwork):
 
             return stage(codes, block)
 
-        self.initial = self._down(3, 16, 0.0)
+        self.initial = self._down(self.in_channels, 16, 0.0)
         self.down1 = self._down(16, 64, dropout[0])
         self.stage1 = blocks(table.s1, 64, 4, dropout[0], box_dropout[0])
         self.down2 = self._down(64, 128, dropout[1])
@@ -121,7 +123,12 @@ class ERFNet(PaddedNetwork):
         return logits
 
 
-def _check_dilations(values: Sequence[int]) -> None:
-    sound = isinstance(values, (tuple, list)) and len(values) == 4
-    if not sound or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in values):
+def _check_dilations(values: Sequence[int]) -> list[int]:
+    """Four integers of at least 1. TypeError or ValueError."""
+    try:
+        count = len(values)
+    except TypeError:
+        count = 0
+    if count != 4:
         raise ValueError(f"remaining_dilations must be 4 positive ints, see ERFNet, got {values!r}")
+    return [as_int(f"remaining_dilations[{i}]", value, least=1) for i, value in enumerate(values)]

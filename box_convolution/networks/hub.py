@@ -9,12 +9,14 @@ The folder holds config.json, a model card, and model.safetensors, a file of :mo
 Weights have the licence of the data that they learned from: name it in the card.
 """
 
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import PyTorchModelHubMixin
+from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
 from torch import Tensor, nn
 
+from ..arguments import as_int, as_size
 from . import weights
 
 
@@ -41,8 +43,8 @@ class HubNetwork(
         super().__init__()
         self.description = {
             "name": name,
-            "num_classes": num_classes,
-            "input_size": list(input_size),
+            "num_classes": as_int("num_classes", num_classes, least=1),
+            "input_size": list(as_size("input_size", input_size)),
             "options": options or {},
         }
         self.about = about or {}
@@ -70,7 +72,15 @@ class HubNetwork(
         weights.save(self.network, Path(save_directory) / "model.safetensors", self.description, **self.about)
 
     @classmethod
-    def _load_as_safetensor(cls, model: Any, model_file: str, map_location: str, strict: bool) -> Any:
-        network, _ = weights.load(model_file)
-        model.network.load_state_dict(network.state_dict(), strict=strict)
-        return model.eval().to(map_location)
+    def _from_pretrained(
+        cls, *, model_id: str, map_location: str = "cpu", strict: bool = True, **more: Any
+    ) -> "HubNetwork":
+        """For `from_pretrained`, as huggingface_hub documents it: ``more`` is about the download, or for __init__."""
+        download = {key: more.pop(key) for key in list(more) if key in signature(hf_hub_download).parameters}
+        file = Path(model_id) / "model.safetensors"
+        if not Path(model_id).is_dir():
+            file = Path(hf_hub_download(model_id, "model.safetensors", **download))
+        network, _ = weights.load(file)
+        made = cls(**more)
+        made.network.load_state_dict(network.state_dict(), strict=strict)
+        return made.eval().to(map_location)

@@ -5,12 +5,14 @@ from typing import Final
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from ..arguments import as_int
+
 
 class PaddedNetwork(nn.Module):
     """Base of the networks: pads the image to multiples of 8 below and on the right, crops the logits back.
 
-    Input (B, 3, H, W), any H and W; output (B, num_classes, H, W). The border pixels are repeated, because zeros would
-    look like an object to the network.
+    Input (B, in_channels, H, W), any H and W; output (B, num_classes, H, W); both without B for a single image. The
+    border pixels are repeated, because zeros would look like an object to the network.
 
     On the CPU the network works in the channels_last memory format, whatever the image has: in it PyTorch pools ten
     times as fast, and transposed convolutions take half the time. The weights may have any format. On other devices the
@@ -19,13 +21,21 @@ class PaddedNetwork(nn.Module):
 
     MULTIPLE: Final = 8
 
+    def __init__(self, in_channels: int) -> None:
+        super().__init__()
+        self.in_channels = as_int("in_channels", in_channels, least=1)
+
     def logits(self, image: Tensor) -> Tensor:
-        """(B, 3, H, W) with H and W multiples of 8 -> (B, num_classes, H, W)."""
+        """(B, in_channels, H, W) with H and W multiples of 8 -> (B, num_classes, H, W)."""
         raise NotImplementedError
 
     def forward(self, image: Tensor) -> Tensor:
-        if image.ndim != 4 or image.shape[1] != 3:
-            raise ValueError(f"image must have shape (batch, 3, height, width), got {list(image.shape)}")
+        if image.ndim == 3:
+            return self.forward(image[None])[0]
+        if image.ndim != 4 or image.shape[1] != self.in_channels:
+            raise ValueError(
+                f"image must have shape (batch, {self.in_channels}, height, width), got {list(image.shape)}"
+            )
         h, w = image.shape[2], image.shape[3]
         below, right = -h % self.MULTIPLE, -w % self.MULTIPLE
         if below or right:

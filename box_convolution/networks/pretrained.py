@@ -41,7 +41,7 @@ def about(name: str, data: str) -> dict[str, Any]:
 def fitted(
     name: str, data: str, num_classes: int | None, input_size: tuple[int, int] | None, options: dict[str, Any]
 ) -> nn.Module:
-    """The trained network, or one with its weights for other classes, sizes or options; for `create`."""
+    """The trained network, or one with its weights for other classes, channels, sizes or options; for `create`."""
     trained, content = weights.load(file_of(name, data))
     theirs = content["network"]
     if (num_classes, input_size, options) == (None, None, {}):

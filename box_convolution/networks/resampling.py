@@ -19,17 +19,25 @@ def halve(image: Tensor) -> Tensor:
 
 
 class ConvBesidePool(nn.Module):
-    """(B, n, H, W) -> (B, m, H/2, W/2): m - n filters of 3x3 beside the pooled input, BatchNorm, dropout, ``act``."""
+    """(B, n, H, W) -> (B, m, H/2, W/2): m - n filters of 3x3 beside the pooled input, BatchNorm, dropout, ``act``.
+
+    Where n is more than half of m, the pooled input would crowd out the filters: then there are m of them, alone.
+    """
 
     def __init__(self, channels_in: int, channels_out: int, act: nn.Module, *, eps: float, dropout: float = 0.0):
         super().__init__()
-        self.conv = nn.Conv2d(channels_in, channels_out - channels_in, 3, stride=2, padding=1)
+        self.beside = channels_in <= channels_out // 2
+        filters = channels_out - channels_in if self.beside else channels_out
+        self.conv = nn.Conv2d(channels_in, filters, 3, stride=2, padding=1)
         self.norm = nn.BatchNorm2d(channels_out, eps=eps)
         self.dropout = nn.Dropout2d(dropout)
         self.act = act
 
     def forward(self, input: Tensor) -> Tensor:
-        output: Tensor = self.act(self.dropout(self.norm(torch.cat((self.conv(input), halve(input)), 1))))
+        filtered = self.conv(input)
+        if self.beside:
+            filtered = torch.cat((filtered, halve(input)), 1)
+        output: Tensor = self.act(self.dropout(self.norm(filtered)))
         return output
 
 

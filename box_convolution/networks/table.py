@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from ..arguments import as_float
 from .box_block import BoxBottleneck
 
 
@@ -59,8 +60,13 @@ def stage(codes: str, make: Callable[[str, int | None], nn.Module]) -> nn.Sequen
     return nn.Sequential(*(make(code[0], int(code[1:]) if code[1:] else None) for code in codes.split()))
 
 
-def check_probabilities(name: str, values: Sequence[float], places: str) -> None:
-    """ValueError unless ``values`` holds one dropout probability for each of ``places`` (a comma-separated list)."""
+def check_probabilities(name: str, values: Sequence[float], places: str) -> list[float]:
+    """One dropout probability for each of ``places`` (a comma-separated list). Raises ValueError."""
     count = len(places.split(","))
-    if not isinstance(values, (tuple, list)) or len(values) != count or not all(0 <= p < 1 for p in values):
+    try:
+        found = [as_float(name, value) for value in values]
+    except TypeError:
+        found = []
+    if len(found) != count or not all(0 <= p < 1 for p in found):
         raise ValueError(f"{name} must be {count} probabilities in [0, 1): {places}; got {values!r}")
+    return found

@@ -1,17 +1,18 @@
-"""From a trained network to another of its kind, which may have other classes, another size, or symmetric boxes."""
+"""From a trained network to another of its kind: other classes, channels or size, or symmetric boxes."""
 
 from typing import Any
 
 import torch
-from torch import nn
 
 from .. import boxes
 from ..layer import BoxConv2d
 
 
 @torch.no_grad()
-def transfer(trained: nn.Module, network: nn.Module, *, head: bool) -> None:
+def transfer(trained: Any, network: Any, *, head: bool) -> None:
     """Copy the weights of ``trained`` into ``network``; those of the last layer with ``head``, for the same classes.
+
+    Where images have another number of channels, the first block keeps its fresh weights.
 
     Boxes keep their size in pixels, though they are stored in units of the image size; where ``network`` is made for
     smaller images, they are cut to its limits, and where its boxes are symmetric, they are moved to the middle.
@@ -24,8 +25,10 @@ def transfer(trained: nn.Module, network: nn.Module, *, head: bool) -> None:
     apart = [f"{name}.scaled_boxes" for name in layers]
     if not head:
         apart += [name for name in fresh if name.startswith("head.")]
+    if trained.in_channels != network.in_channels:
+        apart += [name for name in fresh if name.startswith("initial.")]
     network.load_state_dict({**trained.state_dict(), **{name: fresh[name] for name in apart}})
     for name, layer in layers.items():
-        theirs: Any = trained.get_submodule(name)
+        theirs = trained.get_submodule(name)
         pixels = boxes.project(theirs.boxes, float(layer.max_input_h), float(layer.max_input_w))
         layer.set_boxes(boxes.from_symmetric(boxes.to_symmetric(pixels)) if layer.symmetric else pixels)

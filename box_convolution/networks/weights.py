@@ -6,6 +6,7 @@ which is imported only here and only when asked for: ImportError without it.
 
 import importlib.util
 import json
+import operator
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def save(network: nn.Module, path: str | Path, description: dict[str, Any], *, h
                 state[name] = parameter.detach().half().contiguous()
                 if not state[name].isfinite().all():
                     raise WeightsError(f"{name} holds numbers beyond the range of half precision")
-    content = json.dumps({"network": description, **more})
+    content = json.dumps({"network": description, **more}, default=operator.index)  # NumPy integers
     Path(path).write_bytes(to_bytes(state, metadata={"format": "pt", KEY: content}))
 
 

@@ -156,8 +156,12 @@ def _force_isa(found: ctypes.CDLL, name: str, argument: str) -> None:
 @functools.cache
 def _parallel_for() -> int:
     """Address of torch's own parallel loop, or 0 before PyTorch 2.10: the library then starts threads of its own."""
-    # A symbol is found in all that a library links, but on Windows only in itself.
-    loaded = ctypes.CDLL("torch_cpu.dll" if sys.platform == "win32" else torch._C.__file__)
+    name = {"win32": "torch_cpu.dll", "darwin": "libtorch_cpu.dylib"}.get(sys.platform, "libtorch_cpu.so")
+    try:  # it is loaded already, and found by its name where a distribution keeps it in another folder
+        beside = Path(torch.__file__).parent / "lib" / name
+        loaded = ctypes.CDLL(str(beside) if beside.is_file() else name)
+    except OSError:
+        return 0
     function = getattr(loaded, "torch_parallel_for", None)
     return ctypes.cast(function, ctypes.c_void_p).value or 0 if function else 0
 

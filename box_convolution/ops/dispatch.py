@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.utils.flop_counter import register_flop_formula
 
+from ..torch_internals import traced_in_a_transform
 from . import cpu, gpu, reference
 from .checks import check_backward, check_forward, check_out, memory_format, output_shape
 
@@ -153,7 +154,18 @@ def _refuse_tangents(*tensors: Tensor) -> None:
 
 
 def have_tangents(*tensors: Tensor) -> bool:
-    return forward_ad._current_level >= 0 and any(forward_ad.unpack_dual(t).tangent is not None for t in tensors)
+    return any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors)
+
+
+_plain = torch.zeros(())
+
+
+def in_forward_mode() -> bool:
+    """Whether some forward-mode differentiation is going on, of whatever tensors: then unpacking makes a new tensor."""
+    try:
+        return forward_ad.unpack_dual(_plain).primal is not _plain
+    except RuntimeError:
+        return True
 
 
 _library.impl("box_conv2d", _forward, "CompositeExplicitAutograd")
@@ -237,16 +249,28 @@ torch.library.register_autograd(_forward_op, _forward_autograd, setup_context=_s
 torch.library.register_autograd(_backward_op, _backward_autograd, setup_context=_save_backward, lib=_library)
 
 
-def needs_decomposition(*tensors: Tensor) -> bool:
-    """True where a registered autograd formula is rejected or, worse, passed by in silence.
+# A registered autograd formula serves neither torch.func.grad, vjp and their kind, which refuse it, nor forward mode,
+# which drops the tangents in silence. There the reference serves: its operations have all derivatives.
 
-    That is inside torch.func.grad, vjp, jvp and their kind (told only by a private function of PyTorch: where that is
-    missing, those transforms raise their own error), and for the dual tensors of forward-mode differentiation.
-    """
+
+def differentiable(input: Tensor, boxes: Tensor, normalize: bool, stride: int) -> Tensor:
+    """`box_conv2d` under every kind of differentiation, at no cost where the registered formula serves."""
     if torch.compiler.is_compiling():
-        return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
-    stack = getattr(torch._C._functorch, "get_interpreter_stack", lambda: None)() or ()
-    return any(interpreter.key().name in ("Grad", "Jvp") for interpreter in stack) or have_tangents(*tensors)
+        if not traced_in_a_transform():
+            return _call(input, boxes, normalize, stride)
+    elif not in_forward_mode():
+        try:
+            return _call(input, boxes, normalize, stride)
+        except RuntimeError as error:
+            if "setup_context" not in str(error):  # the static method that torch.func misses
+                raise
+    check_forward(input, boxes, stride)
+    return reference.box_conv2d(autocast_input(input), boxes, normalize, stride)
+
+
+def _call(input: Tensor, boxes: Tensor, normalize: bool, stride: int) -> Tensor:
+    output: Tensor = torch.ops.box_convolution.box_conv2d(input, boxes, normalize, stride)
+    return output
 
 
 # Autocast treats the operator as it treats a convolution, but boxes are never cast: half precision would move edges.

@@ -11,12 +11,14 @@ seen, should it or the image hold a NaN).
 For inference only: it has no derivative, and says so where one would be needed.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from .checks import check_fused, memory_format, output_shape
-from .dispatch import autocast_input, box_conv2d_flops, have_tangents, serving
+from .dispatch import autocast_input, box_conv2d_flops, in_forward_mode, serving
 
 _library = torch.library.Library("box_convolution", "FRAGMENT")
 _library.define(
@@ -37,6 +39,8 @@ def _fused(
     stride: int = 1,
 ) -> Tensor:
     check_fused(input, boxes, scale, shift, residual, stride)
+    if in_forward_mode():  # which would drop the tangents in silence
+        _refuse()
     output = serving(input).box_conv2d_fused(input, boxes, scale, shift, residual, relu, normalize, stride)
     return output.contiguous(memory_format=memory_format(input))
 
@@ -59,28 +63,15 @@ def _fake(
     return input.new_empty(output_shape(input, boxes, stride)).contiguous(memory_format=memory_format(input))
 
 
-def _above_autograd(
-    input: Tensor,
-    boxes: Tensor,
-    scale: Tensor | None = None,
-    shift: Tensor | None = None,
-    residual: Tensor | None = None,
-    relu: bool = False,
-    normalize: bool = True,
-    stride: int = 1,
-) -> Tensor:
-    given = [tensor for tensor in (input, boxes, scale, shift, residual) if tensor is not None]
-    if (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in given)) or have_tangents(*given):
-        raise NotImplementedError(
-            "box_conv2d_fused is for inference and has no derivative: call it under torch.no_grad(), or use "
-            "box_convolution.box_conv2d, which has one"
-        )
-    with torch._C._AutoDispatchBelowAutograd():
-        output: Tensor = _op(input, boxes, scale, shift, residual, relu, normalize, stride)
-        return output
+def _refuse(*_: Any, **__: Any) -> None:
+    raise NotImplementedError(
+        "box_conv2d_fused is for inference and has no derivative: call it under torch.no_grad(), or use "
+        "box_convolution.box_conv2d, which has one"
+    )
 
 
-_library.impl("box_conv2d_fused", _above_autograd, "Autograd")
+# Asked for the context of a backward pass, it refuses; torch.func refuses what has no formula for it by itself.
+torch.library.register_autograd(_op, _refuse, setup_context=_refuse, lib=_library)
 
 
 def _register_autocast(device_type: str, key: str) -> None:

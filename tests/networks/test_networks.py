@@ -251,11 +251,14 @@ def test_export_with_dynamic_size():
     "arguments, options, error, message",
     [
         (("resnet", 5, SIZE), {}, ValueError, "name must be one of enet, boxenet.*got 'resnet'"),
-        (("enet", 0, SIZE), {}, ValueError, "num_classes must be a positive int, got 0"),
-        (("enet", 2.5, SIZE), {}, ValueError, "num_classes must be a positive int, got 2.5"),
+        (("enet", 0, SIZE), {}, ValueError, "num_classes must be at least 1, got 0"),
+        (("enet", 2.5, SIZE), {}, TypeError, "num_classes must be an int, got float 2.5"),
         (("enet", 5, (96,)), {}, ValueError, r"input_size must be \(height, width\).*got \(96,\)"),
         (("enet", 5, (96, -1)), {}, ValueError, r"input_size must be \(height, width\).*-1"),
-        (("enet", 5, SIZE), {"width": 2}, TypeError, "options of enet are dropout.*got width"),
+        (("enet", 5, SIZE), {"width": 2}, TypeError, "options of enet are in_channels, dropout.*got width"),
+        (("enet", 5, SIZE), {"in_channels": 0}, ValueError, "in_channels must be at least 1, got 0"),
+        (("erfnet", 5, SIZE), {"in_channels": 1.0}, TypeError, "in_channels must be an int, got float 1.0"),
+        (("enet", 5), {}, TypeError, "num_classes and input_size must be given, unless pretrained= knows them"),
         (("boxenet", 5, SIZE), {"reparametrization_factor": 0}, ValueError, "reparametrization_factor"),
         (("boxenet", 5, SIZE), {"box_dropout": (1.5, 0, 0, 0)}, ValueError, "box_dropout must be 4 probabilities.*1.5"),
         (("enet", 5, SIZE), {"dropout": 0.1}, ValueError, "dropout must be 2 probabilities.*got 0.1"),
@@ -270,7 +273,7 @@ def test_bad_arguments(arguments, options, error, message):
         networks.create(*arguments, **options)
 
 
-@pytest.mark.parametrize("shape", [(3, 32, 32), (1, 1, 32, 32), (1, 4, 32, 32)])
+@pytest.mark.parametrize("shape", [(32, 32), (4, 32, 32), (1, 1, 32, 32), (1, 4, 32, 32)])
 def test_bad_images(shape):
     with pytest.raises(ValueError, match=r"image must have shape \(batch, 3, height, width\), got"):
         networks.create("enet", 5, (32, 32))(torch.rand(shape))

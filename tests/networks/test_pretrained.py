@@ -136,3 +136,14 @@ def test_without_safetensors(tmp_path: Path) -> None:
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert "pip install safetensors" in result.stdout, result
+
+
+def test_other_channels_take_all_but_the_first_block() -> None:
+    trained = networks.create("boxenet", pretrained="camvid").state_dict()
+    network = networks.create("boxenet", pretrained="camvid", in_channels=4)
+    assert network(torch.randn(2, 4, 32, 48)).shape == (2, 11, 32, 48)
+    ours = network.state_dict()
+    same = [name for name in ours if torch.equal(ours[name], trained[name])]
+    apart = {name for name in ours if name not in same and "num_batches" not in name}
+    assert "initial.conv.weight" in apart
+    assert all(name.startswith("initial.") or "norm" in name or "running" in name for name in apart), apart

@@ -123,3 +123,20 @@ def test_neither_is_imported_unasked() -> None:
     program = "import sys, box_convolution.networks.weights; print({'safetensors', 'huggingface_hub'} & {*sys.modules})"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"
+
+
+def test_other_channels_travel_with_the_file(tmp_path: Path) -> None:
+    import numpy as np
+
+    network = networks.create("boxonlyenet", 4, (32, 48), in_channels=2).eval()
+    description = {
+        "name": "boxonlyenet",
+        "num_classes": 4,
+        "input_size": [32, 48],
+        "options": {"in_channels": np.int64(2)},
+    }
+    weights.save(network, tmp_path / "net.safetensors", description)
+    loaded, content = weights.load(tmp_path / "net.safetensors")
+    assert content["network"]["options"] == {"in_channels": 2}
+    image = torch.randn(1, 2, 30, 48)
+    assert torch.equal(loaded.eval()(image), network(image))

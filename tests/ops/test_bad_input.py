@@ -25,7 +25,7 @@ class Bad(NamedTuple):
 
 
 BOTH = [
-    Bad("input 3-D", ValueError, ("input", "4 dimensions", "(3, 5, 7)"), input=torch.zeros(3, 5, 7)),
+    Bad("input 2-D", ValueError, ("input", "4 dimensions", "(5, 7)"), input=torch.zeros(5, 7)),
     Bad("input 5-D", ValueError, ("input", "4 dimensions", "(1, 2, 3, 5, 7)"), input=torch.zeros(1, 2, 3, 5, 7)),
     Bad("input 0-D", ValueError, ("input", "4 dimensions", "()"), input=torch.tensor(1.0)),
     Bad("input int", TypeError, ("input", "float32", "int64"), input=torch.zeros(2, 3, 5, 7, dtype=torch.int64)),

@@ -231,9 +231,10 @@ def test_refuses_where_a_gradient_would_be_needed(index: int) -> None:
 
     with forward_ad.dual_level(), pytest.raises(NotImplementedError, match="for inference and has no derivative"):
         of_one(forward_ad.make_dual(plain[index], torch.ones_like(plain[index])))
-    for transform in (torch.func.grad(of_one), lambda t: torch.func.jvp(of_one, (t,), (torch.ones_like(t),))):
-        with pytest.raises(NotImplementedError, match="for inference and has no derivative"):
-            transform(plain[index])
+    with pytest.raises(NotImplementedError, match="for inference and has no derivative"):
+        torch.func.jvp(of_one, (plain[index],), (torch.ones_like(plain[index]),))
+    with pytest.raises(RuntimeError, match="setup_context"):  # PyTorch's own words
+        torch.func.grad(of_one)(plain[index])
 
 
 @pytest.mark.parametrize(

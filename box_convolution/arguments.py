@@ -1,0 +1,60 @@
+"""Numbers and bools as arguments of public functions: of Python or NumPy, as Python's. Errors name the argument."""
+
+import math
+import numbers
+import operator
+from typing import Any
+
+import torch
+
+
+def as_int(name: str, value: Any, *, least: int | None = None) -> int:
+    """``value`` as an int: a Python, NumPy or symbolic integer, or anything else that `operator.index` takes; no bool.
+
+    Raises TypeError or, below ``least``, ValueError.
+    """
+    if type(value) is not int and not isinstance(value, torch.SymInt):
+        try:
+            if isinstance(value, bool) or _is_bool_scalar(value):
+                raise TypeError
+            value = operator.index(value)
+        except TypeError:
+            raise TypeError(f"{name} must be an int, got {type(value).__name__} {value!r}") from None
+    if least is not None and value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
+    number: int = value
+    return number
+
+
+def as_float(name: str, value: Any, *, least: float = -math.inf, most: float = math.inf) -> float:
+    """``value`` as a float: any real number of Python or NumPy, no bool.
+
+    Raises TypeError or, for NaN and outside [``least``, ``most``], ValueError.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__} {value!r}")
+    number = float(value)
+    if not least <= number <= most:
+        raise ValueError(f"{name} must lie in [{least:g}, {most:g}], got {value}")
+    return number
+
+
+def as_bool(name: str, value: Any) -> bool:
+    """``value`` as a bool, Python's or NumPy's. Raises TypeError."""
+    if not isinstance(value, bool) and not _is_bool_scalar(value):
+        raise TypeError(f"{name} must be a bool, got {type(value).__name__} {value!r}")
+    return bool(value)
+
+
+def as_size(name: str, value: Any) -> tuple[int, int]:
+    """``value`` as (height, width), two integers of at least 1 in any sequence. Raises ValueError."""
+    try:
+        h, w = value
+        return as_int(name, h, least=1), as_int(name, w, least=1)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be (height, width), two positive ints, got {value!r}") from None
+
+
+def _is_bool_scalar(value: Any) -> bool:
+    """NumPy's bool, told without importing NumPy."""
+    return getattr(value, "shape", None) == () and str(getattr(value, "dtype", "")) == "bool"

@@ -1,0 +1,113 @@
+"""The names of PyTorch that are not public and that this package uses all the same: all of them, and nothing else.
+
+None is touched by a call of the operator or of the layer, but while `torch.compile` traces one. Where a release of
+PyTorch has lost one, its user gets the error that says so, or what is right though slower; `missing` lists them, and a
+test fails.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+__all__ = [
+    "PRELU",
+    "Float32Buffers",
+    "GraphError",
+    "TorchDispatchMode",
+    "has_hooks",
+    "missing",
+    "saved",
+    "sequence_number",
+    "shape_of_input",
+    "traced_in_a_transform",
+    "tree_leaves",
+]
+
+PRELU = ("aten::prelu", "aten::_prelu_kernel")
+"""What PReLU is called where operations are counted: the first is made of the second, so one of them is seen."""
+
+
+def missing() -> list[str]:
+    """Which of the names this release of PyTorch lacks."""
+    image = torch.ones((1, 1, 1, 1), requires_grad=True)
+    nodes: dict[Any, tuple[str, ...]] = {
+        nn.Conv2d(1, 1, 1)(image).grad_fn: ("_saved_weight", "_saved_groups", "_saved_transposed", "_input_metadata"),
+        nn.BatchNorm2d(1).eval()(image).grad_fn: ("_saved_weight", "_sequence_nr"),
+        torch.cat((image, image), 1).grad_fn: ("_saved_dim",),
+        torch.constant_pad_nd(image, [1, 1]).grad_fn: ("_saved_pad",),
+    }
+    wanted: dict[Any, tuple[str, ...]] = {
+        torch._C: ("_are_functorch_transforms_active",),
+        forward_ad: ("_current_level",),
+        nn.Module(): ("_forward_hooks", "_forward_pre_hooks", "_apply"),
+        **nodes,
+    }
+    named = [
+        f"{kind} node of autograd"
+        for node, kind in zip(nodes, ("ConvolutionBackward", "BatchNorm", "CatBackward", "ConstantPad"), strict=True)
+        if kind not in node.name()
+    ]
+    return named + [f"{owner}: {name}" for owner, names in wanted.items() for name in names if not hasattr(owner, name)]
+
+
+def traced_in_a_transform() -> bool:
+    """While `torch.compile` traces: whether inside torch.func.grad, jvp, vmap and their kind, or forward mode.
+
+    Where PyTorch lacks the names, False: it then refuses what it cannot differentiate with an error of its own.
+    """
+    active: Callable[[], bool] = getattr(torch._C, "_are_functorch_transforms_active", lambda: False)
+    level: int = getattr(forward_ad, "_current_level", -1)
+    return active() or level >= 0
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether calling ``module`` runs hooks. True where that is not known: a module with hooks is left alone."""
+    names = ("_forward_hooks", "_forward_pre_hooks")
+    return any(bool(getattr(module, name, True)) for name in names)
+
+
+class Float32Buffers(nn.Module):
+    """A module whose own buffers keep their dtype when it is moved to another: ``half()`` moves its children alone."""
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Float32Buffers":
+        kept = dict(self.named_buffers(recurse=False))
+        super()._apply(fn, recurse)
+        for name, buffer in kept.items():
+            moved = getattr(self, name)
+            if moved.dtype != buffer.dtype:
+                setattr(self, name, buffer.to(moved.device))
+        return self
+
+
+class GraphError(RuntimeError):
+    """This release of PyTorch shows its graph in another way."""
+
+
+def saved(node: Any, name: str) -> Any:
+    """What a node of autograd's graph has kept of an argument of its operation. Raises GraphError."""
+    return _of_node(node, f"_saved_{name}")
+
+
+def shape_of_input(node: Any, index: int) -> tuple[int, ...]:
+    """Shape of the gradient that the node takes as input number ``index``. Raises GraphError."""
+    return tuple(_of_node(node, "_input_metadata")[index].shape)
+
+
+def sequence_number(node: Any) -> int:
+    """Place of the node's operation among all that ran. Raises GraphError."""
+    return int(_of_node(node, "_sequence_nr")())
+
+
+def _of_node(node: Any, name: str) -> Any:
+    try:
+        return getattr(node, name)
+    except AttributeError:
+        raise GraphError(
+            f"torch {torch.__version__} does not show {name} of {node.name()} in autograd's graph: convolutions beside "
+            "boxes cannot be found with this release"
+        ) from None
