@@ -4,6 +4,7 @@ from typing import cast
 
 import torch
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function
 
 from .ops import dispatch, reference
 from .ops.checks import check_forward
@@ -47,6 +48,10 @@ def box_conv2d(
         TypeError: an argument is not a tensor, or its dtype is not floating point.
         ValueError: shapes, devices or stride do not fit together; the message names the argument.
     """
+    if has_torch_function((input, boxes)):  # torch.fx, modes and tensor-like classes see one function, as of torch.nn
+        return handle_torch_function(
+            box_conv2d, (input, boxes), input, boxes, normalize=normalize, stride=stride, out=out
+        )
     for name, argument in (("input", input), ("boxes", boxes)):
         if not isinstance(argument, Tensor):
             raise TypeError(f"{name} must be a torch.Tensor, got {type(argument).__name__}")

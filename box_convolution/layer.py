@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 from . import boxes as box
@@ -155,6 +155,8 @@ class BoxConv2d(nn.Module):
         self._store(box.project(self._pixels(self.scaled_boxes.detach()), *self._extent()))
 
     def forward(self, input: Tensor) -> Tensor:
+        if isinstance(input, fx.Proxy):
+            return self._as_node(input)
         return box_conv2d(input, self.boxes, normalize=self.normalize, stride=self.stride)
 
     def draw(
@@ -213,6 +215,16 @@ class BoxConv2d(nn.Module):
         if not self.scaled_boxes.requires_grad:
             parts.append("frozen")
         return ", ".join(parts)
+
+    def _as_node(self, input: fx.Proxy) -> Any:
+        """This layer as one node of the graph that `torch.fx` makes of a network, as the layers of torch.nn are."""
+        path = input.tracer.path_of_module(self)  # type: ignore[attr-defined]
+        if not path or type(self).forward is not BoxConv2d.forward or self._forward_hooks or self._forward_pre_hooks:
+            raise NotImplementedError(
+                "torch.fx traces networks that hold BoxConv2d layers, but not the layer by itself, one with forward "
+                "hooks, or a subclass with a forward of its own: use a Tracer whose is_leaf_module is true for it"
+            )
+        return input.tracer.create_proxy("call_module", path, (input,), {})
 
     def _extent(self) -> tuple[float, float]:
         return float(self.max_input_h), float(self.max_input_w)
