@@ -7,7 +7,6 @@ dropout.
 
 from dataclasses import replace
 
-import torch
 from torch import Tensor, fx, nn
 from torch.nn.functional import max_pool2d, pad
 
@@ -119,7 +118,7 @@ def unpool(values: Tensor, indices: Tensor) -> Tensor:
     where no two indices are equal, as those of pooling without overlap.
     """
     b, c, h, w = values.shape
-    if values.is_contiguous(memory_format=torch.channels_last):
+    if values.device.type == "cpu":  # where it is held pixel by pixel
         pixels = values.new_zeros((b, 4 * h * w, c)).transpose(1, 2)
     else:
         pixels = values.new_zeros((b, c, 4 * h * w))
@@ -145,7 +144,7 @@ class Upsample(nn.Module):
         self.skip = nn.Sequential(nn.Conv2d(channels_in, channels_out, 1, bias=False), _norm(channels_out))
 
     def forward(self, input: Tensor, indices: Tensor) -> Tensor:
-        return unpool(self.skip(input), indices).add_(self.branch(input)).relu_()
+        return residual_sum(self.branch(input), unpool(self.skip(input), indices)).relu_()
 
 
 class ENet(PaddedNetwork):
