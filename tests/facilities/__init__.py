@@ -1,6 +1,7 @@
 """Facilities of PyTorch and what they are tried with: importing this fills `FACILITIES`."""
 
-from . import compiling, differentiating, switches, tools, tracing, weights
+from . import tracing  # isort: skip  (the order of the page)
+from . import differentiating, switches, weights, tools, compiling  # isort: skip
 from .table import ALL, FACILITIES, LAYER, Facility, check
 
 __all__ = [

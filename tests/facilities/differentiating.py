@@ -9,12 +9,12 @@ from torch.autograd import forward_ad
 from torch.func import functional_call, grad, jvp, stack_module_state, vmap
 from torch.utils.checkpoint import checkpoint
 
-from .table import FEW, Case, facility, gradients, logits, training, twin
+from .table import ALL, FEW, Case, facility, gradients, logits, training, twin
 
 GROUP = "Hooks and gradients"
 
 
-@facility(GROUP, "full backward hooks on every module, training")
+@facility(GROUP, "full backward hooks on every module, training", in_tests=ALL)
 def full_backward_hooks(case: Case) -> tuple[Any, Any]:
     other, seen = twin(case.network), set[nn.Module]()
     for module in case.network.modules():
@@ -41,7 +41,7 @@ def _kept_outputs(network: nn.Module, image: Tensor) -> tuple[list[Tensor], list
     return kept, copies
 
 
-@facility(GROUP, "what forward hooks keep of every module stays as it was, training and inference")
+@facility(GROUP, "what forward hooks keep of every module stays as it was, training and inference", in_tests=ALL)
 def forward_hooks(case: Case) -> tuple[Any, Any]:
     with torch.no_grad():
         kept, copies = _kept_outputs(case.network, case.image)

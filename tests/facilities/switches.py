@@ -10,7 +10,7 @@ from torch import Tensor
 
 from box_convolution import networks
 
-from .table import FEW, Case, case, facility, logits, training, twin
+from .table import ALL, FEW, Case, case, facility, logits, training, twin
 
 GROUP = "Global switches"
 
@@ -90,7 +90,7 @@ def _under(switch: Callable[[], AbstractContextManager[Any]]) -> Callable[[Case]
 
 
 for name, switch in SWITCHES.items():
-    facility(GROUP, name, in_tests=FEW)(_under(switch))
+    facility(GROUP, name, in_tests=ALL if switch is _deterministic else FEW)(_under(switch))
 
 
 @facility(GROUP, "`inference_mode`, network made inside or outside")

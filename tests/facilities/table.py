@@ -41,7 +41,7 @@ class Facility:
     name: str
     use: Callable[[Case], tuple[Any, Any]]  # what comes out with the facility, and what does without
     subjects: Sequence[str] = ALL
-    in_tests: Sequence[str] = ALL  # those of ``subjects`` that the test suite tries; `make compatibility` tries all
+    in_tests: Sequence[str] = FEW  # those of ``subjects`` that the test suite tries; `make compatibility` tries all
     refused: str = ""  # why and where to go instead, where it does not work: then ``use`` must raise an error
 
 
@@ -49,7 +49,7 @@ FACILITIES: list[Facility] = []
 
 
 def facility(
-    group: str, name: str, *, subjects: Sequence[str] = ALL, in_tests: Sequence[str] = ALL, refused: str = ""
+    group: str, name: str, *, subjects: Sequence[str] = ALL, in_tests: Sequence[str] = FEW, refused: str = ""
 ) -> Callable[[Callable[[Case], tuple[Any, Any]]], Callable[[Case], tuple[Any, Any]]]:
     """Add the decorated function to the table."""
 

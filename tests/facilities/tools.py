@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from box_convolution import BoxConv2d, box_conv2d
 
-from .table import FEW, Case, facility, training, twin
+from .table import ALL, FEW, Case, facility, training, twin
 
 GROUP = "Tools"
 
@@ -70,7 +70,7 @@ def flops(case: Case) -> tuple[Any, Any]:
     return [*got, counted], [*training(other, case.image), _layers(case) > 0]
 
 
-@facility(GROUP, "fake tensors: a training step reads no number, so nothing waits for a GPU")
+@facility(GROUP, "fake tensors: a training step reads no number, so nothing waits for a GPU", in_tests=ALL)
 def fake(case: Case) -> tuple[Any, Any]:
     mode = FakeTensorMode()
     network, image = _without_data(twin(case.network), mode), mode.from_tensor(case.image)

@@ -12,7 +12,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from box_convolution import BoxConv2d
 
-from .table import FEW, LAYER, Case, facility, logits
+from .table import ALL, FEW, LAYER, Case, facility, logits
 
 GROUP = "Tracing"
 NETWORKS = tuple(name for name in FEW if name != LAYER)
@@ -25,7 +25,7 @@ def _traced(case: Case) -> Any:
         return torch.jit.trace(case.network, case.image)
 
 
-@facility(GROUP, "`torch.jit.trace` with gradients recorded, then an image of another size", in_tests=FEW)
+@facility(GROUP, "`torch.jit.trace` with gradients recorded, then an image of another size", in_tests=ALL)
 def jit_trace(case: Case) -> tuple[Any, Any]:
     return logits(_traced(case), case.image, case.other), logits(case.network, case.image, case.other)
 
@@ -60,7 +60,7 @@ def _graph(case: Case) -> fx.GraphModule:
     return fx.symbolic_trace(nn.Sequential(case.network))
 
 
-@facility(GROUP, "`torch.fx.symbolic_trace`, every layer a node, then an image of another size")
+@facility(GROUP, "`torch.fx.symbolic_trace`, every layer a node, then an image of another size", in_tests=ALL)
 def symbolic_trace(case: Case) -> tuple[Any, Any]:
     graph = _graph(case)
     modules = [graph.get_submodule(str(n.target)) for n in graph.graph.nodes if n.op == "call_module"]
