@@ -1,4 +1,5 @@
-# make test | test-long | test-gpu | demo | lint | bench | bench-gpu | sanitize | reliability make their own environment in .venv; nothing else is
+# make test | test-long | test-gpu | demo | lint | bench | bench-gpu | sanitize | reliability |
+# compatibility make their own environment in .venv; nothing else is
 # needed but python3 (3.10+), pip and make. With a C++ compiler (GCC 11 or later, or Clang) the CPU kernels are built into it, and tested.
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +9,7 @@ KERNELS := CMakeLists.txt $(wildcard box_convolution/ops/cpu/*)
 # An editable installation knows the modules that were there when it was made: a new file in a folder asks for another.
 FOLDERS := $(shell find box_convolution -type d -not -name __pycache__)
 
-.PHONY: test test-long test-gpu demo lint bench bench-gpu sanitize reliability wheel clean
+.PHONY: test test-long test-gpu demo lint bench bench-gpu sanitize reliability compatibility wheel clean
 
 test: $(VENV)/.ready
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
@@ -44,6 +45,10 @@ sanitize: $(VENV)/.ready
 # Every fault of docs/reliability.md, tried many times, and the page written anew. About an hour.
 reliability: $(VENV)/.ready
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python tests/reliability.py --write docs/reliability.md
+
+# The layer and all networks under every facility of PyTorch in tests/facilities, into docs/compatibility.md. Some ten minutes.
+compatibility: $(VENV)/.ready
+	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python tests/compatibility.py --write docs/compatibility.md
 
 # dist/box_convolution-*-py3-none-*.whl for this platform, every Python and every PyTorch; an error without a C++ compiler.
 wheel:

@@ -1,6 +1,7 @@
 """The documented stateless operator."""
 
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function
 
 from .arguments import as_bool, as_int
 from .ops import dispatch
@@ -45,6 +46,10 @@ def box_conv2d(
         TypeError: an argument is not a tensor, or its dtype is not floating point.
         ValueError: shapes, devices or stride do not fit together; the message names the argument.
     """
+    if has_torch_function((input, boxes)):  # torch.fx, modes and tensor-like classes see one function, as of torch.nn
+        return handle_torch_function(
+            box_conv2d, (input, boxes), input, boxes, normalize=normalize, stride=stride, out=out
+        )
     for name, argument in (("input", input), ("boxes", boxes)):
         if not isinstance(argument, Tensor):
             raise TypeError(f"{name} must be a torch.Tensor, got {type(argument).__name__}")

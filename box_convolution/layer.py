@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from . import boxes as box
 from . import projection
@@ -174,6 +174,8 @@ class BoxConv2d(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C * num_filters, H', W'), or an image without the batch axis, as in nn.Conv2d."""
+        if isinstance(input, fx.Proxy):
+            return self._as_node(input)
         scaled = whole(self.scaled_boxes)
         boxes = self._known(scaled)
         if boxes is None:
@@ -238,6 +240,16 @@ class BoxConv2d(nn.Module):
         if not self.scaled_boxes.requires_grad:
             parts.append("frozen")
         return ", ".join(parts)
+
+    def _as_node(self, input: fx.Proxy) -> Any:
+        """This layer as one node of the graph that `torch.fx` makes of a network, as the layers of torch.nn are."""
+        path = input.tracer.path_of_module(self)  # type: ignore[attr-defined]
+        if not path or type(self).forward is not BoxConv2d.forward or self._forward_hooks or self._forward_pre_hooks:
+            raise NotImplementedError(
+                "torch.fx traces networks that hold BoxConv2d layers, but not the layer by itself, one with forward "
+                "hooks, or a subclass with a forward of its own: use a Tracer whose is_leaf_module is true for it"
+            )
+        return input.tracer.create_proxy("call_module", path, (input,), {})
 
     def _extent(self) -> tuple[float, float]:
         return float(self.max_input_h), float(self.max_input_w)

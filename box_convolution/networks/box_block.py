@@ -4,6 +4,7 @@ from torch import Tensor, nn
 
 from ..arguments import as_bool, as_float, as_int
 from ..layer import BoxConv2d
+from .residual import residual_sum
 
 
 class BoxBottleneck(nn.Module):
@@ -72,5 +73,5 @@ class BoxBottleneck(nn.Module):
     def forward(self, input: Tensor) -> Tensor:
         narrow = self.norm_in(self.conv(input))
         if self.inner_relu:
-            narrow = narrow.relu_()
-        return self.dropout(self.norm_out(self.box(narrow))).add_(input).relu_()
+            narrow = narrow.relu()
+        return residual_sum(self.dropout(self.norm_out(self.box(narrow))), input).relu_()

@@ -7,11 +7,12 @@ dropout.
 
 from dataclasses import replace
 
-from torch import Tensor, nn
-from torch.nn.functional import max_pool2d, max_unpool2d, pad
+from torch import Tensor, fx, nn
+from torch.nn.functional import max_pool2d, pad
 
 from .padding import PaddedNetwork, extents
 from .resampling import ConvBesidePool, deconv3x3
+from .residual import residual_sum
 from .table import BoxBlocks, Table, check_probabilities, stage
 
 EPS = 1e-3  # of BatchNorm, but for the box blocks
@@ -46,7 +47,7 @@ def _norm(channels: int) -> nn.BatchNorm2d:
 
 
 def _act(channels: int, relu: bool = False) -> nn.Module:
-    return nn.ReLU(inplace=True) if relu else nn.PReLU(channels)
+    return nn.ReLU() if relu else nn.PReLU(channels)
 
 
 class Bottleneck(nn.Module):
@@ -79,7 +80,7 @@ class Bottleneck(nn.Module):
         self.act = _act(channels, relu)
 
     def forward(self, input: Tensor) -> Tensor:
-        output: Tensor = self.act(self.branch(input).add_(input))
+        output: Tensor = self.act(residual_sum(self.branch(input), input))
         return output
 
 
@@ -105,7 +106,23 @@ class Downsample(nn.Module):
 
     def forward(self, input: Tensor) -> tuple[Tensor, Tensor]:
         skip, indices = max_pool2d(input, 2, return_indices=True)
-        return self.act(self.branch(input).add_(pad(skip, (0, 0, 0, 0, 0, self.new_channels)))), indices
+        padded = pad(skip, (0, 0, 0, 0, 0, self.new_channels))
+        return self.act(residual_sum(self.branch(input), padded)), indices
+
+
+@fx.wrap
+def unpool(values: Tensor, indices: Tensor) -> Tensor:
+    """(B, C, H, W) -> (B, C, 2H, 2W): each value at the pixel of its plane that its index names, zeros elsewhere.
+
+    What `max_unpool2d` does, in an operation that `torch.jit.trace` follows to any size, and that is deterministic
+    where no two indices are equal, as those of pooling without overlap.
+    """
+    b, c, h, w = values.shape
+    if values.device.type == "cpu":  # where it is held pixel by pixel
+        pixels = values.new_zeros((b, 4 * h * w, c)).transpose(1, 2)
+    else:
+        pixels = values.new_zeros((b, c, 4 * h * w))
+    return pixels.scatter_(2, indices.flatten(2), values.flatten(2)).view(b, c, 2 * h, 2 * w)
 
 
 class Upsample(nn.Module):
@@ -117,17 +134,17 @@ class Upsample(nn.Module):
         self.branch = nn.Sequential(
             nn.Conv2d(channels_in, narrow, 1, bias=False),
             _norm(narrow),
-            nn.ReLU(inplace=True),
+            nn.ReLU(),
             deconv3x3(narrow, narrow),
             _norm(narrow),
-            nn.ReLU(inplace=True),
+            nn.ReLU(),
             nn.Conv2d(narrow, channels_out, 1, bias=False),
             _norm(channels_out),
         )
         self.skip = nn.Sequential(nn.Conv2d(channels_in, channels_out, 1, bias=False), _norm(channels_out))
 
     def forward(self, input: Tensor, indices: Tensor) -> Tensor:
-        return self.branch(input).add_(max_unpool2d(self.skip(input), indices, (2, 2))).relu_()
+        return residual_sum(self.branch(input), unpool(self.skip(input), indices)).relu_()
 
 
 class ENet(PaddedNetwork):

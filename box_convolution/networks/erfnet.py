@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..arguments import as_int
 from .padding import PaddedNetwork, extents
 from .resampling import ConvBesidePool, deconv3x3
+from .residual import residual_sum
 from .table import BoxBlocks, Table, check_probabilities, stage
 
 # N4: non-bottleneck-1D block whose second pair of convolutions is dilated by 4; N: by the option remaining_dilations.
@@ -33,22 +34,22 @@ class NonBottleneck1d(nn.Module):
         def pair(reach: int) -> list[nn.Module]:
             return [
                 nn.Conv2d(channels, channels, (3, 1), padding=(reach, 0), dilation=(reach, 1)),
-                nn.ReLU(inplace=True),
+                nn.ReLU(),
                 nn.Conv2d(channels, channels, (1, 3), padding=(0, reach), dilation=(1, reach)),
                 nn.BatchNorm2d(channels),
             ]
 
-        self.branch = nn.Sequential(*pair(1), nn.ReLU(inplace=True), *pair(dilation), nn.Dropout2d(dropout))
+        self.branch = nn.Sequential(*pair(1), nn.ReLU(), *pair(dilation), nn.Dropout2d(dropout))
 
     def forward(self, input: Tensor) -> Tensor:
-        return self.branch(input).add_(input).relu_()
+        return residual_sum(self.branch(input), input).relu_()
 
 
 class Upsampler(nn.Sequential):
     """(B, n, H, W) -> (B, m, 2H, 2W): transposed convolution, BatchNorm, ReLU."""
 
     def __init__(self, channels_in: int, channels_out: int):
-        super().__init__(deconv3x3(channels_in, channels_out), nn.BatchNorm2d(channels_out), nn.ReLU(inplace=True))
+        super().__init__(deconv3x3(channels_in, channels_out), nn.BatchNorm2d(channels_out), nn.ReLU())
 
 
 class ERFNet(PaddedNetwork):
@@ -114,7 +115,7 @@ class ERFNet(PaddedNetwork):
 
     @staticmethod
     def _down(channels_in: int, channels_out: int, dropout: float) -> ConvBesidePool:
-        return ConvBesidePool(channels_in, channels_out, nn.ReLU(inplace=True), eps=1e-5, dropout=dropout)
+        return ConvBesidePool(channels_in, channels_out, nn.ReLU(), eps=1e-5, dropout=dropout)
 
     def logits(self, image: Tensor) -> Tensor:
         eighth = self.down2(self.stage1(self.down1(self.initial(image))))

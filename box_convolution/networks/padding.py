@@ -2,7 +2,8 @@
 
 from typing import Final
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor, fx, nn
 from torch.nn.functional import pad
 
 from ..arguments import as_int
@@ -30,19 +31,24 @@ class PaddedNetwork(nn.Module):
         raise NotImplementedError
 
     def forward(self, image: Tensor) -> Tensor:
-        if image.ndim == 3:
+        if not isinstance(image, fx.Proxy) and image.ndim == 3:
             return self.forward(image[None])[0]
-        if image.ndim != 4 or image.shape[1] != self.in_channels:
-            raise ValueError(
-                f"image must have shape (batch, {self.in_channels}, height, width), got {list(image.shape)}"
-            )
-        h, w = image.shape[2], image.shape[3]
-        below, right = -h % self.MULTIPLE, -w % self.MULTIPLE
-        if below or right:
-            image = pad(image, (0, right, 0, below), mode="replicate")
-        if image.device.type == "cpu":
-            image = by_pixels(image)
-        return self.logits(image)[:, :, :h, :w]
+        logits = self.logits(padded(image, self.in_channels, self.MULTIPLE))
+        return logits[:, :, : image.shape[2], : image.shape[3]]
+
+
+@fx.wrap
+def padded(image: Tensor, channels: int, multiple: int) -> Tensor:
+    """The image as `PaddedNetwork.logits` gets it: checked, padded to multiples, and on the CPU in channels_last."""
+    # A recorded graph gets other sizes later: in it, nothing may depend on whether this one needs padding.
+    traced = torch.jit.is_tracing()
+    if not traced and (image.ndim != 4 or image.shape[1] != channels):
+        raise ValueError(f"image must have shape (batch, {channels}, height, width), got {list(image.shape)}")
+    h, w = image.shape[2], image.shape[3]
+    below, right = -h % multiple, -w % multiple
+    if traced or torch.compiler.is_compiling() or below or right:
+        image = pad(image, (0, right, 0, below), mode="replicate")
+    return by_pixels(image) if image.device.type == "cpu" else image
 
 
 def by_pixels(image: Tensor) -> Tensor:
