@@ -12,10 +12,13 @@ Weights have the licence of the data that they learned from: name it in the card
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
+from ..extras import require
 from . import weights
+
+require("the Hugging Face Hub", "huggingface_hub", "safetensors")
+from huggingface_hub import PyTorchModelHubMixin  # noqa: E402 - with a better message than Python's own
 
 
 class HubNetwork(
