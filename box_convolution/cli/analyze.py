@@ -7,6 +7,7 @@ from typing import Any
 import tyro
 
 from ..segmentation.config import UsageError
+from ..segmentation.files import check_output_folder
 from .load import data_of, file_of, open_trained
 
 
@@ -20,8 +21,9 @@ class Analyze:
     against: tuple[Path, ...] = ()
     """Other runs or checkpoints whose receptive fields are drawn beside this one's."""
     out: Path | None = None
-    """Folder for the report, whose files are replaced; RUN/analysis if left out, NAME-analysis where there is no
-    run."""
+    """Folder for the report; RUN/analysis if left out, NAME-analysis where there is no run."""
+    overwrite: bool = False
+    """Replace the report that is there already."""
     levels: tuple[str, ...] | None = None
     """Modules whose receptive field is measured, besides the output; the first box block if left out."""
     images: int = 30
@@ -56,6 +58,8 @@ def run(args: Analyze) -> None:
     device = engine.choose_device(args.device)
     path = _checkpoint_in(args.run)
     opened = open_trained(path)
+    out = args.out or (Path(f"{args.run.stem}-analysis") if opened.config is None else path.parent / "analysis")
+    check_output_folder("--out", out, overwrite=args.overwrite)
     config = data_of(opened, args.run, root=args.root)
     name = _label(opened.network)
     model = opened.model.to(device)
@@ -87,7 +91,6 @@ def run(args: Analyze) -> None:
     mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (config.mean, config.std))
     pixels = ((images[count // 2] * std + mean).clamp(0, 1) * 255).byte().permute(1, 2, 0).cpu().numpy()
     analysis = RunAnalysis(name, layers, fields=fields, image=pixels, **with_history(lines, layers))
-    out = args.out or (Path(f"{args.run.stem}-analysis") if opened.config is None else path.parent / "analysis")
     scores = opened.about.get("scores", {})
     summary = {
         "network": name,

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from ..segmentation.config import UsageError
-from .load import data_of, open_trained, validation_scores
+from ..segmentation.files import check_outputs
+from .load import data_of, file_of, open_trained, validation_scores
 
 if TYPE_CHECKING:
     from .load import Opened
@@ -48,6 +49,7 @@ class Export:
     root: Path | None = None
     """With --prune: folder with images/ and labels/; the one it was trained on if left out."""
     overwrite: bool = False
+    """Replace files that are there already."""
 
 
 def run(args: Export) -> None:
@@ -58,8 +60,7 @@ def run(args: Export) -> None:
     if kind is None or args.out.suffix != SUFFIXES[kind]:
         expected = SUFFIXES[kind] if kind else " or ".join(SUFFIXES.values())
         raise UsageError(f"--out: expected a name that ends in {expected}, got {args.out}")
-    if args.out.exists() and not args.overwrite:
-        raise UsageError(f"--out: {args.out} exists already; choose another name, or give --overwrite")
+    check_outputs({"--out": args.out}, overwrite=args.overwrite, inputs=(file_of(args.checkpoint),))
     if args.prune is not None and (kind == "safetensors" or not args.prune >= 0):
         raise UsageError(f"--prune: expected a share of at least 0, with onnx or torch, got {args.prune} with {kind}")
     if not args.min_area >= 0:
