@@ -86,6 +86,7 @@ def run(args: Export) -> None:
         if kind == "safetensors":
             weights.save(network, written, trained.network, half=args.half, **values)
         else:
+            print(f"exporting to {args.out}: up to a minute or two", flush=True)
             deployed: Any = network if args.prune is not None else deploy(network)
             (export.save_onnx if kind == "onnx" else export.save_program)(deployed, written, values)
         os.replace(written, args.out)
@@ -101,6 +102,7 @@ def _pruned(trained: "Opened", args: Export) -> Any:
 
     from ..deploy import deploy, prune
     from ..layer import BoxConv2d
+    from ..segmentation.records import percent
     from ..segmentation.sources import open_split, prepare_of
 
     assert args.prune is not None
@@ -112,11 +114,11 @@ def _pruned(trained: "Opened", args: Export) -> Any:
     step = -(-len(data) // CALIBRATION_IMAGES)
     images = (torch.as_tensor(data[index][0])[None] for index in range(0, len(data), step))
     pruned, report = prune(deployed, images, args.prune, min_area=args.min_area)
-    before, after = (validation_scores(model, classes, config)["class_iou"] for model in (deployed, pruned))
+    before, after = (percent(validation_scores(model, classes, config)["class_iou"]) for model in (deployed, pruned))
     print(
         f"took out {sum(layer.removed_boxes for layer in report)} of {sum(layer.boxes for layer in report)} boxes, "
         f"with them the sums of {sum(layer.idle_channels for layer in report)} of "
-        f"{sum(layer.channels for layer in report)} channels; validation class IoU {before:.4f} -> {after:.4f}"
+        f"{sum(layer.channels for layer in report)} channels; validation class IoU {before} -> {after}"
     )
     return pruned
 
