@@ -89,6 +89,10 @@ def save_onnx(network: PaddedNetwork, path: Path, metadata: dict[str, Any]) -> N
             verbose=False,
         )
     assert onnx is not None
+    for value in (*onnx.model.graph.inputs, *onnx.model.graph.outputs):  # PyTorch 2.6 has names of its own for them
+        assert value.shape is not None
+        for axis, name in {0: "batch", 2: "height", 3: "width"}.items():
+            value.shape[axis] = name
     onnx.model.metadata_props[KEY] = json.dumps(metadata)
     onnx.save(str(path))
 
@@ -139,7 +143,9 @@ def open_program(path: Path) -> tuple[nn.Module, dict[str, Any]]:
                 "use that version here, or export the network again with this one"
             ) from error
         raise ExportError(f"{path}: not a usable exported program ({reason})") from error
-    return _Opened(program.module()), _metadata(path, extra[KEY])
+    about = _metadata(path, extra[KEY])
+    about.pop("torch", None)
+    return _Opened(program.module()), about
 
 
 def _torch_of(path: Path) -> str | None:
