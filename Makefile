@@ -1,7 +1,10 @@
-# make test | test-long | test-gpu | demo | lint | bench | bench-gpu | sanitize | reliability |
-# compatibility make their own environment in .venv; nothing else is
+# make test | test-long | test-gpu | test-arm64 | test-oldest | demo | lint | bench | bench-gpu | sanitize | reliability | compatibility make
+# their own environment in .venv; nothing else is
 # needed but python3 (3.10+), pip and make. With a C++ compiler (GCC 11 or later, or Clang) the CPU kernels are built into it, and tested.
 PYTHON ?= python3
+# Its interpreter and compilers test the GPU kernels without a GPU. No extra asks for it: beside PyTorch's CUDA builds it
+# would replace PyTorch by another.
+TRITON := "triton; platform_system == 'Linux'"
 VENV := .venv
 BIN := $(VENV)/bin
 # Threads that wait by spinning slow each other down on a machine that others use too: hence OMP_WAIT_POLICY below.
@@ -9,7 +12,7 @@ KERNELS := CMakeLists.txt $(wildcard box_convolution/ops/cpu/*)
 # An editable installation knows the modules that were there when it was made: a new file in a folder asks for another.
 FOLDERS := $(shell find box_convolution -type d -not -name __pycache__)
 
-.PHONY: test test-long test-gpu demo lint bench bench-gpu sanitize reliability compatibility wheel clean
+.PHONY: test test-long test-gpu test-arm64 test-oldest compatibility compatibility-table demo lint bench bench-gpu sanitize reliability wheel clean
 
 test: $(VENV)/.ready
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
@@ -22,6 +25,23 @@ test-long: $(VENV)/.ready
 test-gpu: $(VENV)/.ready
 	BOX_CONVOLUTION_TEST_CASES=5000 BOX_CONVOLUTION_TEST_ALL_KERNELS=1 OMP_WAIT_POLICY=PASSIVE \
 		$(BIN)/python -m pytest tests/ops/test_on_gpu.py tests/ops/test_triton.py
+
+# The kernels for arm64 under emulation. Needs Linux, CMake, g++-aarch64-linux-gnu and qemu-user; says so where they are missing.
+test-arm64: $(VENV)/.ready
+	OMP_NUM_THREADS=1 $(BIN)/python tests/arm64.py
+
+# The tests with the lowest versions that pyproject.toml declares, on the oldest Python, in an environment of their own.
+# PyTorch 2.6 brings several GB of CUDA libraries. OLDEST_PYTHON names the interpreter.
+OLDEST_PYTHON ?= python3.10
+OLDEST := build/oldest
+test-oldest:
+	$(OLDEST_PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/pip install --quiet --disable-pip-version-check -c constraints-oldest.txt -e '.[train,export,dev]'
+	OMP_WAIT_POLICY=PASSIVE $(OLDEST)/bin/python tests/versions.py tests
+
+# docs/compatibility.md from what the targets above wrote down in docs/compatibility.json.
+compatibility-table:
+	$(PYTHON) tests/compatibility_table.py
 
 demo: $(VENV)/.ready
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python examples/demo.py --out demo
@@ -56,7 +76,7 @@ wheel:
 
 $(VENV)/.ready: pyproject.toml constraints.txt $(KERNELS) $(FOLDERS)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,export,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,export,dev]' $(TRITON)
 	$(BIN)/python -m compileall -q box_convolution
 	touch $@
 

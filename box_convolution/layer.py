@@ -196,12 +196,13 @@ class BoxConv2d(nn.Module):
     ) -> None:
         """Draw the boxes of one output pixel into a PNG or SVG file (needs matplotlib).
 
-        >>> layer.draw("boxes.svg", image=features[0].mean(0))          # doctest: +SKIP
+        >>> layer.draw("boxes.svg", image=features)          # doctest: +SKIP
 
         Args:
             path: ends in .png or .svg.
-            image: what they lie over, (h, w), (h, w, 3) or (3, h, w), array or tensor: a feature map, or the image that
-                the network sees, stretched over max_input_h x max_input_w.
+            image: what they lie over, (h, w), (h, w, 3), (C, h, w) or (B, C, h, w), array or tensor: the image that the
+                network sees, or features, whose mean over channels is shown (of a batch, the first), stretched over
+                max_input_h x max_input_w.
             importance: (C * M,), how opaque each box is, see `box_convolution.analysis.importance`.
             most: how many are drawn: the most important, or without ``importance`` the largest; None draws all.
             centre: (row, column) of the output pixel, the middle by default.
@@ -209,6 +210,9 @@ class BoxConv2d(nn.Module):
         Raises:
             ValueError: naming the argument that does not fit.
         """
+        from .extras import require
+
+        require("drawing", "numpy", "matplotlib")
         from .analysis.box_picture import draw_boxes
 
         boxes, image, importance = (

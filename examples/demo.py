@@ -26,6 +26,7 @@ from box_convolution.segmentation.evaluate import evaluate
 from box_convolution.segmentation.image_files import open_image
 from box_convolution.segmentation.metrics import class_weights, count_pixels
 from box_convolution.segmentation.predict import predict_image
+from box_convolution.segmentation.records import percent
 from box_convolution.segmentation.run_folder import RunFolder
 from box_convolution.segmentation.scenes import RoadScenes
 from box_convolution.segmentation.transforms import Augment, Prepare
@@ -109,16 +110,26 @@ def main() -> None:
     drawing.training_curves(records, args.out / "curves.png")
     drawing.class_bars(scores["iou"], classes, args.out / "class_iou.png")
 
-    label_by_trained(photos or [image for image, _ in pairs[:3]], args.out / "trained.png")
+    photographs = []
+    if photos:  # drawn scenes are a strange world to a network that learned from photographs
+        label_by_trained(photos, args.out / "trained.png")
+        photographs = [
+            Section(
+                "A network that comes trained",
+                'networks.create("boxenet", pretrained="camvid") has learned from photographs of streets (CamVid at '
+                "240 x 176 pixels). It labels yours.",
+                [Picture(args.out / "trained.png", "Image and prediction")],
+            )
+        ]
 
     moved = (after - before).abs()
     report = write_report(
         args.out,
         title="BoxENet on drawn road scenes",
         summary={
-            "class IoU": f"{scores['class_iou']:.3f}",
-            "category IoU": f"{scores['category_iou']:.3f}",
-            "pixel accuracy": f"{scores['pixel_accuracy']:.3f}",
+            "class IoU": percent(scores["class_iou"]),
+            "category IoU": percent(scores["category_iou"]),
+            "pixel accuracy": percent(scores["pixel_accuracy"]),
             "training": f"{minutes:.1f} min, {config.epochs} epochs",
             "hardware": f"{torch.get_num_threads()} threads, {platform.machine()}, torch {torch.__version__}",
         },
@@ -135,18 +146,7 @@ def main() -> None:
                 f"on feature maps of {feature_map.shape[0]} x {feature_map.shape[1]} pixels.",
                 [Picture(args.out / "boxes.png", "Boxes before training (left) and after (right)")],
             ),
-            Section(
-                "A network that comes trained",
-                'networks.create("boxenet", pretrained="camvid") has learned from photographs of streets (CamVid at '
-                "240 x 176 pixels). "
-                + (
-                    "It labels yours."
-                    if args.photo
-                    else "Drawn scenes are a strange world to it: give it photographs with --photo, or try boxconv "
-                    "predict photo.jpg."
-                ),
-                [Picture(args.out / "trained.png", "Image and prediction")],
-            ),
+            *photographs,
             Section(
                 "How training went",
                 pictures=[
@@ -159,12 +159,13 @@ def main() -> None:
                 f"{len(val_data)} validation scenes of {config.size[0]} x {config.size[1]} pixels, best checkpoint.",
                 table=Table(
                     ["class", "IoU"],
-                    [[name, "absent" if iou is None else f"{iou:.3f}"] for name, iou in scores["iou"].items()],
+                    [[name, "absent" if iou is None else percent(iou)] for name, iou in scores["iou"].items()],
                 ),
             ),
         ],
     )
-    print(f"class IoU {scores['class_iou']:.3f}, pixel accuracy {scores['pixel_accuracy']:.3f}; {minutes:.1f} minutes")
+    accuracy = percent(scores["pixel_accuracy"])
+    print(f"class IoU {percent(scores['class_iou'])}, pixel accuracy {accuracy}; {minutes:.1f} minutes")
     print(f"report: {report}")
 
 

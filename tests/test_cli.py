@@ -205,7 +205,7 @@ def test_check_data_writes_what_it_is_asked_for(folder, tmp_path, capsys):
     _truncate(folder)
     status, out, _ = in_process(capsys, "check-data", folder, "--verify", sums)
     assert (status, "changed since the manifest: 1\n  images/val/5.png" in out) == (1, True)
-    assert in_process(capsys, "check-data", folder, "--quiet", "--json", report)[0] == 1
+    assert in_process(capsys, "check-data", folder, "--quiet", "--json", report, "--overwrite")[0] == 1
     (fault,) = json.loads(report.read_text())["faults"]
     assert (fault["kind"], fault["file"]) == ("damaged file", "images/val/5.png")
 

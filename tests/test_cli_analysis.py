@@ -114,7 +114,7 @@ def test_draw(runs, tmp_path, capsys, name):
     status, printed, _ = boxconv(capsys, "draw", best, "--out", tmp_path / name, "--image", image, "--most", 5)
     assert (status, printed) == (0, f"5 of 64 boxes of stage1.1.box drawn in {tmp_path / name}\n")
     plain = (tmp_path / name).read_bytes()
-    arguments = ["--image", image, "--features", "--layer", "stage4.0.box", "--at", 2, 3]
+    arguments = ["--image", image, "--features", "--layer", "stage4.0.box", "--at", 2, 3, "--overwrite"]
     status, printed, _ = boxconv(capsys, "draw", best, "--out", tmp_path / name, *arguments)
     assert status == 0
     assert "stage4.0.box: read by a 2x2 convolution (head): largest tap taken" in printed
@@ -140,9 +140,9 @@ def test_draw(runs, tmp_path, capsys, name):
         (["draw", "none.pt", "--out", "b.png"], 1, "none.pt: no such file"),
         (["analyze", "boxenet", "--images", "0"], 2, "--images: expected at least 1, got 0"),
         (["analyze", "boxenet", "--positions", "-1"], 2, "--positions: expected at least 0, got -1"),
-        (["analyze", "boxenet", "--levels", "stage9"], 2, "--levels: boxenet has no module named 'stage9'"),
+        (["analyze", "boxenet", "--out", "new", "--levels", "x"], 2, "--levels: boxenet has no module named 'x'"),
         (["analyze", ".", "--quiet"], 2, "no run, there is neither best.pt nor last.pt in it"),
-        (["analyze", "boxenet", "--against", "nowhere"], 1, "nowhere: no such file"),
+        (["analyze", "boxenet", "--out", "new", "--against", "nowhere"], 1, "nowhere: no such file"),
     ],
     ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else "",
 )

@@ -118,7 +118,7 @@ def test_the_command(folders: list[Path], tmp_path: Path, capsys: pytest.Capture
     assert status == 0, text
     assert "boxenet" in text
     assert plot.stat().st_size > 1000
-    status, text = boxconv(capsys, "compare", folders[2], *options)
+    status, text = boxconv(capsys, "compare", folders[2], *options, "--overwrite")
     assert status == 0, text
     written = page.read_text()
     assert written.startswith("# Results\n")

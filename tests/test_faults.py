@@ -14,6 +14,7 @@ import torch
 from faults import checkpoints, hostile, teams
 
 from box_convolution import cli
+from box_convolution.cli import check_data, commands
 from box_convolution.segmentation import files, lock
 from box_convolution.segmentation.files import sweep, write_atomic
 from box_convolution.segmentation.lock import LockedError
@@ -182,7 +183,7 @@ def test_what_can_happen_anywhere_has_a_message(monkeypatch, capsys, error, stat
     def fails(args):
         raise error
 
-    monkeypatch.setitem(cli.COMMANDS, cli.check_data.CheckData, fails)
+    monkeypatch.setitem(commands.COMMANDS, "check-data", (check_data.CheckData, fails))
     assert cli.main(["check-data", "somewhere"]) == status
     assert message in capsys.readouterr().err
 
@@ -191,7 +192,7 @@ def test_what_nobody_expects_is_a_traceback(monkeypatch):
     def fails(args):
         raise ZeroDivisionError
 
-    monkeypatch.setitem(cli.COMMANDS, cli.check_data.CheckData, fails)
+    monkeypatch.setitem(commands.COMMANDS, "check-data", (check_data.CheckData, fails))
     with pytest.raises(ZeroDivisionError):
         cli.main(["check-data", "somewhere"])
 

@@ -27,8 +27,9 @@ def draw_boxes(
     Args:
         boxes: (n, 4), edges (top, bottom, left, right) in pixels of the map, relative to the output pixel's centre.
         map_size: (h, w) of the map that the boxes lie over; its border is drawn.
-        image: what is shown there: (h', w'), (h', w', 3), or as PyTorch has it (3, h', w') or (1, h', w'), of any size,
-            stretched over the map; whole numbers of 0..255 or any other range.
+        image: what is shown there: (h', w'), (h', w', 3), or as PyTorch has it (C, h', w') or (B, C, h', w'), of any
+            size, stretched over the map; whole numbers of 0..255 or any other range. Of a batch, the first is shown;
+            of features (C other than 1 or 3), the mean over channels.
         importance: (n,), at least 0; opacity is relative to the largest. NaN counts as 0. All are equal if left out.
         most: draw only so many, the most important ones (without ``importance`` the largest); None draws all.
         centre: (row, column) of the output pixel, in pixels of the map; the middle if left out.
@@ -94,12 +95,15 @@ def _note(total: int, shown: int, equal: bool) -> str:
 def _pale(image: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """(h, w, 3) in 0..1, lightened so that the boxes stay the most saturated thing in the picture."""
     picture = np.asarray(image)
-    if picture.ndim == 3 and picture.shape[0] in (1, 3) and picture.shape[2] not in (1, 3):
-        picture = picture.transpose(1, 2, 0)
+    if picture.ndim == 4 and len(picture):
+        picture = picture[0]
+    if picture.ndim == 3 and picture.shape[2] not in (1, 3):
+        picture = (picture if picture.shape[0] in (1, 3) else picture.mean(0, keepdims=True)).transpose(1, 2, 0)
     if picture.ndim == 2:
         picture = picture[..., None]
-    if picture.ndim != 3 or picture.shape[2] not in (1, 3) or not picture.size:
-        raise ValueError(f"image must be (h, w), (h, w, 3) or (3, h, w), got {np.asarray(image).shape}")
+    if picture.ndim != 3 or not picture.size:
+        got = np.asarray(image).shape
+        raise ValueError(f"image must be (h, w), (h, w, 3), (C, h, w) or (B, C, h, w), got {got}")
     if picture.dtype == np.uint8:
         unit = picture / 255.0
     else:

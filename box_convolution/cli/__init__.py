@@ -7,60 +7,10 @@ it prints.
 import os
 import signal
 import sys
-from collections.abc import Callable
 from importlib import metadata
-from typing import Annotated, Any
 
-import tyro
-
+from .. import extras
 from ..segmentation.config import UsageError
-from . import (
-    analyze,
-    bench,
-    check_data,
-    compare,
-    cost,
-    draw,
-    evaluate,
-    export,
-    finetune,
-    import_sunrgbd,
-    predict,
-    recipes,
-    submit,
-    train,
-)
-
-# What each command's settings are, and what runs it. Modules import PyTorch and other large libraries only in ``run``.
-COMMANDS: dict[type, Callable[[Any], int | None]] = {
-    train.Train: train.run,
-    evaluate.Evaluate: evaluate.run,
-    predict.Predict: predict.run,
-    submit.Submit: submit.run,
-    finetune.Finetune: finetune.run,
-    export.Export: export.run,
-    check_data.CheckData: check_data.run,
-    import_sunrgbd.ImportSunRgbd: import_sunrgbd.run,
-    compare.Compare: compare.run,
-    cost.CostOf: cost.run,
-    bench.Bench: bench.run,
-    analyze.Analyze: analyze.run,
-    draw.Draw: draw.run,
-}
-OtherCommand = (
-    Annotated[evaluate.Evaluate, tyro.conf.subcommand("evaluate")]
-    | Annotated[predict.Predict, tyro.conf.subcommand("predict")]
-    | Annotated[submit.Submit, tyro.conf.subcommand("submit")]
-    | Annotated[finetune.Finetune, tyro.conf.subcommand("finetune")]
-    | Annotated[export.Export, tyro.conf.subcommand("export")]
-    | Annotated[check_data.CheckData, tyro.conf.subcommand("check-data")]
-    | Annotated[import_sunrgbd.ImportSunRgbd, tyro.conf.subcommand("import-sunrgbd")]
-    | Annotated[compare.Compare, tyro.conf.subcommand("compare")]
-    | Annotated[cost.CostOf, tyro.conf.subcommand("cost")]
-    | Annotated[bench.Bench, tyro.conf.subcommand("bench")]
-    | Annotated[analyze.Analyze, tyro.conf.subcommand("analyze")]
-    | Annotated[draw.Draw, tyro.conf.subcommand("draw")]
-)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -79,6 +29,11 @@ def main(argv: list[str] | None = None) -> int:
         return 128 + signal.SIGPIPE
     except OSError as error:
         return _fail(f"{error.filename}: {error.strerror or error}" if error.filename else error, 1)
+    except ImportError as error:
+        missing = extras.explain(error)
+        if missing is None:
+            raise
+        return _fail(missing, 1)
     except Exception as error:
         return _explain(error)
 
@@ -87,17 +42,13 @@ def _run(argv: list[str]) -> int:
     if argv == ["--version"]:
         print(f"boxconv {metadata.version('box_convolution')}")
         return 0
-    recipe = recipes.chosen(argv) if argv[:1] == ["train"] else None
-    if recipe == "help":
-        print(recipes.listing())
-        return 0
-    args: Any = tyro.cli(
-        Annotated[train.Train, tyro.conf.subcommand("train", default=train.defaults(recipe))] | OtherCommand,
-        prog="boxconv",
-        description="Train, evaluate and use segmentation networks with box convolutions.",
-        args=argv,
-    )
-    return COMMANDS[type(args)](args) or 0
+    if argv == ["doctor"]:  # whatever is missing, also what reads command lines
+        from . import doctor
+
+        return doctor.run()
+    from . import commands
+
+    return commands.run(argv)
 
 
 def _explain(error: Exception) -> int:
@@ -118,8 +69,6 @@ def _explain(error: Exception) -> int:
     if isinstance(error, RunFolderError):
         return _fail(error, 2)
     if isinstance(error, (DataError, CheckpointError, ExportError, WeightsError, RunError, TrainingError, PeerError)):
-        return _fail(error, 1)
-    if isinstance(error, ImportError) and "pip install" in str(error):
         return _fail(error, 1)
     first = (str(error).splitlines() or [type(error).__name__])[0]
     if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):

@@ -8,6 +8,7 @@ from typing import Literal
 import tyro
 
 from ..segmentation.config import DataConfig, UsageError
+from ..segmentation.files import check_outputs, write_atomic
 
 
 @dataclass(frozen=True)
@@ -36,13 +37,14 @@ class CheckData:
     """Also write the SHA-256 of every file below ROOT here, in the form of sha256sum."""
     verify: Path | None = None
     """Compare all files below ROOT with such a manifest, and look at nothing else."""
+    overwrite: bool = False
+    """Replace files that are there already."""
     quiet: bool = False
 
 
 def run(args: CheckData) -> int:
     from ..segmentation.check_data import check
     from ..segmentation.classes import DataError
-    from ..segmentation.files import write_atomic
     from ..segmentation.manifest import verify_manifest, write_manifest
     from ..segmentation.sources import classes_of, detect, layout_of
 
@@ -55,6 +57,8 @@ def run(args: CheckData) -> int:
         path = getattr(args, name)
         if path is not None and path.resolve().is_relative_to(args.root.resolve()):
             raise UsageError(f"--{name}: {path} is in the data folder {args.root}, which is never written to")
+    outputs = {"--json": args.json, "--manifest": args.manifest}
+    check_outputs(outputs, overwrite=args.overwrite, inputs=(args.classes, args.palette, args.verify))
     if args.verify is not None:
         difference = verify_manifest(args.root, args.verify, workers=args.workers or None)
         print(difference.text(args.limit))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import tyro
 
 from ..segmentation.config import TrainConfig, UsageError, to_plain
+from ..segmentation.files import check_outputs, write_atomic
 from .draw import require_picture
 from .sections import replaced_section, write_sections
 
@@ -46,6 +47,8 @@ class Compare:
     appended where there is none."""
     plot: Path | None = None
     """Picture of the curves over the epochs, .png or .svg."""
+    overwrite: bool = False
+    """Replace the picture of --plot if it is there already; --kept and --write only add to their files."""
 
 
 def run(args: Compare) -> None:
@@ -53,9 +56,9 @@ def run(args: Compare) -> None:
     from ..analysis import machine
     from ..analysis.run_comparison import Unfinished, grouped, kept, merged, read_kept, read_run, sections
     from ..analysis.run_curves import draw_curves
-    from ..segmentation.files import write_atomic
 
     require_picture("--plot", args.plot)
+    check_outputs({"--plot": args.plot}, overwrite=args.overwrite, inputs=(args.kept, args.write))
     if args.write is not None:
         replaced_section(args.write, NAME, "")
     defaults = to_plain(TrainConfig())

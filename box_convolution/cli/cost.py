@@ -43,6 +43,7 @@ class CostOf:
 
 def run(args: CostOf) -> None:
     import torch
+    from tqdm import tqdm
 
     from .. import networks
     from ..analysis.cost import cost, forward_times
@@ -55,7 +56,7 @@ def run(args: CostOf) -> None:
     shape = (args.batch_size, args.in_channels, *args.size)
     rows: list[tuple[str, Cost, float | None]] = []
     blocks: dict[str, list[tuple[str, Cost, float | None]]] = {}
-    for name in names:
+    for name in tqdm(names, desc="measuring", unit="network", leave=False, disable=None):
         network = networks.create(name, args.num_classes, args.size, in_channels=args.in_channels)
         counted = cost(network, shape, name)
         times = forward_times(network.to(device), torch.rand(shape, device=device), rounds=args.rounds)

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import tyro
 
 from ..segmentation.config import UsageError
-from .load import open_trained
+from ..segmentation.files import check_outputs
+from .load import file_of, open_trained
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Draw:
     """How many boxes: the most important ones."""
     gamma: bool = False
     """Importance as in the authors' script: also times the weights of the BatchNorms."""
+    overwrite: bool = False
+    """Replace files that are there already."""
 
 
 def require_picture(option: str, path: Path | None) -> None:
@@ -48,6 +51,7 @@ def run(args: Draw) -> None:
     from ..segmentation.datasets import open_image
 
     require_picture("--out", args.out)
+    check_outputs({"--out": args.out}, overwrite=args.overwrite, inputs=(args.image, file_of(args.checkpoint)))
     if args.most < 1:
         raise UsageError(f"--most: expected at least 1, got {args.most}")
     if args.features and args.image is None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from ..segmentation.config import Data, UsageError
+from ..segmentation.files import check_outputs, write_atomic
 from .draw import require_picture
 from .load import data_of, file_of, open_network
 
@@ -42,6 +43,8 @@ class Evaluate:
     """Also write the scores and the confusion matrix here."""
     picture: Path | None = None
     """Also draw image, truth, prediction and errors of four images, evenly chosen: FILE.png or .svg."""
+    overwrite: bool = False
+    """Replace files that are there already."""
     quiet: bool = False
 
 
@@ -53,6 +56,8 @@ def run(args: Evaluate) -> None:
     if args.workers < 0:
         raise UsageError(f"--workers: expected at least 0, got {args.workers}")
     require_picture("--picture", args.picture)
+    outputs = {"--json": args.json, "--picture": args.picture}
+    check_outputs(outputs, overwrite=args.overwrite, inputs=(file_of(args.network),))
     with joined() as team:
         _evaluate(args, team)
 
@@ -61,7 +66,6 @@ def _evaluate(args: Evaluate, team: "Team") -> None:
     from ..segmentation import engine
     from ..segmentation.evaluate import PrepareImageOnly, score_table
     from ..segmentation.evaluate import evaluate as score
-    from ..segmentation.files import write_atomic
     from ..segmentation.sources import open_split
 
     device = engine.choose_device(args.device, team.local_rank)

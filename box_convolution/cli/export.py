@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from ..segmentation.config import UsageError
-from .load import data_of, open_trained, validation_scores
+from ..segmentation.files import check_outputs
+from .load import data_of, file_of, open_trained, validation_scores
 
 if TYPE_CHECKING:
     from .load import Opened
@@ -48,6 +49,7 @@ class Export:
     root: Path | None = None
     """With --prune: folder with images/ and labels/; the one it was trained on if left out."""
     overwrite: bool = False
+    """Replace files that are there already."""
 
 
 def run(args: Export) -> None:
@@ -58,8 +60,7 @@ def run(args: Export) -> None:
     if kind is None or args.out.suffix != SUFFIXES[kind]:
         expected = SUFFIXES[kind] if kind else " or ".join(SUFFIXES.values())
         raise UsageError(f"--out: expected a name that ends in {expected}, got {args.out}")
-    if args.out.exists() and not args.overwrite:
-        raise UsageError(f"--out: {args.out} exists already; choose another name, or give --overwrite")
+    check_outputs({"--out": args.out}, overwrite=args.overwrite, inputs=(file_of(args.checkpoint),))
     if args.prune is not None and (kind == "safetensors" or not args.prune >= 0):
         raise UsageError(f"--prune: expected a share of at least 0, with onnx or torch, got {args.prune} with {kind}")
     if not args.min_area >= 0:
@@ -85,6 +86,7 @@ def run(args: Export) -> None:
         if kind == "safetensors":
             weights.save(network, written, trained.network, half=args.half, **values)
         else:
+            print(f"exporting to {args.out}: up to a minute or two", flush=True)
             deployed: Any = network if args.prune is not None else deploy(network)
             (export.save_onnx if kind == "onnx" else export.save_program)(deployed, written, values)
         os.replace(written, args.out)
@@ -100,6 +102,7 @@ def _pruned(trained: "Opened", args: Export) -> Any:
 
     from ..deploy import deploy, prune
     from ..layer import BoxConv2d
+    from ..segmentation.records import percent
     from ..segmentation.sources import open_split, prepare_of
 
     assert args.prune is not None
@@ -111,11 +114,11 @@ def _pruned(trained: "Opened", args: Export) -> Any:
     step = -(-len(data) // CALIBRATION_IMAGES)
     images = (torch.as_tensor(data[index][0])[None] for index in range(0, len(data), step))
     pruned, report = prune(deployed, images, args.prune, min_area=args.min_area)
-    before, after = (validation_scores(model, classes, config)["class_iou"] for model in (deployed, pruned))
+    before, after = (percent(validation_scores(model, classes, config)["class_iou"]) for model in (deployed, pruned))
     print(
         f"took out {sum(layer.removed_boxes for layer in report)} of {sum(layer.boxes for layer in report)} boxes, "
         f"with them the sums of {sum(layer.idle_channels for layer in report)} of "
-        f"{sum(layer.channels for layer in report)} channels; validation class IoU {before:.4f} -> {after:.4f}"
+        f"{sum(layer.channels for layer in report)} channels; validation class IoU {before} -> {after}"
     )
     return pruned
 

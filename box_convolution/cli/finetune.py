@@ -41,6 +41,7 @@ class Finetune:
 def run(args: Finetune) -> None:
     from ..deploy import snap_boxes
     from ..segmentation import checkpoint
+    from ..segmentation.records import percent
     from ..segmentation.sources import classes_of
 
     path = file_of(args.checkpoint)
@@ -75,9 +76,9 @@ def run(args: Finetune) -> None:
     if not args.quiet:
         network = network_of(content, path)
         before = validation_scores(network, classes, config)["class_iou"]
-        print(f"validation class IoU of {args.checkpoint}: {before:.4f}")
+        print(f"validation class IoU of {args.checkpoint}: {percent(before)}")
         if args.snap:
             snap_boxes(network)
-            print(f"with snapped boxes: {validation_scores(network, classes, config)['class_iou']:.4f}")
+            print(f"with snapped boxes: {percent(validation_scores(network, classes, config)['class_iou'])}")
     values = {field.name: getattr(config, field.name) for field in dataclasses.fields(TrainConfig)}
     train.run(train.Train(**values, out=args.out, overwrite=args.overwrite, quiet=args.quiet))

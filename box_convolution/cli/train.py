@@ -69,6 +69,7 @@ def _train(args: Train, team: "Team", stack: ExitStack) -> None:
     from ..deploy import snap_boxes
     from ..segmentation import checkpoint, engine
     from ..segmentation.metrics import class_weights, count_pixels
+    from ..segmentation.records import percent
     from ..segmentation.run_folder import RunFolder
     from ..segmentation.sources import augment_of, classes_of, open_split, prepare_of
 
@@ -147,7 +148,7 @@ def _train(args: Train, team: "Team", stack: ExitStack) -> None:
     )
     if team.first:
         best = max(record["val_class_iou"] for record in records if "val_class_iou" in record)
-        print(f"best validation class IoU {best:.4f}; weights in {args.out / 'best.pt'}")
+        print(f"best validation class IoU {percent(best)}; weights in {args.out / 'best.pt'}")
 
 
 def _options(config: TrainConfig) -> dict[str, Any]:

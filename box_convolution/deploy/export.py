@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import warnings
+import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from ..extras import require
 from ..networks.padding import PaddedNetwork
 from .standard import decompositions
 
@@ -70,9 +72,9 @@ def save_onnx(network: PaddedNetwork, path: Path, metadata: dict[str, Any]) -> N
     """Write ``network``, deployed, as ONNX: ``image`` (batch, in_channels, height, width) -> ``logits``.
 
     All sizes but the channels are free. Standard operators only; box convolutions become products with matrices of
-    overlaps. Needs onnx and onnxscript.
+    overlaps. Needs onnx and onnxscript: MissingPackageError without them.
     """
-    _require("onnx", "onnxscript")
+    require("writing ONNX", "onnx", "onnxscript")
     sizes: Any = {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}
     # No two sizes alike, none special.
     image = torch.zeros(2, network.in_channels, 8 * _MULTIPLE - 3, 12 * _MULTIPLE - 5)
@@ -88,6 +90,10 @@ def save_onnx(network: PaddedNetwork, path: Path, metadata: dict[str, Any]) -> N
             verbose=False,
         )
     assert onnx is not None
+    for value in (*onnx.model.graph.inputs, *onnx.model.graph.outputs):  # PyTorch 2.6 has names of its own for them
+        assert value.shape is not None
+        for axis, name in {0: "batch", 2: "height", 3: "width"}.items():
+            value.shape[axis] = name
     onnx.model.metadata_props[KEY] = json.dumps(metadata)
     onnx.save(str(path))
 
@@ -102,12 +108,12 @@ def save_program(network: PaddedNetwork, path: Path, metadata: dict[str, Any]) -
     image = torch.zeros(2, network.in_channels, 8 * _MULTIPLE, 12 * _MULTIPLE)
     with _quiet():
         program: ExportedProgram = torch.export.export(_Multiples(network), (image,), dynamic_shapes=(sizes,))
-        torch.export.save(program, str(path), extra_files={KEY: json.dumps(metadata)})
+        torch.export.save(program, str(path), extra_files={KEY: json.dumps({**metadata, "torch": torch.__version__})})
 
 
 def open_onnx(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     """The network in an ONNX file, run by onnxruntime on the CPU, and its metadata. Raises ExportError."""
-    _require("onnxruntime")
+    require("running an ONNX file", "onnxruntime")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -131,10 +137,30 @@ def open_program(path: Path) -> tuple[nn.Module, dict[str, Any]]:
         with _quiet():
             program = torch.export.load(str(path), extra_files=extra)
     except Exception as error:  # a damaged file raises anything from zipfile, json and torch
-        raise ExportError(f"{path}: not a usable exported program ({str(error).splitlines()[0][:200]})") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        made_with = _torch_of(path)
+        if made_with not in (None, torch.__version__):
+            raise ExportError(
+                f"{path}: was made with torch {made_with}, and torch {torch.__version__} cannot read it ({reason}); "
+                "use that version here, or export the network again with this one"
+            ) from error
+        raise ExportError(f"{path}: not a usable exported program ({reason})") from error
     name = program.graph_signature.user_inputs[0]
     image = next(node for node in program.graph.nodes if node.name == name)
-    return _Opened(program.module(), image.meta["val"].shape[1]), _metadata(path, extra[KEY])
+    about = _metadata(path, extra[KEY])
+    about.pop("torch", None)
+    return _Opened(program.module(), image.meta["val"].shape[1]), about
+
+
+def _torch_of(path: Path) -> str | None:
+    """The version that a file of `save_program` was made with, read without PyTorch."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            name = next(name for name in archive.namelist() if name.rpartition("/")[2] == KEY)
+            version = json.loads(archive.read(name)).get("torch")
+            return None if version is None else str(version)
+    except (OSError, ValueError, StopIteration, AttributeError, zipfile.BadZipFile):
+        return None
 
 
 def differences(
@@ -165,14 +191,6 @@ def _metadata(path: Path, text: str | bytes | None) -> dict[str, Any]:
         raise ExportError(f"{path}: was not written by boxconv export: it does not say what its classes are")
     content: dict[str, Any] = json.loads(text)
     return content
-
-
-def _require(*packages: str) -> None:
-    import importlib.util
-
-    missing = [name for name in packages if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ExportError(f"needs {' and '.join(missing)}, not installed: pip install 'box-convolution[export]'")
 
 
 @contextmanager

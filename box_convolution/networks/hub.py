@@ -13,11 +13,14 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
 from torch import Tensor, nn
 
 from ..arguments import as_int, as_size
+from ..extras import require
 from . import weights
+
+require("the Hugging Face Hub", "huggingface_hub", "safetensors")
+from huggingface_hub import PyTorchModelHubMixin, hf_hub_download  # noqa: E402 - with a better message than Python's own
 
 
 class HubNetwork(

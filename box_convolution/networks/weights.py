@@ -1,10 +1,9 @@
 """A network in one safetensors file, with all that is needed to make it again: name, classes, input size, options.
 
 The weights are those of the state dict; the rest is JSON in the file's own metadata, under `KEY`. Needs safetensors,
-which is imported only here and only when asked for: ImportError without it.
+which is imported only here and only when asked for: MissingPackageError, an ImportError, without it.
 """
 
-import importlib.util
 import json
 import operator
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from ..extras import require
 from . import create
 
 KEY = "box_convolution"
@@ -31,7 +31,7 @@ def save(network: nn.Module, path: str | Path, description: dict[str, Any], *, h
             half the size. :func:`load` returns single precision all the same. WeightsError where a number is too large.
         more: further plain values to keep in the file (class names, say): :func:`load` returns them.
     """
-    _require()
+    require("a network in a file", "safetensors")
     from safetensors.torch import save as to_bytes
 
     state = {name: tensor.detach().contiguous() for name, tensor in network.state_dict().items()}
@@ -50,7 +50,7 @@ def load(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
 
     Raises WeightsError for a file that is damaged or something else, FileNotFoundError where there is none.
     """
-    _require()
+    require("a network in a file", "safetensors")
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -68,11 +68,6 @@ def load(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{path}: describes a network that cannot be made: {error}") from error
     return network, content
-
-
-def _require() -> None:
-    if importlib.util.find_spec("safetensors") is None:
-        raise ImportError("networks are kept in safetensors files: pip install safetensors")
 
 
 def create_from(description: dict[str, Any]) -> nn.Module:

@@ -11,13 +11,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from . import build_record
 from .checks import memory_format
 
 _FILE = {"win32": "box_conv2d.dll", "darwin": "libbox_conv2d.dylib"}.get(sys.platform, "libbox_conv2d.so")
-_REMEDY = (
-    "Reinstall box-convolution with a C++ compiler at hand (GCC 11 or later, or Clang): "
-    "pip install --force-reinstall --no-deps --no-cache-dir <what it was installed from>"
-)
 _ABI_VERSION = 4  # BOX_ABI_VERSION in box_conv2d.h; the structures below repeat those of box_conv2d.h and layout.h
 _NOT_SERVED = 2  # BOX_NOT_SERVED
 _ISA_VARIABLE = "BOX_CONVOLUTION_ISA"
@@ -81,7 +78,9 @@ def library() -> ctypes.CDLL:
     folders = [Path(folder) for folder in sys.modules[__package__].__path__]
     path = next((folder / _FILE for folder in folders if (folder / _FILE).is_file()), None)
     if path is None:
-        raise OSError(f"{_FILE} is not in {' or '.join(map(str, folders))}: it was not built. {_REMEDY}")
+        why = build_record.reason()
+        where = "" if why else f" is not in {' or '.join(map(str, folders))}: it"
+        raise OSError(f"{_FILE}{where} was not built{f': {why}' if why else ''}. {_remedy()}")
     try:
         found = ctypes.CDLL(str(path))
         version = found.box_abi_version()
@@ -94,11 +93,16 @@ def library() -> ctypes.CDLL:
         found.box_isa.restype = ctypes.c_char_p
         found.box_use_isa.argtypes = [ctypes.c_char_p]
     except (OSError, AttributeError) as error:
-        raise OSError(f"{path} cannot be used: {error}. {_REMEDY}") from error
+        raise OSError(f"{path} cannot be used: {error}. {_remedy()}") from error
     wanted = os.environ.get(_ISA_VARIABLE)
     if wanted:
         _force_isa(found, wanted, f"environment variable {_ISA_VARIABLE}")
     return found
+
+
+def _remedy() -> str:
+    compiler = "with a C++ compiler at hand (GCC 11 or later, or Clang)"
+    return f"Reinstall box-convolution {compiler}: {build_record.reinstall()}"
 
 
 @functools.cache

@@ -16,10 +16,16 @@ def accumulation_dtype(input: Tensor) -> torch.dtype:
     return torch.float32 if input.device.type == "mps" else torch.float64
 
 
+# Up to PyTorch 2.9, torch.compile cannot read is_autocast_available.
+_WITH_AUTOCAST = frozenset(kind for kind in ("cpu", "cuda", "mps", "xpu") if torch.amp.is_autocast_available(kind))
+
+
 def autocast_is_on(tensor: Tensor) -> bool:
     """Whether autocast is enabled for the device of ``tensor``; some devices (meta) have none to ask for."""
     device_type = tensor.device.type
-    return torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
+    compiling = torch.compiler.is_compiling()
+    there = device_type in _WITH_AUTOCAST if compiling else torch.amp.is_autocast_available(device_type)
+    return there and torch.is_autocast_enabled(device_type)
 
 
 def antiderivative(edge: Tensor, size_out: int, size_in: int, stride: int) -> Tensor:

@@ -20,6 +20,8 @@ from .label_coding import Coding, Colour, colour_coding, index_coding
 from .layouts import FOLDER, Layout, SplitFiles, by_stem, missing_folders
 
 SPLITS = ("train", "val", "test")
+CAMVID_FILMS = ("0001TP_", "0006R0_", "0016E5_", "Seq05VD_")
+"""How the names of images begin, whatever folders they are in."""
 
 COLOURS: dict[str, dict[str, Colour]] = {
     "sky": {"Sky": (128, 128, 128)},

@@ -21,7 +21,7 @@ from .evaluate import evaluate
 from .interrupt import Interrupt, Interrupted, noticed
 from .loading import EpochBatches, Loader, share
 from .metrics import ConfusionMatrix
-from .records import Board, one_line
+from .records import Board, one_line, percent
 from .run_folder import RunFolder
 from .training_step import LossNotFinite, Stepper, TrainingError, choose_device, segmentation_loss
 
@@ -126,6 +126,7 @@ class _Run:
 
     def begin(self, made_by: str, *, new: bool) -> None:
         """Write down what is known, and the first checkpoint: a full disk is noticed now, not after an epoch."""
+        self.began, self.first_epoch = time.monotonic(), self.position.epoch
         if self.folder is not None:
             if new:
                 self._save_last()
@@ -167,7 +168,7 @@ class _Run:
                 bar.update()
                 if self.progress:
                     mean = position.loss_sum / position.step
-                    bar.set_postfix(loss=f"{mean:.3f}", mIoU=f"{_mean_iou(matrix, self.classes):.3f}")
+                    bar.set_postfix(loss=f"{mean:.3f}", mIoU=percent(_mean_iou(matrix, self.classes)))
                 if stop or due:
                     self._save_halfway(self._total(matrix))
                 if stop:
@@ -248,12 +249,17 @@ class _Run:
             self.folder.write_records(self.position.records)
             self.board.write(record)
             if self.progress:
-                tqdm.write(one_line(record, better))
+                tqdm.write(one_line(record, better, self._seconds_left()))
             if self.position.epoch == config.epochs:
                 self.board.close()
         stop = int(max(row[0] for row in self.team.gather(interrupt.number or 0)))
         if stop and self.position.epoch < config.epochs:
             raise Interrupted(stop)
+
+    def _seconds_left(self) -> float:
+        """Until the end of the last epoch, at the mean pace of this process's epochs, validation included."""
+        done = self.position.epoch - self.first_epoch
+        return (time.monotonic() - self.began) / done * (self.config.epochs - self.position.epoch)
 
     def _speeds(self) -> dict[str, float]:
         """How fast an epoch went, and what it waited for: a loader that is slower than the steps makes a GPU idle."""

@@ -80,18 +80,17 @@ def evaluate(
 
 
 def score_table(scores: dict[str, Any]) -> str:
-    """Scores as text: one line per class, then the four means."""
+    """Scores in percent as text: one line per class, then the four means."""
     width = max(len(name) for name in (*scores["iou"], "category IoU", "pixel accuracy"))
-    lines = ["IoU by class"]
-    lines += [
-        f"  {name:{width}}  {'absent' if value is None else f'{value:6.3f}'}" for name, value in scores["iou"].items()
-    ]
-    lines += ["means"]
+    lines = ["IoU by class, %"]
+    for name, value in scores["iou"].items():
+        lines.append(f"  {name:{width}}  {'absent' if value is None else f'{100 * value:6.1f}'}")
+    lines += ["means, %"]
     for key, name in (
         ("class_iou", "class IoU"),
         ("category_iou", "category IoU"),
         ("class_accuracy", "class accuracy"),
         ("pixel_accuracy", "pixel accuracy"),
     ):
-        lines.append(f"  {name:{width}}  {scores[key]:6.3f}")
+        lines.append(f"  {name:{width}}  {100 * scores[key]:6.1f}")
     return "\n".join(lines)

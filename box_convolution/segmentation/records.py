@@ -22,11 +22,26 @@ class Board:
         self._writer.close()
 
 
-def one_line(record: dict[str, Any], better: bool) -> str:
-    """An epoch for the terminal."""
-    line = f"epoch {record['epoch']:4d}  loss {record['train_loss']:.4f}  train mIoU {record['train_class_iou']:.3f}"
+def percent(share: float) -> str:
+    """A score as people read it. Files hold fractions of 1."""
+    return f"{100 * share:.1f} %"
+
+
+def duration(seconds: float) -> str:
+    """A time to wait, in its largest unit."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def one_line(record: dict[str, Any], better: bool, seconds_left: float) -> str:
+    """An epoch for the terminal, and the time to the end of the last one."""
+    line = (
+        f"epoch {record['epoch']:4d}  loss {record['train_loss']:.4f}  train mIoU {percent(record['train_class_iou'])}"
+    )
     if "val_class_iou" in record:
-        line += f"  val mIoU {record['val_class_iou']:.3f}  val pixels {record['val_pixel_accuracy']:.3f}"
+        line += f"  val mIoU {percent(record['val_class_iou'])}  val pixels {percent(record['val_pixel_accuracy'])}"
         line += "  best" if better else ""
     rates = f"loader {record['loader_images_per_second']:.1f}, steps {record['step_images_per_second']:.1f} images/s"
-    return f"{line}  ({record['train_seconds']:.0f} s; {rates})"
+    left = f"; about {duration(seconds_left)} left" if seconds_left else ""
+    return f"{line}  ({record['train_seconds']:.0f} s; {rates}{left})"

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
-from .camvid import CamVidLayout
+from .camvid import CAMVID_FILMS, CamVidLayout
 from .cityscapes import CITYSCAPES, CityscapesLayout
 from .classes import CAMVID, ClassTable, read_classes
 from .config import DataConfig, TrainConfig
@@ -28,7 +28,16 @@ _SIGNS = {
 
 def detect(root: Path) -> str:
     """Name of the data set whose folders are at `root`; "folder" if they are none of the known ones."""
-    return next((name for name, signs in _SIGNS.items() if any((root / sign).is_dir() for sign in signs)), "folder")
+    for name, signs in _SIGNS.items():
+        if any((root / sign).is_dir() for sign in signs):
+            return name
+    return "camvid" if not (root / "classes.csv").exists() and _is_sorted_camvid(root) else "folder"
+
+
+def _is_sorted_camvid(root: Path) -> bool:
+    """CamVid sorted into images/SPLIT has the folders of any data set: its images are named after four films."""
+    names = [path.name for path in (root / "images").glob("*/*") if not path.name.startswith(".")]
+    return bool(names) and all(name.startswith(CAMVID_FILMS) for name in names)
 
 
 def classes_of(config: DataConfig) -> ClassTable:

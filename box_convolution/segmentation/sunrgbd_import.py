@@ -13,12 +13,14 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from ..extras import require
 from .classes import DataError
 from .files import write_atomic
 from .image_files import check_regular, check_sizes, open_image, shown
@@ -79,9 +81,9 @@ def plan(root: Path, out: Path, *, resume: bool = False) -> list[Scene]:
 
 def write(root: Path, scenes: list[Scene]) -> Iterator[Scene]:
     """Writes image and label of each scene and yields it. DataError for files that are not as expected."""
-    reader = _import("h5py")
+    h5py = _reader("h5py")
     try:
-        file = reader.File(root / LABELS, "r")
+        file = h5py.File(root / LABELS, "r")
     except OSError as error:
         raise DataError(f"{shown(root / LABELS)}: cannot be read as HDF5: {error}") from error
     with file:
@@ -108,23 +110,18 @@ def _label(file: Any, number: int, path: Path) -> np.ndarray:
 
 def _matlab(path: Path, variable: str) -> Any:
     """A one-dimensional variable of a MATLAB file."""
-    reader = _import("scipy.io")
+    scipy_io = _reader("scipy.io")
     try:
-        content = reader.loadmat(path, squeeze_me=True, struct_as_record=False, variable_names=[variable])
+        content = scipy_io.loadmat(path, squeeze_me=True, struct_as_record=False, variable_names=[variable])
         return np.atleast_1d(content[variable])
     except Exception as error:  # damaged files raise half a dozen types
         raise DataError(f"{shown(path)}: no variable {variable} can be read from it: {error}") from error
 
 
-def _import(name: str) -> Any:
-    from importlib import import_module
-
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise DataError(
-            f"reading SUN RGB-D's MATLAB files takes {name}: pip install 'box-convolution[sunrgbd]'"
-        ) from error
+def _reader(module: str) -> Any:
+    """Imported here, for nobody else needs it."""
+    require("reading SUN RGB-D's MATLAB files", module.partition(".")[0])
+    return import_module(module)
 
 
 def _below(path: Any) -> str:

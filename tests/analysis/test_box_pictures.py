@@ -98,7 +98,7 @@ class TestDrawing:
             ({"importance": [1, 2]}, r"importance must hold 4 numbers of at least 0, got shape \(2,\)"),
             ({"importance": [1, 2, 3, -1]}, "importance must hold 4 numbers of at least 0"),
             ({"most": 0}, "most must be at least 1, got 0"),
-            ({"image": np.zeros((2, 3, 4, 5))}, r"image must be \(h, w\).*got \(2, 3, 4, 5\)"),
+            ({"image": np.zeros((1, 2, 3, 4, 5))}, r"image must be \(h, w\).*got \(1, 2, 3, 4, 5\)"),
             ({"path": "boxes.pdf"}, r"path must end in \.png or \.svg, found boxes\.pdf"),
         ],
     )

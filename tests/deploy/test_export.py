@@ -158,3 +158,16 @@ def test_unusable_files(tmp_path: Path, onnx_file: Path, program_file: Path, net
     torch.export.save(torch.export.export(nn.Conv2d(3, 3, 1), (torch.zeros(1, 3, 4, 4),)), str(tmp_path / "other.pt2"))
     with pytest.raises(export.ExportError, match="was not written by boxconv export"):
         export.open_program(tmp_path / "other.pt2")
+
+
+def test_a_program_of_another_torch_says_so(program_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*args: object, **options: object) -> None:
+        raise RuntimeError("version 9 is unknown")
+
+    monkeypatch.setattr(torch.export, "load", fails)
+    monkeypatch.setattr(torch, "__version__", "2.6.0")
+    made_with = export._torch_of(program_file)
+    assert made_with not in (None, "2.6.0")
+    words = f"net.pt2: was made with torch {made_with}, and torch 2.6.0 cannot read it \\(version 9 is unknown\\)"
+    with pytest.raises(export.ExportError, match=words.replace("+", "\\+")):
+        export.open_program(program_file)

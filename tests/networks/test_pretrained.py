@@ -135,7 +135,7 @@ def test_without_safetensors(tmp_path: Path) -> None:
         "except ImportError as error: print(error)"
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert "pip install safetensors" in result.stdout, result
+    assert "safetensors, not installed: pip install 'safetensors>=0.4.3'" in result.stdout, result
 
 
 def test_other_channels_take_all_but_the_first_block() -> None:

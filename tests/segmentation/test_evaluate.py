@@ -52,6 +52,6 @@ def test_score_table_reads_well():
     matrix = ConfusionMatrix(2)
     matrix.update(torch.tensor([0, 0]), torch.tensor([0, 0]))
     text = score_table(matrix.scores(classes))
-    assert "road             1.000" in text
+    assert "road             100.0" in text
     assert "unicorn         absent" in text
-    assert "pixel accuracy   1.000" in text
+    assert "pixel accuracy   100.0" in text

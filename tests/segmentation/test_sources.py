@@ -35,8 +35,14 @@ def test_augmentation_is_as_configured() -> None:
 @pytest.mark.parametrize("name", data_trees.TREES)
 def test_data_sets_are_recognised(name: str, tmp_path: Path) -> None:
     data, make = data_trees.TREES[name]
-    # CamVid in folders looks like any folder.
-    assert detect(make(tmp_path)) == ("folder" if name == "CamVid in folders" else data)
+    assert detect(make(tmp_path)) == data
+
+
+def test_a_folder_with_classes_of_its_own_is_no_camvid(tmp_path: Path) -> None:
+    root = data_trees.camvid_folders(tmp_path)
+    (root / "classes.csv").write_text("label,name,red,green,blue\n0,road,1,2,3\n")
+    assert detect(root) == "folder"
+    assert detect(data_trees.folder(tmp_path / "other")) == "folder"
 
 
 @pytest.mark.parametrize(

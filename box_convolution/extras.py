@@ -1,0 +1,92 @@
+"""Packages beyond PyTorch that parts of box-convolution need: which are missing, and the command that installs them.
+
+The names and their lowest versions are in pyproject.toml alone, and read from what pip installed.
+"""
+
+import re
+from collections.abc import Iterator
+from importlib import metadata, util
+from typing import NamedTuple
+
+_MODULES = {"pillow": "PIL"}  # of distributions with another name than the module that they hold
+_DEVELOPMENT = "dev"
+
+
+class MissingPackageError(ImportError):
+    """A package is missing that something beyond the layer needs; the message says how to install it."""
+
+
+class Requirement(NamedTuple):
+    """A package with its lowest version, and the extra of pyproject.toml that holds it ("": the layer itself)."""
+
+    name: str
+    lowest: str
+    extra: str
+
+    @property
+    def module(self) -> str:
+        return _MODULES.get(self.name, self.name)
+
+    def found(self) -> str | None:
+        """The version that is installed."""
+        try:
+            return metadata.version(self.name)
+        except metadata.PackageNotFoundError:
+            return None
+
+    def satisfied(self) -> bool:
+        found = self.found()
+        return found is not None and _numbers(found) >= _numbers(self.lowest)
+
+    def for_pip(self) -> str:
+        return f"'{self.name}>={self.lowest}'" if self.lowest else self.name
+
+
+def require(purpose: str, *modules: str) -> None:
+    """Raise MissingPackageError unless all ``modules`` can be imported; ``purpose`` begins the sentence."""
+    missing = [name for name in modules if util.find_spec(name) is None]
+    if missing:
+        raise MissingPackageError(f"{purpose} needs {_sentence(missing)}")
+
+
+def explain(error: ImportError) -> str | None:
+    """What to install where an import failed for want of a package that an extra holds; None for any other failure."""
+    if isinstance(error, MissingPackageError):
+        return str(error)
+    module = (error.name or "").partition(".")[0]
+    extra = next((found.extra for found in requirements() if found.module == module), None)
+    if extra is None or util.find_spec(module) is not None:
+        return None
+    missing = [found.module for found in requirements(extra) if util.find_spec(found.module) is None]
+    return f"this needs {_sentence(missing)}"
+
+
+def requirements(extra: str | None = None) -> Iterator[Requirement]:
+    """What the installed package declares, for this platform; only for one extra, or for all but development."""
+    try:
+        declared = metadata.requires("box_convolution") or []
+    except metadata.PackageNotFoundError:  # used from a folder, without pip
+        return
+    for text in declared:
+        found = re.match(r"([\w.-]+)[^;]*?(?:>=\s*([\w.]+))?\s*(?:;|$)", text)
+        of = re.search(r"extra\s*==\s*['\"](\w+)['\"]", text)
+        if found is not None:
+            name = of[1] if of else ""
+            if name == extra or (extra is None and name != _DEVELOPMENT):
+                yield Requirement(found[1].lower(), found[2] or "", name)
+
+
+def install(packages: list[Requirement]) -> str:
+    """The command that installs ``packages``: by their own names, for box-convolution may have come from a file."""
+    return "pip install " + " ".join(package.for_pip() for package in packages)
+
+
+def _sentence(modules: list[str]) -> str:
+    known = {found.module: found for found in requirements()}
+    packages = [known.get(module, Requirement(module.lower(), "", "")) for module in modules]
+    names = " and ".join(", ".join(package.name for package in packages).rsplit(", ", 1))
+    return f"{names}, not installed: {install(packages)}"
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", re.match(r"[\d.]*", version)[0])))  # type: ignore[index]

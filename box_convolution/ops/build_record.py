@@ -1,0 +1,38 @@
+"""What pip knows of this installation: why the C++ kernels were not built, and the command that tries again."""
+
+import json
+import sys
+from importlib import metadata
+from urllib.parse import unquote, urlparse
+
+_RECORD = "kernels_not_built.txt"  # written by build_backend/backend.py
+
+
+def reason() -> str:
+    """Why there are no kernels: the compiler and the first line of its error, where that is known."""
+    return _text(_RECORD).strip()
+
+
+def reinstall() -> str:
+    """The command that builds the kernels once there is a compiler."""
+    return f"{sys.executable} -m pip install --force-reinstall --no-deps --no-cache-dir {_source()}"
+
+
+def _source() -> str:
+    """What pip was given: a folder, a file or an address."""
+    try:
+        found = json.loads(_text("direct_url.json"))
+        address = urlparse(found["url"])
+    except (ValueError, KeyError, TypeError):
+        return "<what it was installed from>"
+    if "vcs_info" in found:
+        return f"'{found['vcs_info']['vcs']}+{found['url']}@{found['vcs_info']['commit_id']}'"
+    place = unquote(address.path) if address.scheme == "file" else found["url"]
+    return f"{'-e ' if found.get('dir_info', {}).get('editable') else ''}'{place}'"
+
+
+def _text(name: str) -> str:
+    try:
+        return metadata.distribution("box_convolution").read_text(name) or ""
+    except metadata.PackageNotFoundError:
+        return ""

@@ -1,0 +1,114 @@
+"""scikit-build-core, which builds the C++ kernels where it can; where it cannot, the package is built without them.
+
+pip shows nothing of that. So the reason is kept in the installed package's metadata, for the warning when the layer
+first runs on its reference, and for `boxconv doctor`. BOX_CONVOLUTION_REQUIRE_LIBRARY=1 makes a failure final.
+"""
+
+import base64
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+from scikit_build_core.build import (
+    build_sdist,
+    get_requires_for_build_editable,
+    get_requires_for_build_sdist,
+    get_requires_for_build_wheel,
+)
+
+__all__ = [
+    "build_editable",
+    "build_sdist",
+    "build_wheel",
+    "get_requires_for_build_editable",
+    "get_requires_for_build_sdist",
+    "get_requires_for_build_wheel",
+]
+
+RECORD = "kernels_not_built.txt"
+_LIBRARY = re.compile(r"box_convolution/ops/(lib)?box_conv2d\.(so|dylib|dll)$")
+_BUILD = """
+import json, sys
+from scikit_build_core import build
+getattr(build, sys.argv[1])(sys.argv[2], json.loads(sys.argv[3]))
+"""
+
+
+def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
+    return _build("build_wheel", wheel_directory, config_settings)
+
+
+def build_editable(wheel_directory, config_settings=None, metadata_directory=None):
+    return _build("build_editable", wheel_directory, config_settings)
+
+
+def _build(function, directory, settings):
+    """The wheel's name, whether it holds the kernels or the reason why not."""
+    status, output = _attempt(function, directory, settings, os.environ)
+    required = os.environ.get("BOX_CONVOLUTION_REQUIRE_LIBRARY", "") not in ("", "0")
+    reason = first_error(output) if status else ""
+    if status and not required:
+        print("box-convolution: the C++ kernels were not built, see above; going on without them", flush=True)
+        status, output = _attempt(function, directory, settings, os.environ | {"SKBUILD_WHEEL_CMAKE": "false"})
+    if status:
+        raise SystemExit(status)
+    wheel = max(Path(directory).glob("*.whl"), key=lambda path: path.stat().st_mtime_ns)
+    with zipfile.ZipFile(wheel) as archive:
+        complete = any(_LIBRARY.search(name) for name in archive.namelist())
+    if not complete:
+        _note(wheel, reason or "they were left out of the build, or there was no CMake to build them with")
+    return wheel.name
+
+
+def _attempt(function, directory, settings, environment):
+    """Exit status and output of scikit-build-core in a process of its own; the output is passed on as it comes."""
+    command = [sys.executable, "-c", _BUILD, function, str(directory), json.dumps(settings)]
+    lines = []
+    with subprocess.Popen(
+        command, env=dict(environment), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    ) as process:
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            lines.append(line.rstrip())
+    return process.returncode, lines
+
+
+def first_error(lines):
+    """The compiler and the first line of its error, from the output of a build that failed."""
+    text = "\n".join(re.sub(r"\x1b\[[0-9;]*m", "", line) for line in lines)
+    identified = re.search(r"The CXX compiler identification is (?!unknown)(.+)", text)
+    path = re.search(r"Check for working CXX compiler: (\S+)", text)
+    compiler = " ".join(found[1] for found in (identified, path) if found)
+    error = re.search(r"^\S.*?\berror: .*$", text, re.MULTILINE)
+    if error:
+        message = error[0]
+    elif "No CMAKE_CXX_COMPILER could be found" in text:
+        message = "CMake found no C++ compiler"
+    elif found := re.search(r"CMake Error[^\n]*:\n\s*(\S(?:[^\n]*:\n\n|[^\n]|\n +\S)*)", text):
+        message = found[1]
+    else:
+        message = next((line for line in lines if "rror" in line), "the build ended without a message")
+    message = " ".join(message.split())
+    return f"{compiler}: {message}" if compiler else message
+
+
+def _note(wheel, reason):
+    """Put ``reason`` into the wheel's metadata, from where `importlib.metadata` reads it, however it is installed."""
+    with zipfile.ZipFile(wheel) as archive:
+        content = {entry: archive.read(entry) for entry in archive.infolist()}
+    folder = next(entry.filename for entry in content if entry.filename.endswith(".dist-info/RECORD")).rpartition("/")[
+        0
+    ]
+    text = f"{reason}\n".encode()
+    digest = base64.urlsafe_b64encode(hashlib.sha256(text).digest()).rstrip(b"=").decode()
+    with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
+        for entry, data in content.items():
+            if entry.filename == f"{folder}/RECORD":
+                archive.writestr(f"{folder}/{RECORD}", text)
+                data += f"{folder}/{RECORD},sha256={digest},{len(text)}\n".encode()
+            archive.writestr(entry, data)
