@@ -1,5 +1,5 @@
-# make test | test-long | test-gpu | demo | lint | bench | bench-gpu | sanitize | reliability make their own environment in .venv; nothing else is
-# needed but python3 (3.10+), pip and make. With a C++ compiler (GCC 11 or later, or Clang) the CPU kernels are built into it, and tested.
+# make test | test-long | test-gpu | test-compilers | demo | lint | bench | bench-gpu | sanitize | reliability make their own environment in .venv; nothing else is
+# needed but python3 (3.10+), pip and make. With a C++ compiler (GCC 11 or later, or Clang 14 or later) the CPU kernels are built into it, and tested.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,7 +8,7 @@ KERNELS := CMakeLists.txt $(wildcard box_convolution/ops/cpu/*)
 # An editable installation knows the modules that were there when it was made: a new file in a folder asks for another.
 FOLDERS := $(shell find box_convolution -type d -not -name __pycache__)
 
-.PHONY: test test-long test-gpu demo lint bench bench-gpu sanitize reliability wheel clean
+.PHONY: test test-long test-gpu test-compilers demo lint bench bench-gpu sanitize reliability wheel clean
 
 test: $(VENV)/.ready
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
@@ -21,6 +21,11 @@ test-long: $(VENV)/.ready
 test-gpu: $(VENV)/.ready
 	BOX_CONVOLUTION_TEST_CASES=5000 BOX_CONVOLUTION_TEST_ALL_KERNELS=1 OMP_WAIT_POLICY=PASSIVE \
 		$(BIN)/python -m pytest tests/ops/test_on_gpu.py tests/ops/test_triton.py
+
+# The CPU kernels built with every compiler that we know and this machine has, and tested; the outcome goes into
+# docs/compatibility.json. Needs CMake; installs nothing; a few minutes a compiler.
+test-compilers: $(VENV)/.ready
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python tests/compilers.py --write docs/compatibility.json
 
 demo: $(VENV)/.ready
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python examples/demo.py --out demo

@@ -15,7 +15,7 @@ from .checks import memory_format
 
 _FILE = {"win32": "box_conv2d.dll", "darwin": "libbox_conv2d.dylib"}.get(sys.platform, "libbox_conv2d.so")
 _REMEDY = (
-    "Reinstall box-convolution with a C++ compiler at hand (GCC 11 or later, or Clang): "
+    "Reinstall box-convolution with a C++ compiler at hand (GCC 11 or later, or Clang 14 or later): "
     "pip install --force-reinstall --no-deps --no-cache-dir <what it was installed from>"
 )
 _ABI_VERSION = 4  # BOX_ABI_VERSION in box_conv2d.h; the structures below repeat those of box_conv2d.h and layout.h
