@@ -1,6 +1,6 @@
-# make test | test-long | test-gpu | test-arm64 | test-oldest | demo | lint | bench | bench-gpu | sanitize | reliability | compatibility make
-# their own environment in .venv; nothing else is
-# needed but python3 (3.10+), pip and make. With a C++ compiler (GCC 11 or later, or Clang) the CPU kernels are built into it, and tested.
+# make test | test-long | test-gpu | test-arm64 | test-compilers | demo | lint | bench | bench-gpu | sanitize | reliability | compatibility
+# make their own environment in .venv, test-oldest another; nothing else is
+# needed but python3 (3.10+), pip and make. With a C++ compiler (GCC 11 or later, or Clang 14 or later) the CPU kernels are built into it, and tested.
 PYTHON ?= python3
 # Its interpreter and compilers test the GPU kernels without a GPU. No extra asks for it: beside PyTorch's CUDA builds it
 # would replace PyTorch by another.
@@ -12,7 +12,8 @@ KERNELS := CMakeLists.txt $(wildcard box_convolution/ops/cpu/*)
 # An editable installation knows the modules that were there when it was made: a new file in a folder asks for another.
 FOLDERS := $(shell find box_convolution -type d -not -name __pycache__)
 
-.PHONY: test test-long test-gpu test-arm64 test-oldest compatibility compatibility-table demo lint bench bench-gpu sanitize reliability wheel clean
+.PHONY: test test-long test-gpu test-arm64 test-compilers test-oldest compatibility compatibility-table demo lint bench bench-gpu sanitize \
+	reliability wheel clean
 
 test: $(VENV)/.ready
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
@@ -42,6 +43,11 @@ test-oldest:
 # docs/compatibility.md from what the targets above wrote down in docs/compatibility.json.
 compatibility-table:
 	$(PYTHON) tests/compatibility_table.py
+
+# The CPU kernels built with every compiler that we know and this machine has, and tested; the outcome goes into
+# docs/compatibility.json. Needs CMake; installs nothing; a few minutes a compiler.
+test-compilers: $(VENV)/.ready
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python tests/compilers.py --write docs/compatibility.json
 
 demo: $(VENV)/.ready
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python examples/demo.py --out demo

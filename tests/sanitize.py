@@ -12,17 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
-# Runs pytest with the library in the folder argv[1].
-INSIDE = """
-import sys, pytest
-from box_convolution import ops
-from box_convolution.ops import cpu
-ops.__path__.insert(0, sys.argv[1])
-if not cpu.library()._name.startswith(sys.argv[1]):
-    sys.exit("another library was loaded: " + cpu.library()._name)
-sys.exit(pytest.main(sys.argv[2:]))
-"""
+from library_build import ROOT, build_library, pytest_command
+
 # What is planted (entry.cpp), and how the report begins.
 FAULTS = {
     1: (
@@ -36,15 +27,8 @@ FAULTS = {
 
 def build(build: Path, fault: int) -> Path:
     """Folder of a library with the sanitizers, and with a planted fault or, for 0, none."""
-    folder = build / f"fault{fault}"
-    settings = ["-DBOX_SANITIZE=ON", f"-DBOX_PLANT_FAULT={fault}", "-DCMAKE_BUILD_TYPE=None"]
-    for arguments in (
-        ["-S", str(ROOT), "-B", str(build), *settings],
-        ["--build", str(build), "--parallel", "2"],
-        ["--install", str(build), "--prefix", str(folder)],
-    ):
-        subprocess.run(["cmake", *arguments], check=True, stdout=subprocess.DEVNULL)
-    return folder / "box_convolution" / "ops"
+    settings = {"BOX_SANITIZE": "ON", "BOX_PLANT_FAULT": str(fault), "CMAKE_BUILD_TYPE": "None"}
+    return build_library(build, build / f"fault{fault}", settings)
 
 
 def run(folder: Path, arguments: list[str], stderr: int | None = None) -> subprocess.CompletedProcess[str]:
@@ -63,7 +47,7 @@ def run(folder: Path, arguments: list[str], stderr: int | None = None) -> subpro
         "PYTHONMALLOC": "malloc",
     }
     # The sanitizers write to the process's own stderr, and end it: pytest must not capture that.
-    command = [sys.executable, "-c", INSIDE, str(folder), "--capture=sys", *arguments]
+    command = pytest_command(folder, ["--capture=sys", *arguments])
     return subprocess.run(command, cwd=ROOT, env=os.environ | environment, text=True, stderr=stderr)
 
 

@@ -101,7 +101,7 @@ def library() -> ctypes.CDLL:
 
 
 def _remedy() -> str:
-    compiler = "with a C++ compiler at hand (GCC 11 or later, or Clang)"
+    compiler = "with a C++ compiler at hand (GCC 11 or later, or Clang 14 or later)"
     return f"Reinstall box-convolution {compiler}: {build_record.reinstall()}"
 
 

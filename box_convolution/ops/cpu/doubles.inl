@@ -1,12 +1,15 @@
 // Eight float64 numbers at a time: reading, writing, summing along the lanes.
 
-// Eight numbers at any address. Compilers split what is wider than the machine.
-typedef double Vec __attribute__((vector_size(64), aligned(8), may_alias));
-typedef float FloatVec __attribute__((vector_size(32), aligned(4), may_alias));
+// Compilers split what is wider than the machine. Variables have the alignment of their type. Memory is read and written
+// through types of its own alignment only: Clang before 17 takes an array of such a type for an aligned one.
+typedef double Vec __attribute__((vector_size(64)));
+typedef float FloatVec __attribute__((vector_size(32)));
+typedef double VecInMemory __attribute__((vector_size(64), aligned(8), may_alias));
+typedef float FloatVecInMemory __attribute__((vector_size(32), aligned(4), may_alias));
 constexpr int64_t LANES = 8;
 
-inline Vec load(const double* from) { return *reinterpret_cast<const Vec*>(from); }
-inline void store(double* to, Vec value) { *reinterpret_cast<Vec*>(to) = value; }
+inline Vec load(const double* from) { return *reinterpret_cast<const VecInMemory*>(from); }
+inline void store(double* to, Vec value) { *reinterpret_cast<VecInMemory*>(to) = value; }
 
 // Reads p[q] and p[q + 1] for q = 0, 8, 16 ... where p is at any distance from the start of a cache line. Each address of a
 // line-crossing load is read twice by the machine; permuting two aligned loads is cheaper where one instruction does it.
@@ -60,7 +63,7 @@ inline Vec widen(const T* from) {
 }
 
 inline Vec widen(const float* from) {
-  return __builtin_convertvector(*reinterpret_cast<const FloatVec*>(from), Vec);
+  return __builtin_convertvector(*reinterpret_cast<const FloatVecInMemory*>(from), Vec);
 }
 
 template <typename T>
@@ -70,7 +73,9 @@ inline Vec gather(const T* from, int64_t stride) {
   return v;
 }
 
-inline void narrow(float* to, Vec v) { *reinterpret_cast<FloatVec*>(to) = __builtin_convertvector(v, FloatVec); }
+inline void narrow(float* to, Vec v) {
+  *reinterpret_cast<FloatVecInMemory*>(to) = __builtin_convertvector(v, FloatVec);
+}
 
 template <typename T>
 inline void narrow(T* to, Vec v) {

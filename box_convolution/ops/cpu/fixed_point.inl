@@ -247,7 +247,7 @@ inline void write_floats(T* to, Floats value) {
   for (int k = 0; k < WIDE; ++k) to[k] = from_double<T>(value[k]);
 }
 
-inline void write_floats(float* to, Floats value) { *reinterpret_cast<Floats*>(to) = value; }
+inline void write_floats(float* to, Floats value) { store_floats(to, value); }
 
 template <typename T>
 inline Floats read_floats(const T* from, int64_t count) {

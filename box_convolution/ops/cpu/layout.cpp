@@ -3,8 +3,7 @@
 // visit. Compiled once, for every machine: memory is the limit.
 #include "layout.h"
 
-#include <string.h>
-
+#include "shuffle.h"
 #include "threads.h"
 
 namespace box {
@@ -19,27 +18,24 @@ inline void turn(const T* from, int64_t stride, T (&buffer)[TILE][TILE]) {
     for (int64_t j = 0; j < TILE; ++j) buffer[j][i] = from[i * stride + j];
 }
 
-typedef float Four __attribute__((vector_size(16), may_alias, aligned(4)));
-typedef int32_t Lanes __attribute__((vector_size(16)));
-#if defined(__clang__)
-#define BOX_PICK(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
-#else
-#define BOX_PICK(a, b, i, j, k, l) __builtin_shuffle(a, b, Lanes{i, j, k, l})
-#endif
+typedef float Four __attribute__((vector_size(16)));
+typedef float FourInMemory __attribute__((vector_size(16), aligned(4), may_alias));
+
+inline Four load(const float* from) { return *reinterpret_cast<const FourInMemory*>(from); }
+inline void store(float* to, Four value) { *reinterpret_cast<FourInMemory*>(to) = value; }
 
 template <>
 inline void turn(const float* from, int64_t stride, float (&buffer)[TILE][TILE]) {
   for (int64_t i = 0; i < TILE; i += 4) {
     for (int64_t j = 0; j < TILE; j += 4) {
       const float* at = from + i * stride + j;
-      const Four a = *reinterpret_cast<const Four*>(at), b = *reinterpret_cast<const Four*>(at + stride);
-      const Four c = *reinterpret_cast<const Four*>(at + 2 * stride), d = *reinterpret_cast<const Four*>(at + 3 * stride);
-      const Four ab_low = BOX_PICK(a, b, 0, 4, 1, 5), ab_high = BOX_PICK(a, b, 2, 6, 3, 7);
-      const Four cd_low = BOX_PICK(c, d, 0, 4, 1, 5), cd_high = BOX_PICK(c, d, 2, 6, 3, 7);
-      *reinterpret_cast<Four*>(&buffer[j][i]) = BOX_PICK(ab_low, cd_low, 0, 1, 4, 5);
-      *reinterpret_cast<Four*>(&buffer[j + 1][i]) = BOX_PICK(ab_low, cd_low, 2, 3, 6, 7);
-      *reinterpret_cast<Four*>(&buffer[j + 2][i]) = BOX_PICK(ab_high, cd_high, 0, 1, 4, 5);
-      *reinterpret_cast<Four*>(&buffer[j + 3][i]) = BOX_PICK(ab_high, cd_high, 2, 3, 6, 7);
+      const Four a = load(at), b = load(at + stride), c = load(at + 2 * stride), d = load(at + 3 * stride);
+      const Four ab_low = __builtin_shufflevector(a, b, 0, 4, 1, 5), ab_high = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+      const Four cd_low = __builtin_shufflevector(c, d, 0, 4, 1, 5), cd_high = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+      store(&buffer[j][i], __builtin_shufflevector(ab_low, cd_low, 0, 1, 4, 5));
+      store(&buffer[j + 1][i], __builtin_shufflevector(ab_low, cd_low, 2, 3, 6, 7));
+      store(&buffer[j + 2][i], __builtin_shufflevector(ab_high, cd_high, 0, 1, 4, 5));
+      store(&buffer[j + 3][i], __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7));
     }
   }
 }

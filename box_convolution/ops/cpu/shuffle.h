@@ -1,7 +1,7 @@
-// GCC before version 12 has no __builtin_shufflevector.
+// __builtin_shufflevector for GCC before version 12, which has only its elder: that takes lane numbers as a vector of integers
+// as wide as the elements, the type of a comparison.
 #pragma once
 
 #if defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 12
-typedef long long BoxLanes __attribute__((vector_size(64)));
-#define __builtin_shufflevector(a, b, ...) __builtin_shuffle(a, b, BoxLanes{__VA_ARGS__})
+#define __builtin_shufflevector(a, b, ...) __builtin_shuffle(a, b, decltype((a) < (b)){__VA_ARGS__})
 #endif

@@ -13,13 +13,16 @@ constexpr int64_t WIDE = 4;
 #include <arm_neon.h>
 #endif
 
-typedef float Floats __attribute__((vector_size(WIDE * 4), aligned(4), may_alias));
-typedef int32_t Ints __attribute__((vector_size(WIDE * 4), aligned(4), may_alias));
-typedef uint32_t Words __attribute__((vector_size(WIDE * 4), aligned(4), may_alias));
+typedef float Floats __attribute__((vector_size(WIDE * 4)));
+typedef int32_t Ints __attribute__((vector_size(WIDE * 4)));
+typedef uint32_t Words __attribute__((vector_size(WIDE * 4)));
+typedef float FloatsInMemory __attribute__((vector_size(WIDE * 4), aligned(4), may_alias));
+typedef uint32_t WordsInMemory __attribute__((vector_size(WIDE * 4), aligned(4), may_alias));
 
-inline Floats load_floats(const float* from) { return *reinterpret_cast<const Floats*>(from); }
-inline Words load_words(const uint32_t* from) { return *reinterpret_cast<const Words*>(from); }
-inline void store_words(uint32_t* to, Words value) { *reinterpret_cast<Words*>(to) = value; }
+inline Floats load_floats(const float* from) { return *reinterpret_cast<const FloatsInMemory*>(from); }
+inline void store_floats(float* to, Floats value) { *reinterpret_cast<FloatsInMemory*>(to) = value; }
+inline Words load_words(const uint32_t* from) { return *reinterpret_cast<const WordsInMemory*>(from); }
+inline void store_words(uint32_t* to, Words value) { *reinterpret_cast<WordsInMemory*>(to) = value; }
 inline Floats to_floats(Words value) { return __builtin_convertvector(reinterpret_cast<Ints>(value), Floats); }
 
 // To the nearest integer.

@@ -1,0 +1,110 @@
+"""Build the CPU kernels with every compiler below that this machine has, and test them: `make test-compilers`.
+
+A warning is a failure. Each library runs the operator's cases on every instruction set of this machine. The newest
+Clang also builds one that stops at an access that is not aligned as its type demands (UndefinedBehaviorSanitizer).
+Needs Linux and CMake; installs nothing, and says which compilers are missing.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from library_build import ROOT, build_library, pytest_command
+
+from box_convolution.ops import cpu
+
+COMPILERS = ["g++-11", "g++-12", "g++-13", "g++-14", "clang++-14", "clang++-15", "clang++-16", "clang++-19"]
+CASES = ["tests/ops/test_cpu_library.py", "tests/ops/test_fixed_point.py"]
+RANDOM_CASES = ["tests/ops/test_against_oracle.py", "-k", "cpu and (float32 or sliver or nothing)"]
+ALIGNMENT = "-fsanitize=alignment -fsanitize-trap=alignment"  # a trap needs no library of the sanitizer's
+
+
+def version(compiler: str) -> str:
+    """As "g++-11 11.3.0"."""
+    first = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
+    numbers = re.search(r"\d+\.\d+\.\d+", first)
+    return f"{compiler} {numbers[0] if numbers else first}"
+
+
+def machine() -> str:
+    """Processor and system."""
+    text = Path("/proc/cpuinfo").read_text()
+    model = re.search(r"model name\s*: (.*)", text)
+    system = re.search(r'PRETTY_NAME="(.*)"', Path("/etc/os-release").read_text())
+    return ", ".join([model[1] if model else platform.machine(), system[1] if system else platform.system()])
+
+
+def outcome(compiler: str, flags: str) -> str:
+    """Build and test; one line that says what came of it."""
+    build = ROOT / "build" / "compilers" / "".join(c if c.isalnum() or c in "+-" else "_" for c in compiler + flags)
+    settings = {"CMAKE_CXX_COMPILER": compiler, "CMAKE_CXX_FLAGS": f"-Werror {flags}", "CMAKE_BUILD_TYPE": "None"}
+    try:
+        folder = build_library(build, build / "installed", settings)
+    except subprocess.CalledProcessError as error:
+        print(error.output)
+        return "does not build"
+    if status := failed(folder, CASES, {}):
+        return f"built; its tests failed ({status})"
+    isas = cpu.isas()
+    for isa in isas:
+        if status := failed(folder, RANDOM_CASES, {"BOX_CONVOLUTION_ISA": isa}):
+            return f"built; its tests failed on {isa} ({status})"
+    return f"built without a warning; passes on {', '.join(isas)}"
+
+
+def failed(folder: Path, arguments: list[str], environment: dict[str, str]) -> str | None:
+    """None where pytest passes; else how it ended."""
+    command = pytest_command(folder, ["-x", *arguments])
+    status = subprocess.run(command, cwd=ROOT, env=os.environ | environment).returncode
+    if status == 0:
+        return None
+    return f"exit status {status}" if status > 0 else f"signal {-status}"
+
+
+def record(path: Path, name: str, result: str) -> None:
+    """Put one outcome into the list in ``path``, in place of an earlier one of the same name on the same machine."""
+    entry = {
+        "kind": "compiler",
+        "name": name,
+        "result": result,
+        "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),
+        "machine": machine(),
+    }
+    entries = json.loads(path.read_text()) if path.exists() else []
+    same = ("kind", "name", "machine")
+    entries = [other for other in entries if any(other[key] != entry[key] for key in same)]
+    path.write_text(json.dumps([*entries, entry], indent=2) + "\n")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("compilers", nargs="*", default=COMPILERS, help=f"default: {' '.join(COMPILERS)}")
+    parser.add_argument("--write", type=Path, metavar="JSON", help="add the outcomes to this file")
+    arguments = parser.parse_args()
+    if not shutil.which("cmake"):
+        sys.exit("test-compilers: no cmake on the PATH (pip install cmake)")
+    present = [compiler for compiler in arguments.compilers if shutil.which(compiler)]
+    missing = [compiler for compiler in arguments.compilers if compiler not in present]
+    if missing:
+        print(f"test-compilers: not on this machine, not tried: {', '.join(missing)}", flush=True)
+    runs = [(compiler, "", "") for compiler in present]
+    runs += [(compiler, ALIGNMENT, ", alignment checked") for compiler in present if "clang" in compiler][-1:]
+    good = bool(present)
+    for compiler, flags, title in runs:
+        name, result = version(compiler) + title, outcome(compiler, flags)
+        good &= "passes" in result
+        print(f"test-compilers: {name}: {result}", flush=True)
+        if arguments.write:
+            record(arguments.write, name, result)
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
