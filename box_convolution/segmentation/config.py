@@ -13,7 +13,7 @@ STD = (0.18672, 0.18991, 0.18665)
 """Channel means and standard deviations of Cityscapes, which the paper's networks were trained with."""
 
 
-InitialBoxes = Literal["uniform", "log-uniform"]
+InitialBoxes = Literal["uniform", "log-uniform", "mixed"]
 Data = Literal["scenes", "camvid", "cityscapes", "sunrgbd", "folder"]
 
 
@@ -89,7 +89,7 @@ class TrainConfig(DataConfig):
     """Boxes that extend equally far to both sides: three numbers each in place of four."""
     initial_boxes: InitialBoxes = "uniform"
     """How fresh boxes are drawn. uniform: the paper's; log-uniform: about the output pixel, small ones as often as
-    large ones."""
+    large ones; mixed: half of each channel's boxes log-uniform, half uniform."""
     dropout: tuple[float, ...] = ()
     """Of plain blocks, from the first stage on: two numbers; the paper's by default, 0.01 0.1 in the ENet family, 0.03
     0.3 in ERFNet's."""
