@@ -20,6 +20,7 @@ from . import (
     check_data,
     compare,
     cost,
+    distance,
     draw,
     evaluate,
     export,
@@ -46,6 +47,7 @@ COMMANDS: dict[type, Callable[[Any], int | None]] = {
     bench.Bench: bench.run,
     analyze.Analyze: analyze.run,
     draw.Draw: draw.run,
+    distance.Distance: distance.run,
 }
 OtherCommand = (
     Annotated[evaluate.Evaluate, tyro.conf.subcommand("evaluate")]
@@ -60,6 +62,7 @@ OtherCommand = (
     | Annotated[bench.Bench, tyro.conf.subcommand("bench")]
     | Annotated[analyze.Analyze, tyro.conf.subcommand("analyze")]
     | Annotated[draw.Draw, tyro.conf.subcommand("draw")]
+    | Annotated[distance.Distance, tyro.conf.subcommand("distance")]
 )
 
 
