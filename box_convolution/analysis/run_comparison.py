@@ -53,6 +53,8 @@ class Run:
     minutes: float
     noted_by: str
     """Commit and machine of the run; where it does not say, of the comparison that read it first."""
+    average: dict[str, Any] | None = None
+    """`scores` of the averaged weights, of a run with --ema."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -93,6 +95,9 @@ def read_run(folder: Path, defaults: Mapping[str, Any], noted_by: str) -> Run:
             train_loss=last["train_loss"],
             minutes=sum(record["train_seconds"] for record in records) / 60,
             noted_by=content.get("made_by") or noted_by,
+            average={name: last[f"val_average_{name}"] for name in (*SCORES, "iou")}
+            if "val_average_class_iou" in last
+            else None,
         )
         return _checked(run)
     except RunError:
@@ -210,6 +215,7 @@ def _scores(
     groups: Mapping[str, Sequence[Run]], paper: Mapping[str, tuple[float, float]], *, schedule: bool
 ) -> Section:
     """Last scores; with a column for the epochs where there is more than one ``schedule``."""
+    averaged = any(run.average for runs in groups.values() for run in runs)
     rows = []
     for label, runs in groups.items():
         theirs = paper.get(runs[0].network)
@@ -219,6 +225,7 @@ def _scores(
             str(len(runs)),
             *(_spread([run.scores[name] for run in runs]) for name in SCORES),
             " ".join(f"{100 * run.scores['class_iou']:.1f}" for run in runs),
+            *([_averaged(runs)] if averaged else []),
             f"{100 * statistics.mean(run.train_class_iou for run in runs):.1f}",
             f"{statistics.mean(run.train_loss for run in runs):.3f}",
             f"{statistics.mean(run.minutes for run in runs):.0f}",
@@ -226,7 +233,9 @@ def _scores(
         ])  # fmt: skip
     header = [
         *("network", *(["epochs"] if schedule else []), "seeds", "class IoU", "category IoU", "class acc."),
-        *("pixel acc.", "class IoU, seed by seed", "training class IoU", "loss", "minutes"),
+        *("pixel acc.", "class IoU, seed by seed"),
+        *(["of averaged weights"] if averaged else []),
+        *("training class IoU", "loss", "minutes"),
         *("paper: class", "category"),
     ]
     text = (
@@ -235,6 +244,11 @@ def _scores(
         "The paper's figures are those of Cityscapes (val, Table 1)."
     )
     return Section("Validation scores", text, Table(header, rows))
+
+
+def _averaged(runs: Sequence[Run]) -> str:
+    known = [run.average["class_iou"] for run in runs if run.average]
+    return _spread(known) if known else ""
 
 
 def _curves(groups: Mapping[str, Sequence[Run]], schedule: int | None) -> Section:

@@ -27,6 +27,8 @@ def one_line(record: dict[str, Any], better: bool) -> str:
     line = f"epoch {record['epoch']:4d}  loss {record['train_loss']:.4f}  train mIoU {record['train_class_iou']:.3f}"
     if "val_class_iou" in record:
         line += f"  val mIoU {record['val_class_iou']:.3f}  val pixels {record['val_pixel_accuracy']:.3f}"
+        if "val_average_class_iou" in record:
+            line += f"  of the average {record['val_average_class_iou']:.3f}"
         line += "  best" if better else ""
     rates = f"loader {record['loader_images_per_second']:.1f}, steps {record['step_images_per_second']:.1f} images/s"
     return f"{line}  ({record['train_seconds']:.0f} s; {rates})"
