@@ -1,5 +1,5 @@
-# make test | test-long | test-gpu | demo | lint | bench | bench-gpu | sanitize | reliability make their own environment in .venv; nothing else is
-# needed but python3 (3.10+), pip and make. With a C++ compiler (GCC 11 or later, or Clang) the CPU kernels are built into it, and tested.
+# make test | test-long | test-gpu | demo | results | results-quick | lint | bench | bench-gpu | sanitize | reliability make their own environment
+# in .venv; nothing else is needed but python3 (3.10+), pip and make. With a C++ compiler (GCC 11 or later, or Clang) the CPU kernels are built into it, and tested.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,7 +8,7 @@ KERNELS := CMakeLists.txt $(wildcard box_convolution/ops/cpu/*)
 # An editable installation knows the modules that were there when it was made: a new file in a folder asks for another.
 FOLDERS := $(shell find box_convolution -type d -not -name __pycache__)
 
-.PHONY: test test-long test-gpu demo lint bench bench-gpu sanitize reliability wheel clean
+.PHONY: test test-long test-gpu demo results results-quick lint bench bench-gpu sanitize reliability wheel clean
 
 test: $(VENV)/.ready
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
@@ -24,6 +24,14 @@ test-gpu: $(VENV)/.ready
 
 demo: $(VENV)/.ready
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python examples/demo.py --out demo
+
+# Every network on the drawn scenes, two runs at a time, one thread each, into docs/results.md and docs/scenes/. Stopped, it goes on where it was.
+results: $(VENV)/.ready
+	$(BIN)/python benchmarks/results.py --runs runs --out docs/scenes --write docs/results.md
+
+# ENet against BoxENet, one seed, into results-quick/.
+results-quick: $(VENV)/.ready
+	$(BIN)/python benchmarks/results.py --quick --runs results-quick/runs --out results-quick
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

@@ -40,6 +40,8 @@ class Distance:
     """Every number, with its confidence interval (95 %, bootstrap over scenes) and how many pixels were asked."""
     write: Path | None = None
     """Markdown file, which must exist, whose section of `boxconv distance`, between two comments, is written anew."""
+    part: str = ""
+    """Name of the section, for a file that has several."""
     scenes: int | None = None
     """Validation scenes; as many as the run was validated on if left out."""
     device: str = "auto"
@@ -61,7 +63,7 @@ def run(args: Distance) -> None:
     if unknown := sorted(set(args.networks) - set(networks.names())):
         raise UsageError(f"--networks: expected some of {', '.join(networks.names())}, got {unknown[0]!r}")
     if args.write is not None:
-        replaced_section(args.write, NAME, "")
+        replaced_section(args.write, f"{NAME} {args.part}".strip(), "")
     defaults = to_plain(TrainConfig())
     measured = {_identity(run): run for run in _read_kept(args.kept, defaults)}
     measured |= {_identity(run): run for run in _measure(args.runs, args, defaults)}
@@ -87,7 +89,7 @@ def run(args: Distance) -> None:
         text = csv_text(rows_of(groups, width))
         write_atomic(args.csv, lambda file: file.write(text.encode()))
     if args.write is not None:
-        write_sections(args.write, NAME, tables, level=3)
+        write_sections(args.write, f"{NAME} {args.part}".strip(), tables, level=3)
         print(f"written to {args.write}")
 
 
