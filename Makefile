@@ -1,5 +1,5 @@
-# make test | test-long | test-gpu | test-arm64 | test-compilers | demo | lint | bench | bench-gpu | sanitize | reliability | compatibility
-# make their own environment in .venv, test-oldest another; nothing else is
+# make test | test-long | test-gpu | test-arm64 | test-compilers | demo | results | results-quick | lint | bench | bench-gpu | sanitize |
+# reliability | compatibility make their own environment in .venv, test-oldest another; nothing else is
 # needed but python3 (3.10+), pip and make. With a C++ compiler (GCC 11 or later, or Clang 14 or later) the CPU kernels are built into it, and tested.
 PYTHON ?= python3
 # Its interpreter and compilers test the GPU kernels without a GPU. No extra asks for it: beside PyTorch's CUDA builds it
@@ -12,8 +12,8 @@ KERNELS := CMakeLists.txt $(wildcard box_convolution/ops/cpu/*)
 # An editable installation knows the modules that were there when it was made: a new file in a folder asks for another.
 FOLDERS := $(shell find box_convolution -type d -not -name __pycache__)
 
-.PHONY: test test-long test-gpu test-arm64 test-compilers test-oldest compatibility compatibility-table demo lint bench bench-gpu sanitize \
-	reliability wheel clean
+.PHONY: test test-long test-gpu test-arm64 test-compilers test-oldest compatibility compatibility-table demo results results-quick lint \
+	bench bench-gpu sanitize reliability wheel clean
 
 test: $(VENV)/.ready
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
@@ -51,6 +51,14 @@ test-compilers: $(VENV)/.ready
 
 demo: $(VENV)/.ready
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python examples/demo.py --out demo
+
+# Every network on the drawn scenes, two runs at a time, one thread each, into docs/results.md and docs/scenes/. Stopped, it goes on where it was.
+results: $(VENV)/.ready
+	$(BIN)/python benchmarks/results.py --runs runs --out docs/scenes --write docs/results.md
+
+# ENet against BoxENet, one seed, into results-quick/.
+results-quick: $(VENV)/.ready
+	$(BIN)/python benchmarks/results.py --quick --runs results-quick/runs --out results-quick
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

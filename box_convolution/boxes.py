@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 EDGES = ("top", "bottom", "left", "right")
 MIN_SIZE = 1.0
-SIZES = ("uniform", "log-uniform")
+SIZES = ("uniform", "log-uniform", "mixed")
 
 
 def scale_of(extent: float, factor: float) -> float:
@@ -69,9 +69,14 @@ def initialise(channels: int, per_channel: int, h: int, w: int, sizes: str = "un
             stays half a pixel away from its border.
         log-uniform: as many boxes of 2 to 4 pixels as of 4 to 8, and so on. Height and width are log-uniform between 1
             pixel and the extent; the box lies anywhere about the output pixel that keeps this pixel in it.
+        mixed: the first half of each channel's boxes log-uniform (of an odd number, one more), the others uniform.
     """
     if sizes not in SIZES:
         raise ValueError(f"sizes must be one of {', '.join(SIZES)}, got {sizes!r}")
+    if sizes == "mixed":
+        about = (per_channel + 1) // 2
+        parts = initialise(channels, about, h, w, "log-uniform"), initialise(channels, per_channel - about, h, w)
+        return torch.cat(parts, 1)
     random = torch.rand(4, channels, per_channel, device="cpu", dtype=torch.float64)
     edges: list[Tensor] = []
     for extent, place, size in ((h, random[0], random[1]), (w, random[2], random[3])):

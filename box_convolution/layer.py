@@ -44,7 +44,7 @@ class BoxConv2d(nn.Module):
             speak of four edges all the same. A state dict of either kind loads into the other: from three exactly; from
             four the width is kept and the horizontal offset dropped, with a warning.
         initial_boxes: how fresh boxes are drawn, see `boxes.initialise`. ``"uniform"``: the paper's; ``"log-uniform"``:
-            about the output pixel, small ones as often as large ones, with which networks learn faster at first.
+            about the output pixel, small ones as often as large ones; ``"mixed"``: half of each.
         device, dtype: of the stored boxes.
 
     Raises:
@@ -331,5 +331,3 @@ def _may_look_at(scaled: Tensor) -> bool:
     """Whether Python may see the numbers: on a GPU that would wait for it, and in a trace there are none."""
     traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
     return not traced and type(scaled) is nn.Parameter and scaled.is_cpu
-
-

@@ -92,7 +92,7 @@ LAYER = [
     (
         lambda: layer(initial_boxes="small"),
         ValueError,
-        "initial_boxes must be one of uniform, log-uniform, got .small.",
+        "initial_boxes must be one of uniform, log-uniform, mixed, got .small.",
     ),
     (lambda: layer(dtype=torch.int32), TypeError, "dtype must be a floating-point dtype"),
     (lambda: layer(padding=1), TypeError, "padding"),

@@ -186,6 +186,20 @@ def test_initialise_log_uniform_is_about_the_output_pixel() -> None:
             assert (placed - uniform).abs().max().item() < 2 / math.sqrt(len(placed)), name
 
 
+@pytest.mark.parametrize(("per_channel", "about"), [(1, 1), (2, 1), (4, 2), (5, 3)])
+def test_initialise_mixed_is_half_log_uniform_and_half_uniform(per_channel: int, about: int) -> None:
+    torch.manual_seed(0)
+    drawn = box.initialise(2000, per_channel, 40, 100, "mixed")
+    top, bottom, left, right = drawn.unbind(-1)
+    holds = (top <= -0.5 + 1e-5) & (bottom >= 0.5 - 1e-5) & (left <= -0.5 + 1e-5) & (right >= 0.5 - 1e-5)
+    assert holds[:, :about].all(), "the output pixel"
+    assert (holds[:, about:].float().mean(0) < 0.6).all(), "most uniform boxes are beside it"
+    area = ((bottom - top) * (right - left)).median(0).values
+    assert (area[:about] < 90).all()
+    assert (area[about:] > 100).all()
+    assert box.is_valid(drawn, 40, 100).all()
+
+
 @pytest.mark.parametrize("sizes", box.SIZES)
 def test_initialise_where_one_pixel_fits(sizes: str) -> None:
     drawn = box.initialise(5, 6, 1, 1, sizes)

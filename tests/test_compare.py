@@ -52,6 +52,23 @@ def test_rows_are_experiments_and_scores_are_the_last_epochs(folders: list[Path]
     assert classes.table.rows[0] == ["enet", "90.0", "absent"]
 
 
+def test_scores_of_averaged_weights_have_a_column(folders: list[Path], tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "ema", "enet", 0, [0.3, 0.4], ema=0.99)
+    path = folder / "metrics.jsonl"
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    for record in records:
+        record |= {name.replace("val_", "val_average_"): value for name, value in record.items() if "val_" in name}
+        record["val_average_class_iou"] += 0.05
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    runs = [read_run(path, DEFAULTS | {"ema": None}, "here") for path in (*folders, folder)]
+    (tmp_path / "kept.json").write_text(kept(runs))
+    for each in (runs, read_kept(tmp_path / "kept.json", DEFAULTS)):
+        table = sections(grouped(each, ORDER, DEFAULTS | {"ema": None}), {})[0].table
+        column = table.header.index("of averaged weights")
+        found = {row[0]: row[column] for row in table.rows}
+        assert found == {"boxenet": "", "enet (epochs 3)": "", "enet (ema 0.99, epochs 2)": "45.0"}
+
+
 def test_settings_that_differ_are_named(folders: list[Path], tmp_path: Path) -> None:
     write_run(tmp_path / "other", "enet", 0, [0.1], lr=0.1)
     groups = grouped(

@@ -14,10 +14,12 @@ EXPERIMENTS = [line.split()[0] for line in recipes.listing().splitlines()]
 
 NINE = {"enet", "boxenet", "boxenet-frozen", "enet-minus", "boxonlyenet",
         "erfnet", "boxerfnet", "boxerfnet-frozen", "erfnet-minus"}  # fmt: skip
+VARIANTS = {"boxenet-symmetric": {"symmetric": True}, "boxonlyenet-log-uniform": {"initial_boxes": "log-uniform"}}
 # The experiments of Tables 1 and 2, and Table 1 again on data that everybody has.
 PAPER = {
     "cityscapes": NINE,
     "camvid": NINE,
+    "scenes": NINE | set(VARIANTS),
     "sunrgbd": {"enet", "boxenet", "boxenet-frozen", "enet-minus", "erfnet", "boxerfnet"},
 }  # fmt: skip
 
@@ -27,8 +29,12 @@ def test_every_recipe_is_valid(name: str) -> None:
     config = recipes.settings(name)
     assert config.data == name.split("-")[0]
     if name in EXPERIMENTS:
-        assert config.network.replace("_", "-") == name.split("-", 1)[1]
-    TrainConfig(**{**vars(config), "root": Path("somewhere")}).check()
+        experiment = name.split("-", 1)[1]
+        variant = VARIANTS.get(experiment, {})
+        assert variant == {key: getattr(config, key) for key in variant}
+        assert config.network.replace("_", "-") == (experiment.partition("-")[0] if variant else experiment)
+    root = None if config.data == "scenes" else Path("somewhere")
+    TrainConfig(**{**vars(config), "root": root}).check()
 
 
 def test_the_paper_is_complete() -> None:

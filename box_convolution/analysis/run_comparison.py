@@ -10,13 +10,27 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from .tables import Section, Table
 
 SCORES = ("class_iou", "category_iou", "class_accuracy", "pixel_accuracy")
 # What does not make a run another experiment.
 ASIDE = ("classes", "palette", "cache", "device", "workers", "checkpoint_minutes", "timeout", "val_every")
+
+
+class Experiment(Protocol):
+    """What rows are made of: a trained network and the settings of its training."""
+
+    @property
+    def network(self) -> str: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def settings(self) -> dict[str, Any]: ...
+
+
+AnyRun = TypeVar("AnyRun", bound=Experiment)
 
 
 class RunError(ValueError):
@@ -39,6 +53,8 @@ class Run:
     minutes: float
     noted_by: str
     """Commit and machine of the run; where it does not say, of the comparison that read it first."""
+    average: dict[str, Any] | None = None
+    """`scores` of the averaged weights, of a run with --ema."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -47,7 +63,7 @@ class Run:
     @property
     def identity(self) -> str:
         """The same for two runs that must come out alike."""
-        return json.dumps([self.network, self.seed, _experiment(self), self.classes], sort_keys=True)
+        return json.dumps([self.network, self.seed, experiment(self), self.classes], sort_keys=True)
 
 
 class Unfinished(RunError):
@@ -72,13 +88,16 @@ def read_run(folder: Path, defaults: Mapping[str, Any], noted_by: str) -> Run:
         run = Run(
             network=config["network"],
             seed=config["seed"],
-            settings=_settings(config, defaults),
+            settings=settings_of(config, defaults),
             curve=[[r["epoch"], round(r["val_class_iou"], 5)] for r in records if "val_class_iou" in r],
             scores={name: last[f"val_{name}"] for name in (*SCORES, "iou")},
             train_class_iou=last["train_class_iou"],
             train_loss=last["train_loss"],
             minutes=sum(record["train_seconds"] for record in records) / 60,
             noted_by=content.get("made_by") or noted_by,
+            average={name: last[f"val_average_{name}"] for name in (*SCORES, "iou")}
+            if "val_average_class_iou" in last
+            else None,
         )
         return _checked(run)
     except RunError:
@@ -91,12 +110,12 @@ def read_kept(path: Path, defaults: Mapping[str, Any]) -> list[Run]:
     """The runs of a file that holds what :func:`kept` gave. RunError where it holds something else."""
     try:
         runs = [Run(**values) for values in json.loads(path.read_text(encoding="utf-8"))]
-        return [_checked(replace(run, settings=_settings(run.settings, defaults))) for run in runs]
+        return [_checked(replace(run, settings=settings_of(run.settings, defaults))) for run in runs]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunError(f"{path}: holds no kept runs: {type(error).__name__}: {error}") from error
 
 
-def _settings(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+def settings_of(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """What was set, beside network and seed. Where the files lie matters if nothing else says what they are."""
     apart = ("network", "seed", *(() if config["data"] == "folder" else ("root",)))
     return {name: value for name, value in {**defaults, **config}.items() if name not in apart}
@@ -132,25 +151,26 @@ def merged(old: Sequence[Run], new: Sequence[Run]) -> list[Run]:
     return list(runs.values())
 
 
-def _experiment(run: Run) -> dict[str, Any]:
+def experiment(run: Experiment) -> dict[str, Any]:
+    """The settings that decide the result."""
     return {name: value for name, value in run.settings.items() if name not in ASIDE}
 
 
-def grouped(runs: Sequence[Run], order: Sequence[str], defaults: Mapping[str, Any]) -> dict[str, list[Run]]:
+def grouped(runs: Sequence[AnyRun], order: Sequence[str], defaults: Mapping[str, Any]) -> dict[str, list[AnyRun]]:
     """Runs of one network and experiment under a label: the network and the settings by which its experiments differ.
 
     Networks come in ``order``; runs of a group by their seeds. Settings with their value in ``defaults`` are not named.
     """
-    by_network: dict[str, list[Run]] = {}
+    by_network: dict[str, list[AnyRun]] = {}
     for run in sorted(
         runs, key=lambda run: (order.index(run.network) if run.network in order else len(order), run.seed)
     ):
         by_network.setdefault(run.network, []).append(run)
-    groups: dict[str, list[Run]] = {}
+    groups: dict[str, list[AnyRun]] = {}
     for members in by_network.values():
-        experiments = [_experiment(run) for run in members]
-        names = sorted({name for experiment in experiments for name in experiment})
-        values = {name: {json.dumps(experiment.get(name)) for experiment in experiments} for name in names}
+        experiments = [experiment(run) for run in members]
+        names = sorted({name for known in experiments for name in known})
+        values = {name: {json.dumps(known.get(name)) for known in experiments} for name in names}
         different = [name for name in names if len(values[name]) > 1]
         labels = {id(run): _label(run, different, defaults) for run in members}
         for run in sorted(members, key=lambda run: (labels[id(run)].count(","), labels[id(run)], run.seed)):
@@ -158,7 +178,7 @@ def grouped(runs: Sequence[Run], order: Sequence[str], defaults: Mapping[str, An
     return groups
 
 
-def _label(run: Run, settings: Sequence[str], defaults: Mapping[str, Any]) -> str:
+def _label(run: Experiment, settings: Sequence[str], defaults: Mapping[str, Any]) -> str:
     named = {name: run.settings.get(name) for name in settings}
     text = ", ".join(
         name if value is True else f"{name} {_text(value)}"
@@ -195,6 +215,7 @@ def _scores(
     groups: Mapping[str, Sequence[Run]], paper: Mapping[str, tuple[float, float]], *, schedule: bool
 ) -> Section:
     """Last scores; with a column for the epochs where there is more than one ``schedule``."""
+    averaged = any(run.average for runs in groups.values() for run in runs)
     rows = []
     for label, runs in groups.items():
         theirs = paper.get(runs[0].network)
@@ -204,6 +225,7 @@ def _scores(
             str(len(runs)),
             *(_spread([run.scores[name] for run in runs]) for name in SCORES),
             " ".join(f"{100 * run.scores['class_iou']:.1f}" for run in runs),
+            *([_averaged(runs)] if averaged else []),
             f"{100 * statistics.mean(run.train_class_iou for run in runs):.1f}",
             f"{statistics.mean(run.train_loss for run in runs):.3f}",
             f"{statistics.mean(run.minutes for run in runs):.0f}",
@@ -211,7 +233,9 @@ def _scores(
         ])  # fmt: skip
     header = [
         *("network", *(["epochs"] if schedule else []), "seeds", "class IoU", "category IoU", "class acc."),
-        *("pixel acc.", "class IoU, seed by seed", "training class IoU", "loss", "minutes"),
+        *("pixel acc.", "class IoU, seed by seed"),
+        *(["of averaged weights"] if averaged else []),
+        *("training class IoU", "loss", "minutes"),
         *("paper: class", "category"),
     ]
     text = (
@@ -220,6 +244,11 @@ def _scores(
         "The paper's figures are those of Cityscapes (val, Table 1)."
     )
     return Section("Validation scores", text, Table(header, rows))
+
+
+def _averaged(runs: Sequence[Run]) -> str:
+    known = [run.average["class_iou"] for run in runs if run.average]
+    return _spread(known) if known else ""
 
 
 def _curves(groups: Mapping[str, Sequence[Run]], schedule: int | None) -> Section:

@@ -120,7 +120,7 @@ def write_numbers(analysis: RunAnalysis, folder: Path) -> list[Path]:
         "receptive_fields.csv": curves,
     }
     written = [_write(folder / "numbers.json", json.dumps(_plain(numbers), indent=2, allow_nan=False) + "\n")]
-    return written + [_write(folder / name, _csv(rows)) for name, rows in tables.items() if rows]
+    return written + [_write(folder / name, csv_text(rows)) for name, rows in tables.items() if rows]
 
 
 def _plain(value: Any) -> Any:
@@ -132,7 +132,8 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A CSV file of rows that all have the same columns."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()

@@ -47,6 +47,7 @@ def run(args: Analyze) -> None:
     from ..analysis.importance import importance
     from ..analysis.run_numbers import RunAnalysis, with_history
     from ..analysis.run_report import report_on
+    from ..networks import names
     from ..segmentation import checkpoint, engine
     from ..segmentation.box_history import read_history
     from ..segmentation.records import percent
@@ -74,6 +75,8 @@ def run(args: Analyze) -> None:
         theirs = open_trained(_checkpoint_in(other))
         label = _label(theirs.network)
         networks[label if label not in networks else f"{label} ({other})"] = theirs.model.to(device)
+    # In the order of every other picture, so that a network has one colour.
+    networks = dict(sorted(networks.items(), key=lambda item: names().index(item[0].partition(" (")[0])))
     levels = {"output": ""}
     for level in args.levels if args.levels is not None else [layer.name.rpartition(".")[0] for layer in layers[:1]]:
         if level:

@@ -18,6 +18,7 @@ from . import (
     check_data,
     compare,
     cost,
+    distance,
     doctor,
     draw,
     evaluate,
@@ -45,6 +46,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], int | None]]] = {
     "bench": (bench.Bench, bench.run),
     "analyze": (analyze.Analyze, analyze.run),
     "draw": (draw.Draw, draw.run),
+    "distance": (distance.Distance, distance.run),
     "doctor": (doctor.Doctor, doctor.run),
 }
 

@@ -45,6 +45,8 @@ class Compare:
     write: Path | None = None
     """Markdown file, which must exist, whose section of `boxconv compare`, between two comments, is written anew;
     appended where there is none."""
+    part: str = ""
+    """Name of the section, for a file that has several."""
     plot: Path | None = None
     """Picture of the curves over the epochs, .png or .svg."""
     overwrite: bool = False
@@ -60,7 +62,7 @@ def run(args: Compare) -> None:
     require_picture("--plot", args.plot)
     check_outputs({"--plot": args.plot}, overwrite=args.overwrite, inputs=(args.kept, args.write))
     if args.write is not None:
-        replaced_section(args.write, NAME, "")
+        replaced_section(args.write, f"{NAME} {args.part}".strip(), "")
     defaults = to_plain(TrainConfig())
     noted_by = machine.made_by()
     runs: dict[Path, Run] = {}
@@ -92,5 +94,5 @@ def run(args: Compare) -> None:
     if args.plot is not None:
         draw_curves(groups, args.plot, title="Validation class IoU while training")
     if args.write is not None:
-        write_sections(args.write, NAME, found, level=3)
+        write_sections(args.write, f"{NAME} {args.part}".strip(), found, level=3)
         print(f"written to {args.write}")

@@ -40,7 +40,7 @@ class Evaluate:
     """Processes that load images; with 0, a thread loads the next ones while the network computes."""
     device: str = "auto"
     json: Path | None = None
-    """Also write the scores and the confusion matrix here."""
+    """Also write the scores, their confidence intervals and the confusion matrix here."""
     picture: Path | None = None
     """Also draw image, truth, prediction and errors of four images, evenly chosen: FILE.png or .svg."""
     overwrite: bool = False
@@ -63,9 +63,12 @@ def run(args: Evaluate) -> None:
 
 
 def _evaluate(args: Evaluate, team: "Team") -> None:
+    import torch
+
     from ..segmentation import engine
     from ..segmentation.evaluate import PrepareImageOnly, score_table
     from ..segmentation.evaluate import evaluate as score
+    from ..segmentation.metrics import score_intervals
     from ..segmentation.sources import open_split
 
     device = engine.choose_device(args.device, team.local_rank)
@@ -75,6 +78,7 @@ def _evaluate(args: Evaluate, team: "Team") -> None:
     classes, prepare = opened.classes, opened.prepare
     model = opened.model.to(device)
     data = open_split(config, split, classes, PrepareImageOnly(prepare) if args.full_resolution else prepare)
+    by_image = torch.zeros(len(data), len(classes), len(classes), dtype=torch.int64)  # type: ignore[arg-type]
     matrix = score(
         model,
         data,
@@ -84,17 +88,20 @@ def _evaluate(args: Evaluate, team: "Team") -> None:
         workers=args.workers,
         progress=not args.quiet,
         team=team,
+        by_image=by_image,
     )
     if not team.first:
         return
-    scores = matrix.scores(classes)
+    scores, intervals = matrix.scores(classes), score_intervals(by_image, classes)
     size = "their own size" if prepare.size is None else f"{prepare.size[0]} x {prepare.size[1]}"
     where = "the labels' own resolution" if args.full_resolution else size
     print(f"{args.network} on {config.root or 'drawn scenes'}, {split}: {len(data)} images, scored at {where}")  # type: ignore[arg-type]
-    print(score_table(scores))
+    print(score_table(scores, intervals))
     if args.json is not None:
-        text = json.dumps({"scores": scores, **matrix.state(), "classes": list(classes.names)}, indent=2) + "\n"
-        write_atomic(args.json, lambda file: file.write(text.encode()))
+        text = json.dumps(
+            {"scores": scores, "intervals": intervals, **matrix.state(), "classes": list(classes.names)}, indent=2
+        )
+        write_atomic(args.json, lambda file: file.write(f"{text}\n".encode()))
     if args.picture is not None:
         _draw(args.picture, opened, open_split(config, split, classes, None), device)
 

@@ -4,7 +4,7 @@ A checkpoint is one dictionary in PyTorch's zip format:
     format     1
     network    {"name", "num_classes", "input_size", "options"}: what `networks.create` needs
     classes    the class table; config: the `TrainConfig` of the run
-    model      state dict
+    model      state dict; in the `best.pt` of a run with --ema that of the averaged weights
     training   optimiser and position with its records, for an exact resume; None in `best.pt`
     scores     of the last validation
 

@@ -13,7 +13,7 @@ STD = (0.18672, 0.18991, 0.18665)
 """Channel means and standard deviations of Cityscapes, which the paper's networks were trained with."""
 
 
-InitialBoxes = Literal["uniform", "log-uniform"]
+InitialBoxes = Literal["uniform", "log-uniform", "mixed"]
 Data = Literal["scenes", "camvid", "cityscapes", "sunrgbd", "folder"]
 
 
@@ -89,7 +89,7 @@ class TrainConfig(DataConfig):
     """Boxes that extend equally far to both sides: three numbers each in place of four."""
     initial_boxes: InitialBoxes = "uniform"
     """How fresh boxes are drawn. uniform: the paper's; log-uniform: about the output pixel, small ones as often as
-    large ones."""
+    large ones; mixed: half of each channel's boxes log-uniform, half uniform."""
     dropout: tuple[float, ...] = ()
     """Of plain blocks, from the first stage on: two numbers; the paper's by default, 0.01 0.1 in the ENet family, 0.03
     0.3 in ERFNet's."""
@@ -113,6 +113,9 @@ class TrainConfig(DataConfig):
     """L2 regularisation of all weights (section 3.1 of the paper); of boxes too, but for --box-weight-decay."""
     box_weight_decay: float | None = None
     """L2 regularisation of the boxes' stored coordinates; --weight-decay if left out."""
+    ema: float | None = None
+    """Decay of an exponential moving average of the weights, updated after every step: 0.99 averages over about the
+    last 100 steps. best.pt then holds the averaged weights, and is chosen by their scores. No average if left out."""
     class_balance: float = 1.10
     """c of the classes' weights in the loss, 1 / ln(c + share of the pixels): the smaller, the more do rare classes
     count. 1.10 is that of the paper's authors, 1.02 that of ENet's."""
@@ -181,6 +184,8 @@ class TrainConfig(DataConfig):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, (int, float)) and 0 <= value < math.inf):
                 raise UsageError(f"{_option(name)}: expected a number of at least 0, got {value!r}")
+        if self.ema is not None and not (isinstance(self.ema, (int, float)) and 0 < self.ema < 1):
+            raise UsageError(f"--ema: expected a decay between 0 and 1, got {self.ema!r}")
         if not 0 < self.scale[0] <= self.scale[1] < math.inf:
             raise UsageError(f"--scale: expected 0 < low <= high, got {self.scale[0]} {self.scale[1]}")
         if any(low >= high for low, high in itertools.pairwise((0, *self.milestones))):

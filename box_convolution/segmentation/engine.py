@@ -25,6 +25,8 @@ from .records import Board, one_line, percent
 from .run_folder import RunFolder
 from .training_step import LossNotFinite, Stepper, TrainingError, choose_device, segmentation_loss
 
+SCORES = ("class_iou", "category_iou", "class_accuracy", "pixel_accuracy", "iou")
+
 __all__ = ["Interrupted", "TrainingError", "choose_device", "segmentation_loss", "train"]
 
 
@@ -217,28 +219,19 @@ class _Run:
         }
         if (position.epoch + 1) % config.val_every == 0 or position.epoch + 1 == config.epochs:
             try:
-                scored = evaluate(
-                    self.model,
-                    self.val_data,
-                    self.classes,
-                    device=self.device,
-                    batch_size=config.batch_size,
-                    workers=config.workers,
-                    progress=self.progress,
-                    team=self.team,
-                    stop=lambda: interrupt.number or 0,
-                )
+                self.scores = self._score(self.model, interrupt)
+                record |= {f"val_{name}": self.scores[name] for name in SCORES}
+                if (averaged := self.stepper.averaged()) is not None:
+                    self.scores = self._score(averaged, interrupt)
+                    record |= {f"val_average_{name}": self.scores[name] for name in SCORES}
             except Interrupted:
                 self._save_halfway(matrix)
                 raise
-            self.scores = scored.scores(self.classes)
-            names = ("class_iou", "category_iou", "class_accuracy", "pixel_accuracy", "iou")
-            record |= {f"val_{name}": self.scores[name] for name in names}
         record |= self._speeds()
-        better = "val_class_iou" in record and record["val_class_iou"] > position.best
+        better = "val_class_iou" in record and self.scores["class_iou"] > position.best
         self.position = Position(
             epoch=position.epoch + 1,
-            best=record["val_class_iou"] if better else position.best,
+            best=self.scores["class_iou"] if better else position.best,
             records=[*position.records, record],
         )
         if self.folder is not None:
@@ -260,6 +253,20 @@ class _Run:
         """Until the end of the last epoch, at the mean pace of this process's epochs, validation included."""
         done = self.position.epoch - self.first_epoch
         return (time.monotonic() - self.began) / done * (self.config.epochs - self.position.epoch)
+
+    def _score(self, model: nn.Module, interrupt: Interrupt) -> dict[str, Any]:
+        matrix = evaluate(
+            model,
+            self.val_data,
+            self.classes,
+            device=self.device,
+            batch_size=self.config.batch_size,
+            workers=self.config.workers,
+            progress=self.progress,
+            team=self.team,
+            stop=lambda: interrupt.number or 0,
+        )
+        return matrix.scores(self.classes)
 
     def _speeds(self) -> dict[str, float]:
         """How fast an epoch went, and what it waited for: a loader that is slower than the steps makes a GPU idle."""
@@ -293,12 +300,13 @@ class _Run:
                 f"weights are not finite (epoch {self.position.epoch + 1}, step {self.position.step}): they were not "
                 "saved, and the checkpoints are those of before: try a lower --lr"
             )
+        averaged = None if resumable else self.stepper.averaged()
         training = {**self.stepper.state(), "position": dict(vars(self.position)), "made_by": self._made_by()}
         return {
             "network": self.network,
             "classes": self.classes.to_dict(),
             "config": to_plain(self.config),
-            "model": self.model.state_dict(),
+            "model": (self.model if averaged is None else averaged).state_dict(),
             "scores": self.scores,
             "training": training if resumable else None,
         }

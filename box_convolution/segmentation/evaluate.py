@@ -1,6 +1,6 @@
 """Scores of a network on a data set."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -44,8 +44,11 @@ def evaluate(
     progress: bool = True,
     team: Team = Team(),  # noqa: B008 - frozen
     stop: Callable[[], int] = lambda: 0,
+    by_image: Tensor | None = None,
 ) -> ConfusionMatrix:
     """Confusion matrix of ``model`` over every sample of ``data`` once.
+
+    ``by_image``, zeros (len(data), K, K) of int64 on the CPU, gets the counts of every image, for `score_intervals`.
 
     ``data`` yields (image (3, h, w), label (H, W)); where the label is larger than the image, the logits are enlarged
     bilinearly to it. Labels of different sizes need ``batch_size=1``. The model is left in the mode it came in.
@@ -69,28 +72,38 @@ def evaluate(
                 logits = model(images.to(device))
                 if logits.shape[2:] != labels.shape[1:]:
                     logits = interpolate(logits, labels.shape[1:], mode="bilinear", align_corners=False)
-                matrix.update(most_likely(logits), labels.to(device))
+                prediction = most_likely(logits)
+                matrix.update(prediction, labels.to(device))
+                if by_image is not None:
+                    for index, each, label in zip(batches[first + team.rank], prediction, labels, strict=True):
+                        single = ConfusionMatrix(len(classes))
+                        single.update(each.cpu(), label)
+                        by_image[index] = single.counts
             number = int(max(row[0] for row in team.gather(stop())))
             if number:
                 raise Interrupted(number)
     finally:
         model.train(was_training)
     matrix.counts = team.sum(matrix.counts)
+    if by_image is not None:
+        by_image.copy_(team.sum(by_image))
     return matrix
 
 
-def score_table(scores: dict[str, Any]) -> str:
-    """Scores in percent as text: one line per class, then the four means."""
+def score_table(scores: dict[str, Any], intervals: Mapping[str, tuple[float, float]] | None = None) -> str:
+    """Scores in percent as text: one line per class, then the four means, with their `score_intervals`."""
     width = max(len(name) for name in (*scores["iou"], "category IoU", "pixel accuracy"))
     lines = ["IoU by class, %"]
     for name, value in scores["iou"].items():
         lines.append(f"  {name:{width}}  {'absent' if value is None else f'{100 * value:6.1f}'}")
-    lines += ["means, %"]
+    lines += ["means, %, and 95 % intervals by bootstrap over images" if intervals else "means, %"]
     for key, name in (
         ("class_iou", "class IoU"),
         ("category_iou", "category IoU"),
         ("class_accuracy", "class accuracy"),
         ("pixel_accuracy", "pixel accuracy"),
     ):
-        lines.append(f"  {name:{width}}  {100 * scores[key]:6.1f}")
+        low, high = intervals[key] if intervals and key in intervals else (None, None)
+        interval = "" if low is None or high is None else f"  {100 * low:.1f} to {100 * high:.1f}"
+        lines.append(f"  {name:{width}}  {100 * scores[key]:6.1f}{interval}")
     return "\n".join(lines)

@@ -10,6 +10,9 @@ from torch import Tensor
 
 from .classes import VOID, ClassTable
 
+MEANS = ("class_iou", "category_iou", "class_accuracy", "pixel_accuracy")
+"""Of `ConfusionMatrix.scores`, those that are one number."""
+
 
 class ConfusionMatrix:
     """Counts pixels by true class (row) and predicted class (column): `counts`, int64 (K, K), exact.
@@ -93,6 +96,33 @@ class ConfusionMatrix:
             "pixel_accuracy": float(found.sum() / true.sum()),
             "iou": {name: None if math.isnan(x) else float(x) for name, x in zip(classes.names, iou, strict=True)},
         }
+
+
+def score_intervals(
+    by_image: Tensor, classes: ClassTable, *, level: float = 0.95, resamples: int = 1000
+) -> dict[str, tuple[float, float]]:
+    """Confidence intervals of the four mean scores, by bootstrap over images.
+
+    ``by_image``: the counts of every image, (images, K, K). Images are drawn with replacement, as many as there are; an
+    interval holds the share ``level`` of the resamples' scores. The random numbers are always the same. It tells how
+    much the choice of the images matters, not how much another seed of the training does.
+    """
+    counts = by_image[by_image.flatten(1).any(1)].cpu().numpy()
+    generator = np.random.default_rng(0)
+    found: dict[str, list[float]] = {name: [] for name in MEANS}
+    matrix = ConfusionMatrix(len(classes))
+    for _ in range(resamples if len(counts) else 0):
+        drawn = np.bincount(generator.integers(len(counts), size=len(counts)), minlength=len(counts))
+        matrix.counts = torch.from_numpy(np.tensordot(drawn, counts, 1))
+        scores = matrix.scores(classes)
+        for name, values in found.items():
+            values.append(scores[name])
+    tail = (1 - level) / 2
+    return {
+        name: (float(np.quantile(values, tail)), float(np.quantile(values, 1 - tail)))
+        for name, values in found.items()
+        if values
+    }
 
 
 class LabelledDataset(Protocol):

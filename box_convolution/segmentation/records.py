@@ -41,6 +41,8 @@ def one_line(record: dict[str, Any], better: bool, seconds_left: float) -> str:
     )
     if "val_class_iou" in record:
         line += f"  val mIoU {percent(record['val_class_iou'])}  val pixels {percent(record['val_pixel_accuracy'])}"
+        if "val_average_class_iou" in record:
+            line += f"  of the average {percent(record['val_average_class_iou'])}"
         line += "  best" if better else ""
     rates = f"loader {record['loader_images_per_second']:.1f}, steps {record['step_images_per_second']:.1f} images/s"
     left = f"; about {duration(seconds_left)} left" if seconds_left else ""

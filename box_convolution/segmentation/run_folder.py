@@ -1,6 +1,7 @@
 """The folder of a training run: what is in it, and that an earlier run is never lost unasked.
 
-config.json      settings, network and classes          best.pt   weights with the highest validation class IoU
+config.json      settings, network and classes          best.pt   weights with the highest validation class IoU;
+                                                         with --ema the averaged ones, by their IoU
 metrics.jsonl    one JSON object per epoch              last.pt   all that an exact resume needs
 boxes.jsonl      the boxes after each epoch (`box_history`)
 tensorboard/     the same numbers for TensorBoard

@@ -11,25 +11,26 @@ from .scene_plan import EYE, LEAVES, PAINT, RGB, SCENE_CLASSES, Dice, Front, Sce
 
 Image8 = npt.NDArray[np.uint8]
 Plane = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
 
 
 class Canvas:
-    """A grid (height, width) of paint numbers. A paint has a colour, a label and a roughness, and an even number.
+    """A grid (height, width) of paint numbers. A paint has a colour, label, roughness and role, and an even number.
 
     The odd number after it is the same paint in the shade, so that shadows need no second grid. All is the first paint
-    until something is painted over it.
+    until something is painted over it. A role changes nothing in the picture: it tells what else looks the same.
     """
 
     def __init__(self, height: int, width: int) -> None:
         self.height, self.width = height, width
         self.grid = np.zeros((height, width), np.int16)
-        self._paints: dict[tuple[RGB, int, float], int] = {}
+        self._paints: dict[tuple[RGB, int, float, str], int] = {}
 
-    def paint(self, colour: RGB, label: str) -> np.int16:
+    def paint(self, colour: RGB, label: str, role: str = "") -> np.int16:
         """The number of a paint; `label` is a class name or "void"."""
         value = VOID if label == "void" else SCENE_CLASSES.names.index(label)
         rough = 2.0 if label == "vegetation" else 1.0
-        return np.int16(self._paints.setdefault((colour, value, rough), 2 * len(self._paints)))
+        return np.int16(self._paints.setdefault((colour, value, rough, role), 2 * len(self._paints)))
 
     def box(self, top: float, bottom: float, left: float, right: float, paint: np.int16) -> None:
         """Fills a box of at least one pixel a side; edges are fractions of the image."""
@@ -46,12 +47,21 @@ class Canvas:
         else:
             self.grid[rows, columns][inside] = paint
 
+    def repaint(self, top: float, bottom: float, left: float, right: float, old: np.int16, new: np.int16) -> None:
+        """Puts one paint in the place of another within a box."""
+        region = self.grid[_span(top, bottom, self.height), _span(left, right, self.width)]
+        region[region == old] = new
+
+    def where(self, *roles: str) -> Mask:
+        """(height, width): pixels whose paint has one of these roles."""
+        return np.array([role in roles for *_, role in self._paints]).take(self.grid >> 1)
+
     def labels(self) -> Image8:
-        return np.array([value for _, value, _ in self._paints], np.uint8).take(self.grid >> 1)
+        return np.array([value for _, value, _, _ in self._paints], np.uint8).take(self.grid >> 1)
 
     def colours(self) -> Plane:
         """(4, height, width): red, green, blue, roughness."""
-        table = np.array([(*colour, rough) for colour, _, rough in self._paints], np.float32).repeat(2, 0).T
+        table = np.array([(*colour, rough) for colour, _, rough, _ in self._paints], np.float32).repeat(2, 0).T
         table[:3, 1::2] *= np.float32(0.6)
         return table.take(self.grid, 1)
 
@@ -79,10 +89,14 @@ def _blobs(dice: Dice, shape: tuple[int, int], rows: int, columns: int) -> Plane
     return values
 
 
-def render(scene: Scene, height: int, width: int) -> tuple[Image8, Image8]:
-    """Image (height, width, 3) and label map (height, width)."""
+def paint_scene(scene: Scene, height: int, width: int) -> Canvas:
+    """Everything in its place; without light and noise.
+
+    Roles: "sky", and in it "gap" (what two upright lines enclose) and "open top" (where a roof would close a gap);
+    "glass" (towers that mirror the sky) and "roof" (the line above them); "dash", "kerb", "lawn" and "front".
+    """
     canvas = Canvas(height, width)
-    sky, glass = canvas.paint(scene.sky, "sky"), canvas.paint(scene.sky, "building")
+    canvas.paint(scene.sky, "sky", "sky")
     _draw_towers(canvas, scene)
     _draw_ground(canvas, scene)
     for front in scene.fronts:
@@ -91,14 +105,19 @@ def render(scene: Scene, height: int, width: int) -> tuple[Image8, Image8]:
         _draw_thing(canvas, scene, thing)
     if scene.bonnet:
         canvas.ellipse(1 - scene.bonnet, 1 + 3 * scene.bonnet, -0.1, 1.1, canvas.paint((40, 42, 48), "void"))
+    return canvas
 
+
+def render(scene: Scene, height: int, width: int) -> tuple[Image8, Image8]:
+    """Image (height, width, 3) and label map (height, width)."""
+    canvas = paint_scene(scene, height, width)
     colours = canvas.colours()
     image, rough = colours[:3], colours[3]
     dice = Dice(scene.seed, 1)
     # What mirrors the sky gets what the sky has in the same row, so that the two differ in nothing.
-    above = canvas.grid[_span(0, scene.horizon, height)]
+    above = canvas.where("sky", "gap", "open top", "glass")[_span(0, scene.horizon, height)]
     glow = _centres(slice(0, len(above)), height)[:, None] / np.float32(scene.horizon)
-    glow = (glow + _blobs(dice, (height, width), 9, 7)[: len(above)]) * ((above == sky) | (above == glass))
+    glow = (glow + _blobs(dice, (height, width), 9, 7)[: len(above)]) * above
     image[:, : len(above)] += glow * np.array((scene.glow, scene.glow / 2, scene.glow / 8), np.float32)[:, None, None]
     image *= _blobs(dice, (height, width), 4, 6) * np.float32(0.12) + np.float32(scene.light)
     grain = np.frombuffer(dice.generator.bytes(5 * height * width), np.uint8).reshape(5, height, width)
@@ -111,14 +130,19 @@ def render(scene: Scene, height: int, width: int) -> tuple[Image8, Image8]:
 
 def _draw_towers(canvas: Canvas, scene: Scene) -> None:
     """The distance: towers, the lines that divide the sky, and trees where the ground meets it."""
-    line, pane = canvas.paint((70, 75, 85), "void"), canvas.paint(PAINT["glass"], "building")
+    line, roof = (canvas.paint((70, 75, 85), "void", role) for role in ("", "roof"))
+    sky, gap, opening = (canvas.paint(scene.sky, "sky", role) for role in ("sky", "gap", "open top"))
+    pane = canvas.paint(PAINT["glass"], "building")
     thick = 0.006
     before = 1.0
     for tower in scene.towers:
         left, right, top = tower.left, tower.right, tower.top
-        if tower.kind != "gap":
-            canvas.box(top, scene.horizon, left, right, canvas.paint(tower.paint, "building"))
-            canvas.box(top - 2 * thick, top, left, right, line)
+        if tower.kind == "gap":
+            canvas.repaint(top, scene.horizon, left, right, sky, gap)
+            canvas.repaint(top - 2 * thick, top, left, right, sky, opening)
+        else:
+            canvas.box(top, scene.horizon, left, right, canvas.paint(tower.paint, "building", tower.kind))
+            canvas.box(top - 2 * thick, top, left, right, roof)
         if tower.kind == "wall":
             window = (right - left) / 4
             for floor, place in itertools.product(range(6), (0.15, 0.6)):
@@ -134,8 +158,8 @@ def _draw_towers(canvas: Canvas, scene: Scene) -> None:
 def _draw_ground(canvas: Canvas, scene: Scene) -> None:
     """Carriageway, pavements and lawns in perspective, with kerbs, the dashed line and shadows."""
     road, oncoming, pavement = (canvas.paint(scene.asphalt, name) for name in ("road", "oncoming", "pavement"))
-    kerb, dash = canvas.paint((185, 185, 180), "void"), canvas.paint((225, 225, 220), "void")
-    lawn = canvas.paint((88, 120, 60), "vegetation")
+    kerb, dash = canvas.paint((185, 185, 180), "void", "kerb"), canvas.paint((225, 225, 220), "void", "dash")
+    lawn = canvas.paint((88, 120, 60), "vegetation", "lawn")
 
     rows = _span(scene.horizon, 1, canvas.height)
     near = (_centres(rows, canvas.height) - scene.horizon) / (1 - scene.horizon)
@@ -168,7 +192,9 @@ def _draw_front(canvas: Canvas, scene: Scene, front: Front) -> None:
     depth = 1 / np.maximum((_centres(columns, canvas.width) - scene.vanish) / slope, np.float32(1 / front.end))
     up = EYE - (_centres(rows, canvas.height) - scene.horizon)[:, None] * (EYE / (1 - scene.horizon)) * depth
 
-    wall, pane, dark = (canvas.paint(paint, front.label) for paint in (front.paint, PAINT["glass"], (45, 50, 60)))
+    wall, pane, dark = (
+        canvas.paint(paint, front.label, "front") for paint in (front.paint, PAINT["glass"], (45, 50, 60))
+    )
     paints = np.full(up.shape, wall)
     if front.label == "building":
         bay, floor = depth * 1.6 % 1, up % 2.6

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..layer import BoxConv2d
 from . import sync_batch_norm
@@ -86,6 +87,12 @@ class Stepper:
         self.optimizer = torch.optim.Adam(_groups(model, config), lr=config.lr, weight_decay=config.weight_decay)
         self.amp = AMP_TYPES.get(config.amp)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.amp == "fp16")
+        # Boxes stay valid: those of an average of valid boxes are. Buffers, for BatchNorm's statistics.
+        self.average = (
+            None
+            if config.ema is None
+            else AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True)
+        )
         self.forward: nn.Module = model
         if team.size > 1:
             if config.sync_bn:
@@ -160,11 +167,14 @@ class Stepper:
             raise LossNotFinite(f"the loss is {value}")
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
         return value, results, [row[1:] for row in every]
 
     def state(self) -> dict[str, Any]:
         """What a resume needs beside the weights."""
-        return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
+        average = {} if self.average is None else {"average": self.average.state_dict()}
+        return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict(), **average}
 
     def restore(self, model_state: dict[str, Any], state: dict[str, Any]) -> None:
         """Back to what :meth:`state` gave."""
@@ -172,10 +182,17 @@ class Stepper:
         self.optimizer.load_state_dict(state["optimizer"])
         if state.get("scaler"):
             self.scaler.load_state_dict(state["scaler"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
 
     def finite(self) -> bool:
         """Whether all weights and statistics are."""
-        return all(bool(value.isfinite().all()) for value in self.model.state_dict().values())
+        models = [self.model] if self.average is None else [self.model, self.average]
+        return all(bool(value.isfinite().all()) for model in models for value in model.state_dict().values())
+
+    def averaged(self) -> nn.Module | None:
+        """The network with the averaged weights, if there is an average."""
+        return None if self.average is None else self.average.module
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -20,6 +20,8 @@ OUTPUTS = [
     ("check-data data --json there.png", "--json"),
     ("check-data data --manifest there.png", "--manifest"),
     ("compare runs --plot there.png", "--plot"),
+    ("distance runs --plot there.png", "--plot"),
+    ("distance runs --csv there.png", "--csv"),
     ("export boxenet-camvid --out there.safetensors", "--out"),
     ("analyze boxenet-camvid --root data --out folder", "--out"),
     ("predict photo.png --out folder", "photo.png"),
@@ -35,6 +37,8 @@ INPUTS = [
     "check-data data --classes classes.csv --json classes.csv",
     "compare runs --kept runs.png --plot runs.png",
     "check-data data --json same --manifest same",
+    "distance runs --kept classes.csv --csv classes.csv",
+    "distance runs --csv same.png --plot same.png",
 ]
 
 

@@ -26,6 +26,8 @@ ROOT = Path("somewhere")
         ({"std": (0.5, 0.0, 0.5)}, "--std: expected three positive numbers"),
         ({"milestones": (5, 5)}, "--milestones: expected ascending epochs, got 5 5"),
         ({"milestones": (0, 5)}, "--milestones: expected ascending epochs, got 0 5"),
+        ({"ema": 1.0}, "--ema: expected a decay between 0 and 1, got 1.0"),
+        ({"ema": 0}, "--ema: expected a decay between 0 and 1, got 0"),
         ({"rotate": -1.0}, "--rotate: expected 0 to 45 degrees, got -1.0"),
         ({"rotate": float("nan")}, "--rotate"),
         ({"blur": 1.5}, "--blur: expected a probability from 0 to 1, got 1.5"),

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from box_convolution import BoxConv2d
+from box_convolution import boxes as box
 from box_convolution.segmentation import checkpoint, engine
 from box_convolution.segmentation.box_history import read_history
 from box_convolution.segmentation.config import TrainConfig, UsageError, from_plain, to_plain
@@ -132,6 +133,39 @@ def test_interrupted_and_resumed_is_bit_identical(tmp_path, at, number):
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3]
     assert (tmp_path / "parts/boxes.jsonl").read_bytes() == (tmp_path / "whole/boxes.jsonl").read_bytes()
     assert [line["epoch"] for line in read_history(tmp_path / "parts/boxes.jsonl")] == [0, 1, 2, 3]
+
+
+def test_the_average_of_the_weights_is_scored_saved_and_resumed_to_the_bit(tmp_path):
+    model = small_model()
+    settings = config(ema=0.9)
+    records = run(tmp_path / "whole", model, settings)
+    last, best = (checkpoint.load(tmp_path / "whole" / name) for name in ("last.pt", "best.pt"))
+    average = {
+        name.removeprefix("module."): value
+        for name, value in last["training"]["average"].items()
+        if name != "n_averaged"
+    }
+    assert same(last["model"], model.state_dict())
+    assert average.keys() == last["model"].keys()
+    assert not same(average, last["model"])
+    assert not torch.equal(average["1.running_mean"], last["model"]["1.running_mean"]), "statistics too"
+    scores = [record["val_average_class_iou"] for record in records]
+    assert best["scores"]["class_iou"] == max(scores)
+    assert scores != [record["val_class_iou"] for record in records]
+    scored = small_model()
+    scored.load_state_dict(best["model"])
+    assert same(average, best["model"]) == (scores[-1] > max(scores[:-1]))
+    layer = scored[3]
+    assert torch.equal(layer.boxes.detach(), box.project(layer.boxes.detach(), *SIZE)), "averaged boxes are valid"
+
+    with pytest.raises(Interrupted):
+        run(tmp_path / "parts", settings=settings, data=StopsAt(12))
+    assert without_seconds(run(tmp_path / "parts", settings=settings, resume=True)) == without_seconds(records)
+    resumed = checkpoint.load(tmp_path / "parts" / "last.pt")
+    assert same(resumed["training"]["average"], last["training"]["average"])
+    assert without_seconds(run(tmp_path / "plain")) == without_seconds(
+        [{name: value for name, value in record.items() if "average" not in name} for record in records]
+    ), "training itself is the same without an average"
 
 
 def test_signal_handlers_are_put_back(tmp_path):

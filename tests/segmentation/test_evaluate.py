@@ -5,7 +5,7 @@ from torch import nn
 
 from box_convolution.segmentation.classes import ClassTable
 from box_convolution.segmentation.evaluate import PrepareImageOnly, evaluate, score_table
-from box_convolution.segmentation.metrics import ConfusionMatrix
+from box_convolution.segmentation.metrics import ConfusionMatrix, score_intervals
 from box_convolution.segmentation.scenes import RoadScenes
 from box_convolution.segmentation.transforms import Prepare
 
@@ -47,6 +47,32 @@ def test_full_resolution_counts_every_pixel_of_the_label():
     assert matrix.counts.sum() == labelled
 
 
+def test_intervals_are_those_of_resampled_images():
+    data = RoadScenes(6, (16, 24), split="val", transform=Prepare((16, 24)))
+    by_image = torch.zeros(6, len(CLASSES), len(CLASSES), dtype=torch.int64)
+    matrix = evaluate(network(), data, CLASSES, device=CPU, batch_size=4, progress=False, by_image=by_image)
+    assert torch.equal(by_image.sum(0), matrix.counts)
+    alone = evaluate(network(), torch.utils.data.Subset(data, [5]), CLASSES, device=CPU, progress=False)
+    assert torch.equal(by_image[5], alone.counts)
+    intervals = score_intervals(by_image, CLASSES)
+    assert intervals == score_intervals(by_image, CLASSES), "the same every time"
+    for name, (low, high) in intervals.items():
+        assert low < matrix.scores(CLASSES)[name] < high
+    same = score_intervals(by_image[:1].expand(6, -1, -1), CLASSES)["class_iou"]
+    assert same[0] == same[1], "images that are all alike leave no doubt"
+
+
+def test_intervals_of_known_spread():
+    """Half of 100 images right, half wrong: the accuracy's deviation is 0.05."""
+    right, wrong = torch.tensor([[10, 0], [0, 0]]), torch.tensor([[0, 10], [0, 0]])
+    by_image = torch.stack([right] * 50 + [wrong] * 50 + [torch.zeros(2, 2, dtype=torch.int64)] * 9)
+    classes = ClassTable(("a", "b"), ((1, 2, 3), (4, 5, 6)))
+    low, high = score_intervals(by_image, classes)["pixel_accuracy"]
+    assert abs(low - 0.402) < 0.02
+    assert abs(high - 0.598) < 0.02
+    assert score_intervals(torch.zeros(3, 2, 2, dtype=torch.int64), classes) == {}
+
+
 def test_score_table_reads_well():
     classes = ClassTable(("road", "unicorn"), ((1, 2, 3), (4, 5, 6)))
     matrix = ConfusionMatrix(2)
@@ -55,3 +81,5 @@ def test_score_table_reads_well():
     assert "road             100.0" in text
     assert "unicorn         absent" in text
     assert "pixel accuracy   100.0" in text
+    text = score_table(matrix.scores(classes), {"pixel_accuracy": (0.9, 1.0)})
+    assert "pixel accuracy   100.0  90.0 to 100.0" in text

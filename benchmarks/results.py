@@ -1,0 +1,166 @@
+"""The comparison of all networks from nothing: trains them, then writes tables and pictures.
+
+    python benchmarks/results.py --quick                        # ENet against BoxENet on drawn scenes, one seed
+    python benchmarks/results.py                                # every network on drawn scenes
+    python benchmarks/results.py --no-training                  # tables and pictures of the runs that are finished
+    python benchmarks/results.py --data camvid --root CAMVID    # every network on real roads
+
+A run is RUNS/RECIPE-sSEED with the settings of its recipe; options after -- are added to every training. Runs have one
+thread each and go two at a time. What is finished is not trained again, and what was stopped goes on where it was:
+start the script as often as you like. On a GPU, at the size of the paper:
+
+    python benchmarks/results.py --runs runs/large --out docs/scenes_large --at-a-time 3 -- \\
+        --size 512 1024 --amp bf16 --workers 5 --device cuda
+    python benchmarks/results.py --data camvid --root CAMVID --runs runs/full --out docs/camvid_full --at-a-time 3 -- \\
+        --size 360 480 --epochs 300 --amp bf16 --workers 5 --device cuda
+
+Into OUT go runs.json and distance.json, every number of the tables and pictures, which can be drawn again without the
+runs; curves.png, distance.png, distance.csv; and analysis/, the receptive fields and BoxENet's boxes.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from box_convolution.cli import recipes
+
+ENET_FAMILY = ("enet", "boxenet", "boxenet-symmetric", "boxenet-frozen", "enet-minus", "boxonlyenet",
+               "boxonlyenet-log-uniform")  # fmt: skip
+ERFNET_FAMILY = ("erfnet", "boxerfnet", "boxerfnet-frozen", "erfnet-minus")
+PICTURED = ("enet", "boxenet", "boxenet_frozen", "enet_minus", "boxonlyenet")
+QUICK = ("--epochs", "30")
+ANALYSED = ("--images", "8", "--positions", "10")
+"""Receptive fields take a backward pass for each position and channel: these take minutes."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One training run."""
+
+    recipe: str
+    seed: int
+    folder: Path
+
+    @property
+    def network(self) -> str:
+        return recipes.settings(self.recipe).network
+
+    def finished(self) -> bool:
+        config, metrics = self.folder / "config.json", self.folder / "metrics.jsonl"
+        if not (config.exists() and metrics.exists()):
+            return False
+        epochs = int(json.loads(config.read_text(encoding="utf-8"))["config"]["epochs"])
+        return len(metrics.read_text(encoding="utf-8").splitlines()) >= epochs
+
+
+def experiments(data: str, quick: bool, runs: Path) -> list[Experiment]:
+    """Seed by seed: where the comparison is stopped, it has one seed of every network."""
+    known = {path.stem for path in recipes.FOLDER.glob("*.json")}
+    seeds = dict.fromkeys(ENET_FAMILY, 3) | dict.fromkeys(ERFNET_FAMILY, 2)
+    if quick:
+        seeds = {"enet": 1, "boxenet": 1}
+    return [
+        Experiment(f"{data}-{name}", seed, runs / f"{data}-{name}-s{seed}")
+        for seed in range(max(seeds.values()))
+        for name, count in seeds.items()
+        if seed < count and f"{data}-{name}" in known
+    ]
+
+
+def boxconv(*arguments: object) -> int:
+    """Exit status of a command in a process of its own, with one thread."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    command = [sys.executable, "-m", "box_convolution", *map(str, arguments)]
+    return subprocess.run(command, env=environment, check=False).returncode
+
+
+def train(experiment: Experiment, options: Sequence[str]) -> int:
+    began = time.monotonic()
+    given = ["--resume"] if (experiment.folder / "last.pt").exists() else ["--recipe", experiment.recipe, *options]
+    seed = [] if given == ["--resume"] else ["--seed", experiment.seed]
+    status = boxconv("train", *given, *seed, "--out", experiment.folder, "--quiet")
+    minutes = (time.monotonic() - began) / 60
+    print(f"{experiment.folder.name}: exit status {status} after {minutes:.1f} minutes", flush=True)
+    return status
+
+
+def expected_hours(planned: Sequence[Experiment], kept: Path, at_a_time: int) -> float | None:
+    """By the minutes of earlier runs of the same networks; None where those of one are not known."""
+    if not kept.exists():
+        return None
+    known = {run["network"]: run["minutes"] for run in json.loads(kept.read_text(encoding="utf-8"))}
+    if not all(experiment.network in known for experiment in planned):
+        return None
+    return float(sum(known[experiment.network] for experiment in planned)) / 60 / at_a_time
+
+
+def write_results(finished: Sequence[Experiment], data: str, out: Path, page: Path) -> int:
+    """Tables and pictures of finished runs."""
+    for folder in (out, page.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+    page.touch()
+    folders = [experiment.folder for experiment in finished]
+    section = ("--write", page, "--part", data)
+    commands: list[Sequence[object]] = [
+        ("compare", *folders, "--kept", out / "runs.json", "--plot", out / "curves.png", *section, "--overwrite")
+    ]
+    first = {experiment.network: experiment.folder for experiment in reversed(finished)}
+    shown = [name for name in PICTURED if name in first]
+    if data == "scenes":
+        kept = ("--kept", out / "distance.json")
+        csv = ("--csv", out / "distance.csv", "--overwrite")
+        commands.append(("distance", *folders, *kept, *csv, *section, "--quiet"))
+        commands.append(("distance", *kept, "--networks", *shown, "--plot", out / "distance.png", "--overwrite"))
+    if "boxenet" in first:
+        others = [first[name] for name in shown if name != "boxenet"]
+        against = ("--against", *others) if others else ()
+        into = ("--out", out / "analysis", "--overwrite", "--quiet")
+        commands.append(("analyze", first["boxenet"], *against, *ANALYSED, *into))
+    return max(boxconv(*command) for command in commands)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help=f"ENet against BoxENet, one seed, {' '.join(QUICK)}")
+    parser.add_argument("--data", choices=("scenes", "camvid"), default="scenes")
+    parser.add_argument("--root", type=Path, help="folder of the data set, for camvid")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs")
+    parser.add_argument("--out", type=Path, default=Path("results"), help="folder of what is written")
+    parser.add_argument("--write", type=Path, help="Markdown file of the tables; OUT/results.md if left out")
+    parser.add_argument("--at-a-time", type=int, default=2, help="runs side by side")
+    parser.add_argument("--no-training", action="store_true", help="take the runs that are finished")
+    parser.add_argument("options", nargs="*", help="after --: options of boxconv train, for every run")
+    args = parser.parse_args()
+    planned = experiments(args.data, args.quick, args.runs)
+    if not args.no_training:
+        waiting = [experiment for experiment in planned if not experiment.finished()]
+        hours = None if args.options or args.quick else expected_hours(waiting, args.out / "runs.json", args.at_a_time)
+        length = "" if hours is None else f", about {hours:.1f} hours by the minutes of earlier runs"
+        print(f"{len(waiting)} of {len(planned)} runs to train, {args.at_a_time} at a time{length}", flush=True)
+        root = ["--root", str(args.root)] if args.root else []
+        options = [*root, *(QUICK if args.quick else ()), *args.options]
+        with ThreadPoolExecutor(args.at_a_time) as pool:
+            try:
+                statuses = list(pool.map(lambda experiment: train(experiment, options), waiting))
+            except KeyboardInterrupt:  # it has reached the trainings too, which save and end
+                pool.shutdown(cancel_futures=True)
+                statuses = [130]
+        if any(statuses):
+            print("not all runs are finished: start the script again, and they go on", file=sys.stderr)
+            return 1
+    finished = [experiment for experiment in planned if experiment.finished()]
+    if not finished:
+        print(f"{args.runs}: no finished run", file=sys.stderr)
+        return 1
+    return write_results(finished, args.data, args.out, args.write or args.out / "results.md")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,67 @@
+"""`benchmarks/results.py`: what it trains, what it takes as finished, and where it stops."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from box_convolution.cli import recipes
+
+
+@pytest.fixture
+def results(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    path = Path(__file__).parents[1] / "benchmarks" / "results.py"
+    spec = importlib.util.spec_from_file_location("results_script", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "results_script", module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_network_with_its_seeds(results: ModuleType) -> None:
+    planned = results.experiments("scenes", False, Path("runs"))
+    assert {each.recipe for each in planned} == {path.stem for path in recipes.FOLDER.glob("scenes-*.json")}, (
+        "every recipe on drawn scenes"
+    )
+    assert [each.seed for each in planned] == sorted(each.seed for each in planned), "one seed of each first"
+    count = {recipe: sum(each.recipe == recipe for each in planned) for recipe in ("scenes-enet", "scenes-erfnet")}
+    assert count == {"scenes-enet": 3, "scenes-erfnet": 2}
+    assert {each.network for each in results.experiments("scenes", True, Path("runs"))} == {"enet", "boxenet"}
+    assert len({each.recipe for each in results.experiments("camvid", False, Path("runs"))}) == 9
+
+
+def write_run(folder: Path, epochs: int, of: int) -> None:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"config": {"epochs": of}}))
+    (folder / "metrics.jsonl").write_text("{}\n" * epochs)
+
+
+def test_finished_runs_are_not_trained_again(
+    results: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = tmp_path / "runs"
+    write_run(runs / "scenes-enet-s0", 3, 3)
+    write_run(runs / "scenes-boxenet-s0", 2, 3)
+    (runs / "scenes-boxenet-s0" / "last.pt").write_bytes(b"")
+    commands: list[tuple[str, ...]] = []
+
+    def boxconv(*arguments: object) -> int:
+        commands.append(tuple(map(str, arguments)))
+        return 1
+
+    monkeypatch.setattr(results, "boxconv", boxconv)
+    monkeypatch.setattr(sys, "argv", ["results.py", "--quick", "--runs", str(runs), "--out", str(tmp_path / "out")])
+    assert results.main() == 1
+    assert commands == [("train", "--resume", "--out", str(runs / "scenes-boxenet-s0"), "--quiet")]
+    assert "1 of 2 runs to train" in capsys.readouterr().out
+
+    commands.clear()
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--no-training"])
+    results.main()
+    assert [command[0] for command in commands] == ["compare", "distance", "distance"]
+    assert all(str(runs / "scenes-boxenet-s0") not in command for command in commands), "it is not finished"
