@@ -21,7 +21,7 @@ class PaddedNetwork(nn.Module):
 
     MULTIPLE: Final = 8
 
-    def __init__(self, in_channels: int) -> None:
+    def __init__(self, in_channels: int = 3) -> None:
         super().__init__()
         self.in_channels = as_int("in_channels", in_channels, least=1)
 
@@ -30,8 +30,9 @@ class PaddedNetwork(nn.Module):
         raise NotImplementedError
 
     def forward(self, image: Tensor) -> Tensor:
-        if image.ndim == 3:
-            return self.forward(image[None])[0]
+        single = image.ndim == 3
+        if single:
+            image = image[None]
         if image.ndim != 4 or image.shape[1] != self.in_channels:
             raise ValueError(
                 f"image must have shape (batch, {self.in_channels}, height, width), got {list(image.shape)}"
@@ -42,7 +43,8 @@ class PaddedNetwork(nn.Module):
             image = pad(image, (0, right, 0, below), mode="replicate")
         if image.device.type == "cpu":
             image = by_pixels(image)
-        return self.logits(image)[:, :, :h, :w]
+        logits = self.logits(image)[:, :, :h, :w]
+        return logits[0] if single else logits
 
 
 def by_pixels(image: Tensor) -> Tensor:
