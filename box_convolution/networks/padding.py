@@ -22,7 +22,7 @@ class PaddedNetwork(nn.Module):
 
     MULTIPLE: Final = 8
 
-    def __init__(self, in_channels: int) -> None:
+    def __init__(self, in_channels: int = 3) -> None:
         super().__init__()
         self.in_channels = as_int("in_channels", in_channels, least=1)
 
@@ -31,24 +31,29 @@ class PaddedNetwork(nn.Module):
         raise NotImplementedError
 
     def forward(self, image: Tensor) -> Tensor:
-        if not isinstance(image, fx.Proxy) and image.ndim == 3:
-            return self.forward(image[None])[0]
-        logits = self.logits(padded(image, self.in_channels, self.MULTIPLE))
-        return logits[:, :, : image.shape[2], : image.shape[3]]
+        return cropped(self.logits(padded(image, self.in_channels, self.MULTIPLE)), image)
 
 
 @fx.wrap
 def padded(image: Tensor, channels: int, multiple: int) -> Tensor:
-    """The image as `PaddedNetwork.logits` gets it: checked, padded to multiples, and on the CPU in channels_last."""
+    """The image as `PaddedNetwork.logits` gets it: a batch, padded to multiples, and on the CPU in channels_last."""
     # A recorded graph gets other sizes later: in it, nothing may depend on whether this one needs padding.
     traced = torch.jit.is_tracing()
-    if not traced and (image.ndim != 4 or image.shape[1] != channels):
+    batch = image[None] if image.ndim == 3 else image
+    if not traced and (batch.ndim != 4 or batch.shape[1] != channels):
         raise ValueError(f"image must have shape (batch, {channels}, height, width), got {list(image.shape)}")
-    h, w = image.shape[2], image.shape[3]
+    h, w = batch.shape[2], batch.shape[3]
     below, right = -h % multiple, -w % multiple
     if traced or torch.compiler.is_compiling() or below or right:
-        image = pad(image, (0, right, 0, below), mode="replicate")
-    return by_pixels(image) if image.device.type == "cpu" else image
+        batch = pad(batch, (0, right, 0, below), mode="replicate")
+    return by_pixels(batch) if batch.device.type == "cpu" else batch
+
+
+@fx.wrap
+def cropped(logits: Tensor, image: Tensor) -> Tensor:
+    """Logits (B, classes, ...) cut to the size of the image, without B where it has none."""
+    single = logits[0] if image.ndim == 3 else logits
+    return single[..., : image.shape[-2], : image.shape[-1]]
 
 
 def by_pixels(image: Tensor) -> Tensor:
