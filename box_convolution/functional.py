@@ -39,8 +39,10 @@ def box_conv2d(
     other. A NaN or infinite pixel reaches every output whose box covers it and may reach others of the same image and
     channel.
 
-    A float32 mean is right to 1e-6 of the largest |input| of its image and channel, whatever the size of the plane and
-    what is in it; beside float64 boxes everything is summed in float64.
+    A float32 mean is right to 1e-6 of the largest |input| of its image and channel, and to 8e-6 of their root mean
+    square beside float32's own rounding, whatever the size of the plane and what is in it; beside float64 boxes
+    everything is summed in float64. A box of one whole pixel returns the image, bit for bit; sums
+    (``normalize=False``) of whole pixels that are integers are exact, as far as the result's dtype can tell them apart.
 
     Raises:
         TypeError: an argument is not a tensor, or its dtype is not floating point.

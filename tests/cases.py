@@ -14,7 +14,7 @@ from box_convolution import box_conv2d, ops
 
 INF = float("inf")
 # How many times as many random cases as usual are tried: `make test-long`.
-TIMES = int(os.environ.get("BOX_CONVOLUTION_TIMES_THE_CASES", "1"))
+TIMES = float(os.environ.get("BOX_CONVOLUTION_TIMES_THE_CASES", "1"))
 
 
 class Case(NamedTuple):

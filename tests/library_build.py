@@ -20,15 +20,25 @@ sys.exit(pytest.main(sys.argv[2:]))
 def build_library(build: Path, prefix: Path, settings: dict[str, str]) -> Path:
     """Build in ``build`` with these CMake settings, install below ``prefix``; the folder with the library.
 
-    Raises subprocess.CalledProcessError, with what was printed in ``output``, where it cannot be built.
+    Prints why and raises subprocess.CalledProcessError where it cannot be built.
     """
     for arguments in (
         ["-S", str(ROOT), "-B", str(build), *(f"-D{name}={value}" for name, value in settings.items())],
         ["--build", str(build), "--parallel", "2"],
         ["--install", str(build), "--prefix", str(prefix)],
     ):
-        subprocess.run(["cmake", *arguments], check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        done = subprocess.run(["cmake", *arguments], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        if done.returncode:
+            print(done.stdout, flush=True)
+        done.check_returncode()
     return prefix / "box_convolution" / "ops"
+
+
+def instruction_sets(folder: Path) -> list[str]:
+    """Those of the library in ``folder`` that this machine has."""
+    script = "import sys; from box_convolution import ops; ops.__path__.insert(0, sys.argv[1]); print(*ops.cpu.isas())"
+    command = [sys.executable, "-c", script, str(folder)]
+    return subprocess.run(command, cwd=ROOT, check=True, text=True, stdout=subprocess.PIPE).stdout.split()
 
 
 def pytest_command(folder: Path, arguments: list[str]) -> list[str]:

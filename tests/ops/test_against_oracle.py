@@ -14,19 +14,19 @@ from torch import Tensor
 from box_convolution import box_conv2d, ops
 
 
-@settings(max_examples=1200 * TIMES)
+@settings(max_examples=int(1200 * TIMES))
 @given(case=cases())
 def test_float64(case: Case, implementation: str) -> None:
     check(case, implementation, torch.float64, torch.float64)
 
 
-@settings(max_examples=700 * TIMES)
+@settings(max_examples=int(700 * TIMES))
 @given(case=cases())
 def test_float32(case: Case, implementation: str) -> None:
     check(case, implementation, torch.float32, torch.float32)
 
 
-@settings(max_examples=300 * TIMES)
+@settings(max_examples=int(300 * TIMES))
 @given(case=cases(), dtype=st.sampled_from([torch.float16, torch.bfloat16]))
 def test_half_precision_beside_float32_boxes(case: Case, dtype: torch.dtype, implementation: str) -> None:
     check(case, implementation, dtype, torch.float32)

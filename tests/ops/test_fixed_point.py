@@ -1,8 +1,11 @@
-"""What the fixed-point sums of the C++ kernels promise, whatever the data: offsets, halves of opposite sign, any range.
+"""The fixed-point sums of the C++ kernels, whatever the data: offsets, halves of opposite sign, any range.
 
 Means to 1e-6 of the plane's largest |input|, gradients by edges to 1e-5 of the largest of them. The truth is the
-float64 path, which boxes in float64 ask for, and which other tests hold against the reference.
+float64 path, which boxes in float64 ask for, and which other tests hold against the reference. Every instruction set is
+tried; the fastest, AVX-512, has no fixed point.
 """
+
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -39,6 +42,13 @@ DATA = {
 }
 
 
+@pytest.fixture(params=ISAS)
+def _isa(request: pytest.FixtureRequest) -> Iterator[None]:
+    with cpu.use_isa(request.param):
+        yield
+
+
+@pytest.mark.usefixtures("_isa")
 @pytest.mark.parametrize("name", DATA)
 @pytest.mark.parametrize(("h", "w"), [(64, 128), (200, 33), (512, 768)])
 def test_accuracy(name: str, h: int, w: int) -> None:
@@ -54,6 +64,7 @@ def test_accuracy(name: str, h: int, w: int) -> None:
     assert (grad_boxes - true_boxes).abs().max() <= 1e-5 * true_boxes.abs().max()
 
 
+@pytest.mark.usefixtures("_isa")
 @pytest.mark.parametrize("scale", [1e-38, 1e-30, 1e-20, 1e20, 1e30, 3e36])
 def test_every_magnitude_of_float32(scale: float) -> None:
     """Beyond what fixed point can hold, float64 takes over."""
@@ -70,6 +81,7 @@ def test_every_magnitude_of_float32(scale: float) -> None:
     assert (grad_image - true_image).abs().max() <= 1e-5 * true_image.abs().max()
 
 
+@pytest.mark.usefixtures("_isa")
 def test_one_gradient_without_the_other() -> None:
     image, boxes, grad = torch.randn(2, 5, 40, 100), boxes_for(5, 3, 40, 100), torch.randn(2, 15, 40, 100)
     both = cpu.box_conv2d_backward(grad, image, boxes, True, 1, [True, True])
@@ -77,6 +89,7 @@ def test_one_gradient_without_the_other() -> None:
     assert torch.equal(both[1], cpu.box_conv2d_backward(grad, image, boxes, True, 1, [False, True])[1])
 
 
+@pytest.mark.usefixtures("_isa")
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_rounded_once(dtype: torch.dtype) -> None:
     image, boxes = torch.randn(2, 5, 40, 100).to(dtype), boxes_for(5, 3, 40, 100)
@@ -89,7 +102,10 @@ def test_half_precision_is_rounded_once(dtype: torch.dtype) -> None:
 )
 @pytest.mark.parametrize("isa", ISAS)
 def test_channels_last_equals_planes(c: int, m: int, h: int, w: int, isa: str) -> None:
-    """To the last bit, written directly or copied (the last shape); to rounding where fixed point gives up."""
+    """To the last bit, written directly or copied (the last shape).
+
+    To rounding where fixed point gives up for one of the planes that are written together: NaN, planes of few pixels.
+    """
     last = torch.channels_last
     image, boxes = torch.randn(2, c, h, w), boxes_for(c, m, h, w)
     scale, shift, residual = torch.randn(c * m), torch.randn(c * m), torch.randn(2, c * m, h, w)
@@ -108,7 +124,7 @@ def test_channels_last_equals_planes(c: int, m: int, h: int, w: int, isa: str) -
                         x.contiguous(memory_format=last), boxes, *numbers, other, relu, True, 1
                     )
                     assert actual.is_contiguous(memory_format=last)
-                    if x is image:
+                    if x is image and h * w > 64:
                         assert torch.equal(actual.nan_to_num(7e7), expected.nan_to_num(7e7))
                     else:
                         torch.testing.assert_close(actual, expected, equal_nan=True)

@@ -30,7 +30,7 @@ typedef struct {
   int64_t batch, channels, per_channel, h, w, stride;
   int32_t dtype;       // of input, output, residual and their gradients
   int32_t normalize;   // average, or sum
-  int32_t exact;       // sums in float64 whatever the dtype; else an average may be off by 1e-6 of the plane's largest |input|
+  int32_t exact;       // sums in float64 whatever the dtype; else an average may be off by 8e-6 of its plane's root mean square
   const double* boxes; // (channels, per_channel, 4): top, bottom, left, right
   const void* input;   // (batch, channels, h, w), any strides
   int64_t input_strides[4];

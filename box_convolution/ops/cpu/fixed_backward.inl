@@ -248,12 +248,7 @@ void fixed_backward_box(const RowSums& sums, const Box& box, const FixedBackward
 // v[0] + ... + v[last], v[1] + ... + v[last], ...
 inline Words running_sum_back(Words v) {
   const Words zero = {0};
-#if defined(__AVX512F__)
-  v += __builtin_shufflevector(v, zero, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16);
-  v += __builtin_shufflevector(v, zero, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17);
-  v += __builtin_shufflevector(v, zero, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19);
-  return v + __builtin_shufflevector(v, zero, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23);
-#elif defined(__AVX2__)
+#if defined(__AVX2__)
   v += __builtin_shufflevector(v, zero, 1, 2, 3, 4, 5, 6, 7, 8);
   v += __builtin_shufflevector(v, zero, 2, 3, 4, 5, 6, 7, 8, 9);
   return v + __builtin_shufflevector(v, zero, 4, 5, 6, 7, 8, 9, 10, 11);

@@ -3,14 +3,17 @@
 //
 // Integers wrap around, so a difference of two running sums is exact however large the sums have grown, as long as the
 // difference itself fits into 32 bits: nothing is lost on a large plane, whatever its content. What is rounded is each pixel,
-// once, to max|input| * width / 2^32, and each average over a row of a box, once, to max|input| * height / 2^32.
-// So errors stay under 1e-6 of max|input| where height + width <= FIXED_LIMIT; larger planes, strides, numbers that are not
-// finite and magnitudes near the ends of float32's range are left to the float64 table.
+// once, to max|input| * width / 2^31, and each sum over a row of a box, once, to max|input| * height / 2^31 of an average.
+// Scales are powers of two: integers stay integers, and their sums exact. What a plane's few largest numbers would cost all
+// others is left to the float64 table (see ``holds``), and so are large planes and strides.
+//
+// Not with AVX-512, where the float64 table takes the same time.
 //
 // A box is summed along rows first, out of running sums along each row, then along columns: a strip of columns at a time,
 // whose running sums stay in the first-level cache.
 
-constexpr int64_t FIXED_LIMIT = 3072;
+constexpr int64_t FIXED_LIMIT = 3072;        // of height + width
+constexpr double FIXED_ERROR = 8e-6;         // of an average, at most, relative to the root mean square of its plane
 constexpr double FULL_SCALE = 2147450880.0;  // under 2^31, with room for the rounding of float32 factors
 
 // Whether a call is computed in fixed point, planes permitting.
@@ -91,8 +94,18 @@ Magnitude magnitude_of(const Team& team, const FloatPlane<T>& plane, int64_t h, 
   return {bits_to_float(uint32_t(most)), sqrt(sum / double(h * w))};
 }
 
-// Whether numbers of this largest magnitude can be put into fixed point without leaving float32's normal range.
-inline bool fits_fixed_point(float largest) { return largest == 0 || (largest > 1e-25f && largest < 1e28f); }
+// Whether a plane may be put into fixed point: its squares stay in float32's normal range, errors under FIXED_ERROR; and a
+// few pixels do not make the root mean square by themselves, in which the others would drown.
+inline bool holds(const Magnitude& magnitude, int64_t h, int64_t w) {
+  if (magnitude.largest == 0) return true;
+  const double range = min(FIXED_ERROR * 0x1p31 / double(h + w), sqrt(double(h * w)) / 2);
+  return magnitude.largest > 1e-17f && magnitude.largest < 1e17f && magnitude.largest <= max(range, 1.0) * magnitude.rms;
+}
+
+// Whether integers in a plane of this magnitude, and their sums, have room in units of at most 1, and in float32.
+inline bool integers_hold(const Magnitude& magnitude, int64_t h, int64_t w) {
+  return double(magnitude.largest) * double(w) * double(max<int64_t>(h, 64)) <= 0x1p30;
+}
 
 // One axis of a box, as  core * (S[n + high] - S[n + low]) + head * x[n + high] - tail * x[n + low]  with running sums S of x.
 struct FixedSpan {
@@ -112,9 +125,12 @@ struct FixedSpan {
   }
 };
 
-// The scale at which ``length`` numbers of a magnitude up to ``largest``, rounded to integers, sum to 32 bits.
+// The scale at which ``length`` numbers of a magnitude up to ``largest``, rounded to integers, sum to 32 bits; a power of two.
 inline double scale_of(double length, double largest) {
-  return largest == 0 ? 1 : (FULL_SCALE - length) / (length * largest);
+  if (largest == 0) return 1;
+  int exponent;
+  frexp((FULL_SCALE - length) / (length * largest), &exponent);
+  return ldexp(1.0, exponent - 1);
 }
 
 // A plane whose rows have margins for q < 0 and q >= w, so that any window can be read whose place is clamped to
@@ -198,29 +214,6 @@ void RowSums::fill(const Team& team, const FloatPlane<T>& plane, double units) {
 // row[n + shift - 1] and row[n + shift] for V vectors of columns n from ``column`` on, of any row.
 template <int V>
 struct Windows {
-#if defined(__AVX512F__)
-  // A load across the border of two cache lines costs two: permuting aligned ones is cheaper.
-  const uint32_t* block[V + 1];
-  __m512i first, second;
-
-  Windows(const MarginRows& sums, int64_t column, int64_t shift) {
-    const int64_t offset = (shift - 1) & (WIDE - 1), start = column + shift - 1 - offset;
-    for (int v = 0; v <= V; ++v) block[v] = sums.row(0) + min(max(start + v * WIDE, -2 * WIDE), sums.end);
-    const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-    first = _mm512_add_epi32(lane, _mm512_set1_epi32(int(offset)));
-    second = _mm512_add_epi32(lane, _mm512_set1_epi32(int(offset) + 1));
-  }
-
-  inline void read(int64_t offset, Words* before, Words* at) const {
-    __m512i low = _mm512_load_si512(block[0] + offset);
-    for (int v = 0; v < V; ++v) {
-      const __m512i high = _mm512_load_si512(block[v + 1] + offset);
-      before[v] = reinterpret_cast<Words>(_mm512_permutex2var_epi32(low, first, high));
-      at[v] = reinterpret_cast<Words>(_mm512_permutex2var_epi32(low, second, high));
-      low = high;
-    }
-  }
-#else
   const uint32_t* place[V];
 
   Windows(const MarginRows& sums, int64_t column, int64_t shift) {
@@ -234,7 +227,6 @@ struct Windows {
       at[v] = load_words(place[v] + offset + 1);
     }
   }
-#endif
 };
 
 template <typename T>
@@ -269,15 +261,20 @@ struct FixedBox {
   float core, head, tail;                 // along a row, from units of the row sums to units of the column sums
   float row_core, row_head, row_tail;     // along a column, from there to the average
 
+  // The weights along a row are those of a sum, so that integers stay such: a whole pixel weighs 1.
   FixedBox(const Box& box, const RowSums& sums, float largest, double scale)
-      : rows(box.rows, sums.h), columns(box.columns, sums.w) {
-    const double unit = scale_of(rows.length, columns.bound * largest);
+      : rows(box.rows, sums.h), columns(summed(box.columns), sums.w) {
+    const double unit = scale_of(rows.length, columns.bound * largest), average = box.columns.inverse * scale / unit;
     core = float(columns.core * unit / sums.scale);
     head = float(columns.head * unit / sums.scale);
     tail = float(columns.tail * unit / sums.scale);
-    row_core = float(rows.core * scale / unit);
-    row_head = float(rows.head * scale / unit);
-    row_tail = float(rows.tail * scale / unit);
+    row_core = float(rows.core * average);
+    row_head = float(rows.head * average);
+    row_tail = float(rows.tail * average);
+  }
+  static Span summed(Span columns) {
+    columns.inverse = 1;
+    return columns;
   }
 };
 
@@ -335,11 +332,7 @@ void fixed_strip(const RowSums& sums, const FixedBox& box, uint32_t* column_sums
   }
 }
 
-#if defined(__AVX512F__)
-constexpr int STRIP = 4;
-#else
-constexpr int STRIP = 2;
-#endif
+constexpr int STRIP = 2;  // vectors of columns at a time
 
 // Columns from ``begin`` to ``end`` of one box over one plane; ``begin`` is a multiple of a strip's width, and column 0 of
 // ``out`` and ``residual``, whose rows are ``out_pitch`` apart.

@@ -1,8 +1,10 @@
 // The kernels, compiled once per instruction set: the including file defines BOX_ISA, the namespace's name.
 #include <math.h>
 #include <string.h>
-#if defined(__AVX512F__)
+#if defined(__SSE2__)
 #include <immintrin.h>
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
 #endif
 
 #include "box_conv2d.h"
@@ -35,11 +37,17 @@ inline void fill(T* begin, T* end, T value) {
 #include "table_backward.inl"
 #include "vectors.inl"
 #include "team.inl"
-#include "fixed_point.inl"
-#include "fixed_backward.inl"
 #include "pixels.inl"
 #include "planes_backward.inl"
 #include "planes.inl"
+#if defined(__AVX512F__)
+#include "no_fixed_point.inl"
+#else
+#include "words.inl"
+#include "fixed_point.inl"
+#include "fixed_backward.inl"
+#include "fixed_planes.inl"
+#endif
 
 }  // namespace BOX_ISA
 }  // namespace box

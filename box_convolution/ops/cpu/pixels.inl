@@ -1,5 +1,5 @@
-// Outputs with their channels last in memory, float32 in fixed point: a group of channels at a time, whose planes are turned
-// into pixels while they are in cache, with the residual and ReLU in the same write. Included by kernels.inl.
+// Float32 outputs with their channels last in memory: a group of channels at a time, whose planes are turned into pixels
+// while they are in cache, with the residual and ReLU in the same write. Included by kernels.inl.
 
 // Rows of WIDE vectors become columns: log2(WIDE) rounds, each of which deals two halves of the vectors like cards.
 inline void transpose(Floats (&v)[WIDE]) {
@@ -27,7 +27,6 @@ inline void transpose(Floats (&v)[WIDE]) {
 
 struct PixelForward {
   static constexpr int64_t GROUP = 16;  // channels: a cache line
-  static constexpr int64_t TILE = STRIP * WIDE;
 
   const BoxForward& call;
   const BoxProblem& p;
@@ -36,87 +35,92 @@ struct PixelForward {
   explicit PixelForward(const BoxForward& call)
       : call(call), p(call.problem), planes(GROUP / p.per_channel), groups(p.channels / planes) {}
 
+  // Where the tables of a group outgrow all caches, planes are written and then turned.
   static bool serves(const BoxForward& call) {
     const BoxProblem& p = call.problem;
-    return p.dtype == BOX_FLOAT32 && fixed_point<float>(p) && p.per_channel > 0 && GROUP % p.per_channel == 0 &&
-           p.channels * p.per_channel % GROUP == 0;
+    return p.dtype == BOX_FLOAT32 && p.stride == 1 && p.per_channel > 0 && GROUP % p.per_channel == 0 &&
+           p.channels * p.per_channel % GROUP == 0 &&
+           GROUP / p.per_channel * Table::size(p.h, p.w) <= Scratch::KEPT;
   }
 
-  // From channel to channel of a tile: a line more than its size, since equal places of channels a power of two apart compete
-  // for one place in the cache.
-  int64_t pitch() const { return p.h * TILE + WIDE; }
+  // A part of the outputs of a group: rows ``pitch`` apart, channels ``channel_pitch`` apart, both from the part's corner.
+  struct Tile {
+    float* data;
+    int64_t pitch, channel_pitch;
+
+    // A line more between channels: equal places of channels a power of two apart compete for one place in the cache.
+    static int64_t channel_pitch_of(int64_t numbers) { return (numbers + WIDE - 1) / WIDE * WIDE + 16; }
+    // Where row 0 of column 0 of a channel would be.
+    float* origin(int64_t channel, const Part& part) const {
+      return data + channel * channel_pitch - part.top * pitch - part.begin;
+    }
+  };
 
   int32_t run() const {
     Failure failure;
     parallel(p, p.batch * groups, [&](int64_t begin, int64_t end) {
-      for (int64_t task = begin; task < end && !failure.happened; ++task) {
-        const int32_t status = group(task / groups, task % groups);
-        if (status) failure.happened = status;
-      }
+      for (int64_t task = begin; task < end && !failure.happened; ++task)
+        if (!fixed_group(task / groups, task % groups, failure)) group(task / groups, task % groups, failure);
       thread_scratch().trim();
     });
     return failure.happened;
   }
 
-  int32_t group(int64_t image, int64_t number) const {
-    const int64_t row_sums = RowSums::size(p.h, p.w), tile_size = in_doubles(GROUP * pitch());
-    double* memory = thread_scratch().get(planes * row_sums + tile_size + in_doubles((p.h + 1) * TILE));
-    if (!memory) return BOX_NO_MEMORY;
-    float* tile = reinterpret_cast<float*>(memory + planes * row_sums);
-    uint32_t* column_sums = reinterpret_cast<uint32_t*>(memory + planes * row_sums + tile_size);
-    const Team team{p, false};
-    float largest[GROUP];
-    double scales[GROUP];
-    for (int64_t k = 0; k < planes; ++k) {
-      const float* from = static_cast<const float*>(p.input) + image * p.input_strides[0] +
-                          (number * planes + k) * p.input_strides[1];
-      const FloatPlane<float> plane(from, p.input_strides[2], p.input_strides[3], p.h, p.w, nullptr);
-      largest[k] = magnitude_of(team, plane, p.h, p.w).largest;
-      if (!fits_fixed_point(largest[k])) return BOX_NOT_SERVED;
-      RowSums sums(memory + k * row_sums, p.h, p.w);
-      sums.fill(team, plane, scale_of(double(p.w), largest[k]));
-      scales[k] = sums.scale;
-    }
-    for (int64_t begin = 0; begin < p.w; begin += TILE) {
-      const int64_t end = min(begin + TILE, p.w);
+  const float* input(int64_t image, int64_t number, int64_t k) const {
+    return static_cast<const float*>(p.input) + image * p.input_strides[0] + (number * planes + k) * p.input_strides[1];
+  }
+
+  // Residual and ReLU are left to ``write``.
+  Epilogue epilogue(int64_t channel) const {
+    return {call.scale ? call.scale[channel] : 1.0, call.shift ? call.shift[channel] : 0.0, false};
+  }
+
+  // Out of float64 tables of all planes, some rows at a time.
+  void group(int64_t image, int64_t number, Failure& failure) const {
+    const int64_t tables = planes * Table::size(p.h, p.w), padded_rows = PaddedRows::size(p.w);
+    const int64_t band = max<int64_t>(PaddedRows::COUNT, 1024 / p.w / PaddedRows::COUNT * PaddedRows::COUNT);
+    const int64_t channel_pitch = Tile::channel_pitch_of(band * p.w + WIDE);
+    double* memory = thread_scratch().get(tables + padded_rows + GROUP * channel_pitch / 2);
+    if (!memory) return void(failure.happened = BOX_NO_MEMORY);
+    const PaddedRows padded(memory + tables, p.w);
+    const Tile tile{reinterpret_cast<float*>(memory + tables + padded_rows), p.w, channel_pitch};
+    for (int64_t k = 0; k < planes; ++k)
+      build_table(Table(memory + k * Table::size(p.h, p.w), p.h, p.w), input(image, number, k), p.input_strides[2],
+                  p.input_strides[3]);
+    Box boxes[GROUP];
+    for (int64_t c = 0; c < GROUP; ++c) boxes[c] = Box(p.boxes + 4 * (number * GROUP + c), p.h, p.w, p.normalize);
+    for (int64_t top = 0; top < p.h; top += band) {
+      const Part part{top, min(top + band, p.h), 0, p.w};
       for (int64_t c = 0; c < GROUP; ++c) {
-        const int64_t k = c / p.per_channel, channel = number * GROUP + c;
-        RowSums sums(memory + k * row_sums, p.h, p.w);
-        sums.scale = scales[k];
-        const Epilogue epilogue{call.scale ? call.scale[channel] : 1.0, call.shift ? call.shift[channel] : 0.0, false};
-        channel_columns(sums, largest[k], Box(p.boxes + 4 * channel, p.h, p.w, p.normalize), epilogue, column_sums, begin,
-                        end, tile + c * pitch());
+        const int64_t k = c / p.per_channel;
+        const Table table(memory + k * Table::size(p.h, p.w), p.h, p.w);
+        const Epilogue epilogue = this->epilogue(number * GROUP + c);
+        float* out = tile.origin(c, part);
+        if (simple_part<float>(boxes[c], input(image, number, k), p, part, out, tile.pitch, nullptr, epilogue)) continue;
+        const bool plain = epilogue.scale == 1 && epilogue.shift == 0;
+        const auto rows = plain ? forward_box<float, true> : forward_box<float, false>;
+        rows(table, boxes[c], padded, out, nullptr, p.w, 1, part.top, part.bottom, epilogue);
       }
-      write(tile, image, number, begin, end);
+      write(tile, image, number, part);
     }
-    return BOX_DONE;
   }
 
-  void channel_columns(const RowSums& sums, float largest, const Box& box, const Epilogue& epilogue, uint32_t* column_sums,
-                       int64_t begin, int64_t end, float* out) const {
-    if (box.nan || epilogue.scale == 0) {
-      fill(out, out + p.h * TILE, epilogue.scale == 0 ? float(epilogue.shift) : float(NAN));
-      return;
-    }
-    const FixedBox fixed(box, sums, largest, epilogue.scale);
-    if (epilogue.shift == 0)
-      fixed_columns<float, true>(sums, fixed, column_sums, begin, end, out, TILE, nullptr, epilogue);
-    else
-      fixed_columns<float, false>(sums, fixed, column_sums, begin, end, out, TILE, nullptr, epilogue);
-  }
+  // In fixed point; false, and nothing done, where a plane does not hold: see fixed_planes.inl.
+  bool fixed_group(int64_t image, int64_t number, Failure& failure) const;
 
-  void write(const float* tile, int64_t image, int64_t number, int64_t begin, int64_t end) const {
+  void write(const Tile& tile, int64_t image, int64_t number, const Part& part) const {
     const int64_t channels = groups * GROUP, ahead = 2 * p.w * channels;
     const float* const residual = static_cast<const float*>(call.residual);
     float* const output = static_cast<float*>(call.output);
-    for (int64_t i = 0; i < p.h; ++i) {
-      const int64_t row = ((image * p.h + i) * p.w + begin) * channels + number * GROUP;
-      for (int64_t j = 0; j < end - begin; j += WIDE)
+    for (int64_t i = part.top; i < part.bottom; ++i) {
+      const float* const from = tile.data + (i - part.top) * tile.pitch;
+      const int64_t row = ((image * p.h + i) * p.w + part.begin) * channels + number * GROUP;
+      for (int64_t j = 0; j < part.end - part.begin; j += WIDE)
         for (int64_t c = 0; c < GROUP; c += WIDE) {
           Floats v[WIDE];
-          for (int64_t k = 0; k < WIDE; ++k) v[k] = load_floats(tile + (c + k) * pitch() + i * TILE + j);
+          for (int64_t k = 0; k < WIDE; ++k) v[k] = load_floats(from + (c + k) * tile.channel_pitch + j);
           transpose(v);
-          const int64_t count = min<int64_t>(WIDE, end - begin - j);
+          const int64_t count = min<int64_t>(WIDE, part.end - part.begin - j);
           for (int64_t k = 0; k < count; ++k) {
             const int64_t at = row + (j + k) * channels + c;
             // Pixels are too far apart for the machine to foresee; no fault where this is behind the end.
@@ -127,7 +131,7 @@ struct PixelForward {
             Floats value = v[k];
             if (residual) value += load_floats(residual + at);
             if (call.relu) value = value < 0 ? Floats{} : value;
-            write_floats(output + at, value);
+            store_floats(output + at, value);
           }
         }
     }

@@ -25,16 +25,6 @@ struct Forward {
          call.residual ? static_cast<const T*>(call.residual) + offset : nullptr, epilogue);
   }
 
-  // Where the scale is 0 there is nothing to compute: columns begin..end-1 of rows top..bottom-1 get what follows it.
-  void constant(T* out, const T* residual, const Epilogue& epilogue, int64_t top, int64_t bottom, int64_t begin,
-                int64_t end) const {
-    for (int64_t i = top; i < bottom; ++i)
-      for (int64_t j = i * w_out + begin; j < i * w_out + end; ++j) {
-        const double value = epilogue.shift + (residual ? to_double(residual[j]) : 0.0);
-        out[j] = from_double<T>(epilogue.relu && value <= 0 ? 0.0 : value);
-      }
-  }
-
   // A plane that no box reads.
   bool idle(int64_t plane) const {
     if (!call.scale) return false;
@@ -47,7 +37,7 @@ struct Forward {
   void constants(int64_t plane) const {
     for (int64_t m = 0; m < p.per_channel; ++m)
       channel(plane, m, [&](const Box&, T* out, const T* residual, const Epilogue& epilogue) {
-        constant(out, residual, epilogue, 0, h_out, 0, w_out);
+        constant_part(0.0, {0, h_out, 0, w_out}, out, w_out, residual, epilogue);
       });
   }
 
@@ -55,62 +45,16 @@ struct Forward {
 
   void rows(const Table& table, const PaddedRows& padded, int64_t plane, int64_t m, int64_t begin, int64_t end) const {
     channel(plane, m, [&](const Box& box, T* out, const T* residual, const Epilogue& epilogue) {
-      if (epilogue.scale == 0)
-        constant(out, residual, epilogue, begin, end, 0, w_out);
-      else if (box.nan)
-        fill(out + begin * w_out, out + end * w_out, from_double<T>(NAN));
-      else if (plain())
+      if (simple_part(box, input(plane), p, {begin, end, 0, w_out}, out, w_out, residual, epilogue)) return;
+      if (plain())
         forward_box<T, true>(table, box, padded, out, residual, w_out, p.stride, begin, end, epilogue);
       else
         forward_box<T, false>(table, box, padded, out, residual, w_out, p.stride, begin, end, epilogue);
     });
   }
 
-  // Columns begin..end-1 of output channel ``m``, in fixed point.
-  void columns(const RowSums& sums, float largest, uint32_t* column_sums, int64_t plane, int64_t m, int64_t begin,
-               int64_t end) const {
-    if constexpr (sizeof(T) < 8)
-      channel(plane, m, [&](const Box& box, T* out, const T* residual, const Epilogue& epilogue) {
-        if (epilogue.scale == 0) return constant(out, residual, epilogue, 0, p.h, begin, end);
-        if (box.nan) {
-          for (int64_t i = 0; i < p.h; ++i) fill(out + i * p.w + begin, out + i * p.w + end, from_double<T>(NAN));
-          return;
-        }
-        const FixedBox fixed(box, sums, largest, epilogue.scale);
-        if (residual) residual += begin;
-        if (plain())
-          fixed_columns<T, true>(sums, fixed, column_sums, begin, end, out + begin, p.w, residual, epilogue);
-        else
-          fixed_columns<T, false>(sums, fixed, column_sums, begin, end, out + begin, p.w, residual, epilogue);
-      });
-  }
-
-  // A whole plane in fixed point, by this thread or by all; false, and nothing done, where it does not fit.
-  bool fixed_plane(int64_t plane, bool all_threads, Failure& failure) const {
-    const int64_t floats = FloatPlane<T>::size(p.h, p.w), row_sums = RowSums::size(p.h, p.w);
-    double* memory = (all_threads ? shared_scratch() : thread_scratch()).get(floats + row_sums + column_sums_size());
-    if (!memory) {
-      failure.happened = 1;
-      return true;
-    }
-    const FloatPlane<T> image(input(plane), p.input_strides[2], p.input_strides[3], p.h, p.w, memory);
-    RowSums sums(memory + floats, p.h, p.w);
-    const Team team{p, all_threads};
-    const float largest = magnitude_of(team, image, p.h, p.w).largest;
-    if (!fits_fixed_point(largest)) return false;
-    sums.fill(team, image, scale_of(double(p.w), largest));
-    const int64_t width = all_threads ? STRIP * WIDE : p.w, strips = (p.w + width - 1) / width;
-    team.share(strips * p.per_channel, [&](int64_t begin, int64_t end) {
-      double* own = all_threads ? thread_scratch().get(column_sums_size()) : memory + floats + row_sums;
-      if (!own) return void(failure.happened = 1);
-      for (int64_t task = begin; task < end; ++task)
-        columns(sums, largest, reinterpret_cast<uint32_t*>(own), plane, task / strips, task % strips * width,
-                min(p.w, (task % strips + 1) * width));
-    });
-    return true;
-  }
-
-  int64_t column_sums_size() const { return in_doubles((p.h + 1) * STRIP * WIDE); }
+  // A whole plane in fixed point, by this thread or by all; false, and nothing done, where it does not hold.
+  bool fixed_plane(int64_t plane, bool all_threads, Failure& failure) const;
 
   int32_t by_planes() const {
     Failure failure;
@@ -120,7 +64,7 @@ struct Forward {
           constants(plane);
           continue;
         }
-        if (fixed_point<T>(p) && fixed_plane(plane, false, failure)) continue;
+        if (fixed_plane(plane, false, failure)) continue;
         double* memory = thread_scratch().get(Table::size(p.h, p.w) + PaddedRows::size(p.w));
         if (!memory) return void(failure.happened = 1);
         const Table table(memory, p.h, p.w);
@@ -142,7 +86,7 @@ struct Forward {
         constants(plane);
         continue;
       }
-      if (fixed_point<T>(p) && fixed_plane(plane, true, failure)) continue;
+      if (fixed_plane(plane, true, failure)) continue;
       double* memory = shared_scratch().get(Table::size(p.h, p.w));
       if (!memory) return 1;
       const Table table(memory, p.h, p.w);

@@ -41,97 +41,10 @@ struct Backward {
 
   T* grad_input(int64_t plane) const { return static_cast<T*>(call.grad_input) + plane * p.h * p.w; }
 
-  // One box of a plane in fixed point, with so many doubles of working memory.
-  int64_t fixed_working_size() const {
-    return FloatPlane<T>::size(p.h, p.w) + MarginRows::size(p.h, p.w) + in_doubles(2 * (p.h + 1) * STRIP * WIDE);
-  }
-
-  void fixed_box(const RowSums& sums, const MarginRows& differences, double grad_input_scale, float largest, float largest_grad,
-                 bool with_edges, double* memory, int64_t plane, int64_t m, double* edges) const {
-    if constexpr (sizeof(T) < 8) {
-      const Box box = box_of(plane, m);
-      const int64_t floats = FloatPlane<T>::size(p.h, p.w), margin_rows = MarginRows::size(p.h, p.w);
-      const FloatPlane<T> grad(grad_output(plane, m), call.grad_output_strides[2], call.grad_output_strides[3], p.h, p.w,
-                               memory);
-      const MarginRows rows(memory + floats, p.h, p.w);
-      rows.clear_margins();
-      uint32_t* column_sums = reinterpret_cast<uint32_t*>(memory + floats + margin_rows);
-      const FixedBackward fixed(box, sums, p.normalize, largest, largest_grad, grad_input_scale);
-      const MarginRows* target = call.grad_input ? &differences : nullptr;
-      if (with_edges)
-        fixed_backward_box<T, true>(sums, box, fixed, column_sums, grad, rows, target, edges);
-      else
-        fixed_backward_box<T, false>(sums, box, fixed, column_sums, grad, rows, target, edges);
-    }
-  }
-
   enum Done { NOTHING, GRAD_INPUT, EVERYTHING };
 
-  // A whole plane in fixed point, by this thread or by all, as far as it fits.
-  Done fixed_plane(int64_t plane, bool all_threads, double* edges, Failure& failure) const {
-    if (!fixed_point<T>(p)) return NOTHING;
-    const int64_t boxes = p.per_channel, floats = FloatPlane<T>::size(p.h, p.w), rows = MarginRows::size(p.h, p.w);
-    const int64_t targets = all_threads ? boxes : 1;  // threads add to differences of their own
-    const Team team{p, all_threads};
-    double* memory = (all_threads ? shared_scratch() : thread_scratch())
-                         .get(in_doubles(boxes) + floats + rows * (1 + targets) + fixed_working_size());
-    if (!memory) {
-      failure.happened = 1;
-      return EVERYTHING;
-    }
-    float* largest_grads = reinterpret_cast<float*>(memory);
-    double* const image_memory = memory + in_doubles(boxes);
-    double* const targets_memory = image_memory + floats + rows;
-    double* const working = targets_memory + rows * targets;
-    const FloatPlane<T> image(input(plane), p.input_strides[2], p.input_strides[3], p.h, p.w, image_memory);
-    const Magnitude magnitude = magnitude_of(team, image, p.h, p.w);
-    const float largest = magnitude.largest;
-    bool with_edges = call.grad_boxes && fits_fixed_point(largest), finite = true;
-    GradientRange range;
-    for (int64_t m = 0; m < boxes; ++m) {
-      const FloatPlane<T> grad(grad_output(plane, m), call.grad_output_strides[2], call.grad_output_strides[3], p.h, p.w,
-                               working);
-      largest_grads[m] = magnitude_of(team, grad, p.h, p.w).largest;
-      if (!fits_fixed_point(largest_grads[m])) return NOTHING;
-      const double product = double(largest) * largest_grads[m];
-      with_edges &= product == 0 || (product > 1e-25 && product < 1e25);
-      const Box box = box_of(plane, m);
-      if (box.nan)
-        finite = false;
-      else
-        range.see(box, p.h, p.w, largest_grads[m]);
-    }
-    with_edges &= range.keeps_digits(magnitude);
-    const Done done = with_edges || !call.grad_boxes ? EVERYTHING : GRAD_INPUT;
-    if (done == GRAD_INPUT && !call.grad_input) return NOTHING;
-    const double scale = range.scale(double((p.w + 2 * WIDE) * boxes));
-    RowSums sums(image_memory + floats, p.h, p.w);
-    if (with_edges) sums.fill(team, image, scale_of(range.length, largest));
-    if (!all_threads) memset(targets_memory, 0, sizeof(double) * size_t(rows));
-    team.share(boxes, [&](int64_t begin, int64_t end) {
-      double* own = all_threads ? thread_scratch().get(fixed_working_size()) : working;
-      if (!own) return void(failure.happened = 1);
-      for (int64_t m = begin; m < end; ++m) {
-        const MarginRows target(targets_memory + (all_threads ? m * rows : 0), p.h, p.w);
-        if (all_threads) memset(target.data, 0, sizeof(double) * size_t(rows));
-        if (box_of(plane, m).nan)
-          fill(edges + m * 4, edges + m * 4 + 4, double(NAN));
-        else
-          fixed_box(sums, target, scale, largest, largest_grads[m], with_edges, own, plane, m, edges + m * 4);
-      }
-    });
-    if (!call.grad_input || failure.happened) return done;
-    if (!finite) {
-      fill(grad_input(plane), grad_input(plane) + p.h * p.w, from_double<T>(NAN));
-      return done;
-    }
-    const MarginRows sum(targets_memory, p.h, p.w);
-    team.share((p.h + 3) / 4, [&](int64_t begin, int64_t end) {
-      for (int64_t m = 1; m < targets; ++m) sum.add(MarginRows(targets_memory + m * rows, p.h, p.w), 4 * begin, min(4 * end, p.h));
-      integrate_rows(sum, scale, grad_input(plane), 4 * begin, min(4 * end, p.h));
-    });
-    return done;
-  }
+  // A whole plane in fixed point, by this thread or by all, as far as it holds.
+  Done fixed_plane(int64_t plane, bool all_threads, double* edges, Failure& failure) const;
 
   void write(const Table& adjoint, int64_t plane, Done done, bool finite) const {
     if (!call.grad_input || done == GRAD_INPUT) return;

@@ -26,8 +26,9 @@ class Scratch {
     if (capacity_ > KEPT) release();
   }
 
- private:
   static constexpr int64_t KEPT = int64_t(4) << 20;  // 32 MiB
+
+ private:
   void release() {
     free(raw_);
     raw_ = nullptr;

@@ -5,12 +5,15 @@
 struct Span {
   int64_t low, high;  // the pixels that the edges of output 0 lie in
   double low0, low1, high0, high1;
-  double inverse;  // of the length: 1 where not normalised, 0 for length 0
+  double inverse;    // of the length: 1 where not normalised, 0 for length 0
+  bool whole_pixel;  // one pixel from border to border
   bool nan;
 
+  Span() = default;
   Span(double low_edge, double high_edge, int64_t size, bool normalize) {
     const double length = low_edge == high_edge ? 0.0 : high_edge - low_edge;
     inverse = 0;
+    whole_pixel = false;
     nan = length != length;
     if (nan) return;
     inverse = !normalize ? 1.0 : length == 0 ? 0.0 : 1.0 / length;
@@ -21,6 +24,7 @@ struct Span {
     low = int64_t(low_floor);
     high = int64_t(high_floor);
     const double low_part = low_at - low_floor, high_part = high_at - high_floor;
+    whole_pixel = length == 1 && high == low + 1 && low_part == 0 && high_part == 0;
     low0 = 1 - low_part, low1 = low_part;
     high0 = 1 - high_part, high1 = high_part;
     // A thin box is a sum of parts of one or two pixels. Spelt so, it keeps its digits however thin it is.
@@ -42,11 +46,14 @@ struct Span {
 struct Box {
   Span rows, columns;
   double inverse;
+  bool whole_pixel;
   bool nan;
 
+  Box() = default;
   Box(const double* edges, int64_t h, int64_t w, bool normalize)
       : rows(edges[0], edges[1], h, normalize), columns(edges[2], edges[3], w, normalize) {
     nan = rows.nan || columns.nan;
+    whole_pixel = !nan && rows.whole_pixel && columns.whole_pixel;
     inverse = rows.inverse * columns.inverse;
   }
 };

@@ -89,6 +89,26 @@ struct Epilogue {
   bool relu;
 };
 
+// float32 is rounded before the residual is added: so it is where outputs have their channels last, and no memory format
+// changes a result.
+template <typename T>
+inline double before_residual(double value) {
+  return sizeof(T) == 4 ? double(float(value)) : value;
+}
+
+template <typename T>
+inline Vec before_residual(Vec value) {
+  return sizeof(T) == 4 ? __builtin_convertvector(__builtin_convertvector(value, FloatVec), Vec) : value;
+}
+
+// V is a number, or a vector of them. A NaN stays one.
+template <typename T, typename V, typename Residual>
+inline V finished(V value, const Epilogue& epilogue, bool has_residual, const Residual& residual) {
+  value = value * epilogue.scale + epilogue.shift;
+  if (has_residual) value = before_residual<T>(value) + residual();
+  return epilogue.relu ? (value < 0 ? V{} : value) : value;
+}
+
 // Between the table's rows, ``sums`` holds what lies above the bottom and not above the top edge, up to each column:
 // the difference of its values at the right and the left edge is the output.
 template <typename T, bool PLAIN>
@@ -98,24 +118,21 @@ inline void write_row(T* __restrict out, const double* __restrict sums, const T*
   const double* __restrict right = sums + box.columns.high;
   const double* __restrict left = sums + box.columns.low;
   int64_t j = 0;
-  if (PLAIN && stride == 1) {
+  if (stride == 1) {
     Neighbours at_right(right), at_left(left);
     for (; j + LANES <= count; j += LANES) {
       Vec right0, right1, left0, left1;
       at_right.read(right0, right1);
       at_left.read(left0, left1);
-      narrow(out + j, (r0 * right0 + r1 * right1) - (l0 * left0 + l1 * left1));
+      const Vec value = (r0 * right0 + r1 * right1) - (l0 * left0 + l1 * left1);
+      narrow(out + j, PLAIN ? value : finished<T>(value, epilogue, residual, [&] { return widen(residual + j); }));
     }
   }
   for (; j < count; ++j) {
     const int64_t q = j * stride;
-    double value = (r0 * right[q] + r1 * right[q + 1]) - (l0 * left[q] + l1 * left[q + 1]);
-    if (!PLAIN) {
-      value = value * epilogue.scale + epilogue.shift;
-      if (residual) value += to_double(residual[j]);
-      if (epilogue.relu) value = value > 0 ? value : value != value ? value : 0.0;
-    }
-    out[j] = from_double<T>(value);
+    const double value = (r0 * right[q] + r1 * right[q + 1]) - (l0 * left[q] + l1 * left[q + 1]);
+    out[j] =
+        from_double<T>(PLAIN ? value : finished<T>(value, epilogue, residual, [&] { return to_double(residual[j]); }));
   }
 }
 
@@ -165,4 +182,47 @@ void forward_box(const Table& table, const Box& box, const PaddedRows& padded, T
       write_row<T, PLAIN>(out + i * w_out, padded.row(r), residual ? residual + i * w_out : nullptr, box, w_out, stride,
                           epilogue);
   }
+}
+
+// Part of an output: rows top..bottom-1 of columns begin..end-1.
+struct Part {
+  int64_t top, bottom, begin, end;
+};
+
+// A part that is the same number everywhere, but for what follows the average.
+template <typename T>
+void constant_part(double number, const Part& part, T* out, int64_t out_pitch, const T* residual, const Epilogue& epilogue) {
+  const Epilogue unscaled{1.0, epilogue.shift, epilogue.relu};
+  for (int64_t i = part.top; i < part.bottom; ++i)
+    for (int64_t at = i * out_pitch + part.begin; at < i * out_pitch + part.end; ++at)
+      out[at] = from_double<T>(finished<T>(number, unscaled, residual, [&] { return to_double(residual[at]); }));
+}
+
+// A box of one whole pixel moves the image: nothing is summed, and nothing rounded.
+template <typename T>
+void move_image(const T* input, int64_t stride_h, int64_t stride_w, int64_t h, int64_t w, const Box& box, int64_t stride,
+                const Part& part, T* out, int64_t out_pitch, const T* residual, const Epilogue& epilogue) {
+  for (int64_t i = part.top; i < part.bottom; ++i) {
+    const int64_t p = i * stride + box.rows.low;
+    for (int64_t j = part.begin; j < part.end; ++j) {
+      const int64_t q = j * stride + box.columns.low, at = i * out_pitch + j;
+      const bool inside = p >= 0 && p < h && q >= 0 && q < w;
+      const double value = inside ? to_double(input[p * stride_h + q * stride_w]) : 0.0;
+      out[at] = from_double<T>(finished<T>(value, epilogue, residual, [&] { return to_double(residual[at]); }));
+    }
+  }
+}
+
+// What needs no sums: a scale of 0, a box that is not a number, and one that is a pixel. False for any other box.
+template <typename T>
+bool simple_part(const Box& box, const T* input, const BoxProblem& p, const Part& part, T* out, int64_t out_pitch,
+                 const T* residual, const Epilogue& epilogue) {
+  if (epilogue.scale == 0 || box.nan)
+    constant_part(epilogue.scale == 0 ? 0.0 : double(NAN), part, out, out_pitch, residual, epilogue);
+  else if (box.whole_pixel)
+    move_image(input, p.input_strides[2], p.input_strides[3], p.h, p.w, box, p.stride, part, out, out_pitch, residual,
+               epilogue);
+  else
+    return false;
+  return true;
 }

@@ -1,4 +1,4 @@
-// Vectors of 32-bit numbers, as wide as the machine's registers. Included by kernels.inl.
+// Vectors of float32, as wide as the machine's registers. Included by kernels.inl.
 
 #if defined(__AVX512F__)
 constexpr int64_t WIDE = 16;
@@ -7,67 +7,9 @@ constexpr int64_t WIDE = 8;
 #else
 constexpr int64_t WIDE = 4;
 #endif
-#if defined(__SSE2__)
-#include <immintrin.h>
-#elif defined(__ARM_NEON)
-#include <arm_neon.h>
-#endif
 
 typedef float Floats __attribute__((vector_size(WIDE * 4)));
-typedef int32_t Ints __attribute__((vector_size(WIDE * 4)));
-typedef uint32_t Words __attribute__((vector_size(WIDE * 4)));
 typedef float FloatsInMemory __attribute__((vector_size(WIDE * 4), aligned(4), may_alias));
-typedef uint32_t WordsInMemory __attribute__((vector_size(WIDE * 4), aligned(4), may_alias));
 
 inline Floats load_floats(const float* from) { return *reinterpret_cast<const FloatsInMemory*>(from); }
 inline void store_floats(float* to, Floats value) { *reinterpret_cast<FloatsInMemory*>(to) = value; }
-inline Words load_words(const uint32_t* from) { return *reinterpret_cast<const WordsInMemory*>(from); }
-inline void store_words(uint32_t* to, Words value) { *reinterpret_cast<WordsInMemory*>(to) = value; }
-inline Floats to_floats(Words value) { return __builtin_convertvector(reinterpret_cast<Ints>(value), Floats); }
-
-// To the nearest integer.
-inline Words to_fixed(Floats value) {
-#if defined(__AVX512F__)
-  return reinterpret_cast<Words>(_mm512_cvtps_epi32(reinterpret_cast<__m512>(value)));
-#elif defined(__AVX2__)
-  return reinterpret_cast<Words>(_mm256_cvtps_epi32(reinterpret_cast<__m256>(value)));
-#elif defined(__SSE2__)
-  return reinterpret_cast<Words>(_mm_cvtps_epi32(reinterpret_cast<__m128>(value)));
-#elif defined(__ARM_NEON) && defined(__aarch64__)
-  return reinterpret_cast<Words>(vcvtnq_s32_f32(reinterpret_cast<float32x4_t>(value)));
-#else
-  Words words;
-  for (int k = 0; k < WIDE; ++k) words[k] = uint32_t(int32_t(rintf(value[k])));
-  return words;
-#endif
-}
-
-// v[0], v[0] + v[1], ...
-inline Words running_sum(Words v) {
-  const Words zero = {0};
-#if defined(__AVX512F__)
-  v += __builtin_shufflevector(zero, v, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30);
-  v += __builtin_shufflevector(zero, v, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29);
-  v += __builtin_shufflevector(zero, v, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27);
-  return v + __builtin_shufflevector(zero, v, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23);
-#elif defined(__AVX2__)
-  v += __builtin_shufflevector(zero, v, 7, 8, 9, 10, 11, 12, 13, 14);
-  v += __builtin_shufflevector(zero, v, 6, 7, 8, 9, 10, 11, 12, 13);
-  return v + __builtin_shufflevector(zero, v, 4, 5, 6, 7, 8, 9, 10, 11);
-#else
-  v += __builtin_shufflevector(zero, v, 3, 4, 5, 6);
-  return v + __builtin_shufflevector(zero, v, 2, 3, 4, 5);
-#endif
-}
-
-inline Words last_of(Words v) {
-#if defined(__AVX512F__)
-  return __builtin_shufflevector(v, v, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15);
-#elif defined(__AVX2__)
-  return __builtin_shufflevector(v, v, 7, 7, 7, 7, 7, 7, 7, 7);
-#else
-  return __builtin_shufflevector(v, v, 3, 3, 3, 3);
-#endif
-}
-
-inline Words all_of(uint32_t value) { return Words{} + value; }
