@@ -10,6 +10,7 @@ import argparse
 import platform
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,7 +70,7 @@ def main() -> None:
 
     config = TrainConfig(
         size=(96, 192), epochs=args.epochs, scenes_per_epoch=args.scenes_per_epoch, scenes_for_validation=64, lr=3e-3,
-        scale=(0.9, 1.3),
+        scale=(0.9, 1.3), box_dropout=(0.01, 0.1, 0.0, 0.0), box_lr=4.0, box_weight_decay=0.0,
     )  # fmt: skip
     augment = Augment(config.size, scale=config.scale)
     train_data = RoadScenes(config.scenes_per_epoch, config.size, seed=config.seed, split="train", transform=augment)
@@ -78,8 +79,9 @@ def main() -> None:
     classes = train_data.classes
 
     torch.manual_seed(config.seed)
-    network = {"name": "boxenet", "num_classes": len(classes), "input_size": list(config.size), "options": {}}
-    model = networks.create("boxenet", len(classes), input_size=config.size)
+    options: dict[str, Any] = {"box_dropout": list(config.box_dropout)}
+    network = {"name": "boxenet", "num_classes": len(classes), "input_size": list(config.size), "options": options}
+    model = networks.create("boxenet", len(classes), input_size=config.size, **options)
     before = first_box_layer(model).boxes.detach().clone()
 
     folder = RunFolder(args.out / "run", overwrite=True)

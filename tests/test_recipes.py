@@ -138,3 +138,29 @@ def test_unknown_recipes(capsys: pytest.CaptureFixture[str]) -> None:
 def test_networks_of_the_recipes_exist() -> None:
     missing = {recipes.settings(name).network for name in EXPERIMENTS} - set(networks.names())
     assert not missing or missing == {"erfnet", "boxerfnet", "boxerfnet_frozen", "erfnet_minus"}
+
+
+def started(tmp_path: Path, capsys: pytest.CaptureFixture[str], *options: str) -> TrainConfig:
+    """The settings of a run with these options."""
+    tiny = ["--size", "16", "32", "--epochs", "1", "--scenes-per-epoch", "2", "--scenes-for-validation", "1"]
+    out = tmp_path / "-".join(options).replace("/", "")
+    status, printed = run(capsys, "train", *options, *tiny, "--batch-size", "2", "--quiet", "--out", str(out))
+    assert status == 0, printed
+    return recipes.settings(str(out / "config.json"))
+
+
+def test_without_a_recipe_settings_are_those_found_best(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = started(tmp_path, capsys)
+    assert (found.network, found.lr, found.box_lr, found.box_weight_decay) == ("boxenet", 2e-3, 4.0, 0.0)
+    assert found.box_dropout == (0.01, 0.1, 0.0, 0.0)
+    assert started(tmp_path, capsys, "--network", "boxerfnet").box_dropout == (), "those of its plain blocks"
+    assert started(tmp_path, capsys, "--network", "enet").box_dropout == (), "it has no box blocks"
+    asked = started(tmp_path, capsys, "--box-dropout", "0.15", "0.25", "0.15", "0.15", "--box-lr", "1")
+    assert (asked.box_dropout, asked.box_lr) == ((0.15, 0.25, 0.15, 0.15), 1.0)
+    resumed = tmp_path / "again"
+    assert run(capsys, "train", "--out", str(resumed), "--quiet", "--epochs", "1", "--size", "16", "32",
+               "--scenes-per-epoch", "2", "--scenes-for-validation", "1")[0] == 0  # fmt: skip
+    assert run(capsys, "train", "--out", str(resumed), "--quiet", "--resume")[0] == 0
+
+    paper = recipes.settings("cityscapes-boxenet")
+    assert (paper.box_lr, paper.box_weight_decay, paper.box_dropout) == (1.0, None, ()), "the paper's, as before"
