@@ -30,6 +30,7 @@ test-gpu: $(VENV)/.ready
 # The kernels for arm64 under emulation. Needs Linux, CMake, g++-aarch64-linux-gnu and qemu-user; says so where they are missing.
 test-arm64: $(VENV)/.ready
 	OMP_NUM_THREADS=1 $(BIN)/python tests/arm64.py
+	$(BIN)/python tests/compatibility_table.py
 
 # The tests with the lowest versions that pyproject.toml declares, on the oldest Python, in an environment of their own.
 # PyTorch 2.6 brings several GB of CUDA libraries. OLDEST_PYTHON names the interpreter.
@@ -39,6 +40,7 @@ test-oldest:
 	$(OLDEST_PYTHON) -m venv $(OLDEST)
 	$(OLDEST)/bin/pip install --quiet --disable-pip-version-check -c constraints-oldest.txt -e '.[train,export,dev]'
 	OMP_WAIT_POLICY=PASSIVE $(OLDEST)/bin/python tests/versions.py tests
+	$(OLDEST)/bin/python tests/compatibility_table.py
 
 # docs/compatibility.md from what the targets above wrote down in docs/compatibility.json.
 compatibility-table:

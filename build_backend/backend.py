@@ -89,11 +89,13 @@ def first_error(lines):
         message = error[0]
     elif "No CMAKE_CXX_COMPILER could be found" in text:
         message = "CMake found no C++ compiler"
+    elif named := re.search(r"compiler (?:set|specified) in (?:the )?environment variable CXX:\s+(\S+?)\.?\s", text):
+        message = f"CMake found no C++ compiler named {named[1]}"  # CXX is set by scikit-build-core, too
     elif found := re.search(r"CMake Error[^\n]*:\n\s*(\S(?:[^\n]*:\n\n|[^\n]|\n +\S)*)", text):
         message = found[1]
     else:
         message = next((line for line in lines if "rror" in line), "the build ended without a message")
-    message = " ".join(message.split())
+    message = " ".join(message.split()).rstrip(".")
     return f"{compiler}: {message}" if compiler else message
 
 

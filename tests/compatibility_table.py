@@ -46,9 +46,7 @@ def table(entries: list[dict[str, str]]) -> str:
     for kind, title in KINDS.items():
         found = sorted((entry for entry in entries if entry["kind"] == kind), key=lambda entry: entry["name"])
         rows += [f"| **{title}** | | | |"] if found else []
-        rows += [
-            " | ".join(("|", *(entry[k] for k in ("name", "result", "date", "machine")), "|"))[2:] for entry in found
-        ]
+        rows += [f"| {' | '.join(entry[key] for key in ('name', 'result', 'date', 'machine'))} |" for entry in found]
     return "\n".join(rows)
 
 

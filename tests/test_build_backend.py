@@ -61,7 +61,7 @@ Call Stack
             "8.3.0, /usr/bin/c++",
         ),
         (NO_COMPILER, "CMake found no C++ compiler"),
-        (CXX, "Could not find compiler set in environment variable CXX: /usr/bin/none."),
+        (CXX, "CMake found no C++ compiler named /usr/bin/none"),
         ("", "the build ended without a message"),
     ],
     ids=["gcc", "ours", "no compiler", "CXX", "silence"],

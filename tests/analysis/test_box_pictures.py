@@ -72,7 +72,7 @@ class TestDrawing:
         assert "2 of 4 boxes, the largest" in notes[1]
         assert "all 4 boxes" in notes[2]
 
-    @pytest.mark.parametrize("shape", [(9, 14), (9, 14, 3), (3, 9, 14), (1, 9, 14)])
+    @pytest.mark.parametrize("shape", [(9, 14), (9, 14, 3), (3, 9, 14), (1, 9, 14), (5, 9, 14), (2, 5, 9, 14)])
     @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
     def test_images_of_any_kind_are_stretched_over_the_map(self, tmp_path, saved, shape, dtype):
         image = (np.arange(np.prod(shape)).reshape(shape) % 251).astype(dtype)
