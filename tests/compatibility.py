@@ -19,7 +19,7 @@ from box_convolution.cli.sections import write_sections
 COMMAND = "facilities"
 NOT_TRIED = (
     ('CUDA and ROCm: CUDA graphs, `mode="reduce-overhead"` with them', "no GPU; fake tensors show that nothing waits"),
-    ("`torch.fx` quantisation (`prepare_fx`), torchao", "not in PyTorch any more, or a package of its own"),
+    ("quantisation of graphs (`torch.ao` `prepare_fx`, torchao)", "deprecated in PyTorch, or a package of its own"),
     ("Captum and torchvision's `create_feature_extractor`", "the hooks and graphs they are made of are tried above"),
     ("MPS, XPU, XLA", "no such device"),
 )
