@@ -19,10 +19,11 @@ from contenders import Calls, Problem, Shape, average_pool, convolution, ours, r
 from correctness import disagreements
 from gpu_kernels import minimal_bytes
 from gpu_timing import Call, captured, interleaved
-from report import Document, Section, Table, number
+from report import Document
 
 import box_convolution
 from box_convolution import BoxBottleneck
+from box_convolution.analysis.tables import Section, Table, number
 from box_convolution.networks.enet import Bottleneck
 
 OURS, COPY, CONV, REFERENCE = "box_conv2d", "copy of the least bytes", "conv 3x3", "plain PyTorch reference"
