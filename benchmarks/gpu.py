@@ -19,10 +19,11 @@ from contenders import Calls, Problem, Shape, average_pool, convolution, ours, r
 from correctness import disagreements
 from gpu_kernels import minimal_bytes
 from gpu_timing import Call, captured, interleaved
-from report import Document, Section, Table, number
+from report import Document
 
 import box_convolution
 from box_convolution import BoxBottleneck
+from box_convolution.analysis.tables import Section, Table, number
 from box_convolution.networks.enet import Bottleneck
 
 OURS, COPY, CONV, REFERENCE = "box_conv2d", "copy of the least bytes", "conv 3x3", "plain PyTorch reference"
@@ -31,7 +32,6 @@ PEERS: dict[str, Callable[[Problem], Calls]] = {
     CONV: convolution(3),
     "conv 3x3, dilation 4": convolution(3, dilation=4),
     "conv 7x7": convolution(7),
-    "conv 31x31": convolution(31),
     "avg_pool2d 31x31": average_pool,
     REFERENCE: reference,
 }
@@ -51,14 +51,17 @@ def main() -> None:
         parser.error(f"--rounds must be at least 1, got {args.rounds}")
     if args.write is not None and not args.write.parent.is_dir():
         parser.error(f"--write: there is no folder {args.write.parent}")
-    measured = list(_measured(args.rounds)) if torch.cuda.is_available() else [_not_measured()]
+    sections = []
+    for section in _measured(args.rounds) if torch.cuda.is_available() else [_not_measured()]:
+        print(section.plain(), flush=True)  # what comes later may fail
+        sections.append(section)
     document = Document(
         "Performance on GPUs",
         "`box_conv2d` by its Triton kernels, and its peers. Times are medians of CUDA graphs with cold caches, "
         "interleaved in one process, after the results were checked; ratios are to box_conv2d. All sums are made in "
         "float64, for every dtype: GPUs for data centres (A100, H100, MI300) are fast at that, others are not.",
         _about(),
-        [*measured, *gpu_kernels.sections()],
+        [*sections, *gpu_kernels.sections()],
     )
     print(document.plain())
     if args.write is not None:
@@ -79,8 +82,8 @@ def _about() -> Table:
 
 def _not_measured() -> Section:
     goals = [
-        ["forward, part of the copy's bandwidth, batch 8", "at least 55 %, wished 75 %"],
-        ["backward, part of the copy's bandwidth, batch 8", "at least 40 %, wished 60 %"],
+        ["forward, part of the copy's bandwidth, batch 8", "at least 45 %"],
+        ["backward, part of the copy's bandwidth, batch 8", "at least 35 %"],
         ["forward, and forward + backward, against depthwise conv 3x3", "faster"],
         ["box block / ENet's dilated bottleneck, training and inference", "at most 0.5"],
         ["box block / ERFNet's non-bottleneck-1D, training and inference", "at most 0.25"],

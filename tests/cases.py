@@ -55,10 +55,11 @@ def intervals(size: int) -> st.SearchStrategy[tuple[float, float]]:
 
 
 @st.composite
-def cases(draw: st.DrawFn, *, most: int = 3) -> Case:
-    """Of at most ``most`` channels and boxes a channel."""
+def cases(draw: st.DrawFn, *, most: int = 3, size: tuple[int, int] | None = None) -> Case:
+    """Of at most ``most`` channels and boxes a channel; with a ``size``, few shapes: each may need its own kernel."""
     batch, channels, per_channel = draw(st.integers(0, 2)), draw(st.integers(1, most)), draw(st.integers(1, most))
-    height, width, stride = draw(st.integers(1, 7)), draw(st.integers(1, 7)), draw(st.integers(1, 4))
+    height, width = size or (draw(st.integers(1, 7)), draw(st.integers(1, 7)))
+    stride = draw(st.integers(1, 2 if size else 4))
     vertical, horizontal = intervals(height), intervals(width)
     boxes = [(*draw(vertical), *draw(horizontal)) for _ in range(channels * per_channel)]
     normalize, seed = draw(st.booleans()), draw(st.integers(0, 2**16))

@@ -38,6 +38,7 @@ def _allocate(dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
 def _fenced(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A kernel that reads what nobody wrote gives NaN; one that writes beyond its memory fails the test."""
     monkeypatch.setattr(gpu, "_empty", lambda like, shape: _allocate(like.dtype, shape))
+    monkeypatch.setattr(gpu, "_partial", lambda like: _allocate(torch.float32, tuple(like.shape)))
     monkeypatch.setattr(gpu, "_scratch", lambda like, count: _allocate(torch.float64, (count,)))
     yield
     check_fences()
@@ -100,6 +101,14 @@ def _call_once_prepared(self: Any, *args: Any, **kwargs: Any) -> Any:
     return self.rewrite()(*args, **kwargs)
 
 
+def _patch_tensor_for_numpy_2_4(tensor: Any, scope: Any) -> None:
+    """Triton 3.6 makes an integer of an array (1,), which NumPy refuses from 2.4 on."""
+    _patch_tensor(tensor, scope)
+    scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
+
+
+_patch_tensor = interpreter._patch_lang_tensor
+interpreter._patch_lang_tensor = _patch_tensor_for_numpy_2_4
 # Tensors on the CPU are their own copies, of which the interpreter would write every byte back.
 interpreter.GridExecutor._restore_args_dev = lambda *args: None
 interpreter.GridExecutor.__call__ = _launch_once_prepared

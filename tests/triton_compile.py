@@ -2,10 +2,14 @@
 
 The operator's own launching code is run on tensors without data, and its launches are recorded instead of made: so the
 kernels are compiled with just the arguments, tiles and warps that they would be launched with.
+`PYTHONPATH=FOLDER:. python tests/triton_compile.py sm_90 float32` prints it as JSON, with the Triton in FOLDER.
 """
 
+import functools
+import json
 import re
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -103,11 +107,11 @@ def _call(
     gpu.box_conv2d_backward(output, image, boxes, normalize, stride, output_mask or [True, True])
 
 
-def compile_all(target_name: str, dtype: torch.dtype) -> list[tuple[Launch, Resources]]:
-    """Launches that differ only in numbers share a kernel; each is named once."""
+def compile_all(target_name: str, dtype: torch.dtype) -> list[tuple[Launch, Any]]:
+    """Launches that differ only in numbers share a kernel; each is compiled once."""
     target, limits = TARGETS[target_name]
     found = {source(launch).hash(): launch for launch in launches(limits, dtype)}
-    return [(launch, resources(compiled(launch, target), target)) for launch in found.values()]
+    return [(launch, compiled(launch, target)) for launch in found.values()]
 
 
 def source(launch: Launch) -> ASTSource:
@@ -152,3 +156,60 @@ def resources(kernel: Any, target: GPUTarget) -> Resources:
     found = re.search(r"(\d+) bytes spill stores.*Used (\d+) registers", said, re.DOTALL)
     assert found, said
     return Resources(int(found[2]), int(found[1]), shared)
+
+
+@functools.lru_cache(64)
+def loops(kernel: Any) -> list[list[str]]:
+    """Machine code (NVIDIA) of every innermost loop: its instructions, without their guards."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(kernel.asm["cubin"])
+        file.flush()
+        tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+        said = subprocess.run([tool, "-sass", file.name], capture_output=True, text=True, check=True).stdout
+    found = re.findall(r"/\*([0-9a-f]{4,5})\*/ +(?:@!?U?P\w+ )?([^;]*?) *;", said)
+    code = [(int(address, 16), text) for address, text in found]
+    spans = []
+    for address, text in code:
+        jump = re.match(r"BRA.*0x([0-9a-f]+)", text)
+        if jump and int(jump[1], 16) < address:
+            spans.append((int(jump[1], 16), address))
+    inner = [s for s in spans if not any(o != s and s[0] <= o[0] and o[1] <= s[1] for o in spans)]
+    return [[text for address, text in code if first <= address <= last] for first, last in inner]
+
+
+def walk(kernel: Any) -> list[str]:
+    """The loop that walks down the rows: the one with most loads of what integral images consist of, 8 bytes."""
+    return max(loops(kernel), key=lambda loop: count(loop, "LDG.E.64"))
+
+
+def count(loop: list[str], name: str) -> int:
+    return sum(instruction.startswith(name) for instruction in loop)
+
+
+def faults(launch: Launch, kernel: Any, target: GPUTarget) -> Iterator[str]:
+    """What would make a kernel slow, and must not be in its code."""
+    name = launch.kernel.__name__
+    needs = resources(kernel, target)
+    if needs.spilled > 256:  # a few numbers that are needed once a plane may be kept elsewhere
+        yield f"{needs.spilled} bytes of registers are spilled"
+    if name in ("box_bands", "grad_bands") and "ttg.convert_layout" in kernel.asm["ttgir"]:
+        yield "lanes change places between threads"
+    if target.backend != "cuda":
+        return
+    for loop in loops(kernel):
+        if spills := [text for text in loop if text.startswith(("LDL", "STL"))]:
+            yield f"a loop of {len(loop)} instructions spills registers: {spills[:2]}"
+    if name in ("box_planes", "box_bands", "grad_planes", "grad_bands"):
+        waits = [text for text in walk(kernel) if text.startswith(("BAR", "LDS", "STS", "SHFL"))]
+        if waits:
+            yield f"the walk down the rows goes through shared memory: {waits[:2]}"
+    aligned = name in ("box_planes", "grad_planes", "build_bands") and launch.arguments["STEP"] > 1
+    if aligned and not any(count(loop, "LDG.E.128") for loop in loops(kernel)):
+        yield "rows that are aligned are not read 16 bytes at a time"
+
+
+if __name__ == "__main__":
+    chosen, _ = TARGETS[sys.argv[1]]
+    for launch, kernel in compile_all(sys.argv[1], getattr(torch, sys.argv[2])):
+        found = [triton.__version__, launch.kernel.__name__, *faults(launch, kernel, chosen)]
+        print(json.dumps(found), flush=True)

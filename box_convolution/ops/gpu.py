@@ -6,6 +6,7 @@ with the first call.
 
 import functools
 import importlib
+import math
 from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -18,49 +19,44 @@ from .checks import output_shape
 _OLDEST_TRITON = (3, 6)  # that the kernels were tested with
 _OLDEST_GPU = (7, 0)  # compute capability that Triton compiles for
 _OPTIONS = {"enable_fp_fusion": True}
-# Two programs of 8 warps to a processor. AMD's compiler has no such setting, and needs no more registers than that.
-_MANY_REGISTERS = _OPTIONS if torch.version.hip else _OPTIONS | {"maxnreg": 128}
-_LONGEST = 2**30  # rows or columns of a plane, whose numbers the kernels hold in 32 bits
+_LONGEST = 2**29  # rows or columns of a plane, so that places next to it can be counted in 32 bits
+_BUILD_WARPS = 4  # of the programs that do nothing but sum up
+_FORWARD_LANES, _BACKWARD_LANES = 2, 1  # of a thread: as many as two programs of 8 warps have registers for
+_LEAST_ROWS = 8  # that a lane walks down: each start costs as much as two rows
 
 
 class Limits(NamedTuple):
     """What the work is cut to fit: ``processors`` run at a time, ``near_memory`` bytes are shared by all of them.
 
-    ``tile`` numbers are in a program's registers at a time; with running sums along them, rows have ``columns``, else
-    ``columns_out``; ``band`` rows of a table are built by a program, where a plane has several.
+    A program walks down ``lanes`` columns of a plane at a time, half of them backward. It sums up ``groups`` of 16
+    bytes of a row at a time; where several programs share an integral image, each builds at least ``band`` rows.
     """
 
     processors: int
     near_memory: int
-    tile: int = 512
-    columns: int = 32  # threads of a warp: so that each row is within one
-    columns_out: int = 128
-    band: int = 32
+    lanes: int = 512
+    groups: int = 32  # threads of a warp: so that each row is within one
+    band: int = 16
 
 
-class Tile(NamedTuple):
-    """Rows and columns that a program holds in registers at a time; powers of two."""
+class Plan(NamedTuple):
+    """How a call's work is shared out.
 
-    rows: int
-    columns: int
-    warps: int
-
-    @staticmethod
-    def of(h: int, w: int, size: int, columns: int) -> "Tile":
-        columns = min(_power_of_two(w), columns)
-        rows = min(_power_of_two(h), max(1, size // columns))
-        return Tile(rows, columns, min(8, max(1, rows * columns // 64)))
-
-
-class Sharing(NamedTuple):
-    """``programs`` go through ``planes`` at a time, each cut into ``bands`` of ``band`` rows: one launch for each such
-    group of planes. ``parts``: over how many programs the boxes of a plane are spread (forward, and one band only)."""
+    Without ``bands``, ``programs`` take whole planes in one launch, one of ``parts`` of a channel's boxes each. With
+    them, ``planes`` at a time have their integral images built in ``bands`` of ``band`` rows, and are then walked down
+    in ``strips`` of ``strip`` rows. A walk goes down ``chunks`` of rows side by side, ``lanes`` columns at a time.
+    """
 
     programs: int
     planes: int
+    parts: int
     bands: int
     band: int
-    parts: int
+    strips: int
+    strip: int
+    chunks: int
+    lanes: int
+    warps: int
 
 
 @functools.cache
@@ -90,7 +86,7 @@ def interpreted() -> bool:
 @functools.cache
 def _kernels() -> tuple[ModuleType, ModuleType, ModuleType]:
     """Forward kernels, backward kernels, and what they share."""
-    names = ("triton_kernels", "triton_backward", "triton_tables")
+    names = ("triton_forward", "triton_backward", "triton_tables")
     forward, backward, tables = (importlib.import_module(f".{name}", __package__) for name in names)
     return forward, backward, tables
 
@@ -101,32 +97,78 @@ def limits(device: torch.device) -> Limits:
     if device.type != "cuda":
         return Limits(processors=4, near_memory=2**25)
     properties = torch.cuda.get_device_properties(device)
-    # Some report the cache of one of several dies. Half of it and more is left to the input and the output.
+    # Some report the cache of one of several dies. What is written for others to read is marked to leave it first.
     near = max(properties.L2_cache_size * 3 // 4, 2**25)
     return Limits(properties.multi_processor_count, near)
 
 
-def share_forward(planes: int, per_channel: int, h: int, table_bytes: int, rows: int, limits: Limits) -> Sharing:
-    """Whole planes in one launch, where their tables stay near and enough programs find work; else bands of rows."""
+@functools.lru_cache(256)
+def plan_forward(planes: int, per_channel: int, h: int, w: int, h_out: int, w_out: int, limits: Limits) -> Plan:
+    """A plane's integral image serves all boxes of its channel."""
+    table = 8 * table_numbers(h, w)
+    near = max(1, limits.near_memory // table)
     wanted = 2 * limits.processors
-    near = max(1, limits.near_memory // table_bytes)
     parts = max(1, min(per_channel, min(wanted, near) // planes))
     programs = min(planes * parts, wanted, near)
-    band = max(rows, limits.band)
-    if 4 * programs >= 3 * limits.processors or h <= band:
-        return Sharing(max(programs, 1), planes, 1, h, parts)
-    return Sharing(0, min(planes, near), -(-h // band), band, 1)
+    if 4 * programs >= 3 * limits.processors or h <= limits.band:
+        return _plan(programs, planes, parts, 0, 1, h, (h_out, w_out), _FORWARD_LANES, limits)
+    together = min(planes, near)
+    return _plan(0, together, 1, together, wanted / (together * per_channel), h, (h_out, w_out), _FORWARD_LANES, limits)
 
 
-def share_backward(planes: int, h: int, rows: int, limits: Limits) -> Sharing:
-    """Whole planes in one launch, where there are enough for most processors; else bands of rows."""
+@functools.lru_cache(256)
+def plan_backward(planes: int, per_channel: int, h: int, w: int, h_out: int, w_out: int, limits: Limits) -> Plan:
+    """Each box's grad_output has an integral image; a program adds up what all boxes of a channel do to its pixels."""
+    table = 8 * table_numbers(h_out, w_out)
+    near = max(1, limits.near_memory // table)
     wanted = 2 * limits.processors
-    if 4 * planes >= 3 * limits.processors or h <= 2 * rows:
-        return Sharing(min(planes, wanted), planes, 1, h, 1)
-    bands = min(-(-wanted // planes), -(-h // (2 * rows)))
-    band = -(-h // bands) + -(-h // bands) % -rows * -1
-    bands = -(-h // band)
-    return Sharing(planes * bands, planes, bands, band, 1)
+    programs = min(planes, wanted, near)
+    if 4 * programs >= 3 * limits.processors or h <= limits.band:
+        return _plan(programs, planes, 1, 0, 1, h_out, (h, w), _BACKWARD_LANES, limits)
+    together = max(1, min(planes, near // per_channel))
+    return _plan(0, together, 1, together * per_channel, wanted / together, h_out, (h, w), _BACKWARD_LANES, limits)
+
+
+def _plan(
+    programs: int, planes: int, parts: int, tables: int, strips: float,
+    built: int, walked: tuple[int, int], lanes_of_thread: int, limits: Limits,
+) -> Plan:  # fmt: skip
+    """Planes of ``built`` rows are integrated, ``tables`` of them by programs of their own; those of size ``walked``
+    are walked down in about as many ``strips``."""
+    h, (h_walked, w_walked) = built, walked
+    bands = band = 0
+    if tables:
+        band = max(limits.band, -(-h // max(1, 2 * limits.processors // tables)))
+        bands = -(-h // band)
+    strip = max(_LEAST_ROWS, -(-h_walked // math.ceil(strips)))
+    strips = -(-h_walked // strip)
+    strip = -(-h_walked // strips)
+    # A processor that has one program only has room for one of twice the size.
+    warps = 16 if 0 < programs <= limits.processors else 8
+    lanes = limits.lanes * warps // 8 * lanes_of_thread // 2
+    chunks = max(1, min(lanes // w_walked, strip // _LEAST_ROWS))
+    lanes = min(lanes, _power_of_two(chunks * w_walked))
+    warps = max(1, lanes // (32 * lanes_of_thread))
+    return Plan(programs, planes, parts, bands, band, strips, strip, chunks, lanes, warps)
+
+
+def _tile(image: Tensor, warps: int, limits: Limits) -> dict[str, int]:
+    """Tile of `build_table` for planes of ``image``: rows G, groups K of E pixels; they start at multiples of STEP."""
+    h, w = image.shape[2:]
+    pixels = max(1, 16 // image.element_size())
+    starts = (w, image.data_ptr() // image.element_size(), *image.stride()[:3])
+    groups = min(_power_of_two(-(-w // pixels)), limits.groups)
+    rows = min(_power_of_two(h), max(1, 32 * warps // groups))
+    return {"STEP": 1 if any(start % pixels for start in starts) else pixels, "G": rows, "K": groups, "E": pixels}
+
+
+def table_numbers(h: int, w: int) -> int:
+    """Of an integral image: its rows start with a place of padding and a zero, and are whole lines of a cache."""
+    return (h + 1) * 16 * _sixteenths(w)
+
+
+def _sixteenths(w: int) -> int:
+    return -(-(w + 2) // 16)
 
 
 def box_conv2d(input: Tensor, boxes: Tensor, normalize: bool, stride: int, out: Tensor | None = None) -> Tensor:
@@ -173,37 +215,27 @@ def _forward(
     stride = min(stride, max(h, w))  # a larger one looks at the first pixel, too
     planes = batch * channels
     bounds = limits(input.device)
-    tile, tile_out = Tile.of(h, w, bounds.tile, bounds.columns), Tile.of(h_out, w_out, bounds.tile, bounds.columns_out)
-    sixteenths = -(-(w + 2) // 16)  # of a table's row, which starts with two numbers of padding
-    table = (h + 1) * sixteenths * 16
-    shared = share_forward(planes, per_channel, h, 8 * table, tile.rows, bounds)
+    plan = plan_forward(planes, per_channel, h, w, h_out, w_out, bounds)
     strides = image.stride()[:3]
-    writing = {"NORMALIZE": normalize, "DENSE": stride == 1, "RELU": relu}
+    sizes = (channels, per_channel, h, w, h_out, w_out, stride, _sixteenths(w), plan.chunks, *strides)
+    options = {
+        "NORMALIZE": normalize, "DENSE": stride == 1, "RELU": relu, "WIDE": _is_wide(h, w, strides[2]),
+        "LANES": plan.lanes, "num_warps": plan.warps, **_OPTIONS,
+    }  # fmt: skip
     with _current(input.device):
-        if shared.bands == 1:
-            scratch = _scratch(input, shared.programs * table)
-            forward.box_planes[(shared.programs,)](
-                image, edges, output, scale, shift, residual, scratch,
-                planes, channels, per_channel, h, w, h_out, w_out, stride, sixteenths, *strides, shared.parts,
-                R=tile.rows, CW=tile.columns, G=tile_out.rows, CW_OUT=tile_out.columns, num_warps=tile_out.warps,
-                **writing, **_OPTIONS,
+        if not plan.bands:
+            scratch = _scratch(input, plan.programs * table_numbers(h, w))
+            forward.box_planes[(plan.programs,)](
+                image, edges, output, scale, shift, residual, scratch, planes, *sizes, plan.parts,
+                **_tile(image, plan.warps, bounds), **options,
             )  # fmt: skip
             return output
-        sums = _band_sums(tables, image, tile, shared)
-        scratch = _scratch(input, shared.planes * table)
-        above = _scratch(input, shared.planes * shared.bands * sixteenths * 16)
-        strip = 4 * tile_out.rows
-        strips = -(-h_out // strip)
-        for first in range(0, planes, shared.planes):
-            count = min(shared.planes, planes - first)
-            forward.build_bands[(count * shared.bands,)](
-                image, sums, scratch, above, first, channels, h, w, sixteenths, *strides, shared.bands, shared.band,
-                R=tile.rows, CW=tile.columns, num_warps=tile.warps, **_OPTIONS,
-            )  # fmt: skip
-            forward.box_bands[(count * per_channel * strips,)](
-                edges, output, scale, shift, residual, scratch,
-                first, channels, per_channel, h, w, h_out, w_out, stride, sixteenths, strips, strip,
-                **writing, G=tile_out.rows, CW=tile_out.columns, num_warps=tile_out.warps, **_OPTIONS,
+        scratch = _scratch(input, plan.planes * table_numbers(h, w))
+        for first in range(0, planes, plan.planes):
+            count = min(plan.planes, planes - first)
+            _build(tables, image, scratch, first, count, plan)
+            forward.box_bands[(count * per_channel * plan.strips,)](
+                image, edges, output, scale, shift, residual, scratch, first, *sizes, plan.strips, plan.strip, **options
             )  # fmt: skip
     return output
 
@@ -225,54 +257,77 @@ def box_conv2d_backward(
     stride = min(stride, max(h, w))
     planes = batch * channels
     bounds = limits(input.device)
-    tile = Tile.of(h, w, bounds.tile, bounds.columns)
-    shared = share_backward(planes, h, tile.rows, bounds)
-    banded = shared.bands > 1
+    plan = plan_backward(planes, per_channel, h, w, h_out, w_out, bounds)
     by_input, by_boxes = output_mask
-    groups = min(tile.rows, tile.warps)
-    # Places for sums: of each tile, and of what is above the plane; of each of their blocks, and of what is left of it.
-    slots = (1 + groups * -(-h // tile.rows)) * (1 + -(-w // tile.columns))
+    rows = grad.stride(2), image.stride(2)
+    sizes = (
+        channels, per_channel, h, w, h_out, w_out, stride, _sixteenths(w_out), plan.chunks,
+        *grad.stride()[:3], *image.stride()[:3],
+    )  # fmt: skip
+    options = {
+        "NORMALIZE": normalize, "DENSE": stride == 1, "BY_INPUT": by_input, "BY_BOXES": by_boxes,
+        "WIDE": _is_wide(h, w, *rows), "LANES": plan.lanes, "num_warps": plan.warps, **_OPTIONS,
+    }  # fmt: skip
     with _current(input.device):
-        sums = _scratch(input, planes * per_channel * 5 * slots if by_boxes else 1)
-        band_sums = _band_sums(tables, image, tile, shared) if banded and by_boxes else sums
-        scratch = _scratch(input, shared.programs * (12 * per_channel + 4 * w))
-        parts = _scratch(input, planes * h * w) if banded and by_input else grad_input
-        carries = _scratch(input, planes * shared.bands * w if banded and by_input else 1)
-        backward.walk_bands[(shared.programs,)](
-            grad, image, edges, band_sums, scratch, parts, carries, sums,
-            planes, channels, per_channel, h, w, h_out, w_out, stride, shared.bands, shared.band, slots,
-            *grad.stride()[:3], *image.stride()[:3],
-            NORMALIZE=normalize, DENSE=stride == 1, BY_INPUT=by_input, BY_BOXES=by_boxes, BANDED=banded,
-            GROUPS=groups, R=tile.rows, CW=tile.columns, MB=min(_power_of_two(per_channel), 128), num_warps=tile.warps,
-            **_MANY_REGISTERS,
-        )  # fmt: skip
-        if banded and by_input:
-            backward.add_bands[(planes * shared.bands,)](
-                parts, carries, grad_input, h, w, shared.bands, shared.band,
-                R=tile.rows, CW=tile.columns, num_warps=tile.warps, **_OPTIONS,
+        sums = _scratch(input, planes * plan.strips * per_channel * 5 if by_boxes else 1)
+        partial = grad_input
+        if by_input and per_channel > 1 and input.dtype not in (torch.float32, torch.float64):
+            partial = _partial(input)
+        if not plan.bands:
+            scratch = _scratch(input, plan.programs * table_numbers(h_out, w_out))
+            backward.grad_planes[(plan.programs,)](
+                grad, image, edges, partial, grad_input, sums, scratch, planes, *sizes,
+                **_tile(grad, plan.warps, bounds), **options,
             )  # fmt: skip
+        else:
+            scratch = _scratch(input, plan.planes * per_channel * table_numbers(h_out, w_out))
+            for first in range(0, planes, plan.planes):
+                count = min(plan.planes, planes - first)
+                _build(tables, grad, scratch, first * per_channel, count * per_channel, plan)
+                backward.grad_bands[(count * plan.strips,)](
+                    grad, image, edges, partial, grad_input, sums, scratch, first, planes, *sizes,
+                    plan.strips, plan.strip, **options,
+                )  # fmt: skip
         if by_boxes:
+            count = plan.strips * batch
             backward.edge_gradients[(channels * per_channel,)](
-                sums, edges, grad_boxes, batch, channels * per_channel, h, w, slots,
-                NORMALIZE=normalize, BLOCK=min(_power_of_two(slots), 256), num_warps=2, **_OPTIONS,
+                sums, edges, grad_boxes, count, channels * per_channel, h, w,
+                NORMALIZE=normalize, BLOCK=min(_power_of_two(count), 256), num_warps=1, **_OPTIONS,
             )  # fmt: skip
     return grad_input, grad_boxes
 
 
-def _band_sums(tables: ModuleType, image: Tensor, tile: Tile, shared: Sharing) -> Tensor:
-    """Column sums of all bands of all planes: (planes, bands, w)."""
-    batch, channels, h, w = image.shape
-    planes = batch * channels
-    sums = _scratch(image, planes * shared.bands * w)
-    tables.sum_bands[(planes * shared.bands,)](
-        image, sums, channels, h, w, shared.bands, shared.band, *image.stride()[:3],
-        R=tile.rows, CW=tile.columns, num_warps=tile.warps, **_OPTIONS,
+def _build(tables: ModuleType, image: Tensor, scratch: Tensor, first: int, count: int, plan: Plan) -> None:
+    """Integral images of ``count`` planes from ``first`` on, into ``scratch``."""
+    _, channels, h, w = image.shape
+    strides = image.stride()[:3]
+    bands = count * plan.bands
+    tile = _tile(image, _BUILD_WARPS, limits(image.device))
+    sums = scratch
+    if plan.bands > 1:
+        sums = _scratch(image, bands * w)
+        tables.sum_bands[(bands,)](
+            image, sums, first, channels, h, w, plan.bands, plan.band, *strides, STEP=tile["STEP"],
+            R=min(_power_of_two(plan.band), 8), CW=min(_power_of_two(w), 128), num_warps=_BUILD_WARPS, **_OPTIONS,
+        )  # fmt: skip
+    tables.build_bands[(bands,)](
+        image, sums, scratch, first, channels, h, w, _sixteenths(w), plan.bands, plan.band, *strides,
+        **tile, num_warps=_BUILD_WARPS, **_OPTIONS,
     )  # fmt: skip
-    return sums
+
+
+def _is_wide(h: int, w: int, *row_strides: int) -> bool:
+    """Whether places in a plane or its integral image, and some rows beyond it, need 64 bits."""
+    return 4 * (h + 1) * max(w + 16, *row_strides) >= 2**31
 
 
 def _empty(like: Tensor, shape: tuple[int, ...]) -> Tensor:
     return torch.empty(shape, dtype=like.dtype, device=like.device)
+
+
+def _partial(like: Tensor) -> Tensor:
+    """For sums that half precision would round several times."""
+    return torch.empty(like.shape, dtype=torch.float32, device=like.device)
 
 
 def _scratch(like: Tensor, count: int) -> Tensor:
@@ -281,7 +336,9 @@ def _scratch(like: Tensor, count: int) -> Tensor:
 
 def _current(device: torch.device) -> AbstractContextManager[Any]:
     """Triton launches on the current device, which need not be that of the tensors."""
-    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+    if device.type != "cuda" or device.index == torch.cuda.current_device():
+        return nullcontext()
+    return torch.cuda.device(device)
 
 
 def _by_rows(tensor: Tensor) -> Tensor:
@@ -292,7 +349,7 @@ def _by_rows(tensor: Tensor) -> Tensor:
 def _check_size(input: Tensor) -> tuple[int, int, int, int]:
     batch, channels, h, w = input.shape
     if max(h, w) > _LONGEST:
-        raise ValueError(f"input must have at most 2**30 rows and columns for implementation 'triton', got {h} x {w}")
+        raise ValueError(f"input must have at most 2**29 rows and columns for implementation 'triton', got {h} x {w}")
     return batch, channels, h, w
 
 

@@ -1,308 +1,256 @@
-"""Triton kernels of the backward pass.
+"""Triton kernels of the backward pass: the forward walk, over grad_output, by lanes that own a column of pixels.
 
-- The gradient by the input is what the corners of all boxes leave behind (triton_corners.py), summed over boxes first
-  and integrated once, row by row down the plane.
-- The gradients by the edges are sums of products of grad_output at the corners with the input's running sums there,
-  which the same walk carries along: there is no table. These sums are taken from below and from the right, where they
-  vanish beyond the plane.
+The adjoint of a box filter is a box filter. With g a box's grad_output, G its integral image, and for pixel (p, q) the
+columns r = q - right and l = q - left of g, write  C[k] = G[k][l + 1] - G[k][r + 1]  for the whole columns of k rows.
+Row i's share of the pixel is  H[i] = C[i + 1] - C[i] + right_part * g[i, r] - left_part * g[i, l].  At the rows
+t = p - top and b = p - bottom, with V_right the sum of g[i, r] over b < i <= t, times whole_rows, plus
+bottom_part * g[b, r] - top_part * g[t, r], and V_left likewise,
+
+    A = whole_rows * (C[t + 1] - C[b + 1]) + bottom_part * (C[b + 1] - C[b]) - top_part * (C[t + 1] - C[t])
+        + right_part * V_right - left_part * V_left
+
+is what the pixel's gradient gets, divided by the box's area. A box's edges get sums over all pixels of products with x:
+of H[b] for the bottom, H[t] for the top, V_right, V_left, and A for the area. So nothing of x is integrated, and sums
+stay in a lane's registers until its plane ends. With a stride, r, l, t and b are divided by it, and whole ones count.
 """
 
 import triton
 import triton.language as tl
 
-from .triton_corners import SPAN_SIZE, corner, corners_before, load_span, store_spans
-from .triton_tables import load_tile, plane_offset, span, store_as, sum_columns
+from .triton_tables import (
+    across,
+    build_table,
+    clamped,
+    clear_borders,
+    index,
+    load_box,
+    multiple,
+    pixels,
+    plane_offset,
+    store_as,
+)
 
-# Sums over a box's outputs that its edges' gradients are made of: total (of whole rows), bottom, top, right, left.
-SUMS = tl.constexpr(5)
+SUMS = tl.constexpr(5)  # of a box and plane: for the area, bottom, top, right, left
 
 
 @triton.jit
-def store_sum(p_sum, products, GROUPS: tl.constexpr):
-    """Sum of ``products`` (T, CW) in GROUPS parts: one a warp, so that none waits for another."""
-    T: tl.constexpr = products.shape[0]
-    CW: tl.constexpr = products.shape[1]
-    folded = tl.sum(tl.reshape(products, [T // GROUPS, GROUPS, CW]), 0)
-    tl.store(p_sum + tl.arange(0, GROUPS), tl.sum(folded, 1))
+def output_at(n, edge, stride, DENSE: tl.constexpr):
+    """The last output whose edge is not beyond pixel ``n``, negative for none."""
+    distance = n - edge
+    if DENSE:
+        return distance
+    else:
+        return tl.where(distance < 0, -1, tl.maximum(distance, 0) // stride)
 
 
 @triton.jit
-def rows_of_plane(
-    p_grad, p_input, p_spans, p_below, p_below_next, p_carry, p_carry_next, p_grad_input, p_sums,
-    p, remaining, per_channel, h, w, h_out, w_out, stride, grad_channel_stride, grad_row_stride, row_stride, slots,
-    ABOVE: tl.constexpr, DENSE: tl.constexpr, BY_INPUT: tl.constexpr, BY_BOXES: tl.constexpr,
-    T: tl.constexpr, GROUPS: tl.constexpr, R: tl.constexpr, CW: tl.constexpr,
+def where_hit(n, edge, output, size, stride, DENSE: tl.constexpr):
+    """``size`` where that output's edge is in pixel ``n``, else 0: no other output's is."""
+    if DENSE:
+        return size
+    else:
+        return tl.where(output * stride == n - edge, size, 0)
+
+
+@triton.jit
+def walk_box(
+    p_grad, p_table, p_plane, p_box, p_partial, p_grad_input, p_sums, m, per_channel, begin, end,
+    h, w, h_out, w_out, stride, chunks, grad_row_stride, row_stride, pitch,
+    NORMALIZE: tl.constexpr, DENSE: tl.constexpr, BY_INPUT: tl.constexpr, BY_BOXES: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
-    """One tile of T = R rows ``p``, or (ABOVE, T = 1, p = -1) all that is above the plane.
+    """Pixel rows begin..end-1 of a plane, as far as box ``m`` goes.
 
-    ``p_below`` (w): column sums of the input from the first of the rows down, ``remaining`` their sum; ``p_carry`` (w):
-    what the rows before add to each row of the gradient by the input. Both are written anew for the next tile, to other
-    memory, because threads that are ahead must not change what others have yet to read. ``p_sums``: where the tile's
-    sums for the edges of the first box begin, GROUPS for each block of columns and for what is left of the plane; box m
-    and sum s are 5 * m + s times ``slots`` further on. Strides and ``slots`` are int64. Returns the rows' pixels' sum.
+    The sum over boxes stands in ``p_partial`` (h, w) until the last box, and for that goes to ``p_grad_input``.
     """
-    in_rows = tl.zeros([T], tl.float64)  # sums of the rows' pixels
-    if BY_BOXES and not ABOVE:
-        for c in range(0, w, CW):
-            in_rows += tl.sum(load_tile(p_input, p, c + tl.arange(0, CW), h, w, row_stride), 1)
-    from_rows = remaining - (tl.cumsum(in_rows, 0) - in_rows)  # sums of the rows and all below
-
-    # What is left of the plane. There, sums over columns are sums over whole rows.
-    corners = tl.zeros([T, CW], tl.float64)
-    over_columns = tl.zeros([T, CW], tl.float64)
-    for m in range(0, per_channel):
-        top, bottom, top_part, bottom_part, whole_rows, inverse_rows = load_span(p_spans + m * SPAN_SIZE)
-        left, right, left_part, right_part, whole, inverse = load_span(p_spans + m * SPAN_SIZE + 6)
-        p_plane = p_grad + m * grad_channel_stride
-        at_bottom = corners_before(
-            p_plane, p, bottom, left, right, h, h_out, w_out, grad_row_stride, stride, ABOVE, DENSE, R, CW
+    (
+        top, bottom, top_part, bottom_part, whole_rows, inverse_rows,
+        left, right, left_part, right_part, whole, inverse,
+    ) = load_box(p_box, h, w, NORMALIZE)  # fmt: skip
+    weight = inverse_rows * inverse
+    w_whole = tl.where(whole != 0, w_out, 0)
+    by_area = tl.zeros([LANES], tl.float64)
+    by_bottom = tl.zeros([LANES], tl.float64)
+    by_top = tl.zeros([LANES], tl.float64)
+    by_right = tl.zeros([LANES], tl.float64)
+    by_left = tl.zeros([LANES], tl.float64)
+    rows = (end - begin + chunks - 1) // chunks
+    for start in range(0, chunks * w, LANES):
+        lane = start + tl.arange(0, LANES)
+        q = lane % w
+        chunk = lane // w
+        first = begin + chunk * rows
+        last = tl.where(chunk < chunks, tl.minimum(first + rows, end), begin)
+        at_right = output_at(q, right, stride, DENSE)
+        at_left = output_at(q, left, stride, DENSE)
+        p_plus = p_table + clamped(at_left + 1, w_whole)
+        p_minus = p_table + clamped(at_right + 1, w_whole)
+        p_right = p_grad + at_right
+        p_left = p_grad + at_left
+        inside_right = (at_right >= 0) & (at_right < where_hit(q, right, at_right, w_out, stride, DENSE))
+        inside_left = (at_left >= 0) & (at_left < where_hit(q, left, at_left, w_out, stride, DENSE))
+        h_right = tl.where(inside_right, h_out, 0)
+        h_left = tl.where(inside_left, h_out, 0)
+        t = output_at(first - 1, top, stride, DENSE) + 1
+        b = output_at(first - 1, bottom, stride, DENSE) + 1
+        to_top = across(p_plus, p_minus, t, h_out, pitch)
+        to_bottom = across(p_plus, p_minus, b, h_out, pitch)
+        p_column = p_table + tl.where(inside_right, at_right, 0)
+        right_sum = across(p_column + 1, p_column, t, h_right, pitch) - across(
+            p_column + 1, p_column, b, h_right, pitch
         )
-        at_top = corners_before(
-            p_plane, p, top, left, right, h, h_out, w_out, grad_row_stride, stride, ABOVE, DENSE, R, CW
-        )
-        if BY_INPUT:
-            weight = inverse_rows * inverse * whole
-            corners += (weight * whole_rows) * (at_bottom - at_top)
-            over_columns += (weight * bottom_part) * at_bottom - (weight * top_part) * at_top
-        if BY_BOXES:
-            p_sum = p_sums + m * SUMS * slots
-            store_sum(p_sum, whole * (at_bottom - at_top) * from_rows[:, None], GROUPS)
-            store_sum(p_sum + slots, -whole * at_bottom * in_rows[:, None], GROUPS)
-            store_sum(p_sum + 2 * slots, -whole * at_top * in_rows[:, None], GROUPS)
-            nothing = tl.zeros([GROUPS], tl.float64)
-            tl.store(p_sum + 3 * slots + tl.arange(0, GROUPS), nothing)
-            tl.store(p_sum + 4 * slots + tl.arange(0, GROUPS), nothing)
-
-    left_corners = tl.sum(corners, 1)  # here and below: the same of all columns before this block
-    left_over_columns = tl.sum(over_columns, 1)
-    left_rows = tl.zeros([T], tl.float64)
-    left_from = tl.zeros([T], tl.float64)
-    for c in range(0, w, CW):
-        q = c + tl.arange(0, CW)
-        inside_q = q < w
-        # The input's running sums from the far end: in both axes, along rows, along columns, and pixels themselves.
-        both = tl.zeros([T, CW], tl.float64)
-        along_columns = tl.zeros([T, CW], tl.float64)
-        along_rows = tl.zeros([T, CW], tl.float64)
-        x = tl.zeros([T, CW], tl.float64)
-        if BY_BOXES:
-            below = tl.load(p_below + q, mask=inside_q, other=0.0)
-            along_columns += below[None, :]
-            if not ABOVE:
-                x = load_tile(p_input, p, q, h, w, row_stride)
-                along_columns -= tl.cumsum(x, 0) - x
-                along_rows = (in_rows - left_rows)[:, None] - (tl.cumsum(x, 1) - x)
-                left_rows += tl.sum(x, 1)
-            both = (from_rows - left_from)[:, None] - (tl.cumsum(along_columns, 1) - along_columns)
-            left_from += tl.sum(along_columns, 1)
-            tl.store(p_below_next + q, below - tl.sum(x, 0), mask=inside_q)
-
-        # What the corners leave behind: to be integrated over both axes, over rows, over columns, over neither.
-        corners = tl.zeros([T, CW], tl.float64)
-        over_rows = tl.zeros([T, CW], tl.float64)
-        over_columns = tl.zeros([T, CW], tl.float64)
-        pixels = tl.zeros([T, CW], tl.float64)
-        for m in range(0, per_channel):
-            top, bottom, top_part, bottom_part, whole_rows, inverse_rows = load_span(p_spans + m * SPAN_SIZE)
-            left, right, left_part, right_part, whole, inverse = load_span(p_spans + m * SPAN_SIZE + 6)
-            p_plane = p_grad + m * grad_channel_stride
-            bottom_right = corner(
-                p_plane, p, q, bottom, right, h, w, h_out, w_out, grad_row_stride, stride, ABOVE, DENSE, R, CW
-            )
-            bottom_left = corner(
-                p_plane, p, q, bottom, left, h, w, h_out, w_out, grad_row_stride, stride, ABOVE, DENSE, R, CW
-            )
-            top_right = corner(
-                p_plane, p, q, top, right, h, w, h_out, w_out, grad_row_stride, stride, ABOVE, DENSE, R, CW
-            )
-            top_left = corner(
-                p_plane, p, q, top, left, h, w, h_out, w_out, grad_row_stride, stride, ABOVE, DENSE, R, CW
-            )
-            at_right = bottom_right - top_right
-            at_left = bottom_left - top_left
-            part_right = bottom_part * bottom_right - top_part * top_right
-            part_left = bottom_part * bottom_left - top_part * top_left
-            if BY_INPUT:
-                inverse *= inverse_rows
-                weight = inverse * whole_rows
-                corners += (weight * whole) * (at_right - at_left)
-                over_rows += (weight * right_part) * at_right - (weight * left_part) * at_left
-                over_columns += (inverse * whole) * (part_right - part_left)
-                pixels += (inverse * right_part) * part_right - (inverse * left_part) * part_left
+        p_column = p_table + tl.where(inside_left, at_left, 0)
+        left_sum = across(p_column + 1, p_column, t, h_left, pitch) - across(p_column + 1, p_column, b, h_left, pitch)
+        for s in range(0, rows):
+            p = first + s
+            inside = p < last
+            t = output_at(p, top, stride, DENSE)
+            b = output_at(p, bottom, stride, DENSE)
+            past_top = across(p_plus, p_minus, t + 1, h_out, pitch)
+            past_bottom = across(p_plus, p_minus, b + 1, h_out, pitch)
+            t_right = where_hit(p, top, t, h_right, stride, DENSE)
+            t_left = where_hit(p, top, t, h_left, stride, DENSE)
+            b_right = where_hit(p, bottom, b, h_right, stride, DENSE)
+            b_left = where_hit(p, bottom, b, h_left, stride, DENSE)
+            top_right = pixels(p_right, t, t_right, grad_row_stride)
+            top_left = pixels(p_left, t, t_left, grad_row_stride)
+            bottom_right = pixels(p_right, b, b_right, grad_row_stride)
+            bottom_left = pixels(p_left, b, b_left, grad_row_stride)
+            right_sum += top_right - bottom_right
+            left_sum += top_left - bottom_left
+            top_row = past_top - to_top
+            bottom_row = past_bottom - to_bottom
+            to_top = past_top
+            to_bottom = past_bottom
+            along_right = whole_rows * right_sum + bottom_part * bottom_right - top_part * top_right
+            along_left = whole_rows * left_sum + bottom_part * bottom_left - top_part * top_left
+            area = whole_rows * (to_top - to_bottom) + bottom_part * bottom_row - top_part * top_row
+            area += right_part * along_right - left_part * along_left
             if BY_BOXES:
-                p_sum = p_sums + m * SUMS * slots + (c // CW + 1) * GROUPS
-                to_right = right_part * x - whole * along_rows
-                to_left = left_part * x - whole * along_rows
-                parts = right_part * at_right - left_part * at_left
-                store_sum(p_sum, whole * (at_right - at_left) * both - parts * along_columns, GROUPS)
-                store_sum(p_sum + slots, bottom_right * to_right - bottom_left * to_left, GROUPS)
-                store_sum(p_sum + 2 * slots, top_right * to_right - top_left * to_left, GROUPS)
-                store_sum(p_sum + 3 * slots, part_right * x - whole_rows * at_right * along_columns, GROUPS)
-                store_sum(p_sum + 4 * slots, part_left * x - whole_rows * at_left * along_columns, GROUPS)
-        if BY_INPUT:
-            down = tl.cumsum(corners, 1) + left_corners[:, None] - over_rows
-            left_corners += tl.sum(corners, 1)
-            carry = tl.load(p_carry + q, mask=inside_q, other=0.0)
-            if not ABOVE:
-                across = tl.cumsum(over_columns, 1) + left_over_columns[:, None]
-                left_over_columns += tl.sum(over_columns, 1)
-                gradient = (tl.cumsum(down, 0) + carry[None, :]) - across + pixels
-                store_as(
-                    p_grad_input + p.to(tl.int64)[:, None] * w + q[None, :],
-                    gradient,
-                    (p < h)[:, None] & inside_q[None, :],
-                )
-            tl.store(p_carry_next + q, carry + tl.sum(down, 0), mask=inside_q)
-    return tl.sum(in_rows, 0)
+                x = tl.load(p_plane + p * row_stride + q, mask=inside, other=0.0).to(tl.float64)
+                by_area += x * area
+                by_bottom += x * (bottom_row + right_part * bottom_right - left_part * bottom_left)
+                by_top += x * (top_row + right_part * top_right - left_part * top_left)
+                by_right += x * along_right
+                by_left += x * along_left
+            if BY_INPUT:
+                at = p.to(row_stride.dtype) * w + q
+                gradient = area * weight
+                gradient += tl.load(p_partial + at, mask=inside & (m > 0), other=0.0).to(tl.float64)
+                store_as(p_partial + at, gradient, inside & (m + 1 < per_channel))
+                store_as(p_grad_input + at, gradient, inside & (m + 1 == per_channel))
+    if BY_BOXES:
+        tl.store(p_sums, tl.sum(by_area, 0))
+        tl.store(p_sums + 1, tl.sum(by_bottom, 0))
+        tl.store(p_sums + 2, tl.sum(by_top, 0))
+        tl.store(p_sums + 3, tl.sum(by_right, 0))
+        tl.store(p_sums + 4, tl.sum(by_left, 0))
 
 
-_SIZES = ["channels", "per_channel", "h", "w", "h_out", "w_out", "stride", "planes", "bands", "band"]
+_SIZES = ["channels", "per_channel", "h", "w", "h_out", "w_out", "stride", "sixteenths", "chunks"]
 _STRIDES = [f"{of}_{axis}_stride" for of in ("grad", "input") for axis in ("batch", "channel", "row")]
 
 
-@triton.jit(do_not_specialize=[*_SIZES, *_STRIDES, "slots"])
-def walk_bands(
-    p_grad, p_input, p_boxes, p_band_sums, p_scratch, p_grad_input, p_carries, p_sums,
-    planes, channels, per_channel, h, w, h_out, w_out, stride, bands, band, slots,
+@triton.jit(do_not_specialize=["planes", *_SIZES, *_STRIDES])
+def grad_planes(
+    p_grad, p_image, p_boxes, p_partial, p_grad_input, p_sums, p_tables,
+    planes, channels, per_channel, h, w, h_out, w_out, stride, sixteenths, chunks,
     grad_batch_stride, grad_channel_stride, grad_row_stride, input_batch_stride, input_channel_stride, input_row_stride,
-    NORMALIZE: tl.constexpr, DENSE: tl.constexpr, BY_INPUT: tl.constexpr, BY_BOXES: tl.constexpr,
-    BANDED: tl.constexpr, GROUPS: tl.constexpr, R: tl.constexpr, CW: tl.constexpr, MB: tl.constexpr,
+    NORMALIZE: tl.constexpr, DENSE: tl.constexpr, BY_INPUT: tl.constexpr, BY_BOXES: tl.constexpr, WIDE: tl.constexpr,
+    STEP: tl.constexpr, G: tl.constexpr, K: tl.constexpr, E: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of whole planes, or (BANDED) of bands of rows: a program does one, then goes on to another.
-
-    ``p_scratch`` has 12 * per_channel + 4 * w numbers a program, ``p_sums`` (planes, M, 5, slots) takes the tiles'
-    sums for the edges: those of what is above the plane first. BANDED: ``p_band_sums`` are those of `sum_bands`;
-    ``p_grad_input`` (planes, h, w), float64, and ``p_carries`` (planes, bands, w) are for `add_bands` to finish.
+    """Gradients of whole planes: a program integrates and walks down one box's grad_output after the other, in scratch
+    of its own (h_out + 1, pitch); then it goes on to another plane. ``p_sums`` (planes, M, 5) are for `edge_gradients`.
     """
-    grad_channel_stride = grad_channel_stride.to(tl.int64)
-    grad_row_stride = grad_row_stride.to(tl.int64)
-    row_stride = input_row_stride.to(tl.int64)
-    slots = slots.to(tl.int64)
+    pitch = sixteenths.to(tl.int64) * 16
     first = tl.program_id(0).to(tl.int64)
-    p_spans = p_scratch + first * (per_channel * SPAN_SIZE + 4 * w)
-    p_below = p_spans + per_channel * SPAN_SIZE
-    p_carry = p_below + 2 * w
-    blocks = (w + CW - 1) // CW + 1
-    for item in range(first, planes * bands.to(tl.int64), tl.num_programs(0)):
-        plane = item // bands
+    p_table = p_tables + first * (h_out + 1) * pitch
+    clear_borders(p_table, 0, h_out + 1, w_out, pitch, G * K)
+    tl.debug_barrier()
+    for plane in range(first, planes.to(tl.int64), tl.num_programs(0)):
         channel = plane % channels
-        begin = item % bands * band
-        end = tl.minimum(begin + band, h)
-        p_plane = p_input + plane_offset(plane, channels, input_batch_stride, input_channel_stride)
-        p_plane_grad = p_grad + (
-            plane // channels * grad_batch_stride.to(tl.int64) + channel * per_channel * grad_channel_stride
-        )
-        p_plane_sums = p_sums + plane * per_channel * SUMS * slots
-        p_plane_out = p_grad_input + plane * h * w
-        store_spans(p_spans, p_boxes + channel * per_channel * 4, per_channel, h, w, NORMALIZE, MB)
-        remaining = tl.zeros([1], tl.float64)
-        if BY_BOXES:
-            if BANDED:
-                for c in range(0, w, CW):
-                    q = c + tl.arange(0, CW)
-                    columns = tl.zeros([CW], tl.float64)
-                    for number in range(item % bands, bands):
-                        columns += tl.load(p_band_sums + (plane * bands + number) * w + q, mask=q < w, other=0.0)
-                    tl.store(p_below + q, columns, mask=q < w)
-                    remaining += tl.sum(columns, 0)
-            else:
-                remaining = sum_columns(p_below, p_plane, 0, h, w, row_stride, R, CW)
-        for c in range(0, w, CW):
-            q = c + tl.arange(0, CW)
-            tl.store(p_carry + q, tl.zeros([CW], tl.float64), mask=q < w)
-        tl.debug_barrier()
-        now = begin * 0
-        if begin == 0:
-            rows_of_plane(
-                p_plane_grad, p_plane, p_spans, p_below, p_below + w, p_carry, p_carry + w, p_plane_out, p_plane_sums,
-                tl.zeros([1], tl.int32) - 1, remaining, per_channel, h, w, h_out, w_out, stride,
-                grad_channel_stride, grad_row_stride, row_stride, slots,
-                True, DENSE, BY_INPUT, BY_BOXES, 1, 1, R, CW,
+        p_plane = p_image + plane_offset(plane, channels, input_batch_stride, input_channel_stride, 1)
+        for m in range(0, per_channel):
+            p_plane_grad = p_grad + plane_offset(
+                plane * per_channel + m, channels * per_channel, grad_batch_stride, grad_channel_stride, STEP
+            )
+            build_table(
+                p_table, p_table, 0, p_plane_grad, 0, h_out, h_out, w_out, multiple(grad_row_stride, STEP), pitch,
+                STEP, G, K, E,
+            )  # fmt: skip
+            walk_box(
+                p_plane_grad, p_table + 1, p_plane, p_boxes + (channel * per_channel + m) * 4,
+                p_partial + plane * h * w, p_grad_input + plane * h * w,
+                p_sums + (plane * per_channel + m) * SUMS, m, per_channel, h * 0, h, h, w, h_out, w_out,
+                stride, chunks, index(grad_row_stride, WIDE), index(input_row_stride, WIDE), index(pitch, WIDE),
+                NORMALIZE, DENSE, BY_INPUT, BY_BOXES, LANES,
             )  # fmt: skip
             tl.debug_barrier()
-            now = 1 - now
-        for r in range(begin, end, R):
-            done = rows_of_plane(
-                p_plane_grad, p_plane, p_spans, p_below + now * w, p_below + (1 - now) * w,
-                p_carry + now * w, p_carry + (1 - now) * w, p_plane_out,
-                p_plane_sums + blocks + r // R * blocks * GROUPS,
-                (r + tl.arange(0, R)).to(tl.int32), remaining, per_channel, h, w, h_out, w_out, stride,
-                grad_channel_stride, grad_row_stride, row_stride, slots,
-                False, DENSE, BY_INPUT, BY_BOXES, R, GROUPS, R, CW,
-            )  # fmt: skip
-            remaining -= done
-            tl.debug_barrier()
-            now = 1 - now
-        if BANDED and BY_INPUT:
-            for c in range(0, w, CW):
-                q = c + tl.arange(0, CW)
-                carry = tl.load(p_carry + now * w + q, mask=q < w, other=0.0)
-                tl.store(p_carries + item * w + q, carry, mask=q < w)
-        tl.debug_barrier()
 
 
-@triton.jit(do_not_specialize=["h", "w", "bands", "band"])
-def add_bands(
-    p_bands, p_carries, p_grad_input, h, w, bands, band, R: tl.constexpr, CW: tl.constexpr
+@triton.jit(do_not_specialize=["first_plane", "planes", *_SIZES, *_STRIDES, "strips", "strip"])
+def grad_bands(
+    p_grad, p_image, p_boxes, p_partial, p_grad_input, p_sums, p_tables,
+    first_plane, planes, channels, per_channel, h, w, h_out, w_out, stride, sixteenths, chunks,
+    grad_batch_stride, grad_channel_stride, grad_row_stride, input_batch_stride, input_channel_stride, input_row_stride,
+    strips, strip,
+    NORMALIZE: tl.constexpr, DENSE: tl.constexpr, BY_INPUT: tl.constexpr, BY_BOXES: tl.constexpr, WIDE: tl.constexpr,
+    LANES: tl.constexpr,
 ):  # fmt: skip
-    """To each band's part of the gradient by the input, what the bands above it add to rows; a band to a program."""
+    """One strip of ``strip`` pixel rows to a program, from the integral images of `build_bands`.
+
+    ``p_sums`` (strips, planes, M, 5) are for `edge_gradients`.
+    """
     item = tl.program_id(0).to(tl.int64)
-    plane = item // bands
-    begin = (item % bands).to(tl.int32) * band
-    end = tl.minimum(begin + band, h)
-    p_to = p_grad_input + plane * h * w
-    p_from = p_bands + plane * h * w
-    for c in range(0, w, CW):
-        q = c + tl.arange(0, CW)
-        carry = tl.zeros([CW], tl.float64)
-        for number in range(plane * bands, item):
-            carry += tl.load(p_carries + number * w + q, mask=q < w, other=0.0)
-        for r in range(begin, end, R):
-            p = r + tl.arange(0, R)
-            offset = p.to(tl.int64)[:, None] * w + q[None, :]
-            inside = (p < end)[:, None] & (q < w)[None, :]
-            store_as(p_to + offset, tl.load(p_from + offset, mask=inside, other=0.0) + carry[None, :], inside)
+    local = item // strips
+    plane = first_plane + local
+    number = item % strips
+    begin = number.to(tl.int32) * strip
+    channel = plane % channels
+    pitch = sixteenths.to(tl.int64) * 16
+    p_plane = p_image + plane_offset(plane, channels, input_batch_stride, input_channel_stride, 1)
+    for m in range(0, per_channel):
+        p_plane_grad = p_grad + plane_offset(
+            plane * per_channel + m, channels * per_channel, grad_batch_stride, grad_channel_stride, 1
+        )
+        walk_box(
+            p_plane_grad, p_tables + (local * per_channel + m) * (h_out + 1) * pitch + 1, p_plane,
+            p_boxes + (channel * per_channel + m) * 4, p_partial + plane * h * w, p_grad_input + plane * h * w,
+            p_sums + ((number * planes + plane) * per_channel + m) * SUMS, m, per_channel,
+            begin, tl.minimum(begin + strip, h), h, w, h_out, w_out,
+            stride, chunks, index(grad_row_stride, WIDE), index(input_row_stride, WIDE), index(pitch, WIDE),
+            NORMALIZE, DENSE, BY_INPUT, BY_BOXES, LANES,
+        )  # fmt: skip
+        tl.debug_barrier()
 
 
-@triton.jit(do_not_specialize=["batch", "boxes", "h", "w", "slots"])
-def edge_gradients(
-    p_sums, p_boxes, p_grad_boxes, batch, boxes, h, w, slots, NORMALIZE: tl.constexpr, BLOCK: tl.constexpr
-):  # fmt: skip
-    """Gradients of a box's four edges, equation (6), from its sums in all planes; a box to a program."""
+@triton.jit(do_not_specialize=["count", "boxes", "h", "w"])
+def edge_gradients(p_sums, p_boxes, p_grad_boxes, count, boxes, h, w, NORMALIZE: tl.constexpr, BLOCK: tl.constexpr):
+    """Gradients of a box's four edges, equation (6), from its sums (count, boxes, 5); a box to a program."""
     box = tl.program_id(0).to(tl.int64)
-    total = tl.zeros([BLOCK], tl.float64)
+    by_area = tl.zeros([BLOCK], tl.float64)
     by_bottom = tl.zeros([BLOCK], tl.float64)
     by_top = tl.zeros([BLOCK], tl.float64)
     by_right = tl.zeros([BLOCK], tl.float64)
     by_left = tl.zeros([BLOCK], tl.float64)
-    for b in range(0, batch):
-        p_plane = p_sums + (boxes.to(tl.int64) * b + box) * SUMS * slots
-        for start in range(0, slots, BLOCK):
-            slot = start + tl.arange(0, BLOCK)
-            mask = slot < slots
-            total += tl.load(p_plane + slot, mask=mask, other=0.0)
-            by_bottom += tl.load(p_plane + slots + slot, mask=mask, other=0.0)
-            by_top += tl.load(p_plane + 2 * slots + slot, mask=mask, other=0.0)
-            by_right += tl.load(p_plane + 3 * slots + slot, mask=mask, other=0.0)
-            by_left += tl.load(p_plane + 4 * slots + slot, mask=mask, other=0.0)
-    p_box = p_boxes + box * 4
-    top, bottom, top_part, bottom_part, whole_rows, inverse_rows = span(
-        tl.load(p_box).to(tl.float64), tl.load(p_box + 1).to(tl.float64), h, NORMALIZE
-    )
-    left, right, left_part, right_part, whole, inverse_columns = span(
-        tl.load(p_box + 2).to(tl.float64), tl.load(p_box + 3).to(tl.float64), w, NORMALIZE
-    )
+    for start in range(0, count, BLOCK):
+        n = start + tl.arange(0, BLOCK)
+        p_sum = p_sums + (n.to(tl.int64) * boxes + box) * SUMS
+        mask = n < count
+        by_area += tl.load(p_sum, mask=mask, other=0.0)
+        by_bottom += tl.load(p_sum + 1, mask=mask, other=0.0)
+        by_top += tl.load(p_sum + 2, mask=mask, other=0.0)
+        by_right += tl.load(p_sum + 3, mask=mask, other=0.0)
+        by_left += tl.load(p_sum + 4, mask=mask, other=0.0)
+    _, _, _, _, _, inverse_rows, _, _, _, _, _, inverse_columns = load_box(p_boxes + box * 4, h, w, NORMALIZE)
     inverse = inverse_rows * inverse_columns
-    bottom_sum = tl.sum(by_bottom, 0)
-    top_sum = tl.sum(by_top, 0)
     by_height = inverse * 0
     by_width = inverse * 0
     if NORMALIZE:
-        total_sum = whole_rows * tl.sum(total, 0) + bottom_part * bottom_sum - top_part * top_sum
-        by_height = total_sum * inverse * inverse_rows
-        by_width = total_sum * inverse * inverse_columns
+        mean = tl.sum(by_area, 0) * inverse
+        by_height = mean * inverse_rows
+        by_width = mean * inverse_columns
     p_to = p_grad_boxes + box * 4
-    store_as(p_to, by_height - inverse * top_sum, None)
-    store_as(p_to + 1, inverse * bottom_sum - by_height, None)
+    store_as(p_to, by_height - inverse * tl.sum(by_top, 0), None)
+    store_as(p_to + 1, inverse * tl.sum(by_bottom, 0) - by_height, None)
     store_as(p_to + 2, by_width - inverse * tl.sum(by_left, 0), None)
     store_as(p_to + 3, inverse * tl.sum(by_right, 0) - by_width, None)

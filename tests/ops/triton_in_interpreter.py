@@ -20,8 +20,8 @@ BACKWARD = torch.ops.box_convolution.box_conv2d_backward
 # Whole planes in a tile; many tiles and blocks of columns; bands of rows; planes in turn, few tables at a time.
 CUTS: list[dict[str, int]] = [
     {},
-    {"tile": 8, "columns": 4, "columns_out": 4},
-    {"processors": 64, "tile": 8, "columns": 4, "columns_out": 2, "band": 2},
+    {"groups": 1, "lanes": 8},
+    {"processors": 64, "groups": 1, "lanes": 4, "band": 2},
     {"processors": 1, "near_memory": 1},
 ]
 # A plane takes the interpreter a twentieth of a second for each box, and several times that where it is cut up.
@@ -96,6 +96,67 @@ def test_fused_keeps_a_nan() -> None:
     assert actual[0, 1].isfinite().all()
 
 
+def test_fused_neither_computes_nor_sees_a_box_with_scale_0() -> None:
+    image, boxes = torch.randn(1, 1, 3, 4), torch.tensor([[[float("nan"), 1, -1, 1], [-1, 1, -1, 1]]])
+    image[0, 0, 1, 2] = float("inf")
+    scale, shift, residual = torch.tensor([0.0, 0.0]), torch.tensor([0.5, -2]), torch.randn(1, 2, 3, 4)
+    for added in (residual, None):
+        actual = gpu.box_conv2d_fused(image, boxes, scale, shift, added, True, True, 1)
+        expected = shift[:, None, None] + (0 if added is None else added)
+        assert torch.equal(actual, expected.relu().expand(actual.shape))
+
+
+@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize("stride", [1, 2])
+def test_identity_and_sums_of_integers_are_exact(cut: dict[str, int], stride: int) -> None:
+    """Whatever else is in the plane, and also for a box that is one pixel somewhere else."""
+    image = torch.randn(1, 1, 5, 6) * torch.logspace(-30, 30, 6)
+    image[0, 0, 1, 2] = float("inf")
+    boxes = torch.tensor([[[-0.5, 0.5, -0.5, 0.5], [0.5, 1.5, -1.5, -0.5]]])
+    pixels = torch.randint(256, (1, 1, 5, 6)).float()
+    whole = torch.tensor([[[-1.5, 2.5, -9.5, 1.5]]])
+    with limits(**cut), ops.use("triton"):
+        one, other = box_conv2d(image, boxes, stride=stride).unbind(1)
+        sums = box_conv2d(pixels, whole, normalize=False, stride=stride)
+    assert torch.equal(one, image[:, 0, ::stride, ::stride])
+    moved = torch.nn.functional.pad(image[0, 0], (1, 0, 0, 1))[1:, :-1]
+    assert torch.equal(other[0], moved[::stride, ::stride])
+    truth = oracle.box_conv2d(pixels.numpy(), whole.numpy(), normalize=False, stride=stride)
+    assert torch.equal(sums.double(), torch.from_numpy(truth))
+
+
+def one_huge_pixel(h: int, w: int) -> Tensor:
+    return torch.randn(h, w).index_put((torch.tensor(h // 2), torch.tensor(w // 3)), torch.tensor(1e8))
+
+
+RANGES = {
+    "one huge pixel": one_huge_pixel,
+    "heavy tails": lambda h, w: torch.randn(h, w) / torch.rand(h, w) ** 3,
+    "half of it a million times smaller": lambda h, w: (
+        torch.randn(h, w) * torch.where(torch.arange(w) < w // 2, 1, 1e-6)
+    ),
+    "an offset": lambda h, w: torch.randn(h, w) + 1e4,
+}
+
+
+@pytest.mark.parametrize("name", RANGES)
+@pytest.mark.parametrize("cut", CUTS[:3:2])
+def test_range(name: str, cut: dict[str, int]) -> None:
+    """Values and gradients by the image: float32's rounding of the result, and 1e-9 of the root mean square."""
+    h, w = 20, 30
+    image, grad = RANGES[name](h, w)[None, None], RANGES[name](h, w)[None, None]
+    boxes = torch.tensor([[[-3.3, 2.4, -4.1, 5.2]]])
+    with limits(**cut), ops.use("triton"):
+        output, (grad_image, grad_boxes) = box_conv2d(image, boxes), BACKWARD(grad, image, boxes)
+    arrays = [tensor.double().numpy() for tensor in (grad, image, boxes)]
+    true_image, true_boxes = map(torch.from_numpy, oracle.gradients(*arrays))
+    truth = torch.from_numpy(oracle.box_conv2d(*arrays[1:]))
+    for actual, expected, scale in ((output, truth, image), (grad_image, true_image, grad)):
+        limit = 2**-24 * expected.abs() + 1e-9 * scale.double().square().mean().sqrt()
+        assert ((actual.double() - expected).abs() <= limit).all()
+    assert_gradient(grad_boxes, true_boxes)
+
+
 @pytest.mark.parametrize(("plane", "banded"), [("mean 1", False), ("halves", True)])
 def test_float32_keeps_its_digits_on_a_big_plane(plane: str, banded: bool) -> None:
     """In big tiles, which the interpreter does at once; what is added to what is nearly the same."""
@@ -110,7 +171,7 @@ def test_float32_keeps_its_digits_on_a_big_plane(plane: str, banded: bool) -> No
         truth = box_conv2d(*wide)
         truth.backward(grad.double())
     leaves = [tensor.requires_grad_() for tensor in (image, boxes)]
-    cut = {"tile": 2**15, "columns": 256, "columns_out": 512, "band": 128, "processors": 8 if banded else 1}
+    cut = {"groups": 128, "lanes": 4096, "band": 128, "processors": 8 if banded else 1}
     with limits(**cut), ops.use("triton"):
         output = box_conv2d(*leaves)
         output.backward(grad)
@@ -123,7 +184,7 @@ def test_float32_keeps_its_digits_on_a_big_plane(plane: str, banded: bool) -> No
 def test_longer_than_65535(shape: tuple[int, ...]) -> None:
     image = torch.randn(shape, requires_grad=True)
     boxes = torch.tensor([[[-0.7, 0.6, -0.9, 1.2], [-40_000.3, 50_000.4, -69_999.5, 69_999.5]]], requires_grad=True)
-    with limits(tile=2**17, columns=2**17, columns_out=2**17), ops.use("triton"):
+    with limits(groups=2**15, lanes=2**17), ops.use("triton"):
         output = box_conv2d(image, boxes, stride=10_000)
         grad = torch.randn_like(output)
         output.backward(grad)

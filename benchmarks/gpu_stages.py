@@ -1,0 +1,197 @@
+"""Stages of gpu_session.sh: `python benchmarks/gpu_stages.py STAGE`. Each result is a line of JSON, written at once.
+
+With --rehearse, shapes are tiny, and where there is no GPU Triton's interpreter runs the kernels (TRITON_INTERPRET=1).
+"""
+
+import argparse
+import functools
+import json
+import platform
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+import triton
+from contenders import Problem, Shape, convolution
+from correctness import disagreements
+from gpu_kernels import SHAPES, minimal_bytes
+from gpu_timing import captured, interleaved
+
+from box_convolution import ops
+from box_convolution.networks import create
+from box_convolution.networks.box_block import BoxBottleneck
+from box_convolution.networks.enet import Bottleneck
+from box_convolution.networks.erfnet import NonBottleneck1d
+from box_convolution.ops import gpu
+
+FORWARD, BACKWARD = torch.ops.box_convolution.box_conv2d, torch.ops.box_convolution.box_conv2d_backward
+TINY = [(1, 1, 2, 3, 8)]
+Result = dict[str, Any]
+
+
+def versions(shapes: list[tuple[int, ...]]) -> Iterator[Result]:
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor()
+    yield {"torch": torch.__version__, "triton": triton.__version__, "python": platform.python_version(), "on": device}
+
+
+def smoke(shapes: list[tuple[int, ...]]) -> Iterator[Result]:
+    """Right results before anything is timed; the same bits again while another stream copies; fused with stride 2."""
+    for shape in shapes:
+        for dtype in (torch.float32, torch.bfloat16):
+            problem = Problem.draw(Shape(*shape), dtype=dtype)
+            yield {"shape": shape, "dtype": str(dtype), "wrong": list(disagreements(problem, {}))}
+            yield {"shape": shape, "dtype": str(dtype), "same bits": _repeats(problem)}
+            yield {"shape": shape, "dtype": str(dtype), "stride 2, fused": _fused_error(problem)}
+
+
+def _repeats(problem: Problem) -> bool:
+    _, image, boxes, grad = problem
+    first = FORWARD(image, boxes), *BACKWARD(grad, image, boxes)
+    if image.is_cuda:
+        side, noise = torch.cuda.Stream(), torch.empty(2**28)
+        with torch.cuda.stream(side):
+            for _ in range(20):
+                noise.add_(1)
+    again = [(FORWARD(image, boxes), *BACKWARD(grad, image, boxes)) for _ in range(20 if image.is_cuda else 1)]
+    return all(torch.equal(one, other) for results in again for one, other in zip(first, results, strict=True))
+
+
+def _fused_error(problem: Problem) -> float:
+    """Against the reference, of the largest |input|; every third box has scale 0, and a NaN edge."""
+    _, image, boxes, _ = problem
+    scale = torch.randn(boxes.shape[0] * boxes.shape[1])
+    scale[::3] = 0
+    boxes = boxes.clone()
+    boxes.view(-1, 4)[::3, 0] = float("nan")
+    call = functools.partial(torch.ops.box_convolution.box_conv2d_fused, scale=scale, shift=scale, relu=True, stride=2)
+    actual = call(image, boxes)
+    with ops.use("reference"):
+        return ((actual.double() - call(image.double(), boxes)).abs().max() / image.abs().max()).item()
+
+
+def speed(shapes: list[tuple[int, ...]]) -> Iterator[Result]:
+    """Ours, a copy of the least bytes, and cuDNN's depthwise 3x3 convolution of as many outputs."""
+    for shape in shapes:
+        for dtype in (torch.float32, torch.bfloat16):
+            problem = Problem.draw(Shape(*shape), dtype=dtype)
+            _, image, boxes, grad = problem
+            peer = convolution(3)(problem)
+            least = minimal_bytes(shape, dtype.itemsize)
+            copies = [torch.empty(count // 2, dtype=torch.uint8) for count in least]
+            calls = {
+                "forward": functools.partial(FORWARD, image, boxes),
+                "backward": functools.partial(BACKWARD, grad, image, boxes),
+                "copy of forward": copies[0].clone,
+                "copy of backward": copies[1].clone,
+                "conv 3x3 forward": peer.forward,
+                "conv 3x3 forward + backward": peer.train,
+            }
+            times = _times({name: call for name, call in calls.items() if call is not None})
+            yield {"shape": shape, "dtype": str(dtype), "us": times}
+
+
+def sizes(shapes: list[tuple[int, ...]]) -> Iterator[Result]:
+    """Whether time depends on the size of boxes."""
+    for size in (1, 9, 31, 127):
+        edges = torch.tensor([0.25 - size / 2, 0.25 + size / 2, -0.375 - size / 2, -0.375 + size / 2])
+        _, image, boxes, grad = Problem.draw(Shape(*shapes[0]), edges)
+        calls = {
+            "forward": lambda i=image, b=boxes: FORWARD(i, b),
+            "backward": lambda i=image, b=boxes, g=grad: BACKWARD(g, i, b),
+        }
+        yield {"shape": shapes[0], "box": size, "us": _times(calls)}
+
+
+def variants(shapes: list[tuple[int, ...]]) -> Iterator[Result]:
+    """Other ways to share out work, for the next version."""
+    original = gpu.limits
+    _, image, boxes, grad = Problem.draw(Shape(*shapes[0]))
+    bounds = original(image.device)
+    others = {
+        "as it is": bounds,
+        "256 lanes": bounds._replace(lanes=256),
+        "1024 lanes": bounds._replace(lanes=1024),
+        "half of the near memory": bounds._replace(near_memory=bounds.near_memory // 2),
+        "bands": bounds._replace(processors=16 * bounds.processors),
+    }
+    try:
+        for name, other in others.items():
+            gpu.limits = lambda device, other=other: other  # type: ignore[assignment]
+            calls = {"forward": lambda: FORWARD(image, boxes), "backward": lambda: BACKWARD(grad, image, boxes)}
+            yield {"shape": shapes[0], "variant": name, "us": _times(calls)}
+    finally:
+        gpu.limits = original
+
+
+def blocks(shapes: list[tuple[int, ...]]) -> Iterator[Result]:
+    """The box block beside the blocks that it replaces: inference and training."""
+    _, c, _, h, w = shapes[0]
+    channels, batch = 4 * c, shapes[0][0]
+    image = torch.randn(batch, channels, h, w, requires_grad=True)
+    made = {
+        "box block": BoxBottleneck(channels, max_input_h=h, max_input_w=w),
+        "ENet bottleneck, dilation 4": Bottleneck(channels, dilation=4),
+        "ERFNet block, dilation 4": NonBottleneck1d(channels, dilation=4),
+    }
+    yield {"input": list(image.shape), "inference us": _times({n: _inference(b, image) for n, b in made.items()})}
+    yield {"input": list(image.shape), "training us": _times({n: _training(b, image) for n, b in made.items()})}
+
+
+def networks(shapes: list[tuple[int, ...]]) -> Iterator[Result]:
+    tiny = shapes == TINY
+    size = (32, 64) if tiny else (512, 1024)
+    for batch in (1,) if tiny else (1, 8):
+        image = torch.randn(batch, 3, *size)
+        names = ("boxenet", "enet") if tiny else ("boxenet", "enet", "boxerfnet", "erfnet")
+        calls = {name: _inference(create(name, 19, input_size=size), image) for name in names}
+        yield {"input": list(image.shape), "inference us": _times(calls)}
+
+
+def _inference(module: torch.nn.Module, image: torch.Tensor) -> Callable[[], object]:
+    module = module.to(image.device).eval()
+
+    def run() -> object:
+        with torch.no_grad():
+            return module(image)
+
+    return run
+
+
+def _training(module: torch.nn.Module, image: torch.Tensor) -> Callable[[], object]:
+    module = module.to(image.device).train()
+    leaves = [image, *module.parameters()]
+    return lambda: torch.autograd.grad(module(image).square().mean(), leaves)
+
+
+def _times(calls: dict[str, Callable[[], object]]) -> dict[str, float]:
+    """Microseconds: of CUDA graphs on a GPU; of one call elsewhere, which means nothing."""
+    if torch.cuda.is_available():
+        return interleaved({name: captured(call) for name, call in calls.items()}, 20)
+    times = {}
+    for name, call in calls.items():
+        start = time.perf_counter()
+        call()
+        times[name] = 1e6 * (time.perf_counter() - start)
+    return times
+
+
+STAGES = {f.__name__: f for f in (versions, smoke, speed, sizes, variants, blocks, networks)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("stage", choices=STAGES)
+    parser.add_argument("--rehearse", action="store_true", help="tiny shapes, also without a GPU")
+    args = parser.parse_args()
+    if torch.cuda.is_available():
+        torch.set_default_device("cuda")
+    elif not args.rehearse:
+        parser.error("there is no GPU: --rehearse runs on tiny shapes without one")
+    with ops.use("triton"):
+        for result in STAGES[args.stage](TINY if args.rehearse else SHAPES[:2]):
+            print(json.dumps({"stage": args.stage, **result}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
