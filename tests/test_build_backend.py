@@ -24,7 +24,7 @@ OURS = """\
 -- The CXX compiler identification is GNU 8.3.0
 -- Check for working CXX compiler: /usr/bin/c++ - skipped
 CMake Error at CMakeLists.txt:23 (message):
-  The kernels need GCC 11 or later, or Clang (on Windows: clang-cl); this is
+  The kernels need GCC 11 or later, or Clang 14 or later (on Windows: clang-cl); this is
   GNU 8.3.0, /usr/bin/c++
 
 
@@ -57,7 +57,7 @@ Call Stack
         ),
         (
             OURS,
-            "GNU 8.3.0 /usr/bin/c++: The kernels need GCC 11 or later, or Clang (on Windows: clang-cl); this is GNU "
+            "GNU 8.3.0 /usr/bin/c++: The kernels need GCC 11 or later, or Clang 14 or later (on Windows: clang-cl); this is GNU "
             "8.3.0, /usr/bin/c++",
         ),
         (NO_COMPILER, "CMake found no C++ compiler"),
