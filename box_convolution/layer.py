@@ -12,6 +12,7 @@ from .arguments import as_bool, as_float, as_int
 from .functional import box_conv2d
 from .sharded import whole, write
 from .state_dicts import before_loading
+from .torch_internals import has_hooks
 
 
 class BoxConv2d(nn.Module):
@@ -248,7 +249,7 @@ class BoxConv2d(nn.Module):
     def _as_node(self, input: fx.Proxy) -> Any:
         """This layer as one node of the graph that `torch.fx` makes of a network, as the layers of torch.nn are."""
         path = input.tracer.path_of_module(self)  # type: ignore[attr-defined]
-        if not path or type(self).forward is not BoxConv2d.forward or self._forward_hooks or self._forward_pre_hooks:
+        if not path or type(self).forward is not BoxConv2d.forward or has_hooks(self):
             raise NotImplementedError(
                 "torch.fx traces networks that hold BoxConv2d layers, but not the layer by itself, one with forward "
                 "hooks, or a subclass with a forward of its own: use a Tracer whose is_leaf_module is true for it"

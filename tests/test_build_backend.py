@@ -57,8 +57,8 @@ Call Stack
         ),
         (
             OURS,
-            "GNU 8.3.0 /usr/bin/c++: The kernels need GCC 11 or later, or Clang 14 or later (on Windows: clang-cl); this is GNU "
-            "8.3.0, /usr/bin/c++",
+            "GNU 8.3.0 /usr/bin/c++: The kernels need GCC 11 or later, or Clang 14 or later (on Windows: clang-cl); "
+            "this is GNU 8.3.0, /usr/bin/c++",
         ),
         (NO_COMPILER, "CMake found no C++ compiler"),
         (CXX, "CMake found no C++ compiler named /usr/bin/none"),

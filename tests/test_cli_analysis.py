@@ -52,9 +52,9 @@ def test_analyze_writes_one_page_and_all_numbers(runs, tmp_path, capsys):
 
 
 def test_analyze_a_network_without_boxes(runs, tmp_path, capsys):
-    arguments = ["--images", 1, "--positions", 1, "--quiet", "--out", tmp_path / "analysis"]
-    status, _, _ = boxconv(capsys, "analyze", runs / "enet_minus" / "last.pt", *arguments)
-    assert status == 0
+    arguments = ["--images", 1, "--positions", 4, "--quiet", "--out", tmp_path / "analysis"]
+    status, _, errors = boxconv(capsys, "analyze", runs / "enet_minus" / "last.pt", *arguments)
+    assert status == 0, errors
     assert {path.name for path in (tmp_path / "analysis").iterdir()} == {
         "report.html", "numbers.json", "receptive_fields.csv", "receptive_field.png",
     }  # fmt: skip

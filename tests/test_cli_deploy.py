@@ -108,6 +108,7 @@ def test_prediction_from_an_exported_file(suffix, packages, small, photo, scenes
             scores,
             "--picture",
             tmp_path / "panel.png",
+            "--overwrite",
             "--quiet",
         ]
         status, out, errors = boxconv(capsys, "evaluate", network, *options)

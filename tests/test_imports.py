@@ -22,7 +22,7 @@ ALLOWED = {
     "extras": set(),
     "sharded": set(),
     "projection": {"sharded"},
-    "layer": {"functional", "boxes", "state_dicts", "projection", "sharded", "arguments", "extras"},
+    "layer": {"functional", "boxes", "state_dicts", "projection", "sharded", "arguments", "extras", "torch_internals"},
     "networks": {"layer", "boxes", "arguments", "extras"},
     "deploy": {"networks", "layer", "boxes", "ops", "torch_internals", "extras"},
     "segmentation": {"layer", "functional", "boxes", "extras"},

@@ -83,6 +83,8 @@ _RULES: dict[str, Callable[[tuple[Any, ...], Tensor], Operations]] = {
     "aten::convolution": _convolution,
     "aten::max_pool2d_with_indices": _max_pool,
     "aten::max_unpool2d": _one_an_output,
+    "aten::scatter_": _one_an_output,  # max-unpooling, as ENet does it
+    "aten::scatter": _one_an_output,
     "aten::relu": _one_an_output,
     "aten::relu_": _one_an_output,
     **dict.fromkeys(PRELU, _one_an_output),

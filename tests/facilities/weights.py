@@ -153,9 +153,8 @@ def sync_batch_norm(case: Case) -> tuple[Any, Any]:
 
 @facility(
     GROUP,
-    "`SyncBatchNorm` in training on the CPU",
+    "`SyncBatchNorm` in training, one process (over several, PyTorch has it for GPUs; `boxconv train` for CPUs too)",
     subjects=FEW[1:],
-    refused="PyTorch has it for GPUs alone; `boxconv train` brings one for CPUs",
 )
 def sync_batch_norm_training(case: Case) -> tuple[Any, Any]:
     other = nn.SyncBatchNorm.convert_sync_batchnorm(twin(case.network))

@@ -3,6 +3,8 @@
 `PYTHONPATH=tests python -m pytest -p interpreter tests/ops/triton_in_interpreter.py` runs it by itself.
 """
 
+import os
+
 import hypothesis.strategies as st
 import oracle
 import pytest
@@ -16,6 +18,8 @@ from torch import Tensor
 from box_convolution import box_conv2d, ops
 from box_convolution.ops import gpu
 
+ALL = bool(os.environ.get("BOX_CONVOLUTION_TEST_ALL_KERNELS"))
+"""`make test-kernels`: more cases."""
 BACKWARD = torch.ops.box_convolution.box_conv2d_backward
 # Whole planes in a tile; many tiles and blocks of columns; bands of rows; planes in turn, few tables at a time.
 CUTS: list[dict[str, int]] = [
@@ -35,19 +39,19 @@ def check_here(case: Case, cut: dict[str, int], dtype: torch.dtype, boxes_dtype:
     check_fences()
 
 
-@settings(max_examples=150)
+@settings(max_examples=150 if ALL else 40)
 @given(case=SMALL, cut=CUT)
 def test_float64(case: Case, cut: dict[str, int]) -> None:
     check_here(case, cut, torch.float64, torch.float64)
 
 
-@settings(max_examples=200)
+@settings(max_examples=200 if ALL else 60)
 @given(case=SMALL, cut=CUT)
 def test_float32(case: Case, cut: dict[str, int]) -> None:
     check_here(case, cut, torch.float32, torch.float32)
 
 
-@settings(max_examples=150)
+@settings(max_examples=150 if ALL else 40)
 @given(case=SMALL, cut=CUT, dtype=st.sampled_from([torch.float16, torch.bfloat16]))
 def test_half_precision_beside_float32_boxes(case: Case, cut: dict[str, int], dtype: torch.dtype) -> None:
     check_here(case, cut, dtype, torch.float32)
