@@ -5,6 +5,8 @@ PYTHON ?= python3
 # Its interpreter and compilers test the GPU kernels without a GPU. No extra asks for it: beside PyTorch's CUDA builds it
 # would replace PyTorch by another.
 TRITON := "triton; platform_system == 'Linux'"
+# Processes that run the tests, one thread each.
+WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 # Threads that wait by spinning slow each other down on a machine that others use too: hence OMP_WAIT_POLICY below.
@@ -16,7 +18,7 @@ FOLDERS := $(shell find box_convolution -type d -not -name __pycache__)
 	results-quick lint bench bench-gpu sanitize reliability wheel clean
 
 test: $(VENV)/.ready
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n $(WORKERS)
 
 # 11,000 random cases of the operator for each implementation, instead of 2,200.
 test-long: $(VENV)/.ready

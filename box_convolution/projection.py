@@ -83,9 +83,23 @@ def _find_copies(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         if stored.itemsize >= 4 or id(stored) in held or not stored.requires_grad or _copy_of(layer) is not None:
             continue
         for parameter in held.values():
-            alike = parameter.shape == stored.shape and parameter.device == stored.device
-            if alike and parameter.itemsize >= 4 and torch.equal(parameter.detach().to(stored.dtype), stored.detach()):
+            if parameter.itemsize >= 4 and _rounds_to(parameter, stored):
                 _copies[layer] = weakref.ref(parameter)
+
+
+def _rounds_to(precise: Tensor, stored: Tensor) -> bool:
+    """Whether ``stored`` is ``precise`` in its own dtype, of the same kind of tensor and in the same place."""
+    if precise.shape != stored.shape or precise.device != stored.device or _kind(precise) is not _kind(stored):
+        return False
+    try:
+        return torch.equal(precise.detach().to(stored.dtype), stored.detach())
+    except RuntimeError:  # meta and fake tensors have no numbers
+        return False
+
+
+def _kind(tensor: Tensor) -> type:
+    """Different kinds, such as fake tensors and real ones, must not meet in an operation."""
+    return Tensor if type(tensor) is nn.Parameter else type(tensor)
 
 
 def _project_after_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.utils.checkpoint import checkpoint
 
@@ -295,6 +296,16 @@ def test_forgotten_layers_are_not_kept_alive() -> None:
     assert len(projection.layers) == count + 1
     del model
     assert len(projection.layers) == count
+
+
+@pytest.mark.parametrize("kind", ["meta", "fake"])
+def test_layers_in_half_precision_do_not_meet_weights_without_numbers(kind: str) -> None:
+    alive = [BoxConv2d(3, 4, H, W, dtype=torch.bfloat16)]
+    with torch.device("meta") if kind == "meta" else FakeTensorMode():
+        alive.append(BoxConv2d(3, 4, H, W, dtype=torch.bfloat16))
+        layer = BoxConv2d(3, 4, H, W)
+        layer(torch.rand(1, 3, H, W)).sum().backward()
+        torch.optim.SGD(layer.parameters(), lr=1.0).step()
 
 
 def test_ten_steps_repeat_to_the_bit() -> None:
