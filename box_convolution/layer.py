@@ -308,9 +308,8 @@ class BoxConv2d(nn.Module):
         return projected + (pixels - pixels.detach())
 
     def _remember(self, scaled: Tensor, pixels: Tensor) -> None:
-        if _may_look_at(scaled):
-            with torch.inference_mode(False):
-                self._valid = scaled.detach().clone(), pixels.clone()
+        with torch.inference_mode(False):
+            self._valid = scaled.detach().clone(), pixels.clone()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_valid": None}

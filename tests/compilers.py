@@ -6,16 +6,14 @@ Needs Linux and CMake; installs nothing, and says which compilers are missing.
 """
 
 import argparse
-import datetime
-import json
 import os
-import platform
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+from compatibility_table import record
 from library_build import ROOT, build_library, instruction_sets, pytest_command
 
 COMPILERS = ["g++-11", "g++-12", "g++-13", "g++-14", "clang++-14", "clang++-15", "clang++-16", "clang++-19"]
@@ -39,14 +37,6 @@ def version(compiler: str) -> str:
     first = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
     numbers = re.search(r"\d+\.\d+\.\d+", first)
     return f"{compiler} {numbers[0] if numbers else first}"
-
-
-def machine() -> str:
-    """Processor and system."""
-    text = Path("/proc/cpuinfo").read_text()
-    model = re.search(r"model name\s*: (.*)", text)
-    system = re.search(r'PRETTY_NAME="(.*)"', Path("/etc/os-release").read_text())
-    return ", ".join([model[1] if model else platform.machine(), system[1] if system else platform.system()])
 
 
 def outcome(compiler: str, flags: str) -> str:
@@ -75,21 +65,6 @@ def failed(folder: Path, arguments: list[str], environment: dict[str, str]) -> s
     return f"exit status {status}" if status > 0 else f"signal {-status}"
 
 
-def record(path: Path, name: str, result: str) -> None:
-    """Put one outcome into the list in ``path``, in place of an earlier one of the same name on the same machine."""
-    entry = {
-        "kind": "compiler",
-        "name": name,
-        "result": result,
-        "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),
-        "machine": machine(),
-    }
-    entries = json.loads(path.read_text()) if path.exists() else []
-    same = ("kind", "name", "machine")
-    entries = [other for other in entries if any(other[key] != entry[key] for key in same)]
-    path.write_text(json.dumps([*entries, entry], indent=2) + "\n")
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("compilers", nargs="*", default=COMPILERS, help=f"default: {' '.join(COMPILERS)}")
@@ -109,7 +84,7 @@ def main() -> int:
         good &= "passes" in result
         print(f"test-compilers: {name}: {result}", flush=True)
         if arguments.write:
-            record(arguments.write, name, result)
+            record("compiler", name, result, arguments.write)
     return 0 if good else 1
 
 
