@@ -35,6 +35,8 @@ def as_float(name: str, value: Any, *, least: float = -math.inf, most: float = m
         raise TypeError(f"{name} must be a number, got {type(value).__name__} {value!r}")
     number = float(value)
     if not least <= number <= most:
+        if most == math.inf:
+            raise ValueError(f"{name} must be at least {least:g}, got {value}")
         raise ValueError(f"{name} must lie in [{least:g}, {most:g}], got {value}")
     return number
 

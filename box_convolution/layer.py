@@ -209,7 +209,7 @@ class BoxConv2d(nn.Module):
             centre: (row, column) of the output pixel, the middle by default.
 
         Raises:
-            ValueError: naming the argument that does not fit.
+            TypeError, ValueError: naming the argument that does not fit.
         """
         from .extras import require
 

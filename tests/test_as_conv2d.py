@@ -1,6 +1,7 @@
 """What `torch.nn.Conv2d` takes, BoxConv2d, the block and the networks take: NumPy's numbers, images without a batch."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch import Tensor
 from torch.func import functional_call, grad, jvp, vmap
 
 from box_convolution import BoxBottleneck, BoxConv2d, box_conv2d, networks, ops
-from box_convolution.deploy import deploy
+from box_convolution.deploy import deploy, prune
 
 H, W = 5, 7
 
@@ -48,6 +49,22 @@ def test_anything_with_an_index_and_numpy_floats_and_bools() -> None:
     image, boxes = torch.randn(1, 3, H, W), layer.boxes.detach()
     assert torch.equal(box_conv2d(image, boxes, normalize=np.True_), box_conv2d(image, boxes))
     assert BoxBottleneck(8, max_input_h=H, max_input_w=W, dropout=np.float64(0.25), bias=np.True_).dropout.p == 0.25
+
+
+def test_deployment_and_drawing(tmp_path: Path) -> None:
+    network = networks.create("boxenet", 5, (16, 24)).eval()
+    image = torch.rand(1, 3, 16, 24)
+    plain = deploy(network, snap=True, channels_last=False, drop_classes=(1, 3))
+    other = deploy(network, snap=np.True_, channels_last=np.False_, drop_classes=np.array([1, 3]))
+    assert torch.equal(other(image), plain(image))
+    again, report = prune(other, [image], np.float32(0.25), min_area=np.int64(2), drop_channels=np.True_)
+    expected, counted = prune(plain, [image], 0.25, min_area=2, drop_channels=True)
+    assert report == counted
+    assert torch.equal(again(image), expected(image))
+    layer = BoxConv2d(3, 4, H, W)
+    layer.draw(tmp_path / "a.svg", most=np.int64(5), centre=np.array([1, 2]), importance=np.arange(12))
+    layer.draw(tmp_path / "b.svg", most=5, centre=(1, 2), importance=list(range(12)))
+    assert (tmp_path / "a.svg").read_text() == (tmp_path / "b.svg").read_text()
 
 
 @pytest.mark.parametrize("size", [np.array([16, 24]), (np.int64(16), np.int16(24)), [16, 24], torch.Size([16, 24])])

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from ..arguments import as_int
 from .canvas import FAINT, INK, SOFT, canvas
 
 SHOWN = 32
@@ -35,7 +36,7 @@ def draw_boxes(
         centre: (row, column) of the output pixel, in pixels of the map; the middle if left out.
 
     Raises:
-        ValueError: naming the argument that does not fit.
+        TypeError, ValueError: naming the argument that does not fit.
     """
     edges = np.asarray(boxes, np.float64)
     if edges.ndim != 2 or edges.shape[1] != 4 or not len(edges) or not np.isfinite(edges).all():
@@ -43,8 +44,7 @@ def draw_boxes(
     weight = np.ones(len(edges)) if importance is None else np.nan_to_num(np.asarray(importance, np.float64))
     if weight.shape != (len(edges),) or (weight < 0).any():
         raise ValueError(f"importance must hold {len(edges)} numbers of at least 0, got shape {weight.shape}")
-    if most is not None and most < 1:
-        raise ValueError(f"most must be at least 1, got {most}")
+    most = None if most is None else as_int("most", most, least=1)
     h, w = map_size
     row, column = ((h - 1) / 2, (w - 1) / 2) if centre is None else centre
     areas = (edges[:, 1] - edges[:, 0]) * (edges[:, 3] - edges[:, 2])

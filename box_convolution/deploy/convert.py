@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..arguments import as_bool, as_int
 from ..layer import BoxConv2d
 from ..networks import BoxBottleneck
 from .dataflow import Dataflow, read
@@ -48,11 +49,13 @@ def deploy(
         head: name of the layer that makes the logits, where ``drop_classes`` is given.
 
     Raises:
-        ValueError: there is no such head or class.
+        TypeError, ValueError: naming the argument; there is no such head or class.
     """
+    snap, channels_last = as_bool("snap", snap), as_bool("channels_last", channels_last)
+    dropped = {as_int(f"drop_classes[{i}]", k) for i, k in enumerate(drop_classes)}
     deployed = copy.deepcopy(network).eval()
-    if drop_classes:
-        _drop_classes(deployed, drop_classes, head)
+    if dropped:
+        _drop_classes(deployed, dropped, head)
     if snap:
         snap_boxes(deployed)
     deployed = _replace_all(deployed, _deployed_layer).requires_grad_(False)
@@ -119,13 +122,12 @@ def _absorb_relus(flow: Dataflow) -> None:
                 part.replace(node, nn.Identity())
 
 
-def _drop_classes(network: nn.Module, classes: Sequence[int], head: str) -> None:
+def _drop_classes(network: nn.Module, dropped: set[int], head: str) -> None:
     try:
         layer: Any = network.get_submodule(head)
         count = layer.out_channels
     except AttributeError:
         raise ValueError(f"head must name the convolution that makes the logits, got {head!r}") from None
-    dropped = set(classes)
     if not dropped < set(range(count)):
-        raise ValueError(f"drop_classes must be some of the {count} outputs 0 ... {count - 1}, got {list(classes)}")
+        raise ValueError(f"drop_classes must be some of the {count} outputs 0 ... {count - 1}, got {sorted(dropped)}")
     keep_outputs(layer, [k for k in range(count) if k not in dropped])

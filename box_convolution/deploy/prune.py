@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..arguments import as_bool, as_float
 from .dataflow import read
 from .fold import columns_of_zeros, keep_outputs
 from .modules import FusedBoxBottleneck, FusedBoxConv2d
@@ -57,12 +58,10 @@ def prune(
             CPU as a rule, because those that stay must be put in their places again.
 
     Raises:
-        ValueError: there is nothing to prune, no image, or a number is negative.
+        TypeError, ValueError: there is nothing to prune, no image, or a number is negative.
     """
-    if not threshold >= 0:
-        raise ValueError(f"threshold must be at least 0, got {threshold}")
-    if not min_area >= 0:
-        raise ValueError(f"min_area must be at least 0, got {min_area}")
+    threshold, min_area = as_float("threshold", threshold, least=0), as_float("min_area", min_area, least=0)
+    drop_channels = as_bool("drop_channels", drop_channels)
     pruned = copy.deepcopy(network)
     layers = {name: module for name, module in pruned.named_modules() if isinstance(module, FusedBoxConv2d)}
     if not layers:

@@ -132,13 +132,15 @@ def test_dropped_classes() -> None:
     "options, message",
     [
         ({"drop_classes": [6]}, r"drop_classes must be some of the 6 outputs 0 ... 5, got \[6\]"),
+        ({"drop_classes": [1.5]}, r"drop_classes\[0\] must be an int, got float 1.5"),
+        ({"snap": 1}, "snap must be a bool, got int 1"),
         ({"drop_classes": range(6)}, "drop_classes must be some of the 6 outputs"),
         ({"drop_classes": [0], "head": "tail"}, "head must name the convolution that makes the logits, got 'tail'"),
         ({"drop_classes": [0], "head": "up1"}, "head must name the convolution that makes the logits, got 'up1'"),
     ],
 )
-def test_classes_that_cannot_be_dropped(options: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+def test_arguments_that_do_not_fit(options: dict, message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
         deploy(networks.create("enet_minus", 6, (32, 32)), **options)
 
 

@@ -157,9 +157,9 @@ def signalled(folder: Path, whole: str) -> Tally:
         # One endless step: the first signal waits for it, the second does not.
         process = start("train", "--out", out, *SMALL, "--size", 1024, 2048, "--batch-size", 8, "--scenes-per-epoch", 8)
         wait_for((out / "metrics.jsonl").exists, process)
-        time.sleep(1)
+        wait_for(lambda process=process: catches_sigterm(process), process)  # type: ignore[misc]
         process.send_signal(number)
-        time.sleep(1)
+        wait_for(lambda process=process: not catches_sigterm(process), process)  # type: ignore[misc]
         moment = time.monotonic()
         process.send_signal(number)
         status, errors = finish(process)
@@ -170,6 +170,13 @@ def signalled(folder: Path, whole: str) -> Tally:
         else:
             tally.right += 1
     return tally
+
+
+def catches_sigterm(process: subprocess.Popen[str]) -> bool:
+    """Whether a handler for SIGTERM is installed: by training while it has not seen a signal, by nobody else."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+    return bool(caught >> (signal.SIGTERM - 1) & 1)
 
 
 def children(process: subprocess.Popen[str]) -> list[int]:
