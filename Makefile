@@ -10,9 +10,9 @@ WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 # Threads that wait by spinning slow each other down on a machine that others use too: hence OMP_WAIT_POLICY below.
-KERNELS := CMakeLists.txt $(wildcard box_convolution/ops/cpu/*)
+KERNELS := CMakeLists.txt $(wildcard box_convolution/ops/csrc/*)
 # An editable installation knows the modules that were there when it was made: a new file in a folder asks for another.
-FOLDERS := $(shell find box_convolution -type d -not -name __pycache__)
+FOLDERS := $(shell find box_convolution boxconv -type d -not -name __pycache__)
 
 .PHONY: test test-long test-gpu test-kernels test-arm64 test-compilers test-oldest compatibility compatibility-table demo results \
 	results-quick lint bench bench-gpu sanitize reliability wheel clean
@@ -98,7 +98,7 @@ wheel:
 $(VENV)/.ready: pyproject.toml constraints.txt $(KERNELS) $(FOLDERS)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,export,dev]' $(TRITON)
-	$(BIN)/python -m compileall -q box_convolution
+	$(BIN)/python -m compileall -q box_convolution boxconv
 	# The GPU kernels are compiled with the Triton of torch 2.11, too; without it, that test is skipped.
 	-$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/triton-3.6 triton==3.6.0
 	touch $@

@@ -16,9 +16,9 @@ from types import ModuleType
 import torch
 
 from box_convolution import networks
-from box_convolution.analysis.tables import Table
-from box_convolution.analysis.timing import Repeats, interleaved, keep_freed_memory
 from box_convolution.deploy import deploy
+from boxconv.profiling.timing import Repeats, interleaved, keep_freed_memory
+from boxconv.reports.tables import Table
 
 # Names of ours, the file and the class of theirs.
 THEIRS = {

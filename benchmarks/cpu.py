@@ -24,7 +24,7 @@ from report import Document, facts
 from sections import Accuracy
 
 from box_convolution import ops
-from box_convolution.analysis.timing import Repeats, interleaved, keep_freed_memory
+from boxconv.profiling.timing import Repeats, interleaved, keep_freed_memory
 
 _STARTED = time.perf_counter()
 

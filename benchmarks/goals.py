@@ -6,8 +6,8 @@ from typing import NamedTuple
 from contenders import CLONE, CLONES, CONV, CONV_LAST, KERNELS, OURS, Shape
 from sweeps import FORWARD, TRAIN, Sweep, largest_ratio
 
-from box_convolution.analysis.tables import Table, number
-from box_convolution.analysis.timing import Timing
+from boxconv.profiling.timing import Timing
+from boxconv.reports.tables import Table, number
 
 # Bytes of an output from which its copy measures memory and not the start of the work.
 LARGE = 8_000_000

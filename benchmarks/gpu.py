@@ -23,8 +23,8 @@ from report import Document
 
 import box_convolution
 from box_convolution import BoxBottleneck
-from box_convolution.analysis.tables import Section, Table, number
 from box_convolution.networks.enet import Bottleneck
+from boxconv.reports.tables import Section, Table, number
 
 OURS, COPY, CONV, REFERENCE = "box_conv2d", "copy of the least bytes", "conv 3x3", "plain PyTorch reference"
 PEERS: dict[str, Callable[[Problem], Calls]] = {

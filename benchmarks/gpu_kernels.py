@@ -7,7 +7,7 @@ import triton
 from correctness import from_tests
 from report import Section, Table
 
-from box_convolution.ops import gpu
+from box_convolution.ops.triton import launch as launcher
 
 SHAPES = [(8, 32, 4, 64, 128), (8, 16, 4, 128, 256), (8, 8, 2, 256, 512), (1, 32, 4, 64, 128), (32, 64, 4, 128, 128)]
 DTYPE_SIZES = {"fp32": 4, "bf16": 2}
@@ -111,9 +111,9 @@ def _traffic(compiler: Any) -> Section:
         b, c, m, h, w = shape
         image, boxes = torch.empty(b, c, h, w, device="meta"), torch.empty(c, m, 4, device="meta")
         with compiler.recorded(limits) as forward:
-            output = gpu.box_conv2d(image, boxes, True, 1)
+            output = launcher.box_conv2d(image, boxes, True, 1)
         with compiler.recorded(limits) as backward:
-            gpu.box_conv2d_backward(output, image, boxes, True, 1, [True, True])
+            launcher.box_conv2d_backward(output, image, boxes, True, 1, [True, True])
         cells = [f"{value / 1e6:.1f}" for size in DTYPE_SIZES.values() for value in minimal_bytes(shape, size)]
         scratch = [_scratch_megabytes(launches) for launches in (forward, backward)]
         rows.append([str(shape), *cells, str(len(forward)), scratch[0], str(len(backward)), scratch[1]])

@@ -23,7 +23,7 @@ from box_convolution.networks import create
 from box_convolution.networks.box_block import BoxBottleneck
 from box_convolution.networks.enet import Bottleneck
 from box_convolution.networks.erfnet import NonBottleneck1d
-from box_convolution.ops import gpu
+from box_convolution.ops.triton import launch
 
 FORWARD, BACKWARD = torch.ops.box_convolution.box_conv2d, torch.ops.box_convolution.box_conv2d_backward
 TINY = [(1, 1, 2, 3, 8)]
@@ -105,7 +105,7 @@ def sizes(shapes: list[tuple[int, ...]]) -> Iterator[Result]:
 
 def variants(shapes: list[tuple[int, ...]]) -> Iterator[Result]:
     """Other ways to share out work, for the next version."""
-    original = gpu.limits
+    original = launch.limits
     _, image, boxes, grad = Problem.draw(Shape(*shapes[0]))
     bounds = original(image.device)
     others = {
@@ -117,11 +117,11 @@ def variants(shapes: list[tuple[int, ...]]) -> Iterator[Result]:
     }
     try:
         for name, other in others.items():
-            gpu.limits = lambda device, other=other: other  # type: ignore[assignment]
+            launch.limits = lambda device, other=other: other  # type: ignore[assignment]
             calls = {"forward": lambda: FORWARD(image, boxes), "backward": lambda: BACKWARD(grad, image, boxes)}
             yield {"shape": shapes[0], "variant": name, "us": _times(calls)}
     finally:
-        gpu.limits = original
+        launch.limits = original
 
 
 def blocks(shapes: list[tuple[int, ...]]) -> Iterator[Result]:

@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from box_convolution.segmentation.config import DataConfig
-from box_convolution.segmentation.datasets import SegmentationFolder, open_image
-from box_convolution.segmentation.image_cache import ImageCache
-from box_convolution.segmentation.sources import classes_of, detect, layout_of
-from box_convolution.segmentation.transforms import Augment, Prepare
+from boxconv.data.config import DataConfig
+from boxconv.data.datasets import SegmentationFolder, open_image
+from boxconv.data.image_cache import ImageCache
+from boxconv.data.sources import classes_of, detect, layout_of
+from boxconv.data.transforms import Augment, Prepare
 
 
 class First(Dataset[Any]):

@@ -6,9 +6,9 @@ import textwrap
 from collections.abc import Iterable
 from typing import NamedTuple
 
-import box_convolution
-from box_convolution.analysis import machine
-from box_convolution.analysis.tables import LINE, Section, Table
+from box_convolution.ops import native
+from boxconv.profiling import machine
+from boxconv.reports.tables import LINE, Section, Table
 
 
 class Document(NamedTuple):
@@ -40,5 +40,4 @@ def facts(implementation: str, threads: Iterable[int], keeps_memory: bool, comma
 
 def _implementation(name: str) -> str:
     """With the instruction set that its kernels chose, where it has a choice."""
-    isa = getattr(getattr(box_convolution.ops, name, None), "isa", None)
-    return f"{name}, {isa()}" if isa else name
+    return f"{name}, {native.isa()}" if name == "cpu" else name

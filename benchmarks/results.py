@@ -29,7 +29,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from box_convolution.cli import recipes
+from boxconv.cli import recipes
 
 ENET_FAMILY = ("enet", "boxenet", "boxenet-symmetric", "boxenet-frozen", "enet-minus", "boxonlyenet",
                "boxonlyenet-log-uniform")  # fmt: skip
@@ -77,7 +77,7 @@ def experiments(data: str, quick: bool, runs: Path) -> list[Experiment]:
 def boxconv(*arguments: object) -> int:
     """Exit status of a command in a process of its own, with one thread."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-    command = [sys.executable, "-m", "box_convolution", *map(str, arguments)]
+    command = [sys.executable, "-m", "boxconv", *map(str, arguments)]
     return subprocess.run(command, env=environment, check=False).returncode
 
 

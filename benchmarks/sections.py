@@ -7,8 +7,8 @@ from correctness import Errors, limits
 from goals import Measured, goals, threads_text
 from sweeps import FORWARD, TRAIN, Sweep, largest_ratio
 
-from box_convolution.analysis.tables import Section, Table, number
-from box_convolution.analysis.timing import Timing
+from boxconv.profiling.timing import Timing
+from boxconv.reports.tables import Section, Table, number
 
 FEW = 5  # medians of fewer calls are marked
 _SHORT = {FORWARD: "fwd", TRAIN: "fwd+bwd", CLONE: "clone"}

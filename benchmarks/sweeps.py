@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contenders import CLONE, Problem, Shape, clone, ours
 from correctness import centred
 
-from box_convolution.analysis.timing import Repeats, interleaved
+from boxconv.profiling.timing import Repeats, interleaved
 
 FORWARD, TRAIN = "forward", "forward + backward"
 

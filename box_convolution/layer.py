@@ -204,7 +204,7 @@ class BoxConv2d(nn.Module):
             image: what they lie over, (h, w), (h, w, 3), (C, h, w) or (B, C, h, w), array or tensor: the image that the
                 network sees, or features, whose mean over channels is shown (of a batch, the first), stretched over
                 max_input_h x max_input_w.
-            importance: (C * M,), how opaque each box is, see `box_convolution.analysis.importance`.
+            importance: (C * M,), how opaque each box is, see `boxconv.analysis.importance`.
             most: how many are drawn: the most important, or without ``importance`` the largest; None draws all.
             centre: (row, column) of the output pixel, the middle by default.
 
@@ -214,7 +214,7 @@ class BoxConv2d(nn.Module):
         from .extras import require
 
         require("drawing", "numpy", "matplotlib")
-        from .analysis.box_picture import draw_boxes
+        from .drawing import draw_boxes
 
         boxes, image, importance = (
             value.detach().cpu().double().numpy() if isinstance(value, Tensor) else value

@@ -17,20 +17,20 @@ import torch
 from PIL import Image
 
 from box_convolution import BoxConv2d, networks
-from box_convolution.analysis import drawing
-from box_convolution.analysis.report import Picture, Section, Table, write_report
 from box_convolution.networks import pretrained
-from box_convolution.segmentation import checkpoint, engine
-from box_convolution.segmentation.classes import ClassTable
-from box_convolution.segmentation.config import TrainConfig
-from box_convolution.segmentation.evaluate import evaluate
-from box_convolution.segmentation.image_files import open_image
-from box_convolution.segmentation.metrics import class_weights, count_pixels
-from box_convolution.segmentation.predict import predict_image
-from box_convolution.segmentation.records import percent
-from box_convolution.segmentation.run_folder import RunFolder
-from box_convolution.segmentation.scenes import RoadScenes
-from box_convolution.segmentation.transforms import Augment, Prepare
+from boxconv.data.classes import ClassTable
+from boxconv.data.image_files import open_image
+from boxconv.data.scenes.dataset import RoadScenes
+from boxconv.data.transforms import Augment, Prepare
+from boxconv.inference.predict import predict_image
+from boxconv.reports import drawing
+from boxconv.reports.html import Picture, Section, Table, write_report
+from boxconv.training import checkpoint, engine
+from boxconv.training.config import TrainConfig
+from boxconv.training.evaluate import evaluate
+from boxconv.training.metrics import class_weights, count_pixels
+from boxconv.training.records import percent
+from boxconv.training.run_folder import RunFolder
 
 SHOWN = 5
 

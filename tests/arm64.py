@@ -21,7 +21,7 @@ from tolerances import assert_gradient, assert_values
 from torch import Tensor
 
 from box_convolution import box_conv2d, ops
-from box_convolution.ops import cpu
+from box_convolution.ops import native
 
 ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build" / "arm64"
@@ -88,7 +88,7 @@ def request(job: Job, grad: Tensor | None) -> bytes:
     pixels = job.pixels and grad is None
     head = struct.pack(
         "<16q", grad is not None, *image.shape[:2], case.per_channel, *image.shape[2:], case.stride,
-        cpu._DTYPES[image.dtype], case.normalize, job.exact, *image.stride(), image.numel(), pixels,
+        native._DTYPES[image.dtype], case.normalize, job.exact, *image.stride(), image.numel(), pixels,
     )  # fmt: skip
     parts = [wide, image] if grad is None else [wide, image, grad]
     return head + b"".join(part.contiguous().view(torch.uint8).numpy().tobytes() for part in parts)
@@ -107,7 +107,7 @@ def check(stream: memoryview, jobs: list[Job]) -> int:
         case, image, boxes = job.case, job.image, job.boxes
         arrays = [tensor.detach().double().numpy() for tensor in (job.grad, image, boxes)]
         status, at = taken(stream, at, (1,), torch.int64)
-        assert status.item() == 0 or (job.pixels and status.item() == cpu._NOT_SERVED)
+        assert status.item() == 0 or (job.pixels and status.item() == native._NOT_SERVED)
         if status.item() == 0:
             truth = oracle.box_conv2d(*arrays[1:], normalize=case.normalize, stride=case.stride)
             b, c, h, w = truth.shape

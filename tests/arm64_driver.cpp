@@ -7,7 +7,7 @@
 #include <cstdlib>
 #include <vector>
 
-#include "../box_convolution/ops/cpu/box_conv2d.h"
+#include "../box_convolution/ops/csrc/box_conv2d.h"
 
 namespace {
 

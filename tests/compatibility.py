@@ -13,8 +13,7 @@ from pathlib import Path
 import torch
 from facilities import ALL, FACILITIES, LAYER, Facility, check
 
-from box_convolution.analysis.tables import Section, Table
-from box_convolution.cli.sections import write_sections
+from boxconv.reports.tables import Section, Table, write_sections
 
 COMMAND = "facilities"
 NOT_TRIED = (

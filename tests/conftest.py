@@ -1,5 +1,7 @@
 """Fixtures for all tests."""
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import settings
@@ -29,3 +31,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test with an argument ``implementation`` runs once for each that serves CPU tensors here."""
     if "implementation" in metafunc.fixturenames:
         metafunc.parametrize("implementation", [name for name in IMPLEMENTATIONS if _serves_cpu(name)])
+
+
+@pytest.fixture
+def saved(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The figures that matplotlib saves, for looking into them."""
+    figure = pytest.importorskip("matplotlib.figure").Figure
+    figures: list[Any] = []
+    save = figure.savefig
+
+    def record(self: Any, *args: Any, **kwargs: Any) -> None:
+        figures.append(self)
+        save(self, *args, **kwargs)
+
+    monkeypatch.setattr(figure, "savefig", record)
+    return figures

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from box_convolution.segmentation.camvid import COLOURS
-from box_convolution.segmentation.classes import ClassTable, write_classes
+from boxconv.data.classes import ClassTable, write_classes
+from boxconv.data.layouts.camvid import COLOURS
 
 THREE = ClassTable(
     ("road", "car", "tree"), ((128, 64, 128), (0, 0, 142), (0, 99, 0)), ("flat", "vehicle", "nature"), frozenset({11})

@@ -18,7 +18,7 @@ import torch
 import triton.runtime.interpreter as interpreter
 from torch import Tensor
 
-from box_convolution.ops import gpu
+from box_convolution.ops.triton import launch
 
 _FENCE, _MARK = 64, -12345.0
 _memory: list[tuple[Tensor, int]] = []
@@ -37,9 +37,9 @@ def _allocate(dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
 @pytest.fixture(autouse=True)
 def _fenced(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A kernel that reads what nobody wrote gives NaN; one that writes beyond its memory fails the test."""
-    monkeypatch.setattr(gpu, "_empty", lambda like, shape: _allocate(like.dtype, shape))
-    monkeypatch.setattr(gpu, "_partial", lambda like: _allocate(torch.float32, tuple(like.shape)))
-    monkeypatch.setattr(gpu, "_scratch", lambda like, count: _allocate(torch.float64, (count,)))
+    monkeypatch.setattr(launch, "_empty", lambda like, shape: _allocate(like.dtype, shape))
+    monkeypatch.setattr(launch, "_partial", lambda like: _allocate(torch.float32, tuple(like.shape)))
+    monkeypatch.setattr(launch, "_scratch", lambda like, count: _allocate(torch.float64, (count,)))
     yield
     check_fences()
 
@@ -62,13 +62,13 @@ def in_poison(tensor: Tensor) -> Tensor:
 @contextmanager
 def limits(**settings: int) -> Iterator[None]:
     """Other limits of the imaginary GPU: small ones cut small planes into many tiles and bands."""
-    original = gpu.limits
+    original = launch.limits
     changed = original(torch.device("cpu"))._replace(**settings)
-    gpu.limits = lambda device: changed  # type: ignore[assignment]
+    launch.limits = lambda device: changed  # type: ignore[assignment]
     try:
         yield
     finally:
-        gpu.limits = original
+        launch.limits = original
 
 
 @contextmanager

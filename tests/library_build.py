@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent
 _INSIDE = """
 import sys, pytest
 from box_convolution import ops
-from box_convolution.ops import cpu
+from box_convolution.ops import native
 ops.__path__.insert(0, sys.argv[1])
 if not cpu.library()._name.startswith(sys.argv[1]):
     sys.exit("another library was loaded: " + cpu.library()._name)
@@ -36,7 +36,9 @@ def build_library(build: Path, prefix: Path, settings: dict[str, str]) -> Path:
 
 def instruction_sets(folder: Path) -> list[str]:
     """Those of the library in ``folder`` that this machine has."""
-    script = "import sys; from box_convolution import ops; ops.__path__.insert(0, sys.argv[1]); print(*ops.cpu.isas())"
+    script = (
+        "import sys; from box_convolution import ops; ops.__path__.insert(0, sys.argv[1]); print(*ops.native.isas())"
+    )
     command = [sys.executable, "-c", script, str(folder)]
     return subprocess.run(command, cwd=ROOT, check=True, text=True, stdout=subprocess.PIPE).stdout.split()
 

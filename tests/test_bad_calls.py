@@ -9,14 +9,14 @@ import torch
 from PIL import Image
 
 from box_convolution import BoxBottleneck, BoxConv2d, box_conv2d, networks, ops
-from box_convolution.segmentation import checkpoint
-from box_convolution.segmentation.checkpoint import CheckpointError
-from box_convolution.segmentation.classes import ClassTable, read_classes, write_classes
-from box_convolution.segmentation.config import TrainConfig, to_plain
-from box_convolution.segmentation.datasets import SegmentationFolder
-from box_convolution.segmentation.metrics import ConfusionMatrix, class_weights
-from box_convolution.segmentation.scenes import SCENE_CLASSES, RoadScenes, draw_scene
-from box_convolution.segmentation.transforms import Augment, Prepare
+from boxconv.data.classes import ClassTable, read_classes, write_classes
+from boxconv.data.datasets import SegmentationFolder
+from boxconv.data.scenes.dataset import SCENE_CLASSES, RoadScenes, draw_scene
+from boxconv.data.transforms import Augment, Prepare
+from boxconv.training import checkpoint
+from boxconv.training.checkpoint import CheckpointError
+from boxconv.training.config import TrainConfig, to_plain
+from boxconv.training.metrics import ConfusionMatrix, class_weights
 
 NAN, INF = float("nan"), float("inf")
 X, B = torch.zeros(2, 3, 5, 7), torch.zeros(3, 4, 4)
@@ -366,7 +366,7 @@ def place(tmp_path_factory):
 
 @pytest.mark.parametrize("line, status, message", COMMANDS, ids=[line or "nothing" for line, _, _ in COMMANDS])
 def test_command_line(place, monkeypatch, capsys, line, status, message):
-    from box_convolution.cli import main
+    from boxconv.cli import main
 
     monkeypatch.chdir(place)
     before = sorted(place.rglob("*"))

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from box_convolution import extras, networks
-from box_convolution.cli import commands, recipes
-from box_convolution.segmentation.classes import read_classes
-from box_convolution.segmentation.label_coding import read_palette
+from boxconv.cli import commands, recipes
+from boxconv.data.classes import read_classes
+from boxconv.data.label_coding import read_palette
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -65,7 +65,7 @@ def check_pip(arguments):
 
 
 def check_python(arguments):
-    if arguments[:2] == ["-m", "box_convolution"]:
+    if arguments[:2] == ["-m", "boxconv"]:
         check_boxconv(arguments[2:])
     else:
         source = (ROOT / arguments[0]).read_text()
@@ -74,7 +74,7 @@ def check_python(arguments):
 
 def check_torchrun(arguments):
     start = arguments.index("-m")
-    assert arguments[start + 1] == "box_convolution"
+    assert arguments[start + 1] == "boxconv"
     check_boxconv(arguments[start + 2 :])
 
 

@@ -13,12 +13,12 @@ import pytest
 import torch
 from faults import checkpoints, hostile, teams
 
-from box_convolution import cli
-from box_convolution.cli import check_data, commands
-from box_convolution.segmentation import files, lock
-from box_convolution.segmentation.files import sweep, write_atomic
-from box_convolution.segmentation.lock import LockedError
-from box_convolution.segmentation.run_folder import RunFolder, RunFolderError
+from boxconv import cli, files
+from boxconv.cli import check_data, commands
+from boxconv.files import sweep, write_atomic
+from boxconv.training import lock
+from boxconv.training.lock import LockedError
+from boxconv.training.run_folder import RunFolder, RunFolderError
 
 TESTS = Path(__file__).parent
 
@@ -80,7 +80,7 @@ def test_a_killed_rank_costs_nothing(tmp_path):
 
 def test_a_worker_ends_when_its_launcher_is_killed():
     worker = (
-        "import os, time; from box_convolution.segmentation import distributed as d; d._end_with_parent(); "
+        "import os, time; from boxconv.training import distributed as d; d._end_with_parent(); "
         "print(os.getpid(), flush=True); time.sleep(60)"
     )
     launcher = python("-c", f"import subprocess, sys; subprocess.run([sys.executable, '-c', {worker!r}])")
@@ -137,7 +137,7 @@ def test_only_old_leftovers_are_swept(tmp_path):
 HOLDER = """
 import os, sys, time
 from pathlib import Path
-from box_convolution.segmentation.lock import lock
+from boxconv.training.lock import lock
 lock(Path(sys.argv[1]) / ".lock")
 child = os.fork()  # as a data-loading process: it must not keep the lock
 if child:
@@ -202,7 +202,7 @@ def test_a_reader_that_has_had_enough():
     reader, writer = os.pipe()
     os.close(reader)
     process = subprocess.run(
-        [sys.executable, "-m", "box_convolution", "cost", "enet_minus", "--size", "32", "32"], stdout=writer,
+        [sys.executable, "-m", "boxconv", "cost", "enet_minus", "--size", "32", "32"], stdout=writer,
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     os.close(writer)

@@ -1,18 +1,21 @@
-"""Imports point one way, and importing the package costs torch and nothing more."""
+"""Imports point one way, and importing the library costs torch and nothing more."""
 
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import box_convolution
+import boxconv
 
-ROOT = Path(box_convolution.__file__).parent
+LIBRARY, APPLICATION = (Path(package.__file__).parent for package in (box_convolution, boxconv))
+ROOT = LIBRARY.parent
 
-# What each part of the package may import from the rest of it, besides itself.
-ALLOWED = {
+# What each part of the library may import from the rest of it, besides itself.
+WITHIN_LIBRARY = {
     "arguments": set(),
     "torch_internals": set(),
     "ops": {"torch_internals"},
@@ -20,90 +23,137 @@ ALLOWED = {
     "functional": {"ops", "arguments"},
     "state_dicts": {"boxes"},
     "extras": set(),
+    "drawing": {"arguments"},
     "sharded": set(),
     "projection": {"sharded"},
-    "layer": {"functional", "boxes", "state_dicts", "projection", "sharded", "arguments", "extras", "torch_internals"},
+    "layer": {
+        "functional", "boxes", "state_dicts", "projection", "sharded", "arguments", "extras", "drawing",
+        "torch_internals",
+    },
     "networks": {"layer", "boxes", "arguments", "extras"},
-    "deploy": {"networks", "layer", "boxes", "ops", "torch_internals", "extras"},
-    "segmentation": {"layer", "functional", "boxes", "extras"},
-    "analysis": {"layer", "functional", "boxes", "ops", "torch_internals", "extras"},
-    "cli": {"segmentation", "networks", "deploy", "analysis", "layer", "ops", "extras"},
-    "after_torch": set(),
-    "__main__": {"cli"},
-    "__init__": {"after_torch", "functional", "layer", "networks", "ops", "projection"},
-}
-# Beside these: a method that hands its numbers to a module which knows nothing of the rest of the package.
-LEAVES = {("layer", "analysis", "box_picture")}
+    "deploy": {"networks", "layer", "arguments", "torch_internals", "extras"},
+    "__init__": {"functional", "layer", "networks", "ops", "projection"},
+}  # fmt: skip
 TYPES = {("projection", "layer", "BoxConv2d")}  # which only the type checker reads
 WITHIN_OPS = {
     "checks": set(),
     "reference": set(),
     "build_record": set(),
-    "cpu": {"build_record", "checks"},
-    "gpu": {"checks"},
-    "triton_tables": set(),
-    "triton_forward": {"triton_tables"},
-    "triton_backward": {"triton_tables"},
-    "dispatch": {"reference", "cpu", "gpu", "checks"},
+    "native": {"build_record", "checks"},
+    "triton": {"checks"},
+    "dispatch": {"reference", "native", "triton", "checks"},
     "fused": {"dispatch", "checks"},
     "__init__": {"dispatch", "fused"},
 }
+WITHIN_TRITON = {
+    "integral": set(),
+    "forward": {"integral"},
+    "backward": {"integral"},
+    "launch": set(),  # which imports the kernels when they are first called
+    "__init__": set(),
+}
+
+# The same for the application, and, after it, what each part may import from the library.
+WITHIN_APPLICATION = {
+    "errors": set(),
+    "files": {"errors"},
+    "data": {"errors", "files"},
+    "training": {"data", "errors", "files"},
+    "inference": {"training", "data", "errors", "files"},
+    "reports": {"data", "errors", "files"},
+    "analysis": {"reports", "data"},
+    "profiling": {"reports", "data"},
+    "cli": {"inference", "training", "analysis", "profiling", "reports", "data", "errors", "files"},
+    "__main__": {"cli"},
+    "__init__": set(),
+}
+OF_THE_LIBRARY = {
+    "data": {"extras"},
+    "training": {"layer"},  # and never networks: it is given one
+    "inference": {"networks", "deploy"},
+    "reports": {"drawing"},
+    "analysis": {"layer", "boxes", "drawing", "torch_internals"},
+    "profiling": {"networks", "deploy", "layer", "torch_internals", "BoxConv2d", "__version__"},
+    "cli": {"networks", "deploy", "layer", "ops", "drawing", "extras"},
+}
 
 
-def imported(path):
-    """Modules of the package that a file imports, relative to it: ("ops", "dispatch"), ("networks",) ..."""
+def imported(path: Path) -> Iterator[tuple[str, ...]]:
+    """What a file of either package imports from them: ("box_convolution", "ops"), ("boxconv", "files", "sweep") ..."""
     package = path.relative_to(ROOT).parts[:-1]
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names = [alias.name.split(".") for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = list(package[: len(package) - node.level + 1]) if node.level else []
-            start = (["box_convolution"] if node.level else []) + base + (node.module.split(".") if node.module else [])
-            names = [[*start, alias.name] for alias in node.names]
+            names = [[*base, *(node.module.split(".") if node.module else []), alias.name] for alias in node.names]
         else:
             continue
-        yield from (tuple(name[1:]) for name in names if name[0] == "box_convolution" and len(name) > 1)
+        yield from (tuple(name) for name in names if name[0] in ("box_convolution", "boxconv"))
 
 
-FILES = sorted(path for path in ROOT.rglob("*.py"))
+def files(*folders: Path) -> pytest.MarkDecorator:
+    paths = sorted(path for folder in folders for path in folder.rglob("*.py"))
+    return pytest.mark.parametrize("path", paths, ids=[path.relative_to(ROOT).as_posix() for path in paths])
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_imports_point_one_way(path):
-    part = path.relative_to(ROOT).parts[0].removesuffix(".py")
-    for target in imported(path):
-        if (ROOT / target[0]).exists() or (ROOT / f"{target[0]}.py").exists():
-            known = target[0] == part or target[0] in ALLOWED[part] or (part, *target[:2]) in LEAVES | TYPES
-            assert known, f"{path.name} imports {'.'.join(target)}"
-        if part == target[0] == "ops" and len(target) > 1:
-            assert target[1] in WITHIN_OPS[path.stem], f"ops/{path.name} imports ops.{target[1]}"
+def part_of(path: Path, package: Path) -> str:
+    return path.relative_to(package).parts[0].removesuffix(".py")
 
 
-def test_leaves_know_nothing_of_the_rest():
-    for _, *module in LEAVES:
-        targets = {target[:2] for target in imported(ROOT.joinpath(*module).with_suffix(".py"))}
-        assert targets == {("analysis", "canvas")}
-    assert not set(imported(ROOT / "analysis" / "canvas.py"))
+@files(LIBRARY)
+def test_in_the_library(path: Path) -> None:
+    part = part_of(path, LIBRARY)
+    for package, *target in imported(path):
+        assert package == "box_convolution", "the library knows nothing of the application"
+        allowed = target[0] in WITHIN_LIBRARY[part] | {part} or (part, *target) in TYPES
+        assert allowed, f"{path.name} imports {'.'.join(target)}"
 
 
-def test_the_reader_of_imports_sees_them():
-    assert ("ops", "dispatch") in set(imported(ROOT / "functional.py"))
-    assert ("segmentation", "config", "TrainConfig") in set(imported(ROOT / "cli" / "train.py"))
+@files(LIBRARY / "ops")
+def test_in_the_operator(path: Path) -> None:
+    part = part_of(path, LIBRARY / "ops")
+    for _, *target in imported(path):
+        if target[0] == "ops":
+            assert target[1] in WITHIN_OPS[part] | {part}, f"{path.name} imports {'.'.join(target)}"
+        if target[:2] == ["ops", "triton"] and part == "triton":
+            assert target[2] in WITHIN_TRITON[path.stem], f"{path.name} imports {'.'.join(target)}"
 
 
-def test_importing_costs_torch_and_nothing_more():
+@files(APPLICATION)
+def test_in_the_application(path: Path) -> None:
+    part = part_of(path, APPLICATION)
+    for package, *target in imported(path):
+        allowed = WITHIN_APPLICATION[part] | {part} if package == "boxconv" else OF_THE_LIBRARY.get(part, set())
+        assert target[0] in allowed, f"{path.name} imports {package}.{'.'.join(target)}"
+
+
+def test_the_reader_of_imports_sees_them() -> None:
+    assert ("box_convolution", "ops", "dispatch", "serving") in set(imported(LIBRARY / "ops" / "fused.py"))
+    assert ("box_convolution", "networks") in set(imported(APPLICATION / "cli" / "train.py"))
+    assert ("boxconv", "training", "config", "TrainConfig") in set(imported(APPLICATION / "cli" / "train.py"))
+
+
+def loaded_by(statement: str, before: str = "import sys") -> set[str]:
+    """The packages that ``statement`` loads in a fresh interpreter, beyond those of ``before``."""
     program = (
-        # Formulas of operators go to the counter of FLOPs, which imports Triton for its own ends where that is there.
-        "import sys, torch, torch.utils.flop_counter; before = set(sys.modules); import box_convolution; "
-        "print(*sorted({name.split('.')[0] for name in set(sys.modules) - before}))"
+        f"{before}\nknown = set(sys.modules)\n{statement}\n"
+        "print(*{name.partition('.')[0] for name in set(sys.modules) - known})"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    added = set(result.stdout.split())
-    assert not added & {"PIL", "matplotlib", "tyro", "tqdm", "tensorboard", "yaml", "triton", "cv2"}, added
+    return set(result.stdout.split())
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_the_readme_explains_every_file(path):
-    readme = Path(__file__).parents[1] / "README.md"
-    if path.name != "__init__.py":
-        assert path.name in readme.read_text()
+def test_importing_the_library_costs_torch_and_nothing_more() -> None:
+    # Formulas of operators go to the counter of FLOPs, which imports Triton for its own ends where that is there.
+    added = loaded_by("import box_convolution", "import sys, torch, torch.utils.flop_counter")
+    assert added - sys.stdlib_module_names - {"torch"} == {"box_convolution"}
+
+
+def test_importing_the_application_costs_nothing() -> None:
+    assert loaded_by("import boxconv") == {"boxconv"}
+
+
+@files(LIBRARY, APPLICATION)
+def test_the_readme_explains_every_file(path: Path) -> None:
+    assert path.name == "__init__.py" or path.name in (Path(__file__).parents[1] / "README.md").read_text()

@@ -23,7 +23,7 @@ def find_spec(name, package=None):
 importlib.util.find_spec = find_spec
 """
 COMMANDS = "numpy,PIL,tyro,tqdm,tensorboard,matplotlib,safetensors"
-RUN = HIDE + "from box_convolution.cli import main; sys.exit(main(sys.argv[2:]))"
+RUN = HIDE + "from boxconv.cli import main; sys.exit(main(sys.argv[2:]))"
 
 
 def without(packages, *arguments, program=RUN):
@@ -76,6 +76,15 @@ def test_the_library_says_it_too(tmp_path, packages, program):
     guarded = f"import box_convolution\ntry:\n    {program}\nexcept ImportError as error:\n    print(error)"
     done = without(packages, program=HIDE + guarded)
     assert f"{packages}, not installed: pip install '{packages}>=" in done.stdout, done
+
+
+def test_without_pytorch():
+    line = "boxconv: error: PyTorch cannot be imported (No module named 'torch'): pip install torch\n"
+    failed = without("torch", "cost", "enet")
+    assert (failed.returncode, failed.stderr) == (1, line)
+    doctor = without("torch", "doctor")
+    assert doctor.returncode == 1
+    assert "PyTorch: pip install torch" in doctor.stdout
 
 
 def test_other_failures_are_not_explained():

@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from box_convolution.cli import recipes
+from boxconv.cli import recipes
 
 
 @pytest.fixture

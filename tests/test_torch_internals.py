@@ -12,12 +12,13 @@ from torch.autograd import forward_ad
 from torch.func import grad, jvp
 
 import box_convolution
+import boxconv
 from box_convolution import box_conv2d, networks, torch_internals
-from box_convolution.analysis.box_neighbours import find_neighbours
-from box_convolution.analysis.cost import cost
+from boxconv.analysis.box_neighbours import find_neighbours
+from boxconv.profiling.cost import cost
 
-PACKAGE = Path(box_convolution.__file__).parent
-HOME = PACKAGE / "torch_internals.py"
+PACKAGES = [Path(package.__file__).parent for package in (box_convolution, boxconv)]
+HOME = PACKAGES[0] / "torch_internals.py"
 IMAGE, BOXES = torch.randn(1, 2, 5, 7), torch.tensor([-1.5, 1.2, -0.7, 2.0]).expand(2, 1, 4).clone()
 
 
@@ -52,7 +53,10 @@ PRIVATE_OF_OBJECTS = {
 } | {"_current_level", "_input_metadata", "_sequence_nr", "_saved_weight", "_saved_dim", "_saved_pad", "_saved_groups"}
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+FILES = [path for package in PACKAGES for path in sorted(package.rglob("*.py"))]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGES[0].parent)))
 def test_they_are_used_in_one_file(path: Path) -> None:
     names = private_names(ast.parse(path.read_text()))
     assert (path == HOME) == bool(names), names
@@ -96,9 +100,7 @@ def test_a_graph_that_cannot_be_read_is_an_error_not_a_network_without_convoluti
     network = networks.create("boxenet", 3, (32, 32))
     image = torch.rand(1, 3, 32, 32)
     assert all(found.following is not None for found in find_neighbours(network, image))
-    monkeypatch.setattr(
-        "box_convolution.analysis.box_neighbours.saved", lambda node, name: torch_internals.saved(node, "x")
-    )
+    monkeypatch.setattr("boxconv.analysis.box_neighbours.saved", lambda node, name: torch_internals.saved(node, "x"))
     with pytest.raises(torch_internals.GraphError, match=r"torch .* does not show _saved_x of .*Backward"):
         find_neighbours(network, image)
 

@@ -22,13 +22,13 @@ from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from box_convolution.ops import gpu
+from box_convolution.ops.triton import launch as launcher
 
 # Compute capability or architecture, with the limits of a card of that kind.
 TARGETS = {
-    "sm_80": (GPUTarget("cuda", 80, 32), gpu.Limits(processors=108, near_memory=30 * 2**20)),
-    "sm_90": (GPUTarget("cuda", 90, 32), gpu.Limits(processors=132, near_memory=37 * 2**20)),
-    "gfx942": (GPUTarget("hip", "gfx942", 64), gpu.Limits(processors=304, near_memory=2**25)),
+    "sm_80": (GPUTarget("cuda", 80, 32), launcher.Limits(processors=108, near_memory=30 * 2**20)),
+    "sm_90": (GPUTarget("cuda", 90, 32), launcher.Limits(processors=132, near_memory=37 * 2**20)),
+    "gfx942": (GPUTarget("hip", "gfx942", 64), launcher.Limits(processors=304, near_memory=2**25)),
 }
 _NAMES = {torch.float64: "fp64", torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 
@@ -51,7 +51,7 @@ class Resources(NamedTuple):
 
 
 @contextmanager
-def recorded(limits: gpu.Limits) -> Iterator[list[Launch]]:
+def recorded(limits: launcher.Limits) -> Iterator[list[Launch]]:
     """The launches of what is called inside, which are not made."""
     launches: list[Launch] = []
 
@@ -73,16 +73,16 @@ def recorded(limits: gpu.Limits) -> Iterator[list[Launch]]:
 
             return launch
 
-    originals = gpu._kernels, gpu.limits
-    modules = tuple(Recorder(module) for module in gpu._kernels())
-    gpu._kernels, gpu.limits = (lambda: modules), (lambda device: limits)  # type: ignore[assignment]
+    originals = launcher._kernels, launcher.limits
+    modules = tuple(Recorder(module) for module in launcher._kernels())
+    launcher._kernels, launcher.limits = (lambda: modules), (lambda device: limits)  # type: ignore[assignment]
     try:
         yield launches
     finally:
-        gpu._kernels, gpu.limits = originals  # type: ignore[assignment]
+        launcher._kernels, launcher.limits = originals  # type: ignore[assignment]
 
 
-def launches(limits: gpu.Limits, dtype: torch.dtype) -> list[Launch]:
+def launches(limits: launcher.Limits, dtype: torch.dtype) -> list[Launch]:
     """Every kernel there is for ``dtype``: of whole planes and of bands; and of the less usual options for float32."""
     with recorded(limits) as found:
         _call(8, 32, 4, 64, 128, dtype)
@@ -100,11 +100,11 @@ def _call(
 ) -> None:  # fmt: skip
     image = torch.empty(b, c, h, w, dtype=dtype, device="meta")
     boxes = torch.empty(c, m, 4, device="meta")
-    output = gpu.box_conv2d(image, boxes, normalize, stride)
+    output = launcher.box_conv2d(image, boxes, normalize, stride)
     if fused:
         scale = torch.empty(c * m, device="meta")
-        gpu.box_conv2d_fused(image, boxes, scale, scale, output, True, normalize, stride)
-    gpu.box_conv2d_backward(output, image, boxes, normalize, stride, output_mask or [True, True])
+        launcher.box_conv2d_fused(image, boxes, scale, scale, output, True, normalize, stride)
+    launcher.box_conv2d_backward(output, image, boxes, normalize, stride, output_mask or [True, True])
 
 
 def compile_all(target_name: str, dtype: torch.dtype) -> list[tuple[Launch, Any]]:
@@ -129,7 +129,7 @@ def source(launch: Launch) -> ASTSource:
 
 
 def compiled(launch: Launch, target: GPUTarget) -> Any:
-    """For AMD without NVIDIA's options, as `gpu` leaves them out where PyTorch is built for AMD."""
+    """For AMD without NVIDIA's options, as `launcher` leaves them out where PyTorch is built for AMD."""
     names = ("enable_fp_fusion", "maxnreg") if target.backend == "cuda" else ("enable_fp_fusion",)
     options = {name: launch.arguments[name] for name in names if name in launch.arguments} | {"num_warps": launch.warps}
     return triton.compile(source(launch), target=target, options=options)

@@ -16,8 +16,9 @@ from torch.autograd import forward_ad
 from torch.utils.flop_counter import register_flop_formula
 
 from ..torch_internals import traced_in_a_transform
-from . import cpu, gpu, reference
+from . import native, reference
 from .checks import check_backward, check_forward, check_out, memory_format, output_shape
+from .triton import launch
 
 
 class Implementation(Protocol):
@@ -42,7 +43,7 @@ class Implementation(Protocol):
     ) -> Tensor: ...
 
 
-IMPLEMENTATIONS: dict[str, Implementation] = {"reference": reference, "cpu": cpu, "triton": gpu}
+IMPLEMENTATIONS: dict[str, Implementation] = {"reference": reference, "cpu": native, "triton": launch}
 _forced: str | None = None
 
 
@@ -57,7 +58,7 @@ def backend(tensor: Tensor) -> str:
 
 @functools.cache
 def _kernels_are_there(device: torch.device) -> bool:
-    reason = cpu.status() if device.type == "cpu" else gpu.status(device)
+    reason = native.status() if device.type == "cpu" else launch.status(device)
     if reason is not None:
         warnings.warn(f"box_conv2d runs on its plain-PyTorch reference, which is slow: {reason}", stacklevel=2)
     return reason is None
@@ -68,7 +69,7 @@ def serving(tensor: Tensor) -> Implementation:
     name = backend(tensor)
     if name == "cpu" and tensor.device.type != "cpu":
         raise ValueError(f"implementation 'cpu' was asked for, but input is on {tensor.device}")
-    if name == "triton" and tensor.device.type != "cuda" and not (tensor.device.type == "cpu" and gpu.interpreted()):
+    if name == "triton" and tensor.device.type != "cuda" and not (tensor.device.type == "cpu" and launch.interpreted()):
         raise ValueError(
             f"implementation 'triton' was asked for, but input is on {tensor.device}: it serves GPUs, and the CPU only "
             "by Triton's interpreter, with TRITON_INTERPRET=1 in the environment when Python starts"
@@ -87,8 +88,8 @@ def use(name: str) -> Iterator[None]:
     if name not in IMPLEMENTATIONS:
         raise ValueError(f"name must be one of {sorted(IMPLEMENTATIONS)}, got {name!r}")
     if name == "cpu":
-        cpu.library()
-    if name == "triton" and (reason := gpu.status()) is not None:
+        native.library()
+    if name == "triton" and (reason := launch.status()) is not None:
         raise OSError(reason)
     previous, _forced = _forced, name
     try:
@@ -140,7 +141,7 @@ def write_to(out: Tensor, input: Tensor, boxes: Tensor, normalize: bool, stride:
         raise RuntimeError("out= cannot be differentiated: leave it out, or call under torch.no_grad()")
     _refuse_tangents(input, boxes)
     implementation = serving(input)
-    if implementation is cpu or implementation is gpu:
+    if implementation is native or implementation is launch:
         return implementation.box_conv2d(input, boxes, normalize, stride, out=out)
     return out.copy_(implementation.box_conv2d(input, boxes, normalize, stride))
 

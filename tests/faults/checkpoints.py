@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 from faults import hostile
 
-from box_convolution.segmentation import checkpoint
-from box_convolution.segmentation.archive import sealed
-from box_convolution.segmentation.checkpoint import CheckpointError
-from box_convolution.segmentation.config import TrainConfig, to_plain
+from boxconv.training import checkpoint
+from boxconv.training.archive import sealed
+from boxconv.training.checkpoint import CheckpointError
+from boxconv.training.config import TrainConfig, to_plain
 
 
 @dataclass

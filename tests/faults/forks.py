@@ -16,8 +16,9 @@ import torch.utils.tensorboard
 from faults.runs import RUN, digest, epochs, unreadable
 
 from box_convolution import networks  # noqa: F401 - imported once, before the forks
-from box_convolution.cli import main
-from box_convolution.segmentation import engine, scenes  # noqa: F401
+from boxconv.cli import main
+from boxconv.data.scenes import dataset as scenes  # noqa: F401
+from boxconv.training import engine  # noqa: F401
 
 
 def start(*arguments: str) -> int:

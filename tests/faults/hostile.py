@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from box_convolution.segmentation.archive import sealed
+from boxconv.training.archive import sealed
 
 CODE_RAN = "HOSTILE_CODE_MADE_THIS_FOLDER"
 """Environment variable: the folder that all code in these files makes when it is run."""

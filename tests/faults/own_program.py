@@ -5,8 +5,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from box_convolution import BoxConv2d
-from box_convolution.segmentation import sync_batch_norm
-from box_convolution.segmentation.distributed import joined
+from boxconv.training import sync_batch_norm
+from boxconv.training.distributed import joined
 
 with joined() as team:
     torch.manual_seed(0)

@@ -13,14 +13,14 @@ from pathlib import Path
 from faults.checkpoints import Tally
 from faults.runs import RUN, SMALL, digest, epochs, finish, start, train, unreadable, wait_for
 
-from box_convolution.segmentation import checkpoint
-from box_convolution.segmentation.checkpoint import CheckpointError
+from boxconv.training import checkpoint
+from boxconv.training.checkpoint import CheckpointError
 
 
 def killed_saves(folder: Path, count: int) -> Tally:
     """kill -9 of a process that does nothing but replace a checkpoint of 24 MB."""
     program = (
-        "import sys, torch; from box_convolution.segmentation import checkpoint\n"
+        "import sys, torch; from boxconv.training import checkpoint\n"
         "content = dict(network={}, classes={}, config={}, scores={}, model={'w': torch.rand(6_000_000)})\n"
         "print(flush=True)\n"
         "while True: checkpoint.save(sys.argv[1], content)"

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from box_convolution.segmentation import checkpoint
-from box_convolution.segmentation.checkpoint import CheckpointError
+from boxconv.training import checkpoint
+from boxconv.training.checkpoint import CheckpointError
 
 SMALL = [
     "--size",
@@ -26,7 +26,7 @@ SMALL = [
     "--quiet",
 ]
 RUN = [*SMALL, "--scenes-per-epoch", "16", "--epochs", "12"]
-BOXCONV = [sys.executable, "-m", "box_convolution"]
+BOXCONV = [sys.executable, "-m", "boxconv"]
 PATIENCE = 180.0
 """Seconds after which a process counts as hung."""
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from box_convolution import box_conv2d
-from box_convolution.ops import cpu, reference
+from box_convolution.ops import native, reference
 
-pytestmark = pytest.mark.skipif(cpu.status() is not None, reason="no C++ library: cpu.status() says why")
+pytestmark = pytest.mark.skipif(native.status() is not None, reason="no C++ library: native.status() says why")
 SHAPES = [(2, 3, 5, 7), (1, 64, 40, 50), (3, 16, 4, 4), (1, 33, 1, 90), (2, 1, 4, 4), (3, 4, 1, 1), (1, 300, 3, 5)]
 
 
@@ -18,7 +18,7 @@ def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     before = torch.get_num_threads()
     torch.set_num_threads(1 if request.param == "one thread" else 3)
     if request.param == "own threads":
-        monkeypatch.setattr(cpu, "_parallel_for", lambda: 0)
+        monkeypatch.setattr(native, "_parallel_for", lambda: 0)
     yield
     torch.set_num_threads(before)
 
@@ -28,10 +28,10 @@ def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 def test_there_and_back(shape: tuple[int, ...], dtype: torch.dtype, threads: None) -> None:
     image = torch.randn(shape).to(dtype)
     image.view(-1)[0] = float("nan")
-    last = cpu._pixels(image)
+    last = native._pixels(image)
     assert last.is_contiguous(memory_format=torch.channels_last)
     assert _same_bits(last, image)
-    back = cpu._by_rows(last)
+    back = native._by_rows(last)
     assert back.stride(3) == 1 or back.shape[3] == 1
     assert _same_bits(back, image)
 
@@ -42,8 +42,8 @@ def test_with_residual_and_relu(shape: tuple[int, ...], dtype: torch.dtype, thre
     image, residual = torch.randn(shape).to(dtype), torch.randn(shape).to(dtype)
     image.view(-1)[1] = residual.view(-1)[-1] = float("nan")
     for given in (residual, residual.contiguous(memory_format=torch.channels_last)):
-        assert _same_bits(cpu._pixels(image, given, True), (image + residual).relu())
-        assert _same_bits(cpu._pixels(image, given, False), image + residual)
+        assert _same_bits(native._pixels(image, given, True), (image + residual).relu())
+        assert _same_bits(native._pixels(image, given, False), image + residual)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

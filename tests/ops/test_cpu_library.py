@@ -17,9 +17,9 @@ from tolerances import assert_gradient, assert_values
 from torch import Tensor
 
 from box_convolution import ops
-from box_convolution.ops import cpu, reference
+from box_convolution.ops import native, reference
 
-needs_library = pytest.mark.skipif(cpu.status() is not None, reason="no C++ library: cpu.status() says why")
+needs_library = pytest.mark.skipif(native.status() is not None, reason="no C++ library: native.status() says why")
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 # Few planes (rows and boxes are shared out among threads) and many (planes are); widths that are multiples of a vector
 # and others.
@@ -30,10 +30,10 @@ GUARD = 64
 @pytest.fixture
 def loader() -> Iterator[None]:
     """The library is looked for anew, in this test and after it."""
-    for cached in (cpu.library, cpu.status):
+    for cached in (native.library, native.status):
         cached.cache_clear()
     yield
-    for cached in (cpu.library, cpu.status):
+    for cached in (native.library, native.status):
         cached.cache_clear()
 
 
@@ -41,15 +41,15 @@ def loader() -> Iterator[None]:
 def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
     """Sets the number of threads; with PyTorch's parallel loop, and with that of the library (PyTorch before 2.10)."""
     if request.param == "own threads":
-        monkeypatch.setattr(cpu, "_parallel_for", lambda: 0)
-    elif not cpu._parallel_for():
+        monkeypatch.setattr(native, "_parallel_for", lambda: 0)
+    elif not native._parallel_for():
         pytest.skip("this PyTorch lends no parallel loop")
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)
 
 
-ISAS = [] if cpu.status() else cpu.isas()
+ISAS = [] if native.status() else native.isas()
 
 
 def problem(
@@ -101,10 +101,10 @@ def test_every_instruction_set(
     isa: str, shape: tuple[int, ...], normalize: bool, stride: int, dtype: torch.dtype
 ) -> None:
     image, boxes, grad = problem(shape, dtype, stride)
-    with cpu.use_isa(isa):
-        assert cpu.isa() == isa
-        output = cpu.box_conv2d(image, boxes, normalize, stride)
-        gradients = cpu.box_conv2d_backward(grad, image, boxes, normalize, stride, [True, True])
+    with native.use_isa(isa):
+        assert native.isa() == isa
+        output = native.box_conv2d(image, boxes, normalize, stride)
+        gradients = native.box_conv2d_backward(grad, image, boxes, normalize, stride, [True, True])
     scale = image.abs().max().item() * (1 if normalize else shape[-1] * shape[-2])
     assert_values(output, reference.box_conv2d(image.double(), boxes, normalize, stride), scale)
     expected = reference.box_conv2d_backward(grad.double(), image.double(), boxes, normalize, stride, [True, True])
@@ -119,10 +119,10 @@ def test_every_dtype(dtype: torch.dtype, exact: bool) -> None:
     for shape in SHAPES:
         image, boxes, grad = problem(shape, dtype, exact=exact)
         wide = image.double()
-        output = cpu.box_conv2d(image, boxes, True, 1)
+        output = native.box_conv2d(image, boxes, True, 1)
         assert output.dtype == dtype
         assert_values(output, reference.box_conv2d(wide, boxes, True, 1), wide.abs().max().item())
-        gradients = cpu.box_conv2d_backward(grad, image, boxes, True, 1, [True, True])
+        gradients = native.box_conv2d_backward(grad, image, boxes, True, 1, [True, True])
         expected = reference.box_conv2d_backward(grad.double(), wide, boxes, True, 1, [True, True])
         assert_gradient(gradients[0], expected[0])
         assert_gradient(gradients[1], expected[1])
@@ -150,12 +150,12 @@ def test_nothing_outside_is_read_or_written(shape: tuple[int, ...], stride: int,
         output = guard(torch.full(grad.shape, nan, dtype=dtype))
         grad_image = guard(torch.full(image.shape, nan, dtype=dtype))
         grad_boxes = guard(torch.full(boxes.shape, nan, dtype=torch.float64))
-        with cpu.use_isa(isa):
-            call = cpu._problem(image, boxes, exact, True, stride)
-            assert not cpu.library().box_forward(cpu._Forward(call, output.data_ptr(), None, None, None, 0, 0))
-            strides = cpu._Strides(*grad.stride())
-            assert not cpu.library().box_backward(
-                cpu._Backward(call, grad.data_ptr(), strides, grad_image.data_ptr(), grad_boxes.data_ptr())
+        with native.use_isa(isa):
+            call = native._problem(image, boxes, exact, True, stride)
+            assert not native.library().box_forward(native._Forward(call, output.data_ptr(), None, None, None, 0, 0))
+            strides = native._Strides(*grad.stride())
+            assert not native.library().box_backward(
+                native._Backward(call, grad.data_ptr(), strides, grad_image.data_ptr(), grad_boxes.data_ptr())
             )
         assert all(intact() for intact in checks)
         for result in (output, grad_image, grad_boxes):
@@ -170,9 +170,9 @@ def test_number_of_threads_changes_no_bit(isa: str, threads: Callable[[int], Non
         results = []
         for count in (1, 2, 4, 8):
             threads(count)
-            with cpu.use_isa(isa):
-                output = cpu.box_conv2d(image, boxes, True, 1)
-                results.append((output, *cpu.box_conv2d_backward(grad, image, boxes, True, 1, [True, True])))
+            with native.use_isa(isa):
+                output = native.box_conv2d(image, boxes, True, 1)
+                results.append((output, *native.box_conv2d_backward(grad, image, boxes, True, 1, [True, True])))
         for other in results[1:]:
             assert all(map(torch.equal, results[0], other))
 
@@ -182,10 +182,10 @@ def test_number_of_threads_changes_no_bit(isa: str, threads: Callable[[int], Non
 @pytest.mark.parametrize("planes", [1, 2, 7, 64, 1000])
 def test_own_threads_cover_every_plane(count: int, planes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """More threads than rows, boxes or planes; and as many as nobody has."""
-    monkeypatch.setattr(cpu, "_parallel_for", lambda: 0)
+    monkeypatch.setattr(native, "_parallel_for", lambda: 0)
     monkeypatch.setattr(torch, "get_num_threads", lambda: count)
     image, boxes, _ = problem((1, planes, 1, 3, 4), torch.float32)
-    output = cpu.box_conv2d(image, boxes, True, 1)
+    output = native.box_conv2d(image, boxes, True, 1)
     assert_values(output, reference.box_conv2d(image, boxes, True, 1), 5.0)
 
 
@@ -194,15 +194,15 @@ def test_python_threads(threads: Callable[[int], None]) -> None:
     threads(2)
     image, boxes, grad = problem((2, 5, 3, 40, 50), torch.float32)
     expected = (
-        cpu.box_conv2d(image, boxes, True, 1),
-        *cpu.box_conv2d_backward(grad, image, boxes, True, 1, [True, True]),
+        native.box_conv2d(image, boxes, True, 1),
+        *native.box_conv2d_backward(grad, image, boxes, True, 1, [True, True]),
     )
     failures = []
 
     def work() -> None:
         for _ in range(20):
-            output = cpu.box_conv2d(image, boxes, True, 1)
-            gradients = cpu.box_conv2d_backward(grad, image, boxes, True, 1, [True, True])
+            output = native.box_conv2d(image, boxes, True, 1)
+            gradients = native.box_conv2d_backward(grad, image, boxes, True, 1, [True, True])
             if not all(map(torch.equal, expected, (output, *gradients))):
                 failures.append(True)
 
@@ -219,7 +219,7 @@ def run(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
     start = (
         "import os, sys, torch\n"
         "from box_convolution import ops\n"
-        "from box_convolution.ops import cpu\n"
+        "from box_convolution.ops import native\n"
         f"ops.__path__[:] = {list(ops.__path__)!r}\n"
     )
     command = [sys.executable, "-c", start + script]
@@ -234,15 +234,15 @@ def test_after_a_fork() -> None:
         """
 import signal
 image, boxes = torch.randn(2, 8, 30, 40), torch.rand(8, 3, 4)
-lent, own = cpu._parallel_for, lambda: 0
+lent, own = native._parallel_for, lambda: 0
 torch.set_num_threads(4)
-expected = cpu.box_conv2d(image, boxes, True, 1)
+expected = native.box_conv2d(image, boxes, True, 1)
 child = os.fork()
 signal.alarm(60)
 torch.set_num_threads(1)
-assert torch.equal(expected, cpu.box_conv2d(image, boxes, True, 1))
-torch.get_num_threads, cpu._parallel_for = lambda: 4, own
-assert torch.equal(expected, cpu.box_conv2d(image, boxes, True, 1))
+assert torch.equal(expected, native.box_conv2d(image, boxes, True, 1))
+torch.get_num_threads, native._parallel_for = lambda: 4, own
+assert torch.equal(expected, native.box_conv2d(image, boxes, True, 1))
 assert not child or os.waitpid(child, 0)[1] == 0
 """
     )
@@ -252,27 +252,27 @@ assert not child or os.waitpid(child, 0)[1] == 0
 @needs_library
 @pytest.mark.parametrize("isa", ISAS)
 def test_instruction_set_by_environment(isa: str) -> None:
-    done = run("print(cpu.isa())", BOX_CONVOLUTION_ISA=isa)
+    done = run("print(native.isa())", BOX_CONVOLUTION_ISA=isa)
     assert (done.returncode, done.stdout.strip()) == (0, isa), done.stderr
 
 
 @needs_library
 def test_a_forced_instruction_set_is_undone() -> None:
-    before = cpu.isa()
+    before = native.isa()
     for name in ISAS:
-        with cpu.use_isa(name):
-            assert cpu.isa() == name
-        assert cpu.isa() == before
+        with native.use_isa(name):
+            assert native.isa() == name
+        assert native.isa() == before
 
 
 @needs_library
 def test_unknown_instruction_set() -> None:
-    before = cpu.isa()
+    before = native.isa()
     message = r"name must be one of \[.*'\] with this library .*, got 'sse9'"
-    with pytest.raises(ValueError, match=message), cpu.use_isa("sse9"):
+    with pytest.raises(ValueError, match=message), native.use_isa("sse9"):
         pass
-    assert cpu.isa() == before
-    done = run("print(cpu.status())", BOX_CONVOLUTION_ISA="sse9")
+    assert native.isa() == before
+    done = run("print(native.status())", BOX_CONVOLUTION_ISA="sse9")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith(
         "ValueError: environment variable BOX_CONVOLUTION_ISA must be one of"
@@ -282,13 +282,13 @@ def test_unknown_instruction_set() -> None:
 def reason(monkeypatch: pytest.MonkeyPatch, folder: Path) -> str:
     """Why the library in ``folder`` cannot serve."""
     monkeypatch.setattr(ops, "__path__", [str(folder)])
-    status = cpu.status()
+    status = native.status()
     assert status is not None
     assert "\n" not in status
     assert str(folder) in status
     assert "Reinstall box-convolution with a C++ compiler" in status
     with pytest.raises(OSError):
-        cpu.library()
+        native.library()
     return status
 
 
@@ -300,25 +300,25 @@ def test_no_library_where_one_is_asked_for(loader: None, monkeypatch: pytest.Mon
     monkeypatch.setattr(ops, "__path__", [str(tmp_path)])
     monkeypatch.setenv("BOX_CONVOLUTION_ISA", "baseline")
     with pytest.raises(OSError, match="it was not built"):
-        cpu.status()
+        native.status()
 
 
 def test_no_library_but_a_file(loader: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """As where a wheel for another platform was unpacked."""
-    (tmp_path / cpu._FILE).write_text("not a library")
-    assert f"{tmp_path / cpu._FILE} cannot be used: " in reason(monkeypatch, tmp_path)
+    (tmp_path / native._FILE).write_text("not a library")
+    assert f"{tmp_path / native._FILE} cannot be used: " in reason(monkeypatch, tmp_path)
 
 
 def test_another_library(loader: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    shutil.copy(_ctypes.__file__, tmp_path / cpu._FILE)
+    shutil.copy(_ctypes.__file__, tmp_path / native._FILE)
     assert "box_abi_version" in reason(monkeypatch, tmp_path)
 
 
 @needs_library
 def test_library_of_another_version(loader: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = Path(cpu.library()._name).parent
-    cpu.library.cache_clear()
-    monkeypatch.setattr(cpu, "_ABI_VERSION", 99)
+    folder = Path(native.library()._name).parent
+    native.library.cache_clear()
+    monkeypatch.setattr(native, "_ABI_VERSION", 99)
     assert "of the interface, this package needs 99" in reason(monkeypatch, folder)
 
 
@@ -326,10 +326,10 @@ def test_library_of_another_version(loader: None, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.skipif(sys.platform != "linux", reason="reads an ELF file's dependencies with ldd")
 def test_the_library_needs_the_c_library_alone() -> None:
     """And one of 2018 (glibc 2.28) or later, as PyTorch does, whatever it was built on."""
-    listed = subprocess.run(["ldd", cpu.library()._name], capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(["ldd", native.library()._name], capture_output=True, text=True, check=True).stdout
     if "libasan" in listed:
         pytest.skip("a library for `make sanitize`")
     names = {line.split()[0].split("/")[-1].split(".so")[0] for line in listed.splitlines()}
     assert {name for name in names if not name.startswith(("linux-vdso", "ld-linux"))} <= {"libc", "libm"}
-    versions = re.findall(rb"GLIBC_2\.(\d+)", Path(cpu.library()._name).read_bytes())
+    versions = re.findall(rb"GLIBC_2\.(\d+)", Path(native.library()._name).read_bytes())
     assert max(map(int, versions)) <= 28

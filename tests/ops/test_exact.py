@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from box_convolution import box_conv2d, ops
-from box_convolution.ops import cpu
+from box_convolution.ops import native
 
-ISAS = [] if cpu.status() else cpu.isas()
+ISAS = [] if native.status() else native.isas()
 ROUNDING = 2.0**-22  # of a result itself, in float32: factors and the result are rounded
 
 
@@ -24,7 +24,7 @@ def forced(implementation: str, isa: str | None) -> Iterator[None]:
         if isa is None:
             yield
         else:
-            with cpu.use_isa(isa):
+            with native.use_isa(isa):
                 yield
 
 

@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from box_convolution.ops import cpu
+from box_convolution.ops import native
 
-pytestmark = pytest.mark.skipif(cpu.status() is not None, reason="no C++ library")
-ISAS = [] if cpu.status() else cpu.isas()
+pytestmark = pytest.mark.skipif(native.status() is not None, reason="no C++ library")
+ISAS = [] if native.status() else native.isas()
 
 
 def boxes_for(channels: int, per_channel: int, h: int, w: int) -> Tensor:
@@ -44,7 +44,7 @@ DATA = {
 
 @pytest.fixture(params=ISAS)
 def _isa(request: pytest.FixtureRequest) -> Iterator[None]:
-    with cpu.use_isa(request.param):
+    with native.use_isa(request.param):
         yield
 
 
@@ -55,10 +55,10 @@ def test_accuracy(name: str, h: int, w: int) -> None:
     image = torch.stack([DATA[name](h, w) for _ in range(2)])[None].contiguous()
     boxes = boxes_for(2, 6, h, w)
     grad = torch.randn(1, 12, h, w)
-    actual, truth = (cpu.box_conv2d(image, b, True, 1) for b in (boxes, boxes.double()))
+    actual, truth = (native.box_conv2d(image, b, True, 1) for b in (boxes, boxes.double()))
     assert (actual - truth).abs().max() <= 1e-6 * image.abs().max()
     (grad_image, grad_boxes), (true_image, true_boxes) = (
-        cpu.box_conv2d_backward(grad, image, b, True, 1, [True, True]) for b in (boxes, boxes.double())
+        native.box_conv2d_backward(grad, image, b, True, 1, [True, True]) for b in (boxes, boxes.double())
     )
     assert (grad_image - true_image).abs().max() <= 1e-6 * grad.abs().max() * 6
     assert (grad_boxes - true_boxes).abs().max() <= 1e-5 * true_boxes.abs().max()
@@ -69,13 +69,13 @@ def test_accuracy(name: str, h: int, w: int) -> None:
 def test_every_magnitude_of_float32(scale: float) -> None:
     """Beyond what fixed point can hold, float64 takes over."""
     image, boxes, grad = torch.randn(1, 9, 20, 70) * scale, boxes_for(9, 2, 20, 70), torch.randn(1, 18, 20, 70)
-    truth = cpu.box_conv2d(image.double(), boxes.double(), True, 1)
-    assert (cpu.box_conv2d(image, boxes, True, 1) - truth).abs().max() <= 1e-6 * image.abs().max()
-    _, grad_boxes = cpu.box_conv2d_backward(grad, image, boxes, True, 1, [True, True])
-    _, true_boxes = cpu.box_conv2d_backward(grad.double(), image.double(), boxes.double(), True, 1, [True, True])
+    truth = native.box_conv2d(image.double(), boxes.double(), True, 1)
+    assert (native.box_conv2d(image, boxes, True, 1) - truth).abs().max() <= 1e-6 * image.abs().max()
+    _, grad_boxes = native.box_conv2d_backward(grad, image, boxes, True, 1, [True, True])
+    _, true_boxes = native.box_conv2d_backward(grad.double(), image.double(), boxes.double(), True, 1, [True, True])
     assert (grad_boxes - true_boxes).abs().max() <= 1e-5 * true_boxes.abs().max()
-    grad_image, _ = cpu.box_conv2d_backward(image.repeat(1, 2, 1, 1), image, boxes, True, 1, [True, False])
-    true_image, _ = cpu.box_conv2d_backward(
+    grad_image, _ = native.box_conv2d_backward(image.repeat(1, 2, 1, 1), image, boxes, True, 1, [True, False])
+    true_image, _ = native.box_conv2d_backward(
         image.double().repeat(1, 2, 1, 1), image.double(), boxes.double(), True, 1, [True, False]
     )
     assert (grad_image - true_image).abs().max() <= 1e-5 * true_image.abs().max()
@@ -84,17 +84,17 @@ def test_every_magnitude_of_float32(scale: float) -> None:
 @pytest.mark.usefixtures("_isa")
 def test_one_gradient_without_the_other() -> None:
     image, boxes, grad = torch.randn(2, 5, 40, 100), boxes_for(5, 3, 40, 100), torch.randn(2, 15, 40, 100)
-    both = cpu.box_conv2d_backward(grad, image, boxes, True, 1, [True, True])
-    assert torch.equal(both[0], cpu.box_conv2d_backward(grad, image, boxes, True, 1, [True, False])[0])
-    assert torch.equal(both[1], cpu.box_conv2d_backward(grad, image, boxes, True, 1, [False, True])[1])
+    both = native.box_conv2d_backward(grad, image, boxes, True, 1, [True, True])
+    assert torch.equal(both[0], native.box_conv2d_backward(grad, image, boxes, True, 1, [True, False])[0])
+    assert torch.equal(both[1], native.box_conv2d_backward(grad, image, boxes, True, 1, [False, True])[1])
 
 
 @pytest.mark.usefixtures("_isa")
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_rounded_once(dtype: torch.dtype) -> None:
     image, boxes = torch.randn(2, 5, 40, 100).to(dtype), boxes_for(5, 3, 40, 100)
-    wide = cpu.box_conv2d(image.float(), boxes, True, 1)
-    assert torch.equal(cpu.box_conv2d(image, boxes, True, 1), wide.to(dtype))
+    wide = native.box_conv2d(image.float(), boxes, True, 1)
+    assert torch.equal(native.box_conv2d(image, boxes, True, 1), wide.to(dtype))
 
 
 @pytest.mark.parametrize(
@@ -113,14 +113,14 @@ def test_channels_last_equals_planes(c: int, m: int, h: int, w: int, isa: str) -
     spoilt = image.clone()
     spoilt[1, 1, 2, 1] = float("nan")
     boxes[1, 0, 0] = float("nan")
-    with cpu.use_isa(isa):
+    with native.use_isa(isa):
         for x in (image, spoilt):
             for parts in ((None, None, None), (scale, None, residual), (None, shift, None), (scale, shift, residual)):
                 for relu in (False, True):
-                    expected = cpu.box_conv2d_fused(x, boxes, *parts, relu, True, 1)
+                    expected = native.box_conv2d_fused(x, boxes, *parts, relu, True, 1)
                     *numbers, added = parts
                     other = None if added is None else added.contiguous(memory_format=last)
-                    actual = cpu.box_conv2d_fused(
+                    actual = native.box_conv2d_fused(
                         x.contiguous(memory_format=last), boxes, *numbers, other, relu, True, 1
                     )
                     assert actual.is_contiguous(memory_format=last)

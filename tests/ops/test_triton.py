@@ -14,10 +14,11 @@ import pytest
 import torch
 
 from box_convolution import box_conv2d, ops
-from box_convolution.ops import dispatch, gpu
+from box_convolution.ops import dispatch
+from box_convolution.ops.triton import launch
 
 TESTS = Path(__file__).parents[1]
-needs_triton = pytest.mark.skipif(gpu.status() is not None, reason=f"no Triton that serves: {gpu.status()}")
+needs_triton = pytest.mark.skipif(launch.status() is not None, reason=f"no Triton that serves: {launch.status()}")
 
 
 @needs_triton
@@ -95,15 +96,15 @@ def test_in_the_interpreter_of_triton_3_6() -> None:
     assert run.returncode == 0, run.stdout
 
 
-H200 = gpu.Limits(processors=132, near_memory=37 * 2**20)
+H200 = launch.Limits(processors=132, near_memory=37 * 2**20)
 
 
 @pytest.mark.parametrize("planes", [1, 7, 64, 128, 256, 2048, 65_536 * 64, 2**33])
 @pytest.mark.parametrize(
     "size", [(1, 1), (1, 70_001), (64, 128), (256, 512), (1024, 2048), (70_001, 1), (40_000, 40_000)]
 )
-@pytest.mark.parametrize("planned", [gpu.plan_forward, gpu.plan_backward])
-def test_work_is_shared_out_whole(planes: int, size: tuple[int, int], planned: Callable[..., gpu.Plan]) -> None:
+@pytest.mark.parametrize("planned", [launch.plan_forward, launch.plan_backward])
+def test_work_is_shared_out_whole(planes: int, size: tuple[int, int], planned: Callable[..., launch.Plan]) -> None:
     h, w = size
     plan = planned(planes, 4, h, w, h, w, H200)
     assert plan.strips * plan.strip >= h > (plan.strips - 1) * plan.strip
@@ -122,11 +123,11 @@ def test_work_is_shared_out_whole(planes: int, size: tuple[int, int], planned: C
 @pytest.mark.parametrize("shape", [(8, 32, 4, 64, 128), (8, 16, 4, 128, 256), (32, 64, 4, 128, 128)])
 def test_one_launch_where_the_planes_allow_it(shape: tuple[int, ...]) -> None:
     batch, channels, per_channel, h, w = shape
-    for planned in (gpu.plan_forward, gpu.plan_backward):
+    for planned in (launch.plan_forward, launch.plan_backward):
         plan = planned(batch * channels, per_channel, h, w, h, w, H200)
         assert not plan.bands
         assert plan.programs >= 128
-        assert plan.programs * 8 * gpu.table_numbers(h, w) <= H200.near_memory
+        assert plan.programs * 8 * launch.table_numbers(h, w) <= H200.near_memory
 
 
 @needs_triton
@@ -140,12 +141,12 @@ def test_a_cpu_tensor_without_the_interpreter() -> None:
 def no_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if Triton were not installed."""
     monkeypatch.setitem(sys.modules, "triton", None)
-    for name in ("triton_forward", "triton_backward", "triton_tables"):
-        monkeypatch.delitem(sys.modules, f"{gpu.__package__}.{name}", raising=False)
-    for cached in (gpu.status, gpu._kernels, dispatch._kernels_are_there):
+    for name in ("forward", "backward", "integral"):
+        monkeypatch.delitem(sys.modules, f"{launch.__package__}.{name}", raising=False)
+    for cached in (launch.status, launch._kernels, dispatch._kernels_are_there):
         cached.cache_clear()
     yield
-    for cached in (gpu.status, gpu._kernels, dispatch._kernels_are_there):
+    for cached in (launch.status, launch._kernels, dispatch._kernels_are_there):
         cached.cache_clear()
 
 
@@ -160,10 +161,10 @@ def test_an_old_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     import triton
 
     monkeypatch.setattr(triton, "__version__", "3.2.0")
-    gpu.status.cache_clear()
+    launch.status.cache_clear()
     with pytest.raises(OSError, match=r"Triton 3\.2\.0 is older than 3\.6, .* with PyTorch 2\.10"), ops.use("triton"):
         pass
-    gpu.status.cache_clear()
+    launch.status.cache_clear()
 
 
 @pytest.mark.usefixtures("no_triton")
@@ -187,12 +188,12 @@ def test_gpus_are_served_by_triton_unless_they_are_too_old(monkeypatch: pytest.M
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "GeForce GTX 1080")
     for capability, name in (((9, 0), "triton"), ((6, 1), "reference")):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, found=capability: found)
-        gpu.status.cache_clear()
+        launch.status.cache_clear()
         dispatch._kernels_are_there.cache_clear()
         if name == "triton":
             assert ops.backend(OnGpu()) == name
         else:
             with pytest.warns(UserWarning, match="GeForce GTX 1080 has compute capability 6.1, and Triton needs 7.0"):
                 assert ops.backend(OnGpu()) == name
-    gpu.status.cache_clear()
+    launch.status.cache_clear()
     dispatch._kernels_are_there.cache_clear()

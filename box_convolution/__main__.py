@@ -1,7 +1,0 @@
-"""`python -m box_convolution` is `boxconv`."""
-
-import sys
-
-from .cli import main
-
-sys.exit(main())

@@ -1,1 +1,0 @@
-"""Looking at networks and runs: what they cost, what their boxes see, pictures and reports."""

@@ -1,0 +1,165 @@
+"""Boxes over an image or a feature map, the more important the more opaque. Numbers in, one picture out."""
+
+import colorsys
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .arguments import as_int
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+INK, SOFT, FAINT = "#1f2430", "#6b7280", "#d5d9e0"
+STYLE: Any = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": SOFT,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "grid.color": FAINT,
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
+    "hatch.linewidth": 1.2,
+    "legend.frameon": False,
+    "svg.hashsalt": "box_convolution",
+}
+SHOWN = 32
+
+
+def draw_boxes(
+    boxes: npt.ArrayLike,
+    path: str | Path,
+    *,
+    map_size: tuple[int, int],
+    image: npt.ArrayLike | None = None,
+    importance: npt.ArrayLike | None = None,
+    most: int | None = SHOWN,
+    centre: tuple[float, float] | None = None,
+    title: str = "",
+) -> None:
+    """Draw boxes at one output pixel, marked by a cross, into a PNG or SVG file.
+
+    Args:
+        boxes: (n, 4), edges (top, bottom, left, right) in pixels of the map, relative to the output pixel's centre.
+        map_size: (h, w) of the map that the boxes lie over; its border is drawn.
+        image: what is shown there: (h', w'), (h', w', 3), or as PyTorch has it (C, h', w') or (B, C, h', w'), of any
+            size, stretched over the map; whole numbers of 0..255 or any other range. Of a batch, the first is shown;
+            of features (C other than 1 or 3), the mean over channels.
+        importance: (n,), at least 0; opacity is relative to the largest. NaN counts as 0. All are equal if left out.
+        most: draw only so many, the most important ones (without ``importance`` the largest); None draws all.
+        centre: (row, column) of the output pixel, in pixels of the map; the middle if left out.
+
+    Raises:
+        TypeError, ValueError: naming the argument that does not fit.
+    """
+    edges = np.asarray(boxes, np.float64)
+    if edges.ndim != 2 or edges.shape[1] != 4 or not len(edges) or not np.isfinite(edges).all():
+        raise ValueError(f"boxes must be finite and have shape (n, 4), n > 0, got {edges.shape}")
+    weight = np.ones(len(edges)) if importance is None else np.nan_to_num(np.asarray(importance, np.float64))
+    if weight.shape != (len(edges),) or (weight < 0).any():
+        raise ValueError(f"importance must hold {len(edges)} numbers of at least 0, got shape {weight.shape}")
+    most = None if most is None else as_int("most", most, least=1)
+    h, w = map_size
+    row, column = ((h - 1) / 2, (w - 1) / 2) if centre is None else centre
+    areas = (edges[:, 1] - edges[:, 0]) * (edges[:, 3] - edges[:, 2])
+    ranking = np.argsort(-areas if importance is None else -weight, kind="stable")[:most]
+    shown = edges[ranking] + [row, row, column, column]
+    opacity = weight[ranking] / max(weight[ranking].max(), 1e-300)
+
+    from matplotlib.patches import Rectangle
+
+    top, bottom = min(-0.5, shown[:, 0].min()), max(h - 0.5, shown[:, 1].max())
+    left, right = min(-0.5, shown[:, 2].min()), max(w - 0.5, shown[:, 3].max())
+    margin = 0.02 * max(bottom - top, right - left)
+    top, bottom, left, right = top - margin, bottom + margin, left - margin, right + margin
+    panel = 7.0 * min(1.0, (right - left) / (bottom - top))  # inches
+    height = panel * (bottom - top) / (right - left)
+    head = 0.52 if title else 0.27
+    with canvas(path, panel, height + head) as figure:
+        figure.patch.set_facecolor("white")
+        if title:
+            figure.text(0.1 / panel, 1 - 0.08 / (height + head), title, weight="bold", va="top", fontsize=10)
+        figure.text(0.1 / panel, (height + 0.07) / (height + head), _note(len(edges), len(shown), importance is None))
+        axes = figure.add_axes((0, 0, 1, height / (height + head)))
+        axes.add_patch(Rectangle((-0.5, -0.5), w, h, facecolor="#f3f4f6", zorder=-1))
+        if image is not None:
+            axes.imshow(_pale(image), extent=(-0.5, w - 0.5, h - 0.5, -0.5), aspect="auto", interpolation="nearest")
+        axes.add_patch(Rectangle((-0.5, -0.5), w, h, fill=False, edgecolor=SOFT, linewidth=0.9))
+        sizes = areas[ranking]
+        for k in np.argsort(-sizes, kind="stable"):  # small boxes lie on top
+            colour = colorsys.hls_to_rgb(k * 0.618034 % 1, 0.42, 0.85)
+            place = ((shown[k, 2], shown[k, 0]), shown[k, 3] - shown[k, 2], shown[k, 1] - shown[k, 0])
+            axes.add_patch(Rectangle(*place, facecolor=colour, alpha=0.10 * opacity[k], linewidth=0))
+            axes.add_patch(
+                Rectangle(*place, fill=False, edgecolor=colour, alpha=0.08 + 0.92 * opacity[k], linewidth=1.5)
+            )
+        axes.plot(column, row, marker="+", markersize=13, markeredgewidth=4, color="white", zorder=8)
+        axes.plot(column, row, marker="+", markersize=12, markeredgewidth=1.8, color=INK, zorder=9)
+        axes.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[])
+        axes.spines[:].set(visible=True, color=FAINT)
+
+
+def _note(total: int, shown: int, equal: bool) -> str:
+    count = f"all {total} boxes" if shown == total else f"{shown} of {total} boxes, the "
+    if shown < total:
+        count += "largest" if equal else "most important"
+    return f"{count}, around the output pixel +" + ("" if equal else "; opacity: importance")
+
+
+def _pale(image: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """(h, w, 3) in 0..1, lightened so that the boxes stay the most saturated thing in the picture."""
+    picture = np.asarray(image)
+    if picture.ndim == 4 and len(picture):
+        picture = picture[0]
+    if picture.ndim == 3 and picture.shape[2] not in (1, 3):
+        picture = (picture if picture.shape[0] in (1, 3) else picture.mean(0, keepdims=True)).transpose(1, 2, 0)
+    if picture.ndim == 2:
+        picture = picture[..., None]
+    if picture.ndim != 3 or not picture.size:
+        got = np.asarray(image).shape
+        raise ValueError(f"image must be (h, w), (h, w, 3), (C, h, w) or (B, C, h, w), got {got}")
+    if picture.dtype == np.uint8:
+        unit = picture / 255.0
+    else:
+        low, high = np.nanpercentile(picture.astype(np.float64), (1, 99))
+        unit = np.nan_to_num(np.clip((picture - low) / max(high - low, 1e-12), 0, 1))
+    grey = unit.mean(2, keepdims=True)
+    return np.broadcast_to(0.58 + 0.42 * (0.5 * grey + 0.5 * unit), (*grey.shape[:2], 3))
+
+
+@contextmanager
+def canvas(path: str | Path, width: float, height: float) -> Iterator["Figure"]:
+    """A blank figure of `width` x `height` inches; a PNG or SVG at `path` once the block has ended without an error.
+
+    Missing folders are made. ValueError if `path` ends in neither .png nor .svg.
+    """
+    path = Path(path)
+    kind = path.suffix.lower()[1:]
+    if kind not in ("png", "svg"):
+        raise ValueError(f"path must end in .png or .svg, found {path}")
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(width, height), dpi=150, facecolor="white")
+        FigureCanvasAgg(figure)
+        yield figure
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            # Without a date, the same numbers make the same file.
+            figure.savefig(part, format=kind, metadata={"Date": None} if kind == "svg" else None)
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)

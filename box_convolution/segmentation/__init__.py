@@ -1,1 +1,0 @@
-"""Training and evaluating segmentation networks: data, metrics, the training loop, checkpoints, prediction."""

@@ -1,0 +1,165 @@
+"""Accuracy between two things that look alike, against how far off the evidence is that tells them apart.
+
+A pixel is right where the score of its own side exceeds that of the other, whatever else the network sees there. Of
+each range of distances, the accuracy is the mean of the shares that are right of either side: whoever answers without
+looking at the evidence gets 50 %, also where one side has more pixels.
+"""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from ..reports.tables import Section, Table
+
+RANGES = 32
+"""The image's width holds so many ranges of distances."""
+RARE = 0.01
+"""Ranges of a smaller share of a question's pixels are left out: too few scenes have them."""
+LEVEL = 0.95
+Counts = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """How a network answers one question, range by range of the distance.
+
+    start, end: (n,) of the ranges, in shares of the image's width. accuracy: (n,) from 0 to 1. low, high: its
+    confidence interval, by bootstrap over scenes. pixels: (n, 2) asked of either side. overall: accuracy over all
+    ranges together.
+    """
+
+    start: list[float]
+    end: list[float]
+    accuracy: list[float]
+    low: list[float]
+    high: list[float]
+    pixels: list[list[int]]
+    overall: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A trained network and its answers by the question's name; `settings` as in `run_comparison.Run`."""
+
+    network: str
+    seed: int
+    settings: dict[str, Any]
+    scenes: int
+    answers: dict[str, Answers]
+    noted_by: str
+
+    def plain(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_plain(cls, values: dict[str, Any]) -> "Measured":
+        answers = {name: Answers(**entry) for name, entry in values["answers"].items()}
+        return cls(**{**values, "answers": answers})
+
+
+def count_right(
+    scores: Tensor,
+    sides: tuple[Sequence[int], Sequence[int]],
+    side: npt.NDArray[np.int8],
+    distance: npt.NDArray[np.float32],
+) -> Counts:
+    """(ranges, 2, 2) pixels of one scene: of each range and side, how many were asked and how many are right.
+
+    scores: (K, h, w). sides: the classes of either; the larger score counts for their side. side: (h, w), 0, 1, or -1
+    where nothing is asked; distance: (h, w) in pixels.
+    """
+    first, second = (scores[list(classes)].amax(0).cpu().numpy() for classes in sides)
+    right = np.where(side == 0, first > second, second > first)
+    width = side.shape[1]
+    last = 2 * RANGES - 1  # no distance in an image up to as high as wide is longer than 1.5 widths
+    asked = (side >= 0) & np.isfinite(distance)
+    ranges = np.minimum((distance[asked] * RANGES / width).astype(np.int64), last)
+    counts = np.zeros((last + 1, 2, 2), np.int64)
+    np.add.at(counts[..., 0], (ranges, side[asked]), 1)
+    np.add.at(counts[..., 1], (ranges, side[asked]), right[asked])
+    return counts
+
+
+def balanced_accuracy(counts: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """(..., 2, 2) as in `count_right` to (...); NaN where one side was never asked."""
+    asked, right = counts[..., 0], counts[..., 1]
+    share = np.where(asked > 0, right / np.maximum(asked, 1), np.nan)
+    return np.asarray(share.mean(-1), np.float64)
+
+
+def answers_of(scenes: Counts, resamples: int = 1000) -> Answers:
+    """From the counts of every scene, (scenes, ranges, 2, 2). The bootstrap's random numbers are always the same."""
+    total = scenes.sum(0)
+    asked = total[..., 0].sum(-1)
+    kept = np.flatnonzero((asked >= RARE * max(asked.sum(), 1)) & (total[..., 0] > 0).all(-1))
+    generator = np.random.default_rng(0)
+    drawn = generator.multinomial(len(scenes), np.full(len(scenes), 1 / len(scenes)), resamples)
+    resampled = balanced_accuracy(np.tensordot(drawn, scenes[:, kept], 1))
+    tail = (1 - LEVEL) / 2
+    low, high = np.nanquantile(resampled, [tail, 1 - tail], axis=0) if len(kept) else (np.zeros(0), np.zeros(0))
+
+    def plain(values: npt.NDArray[np.float64]) -> list[float]:
+        return [round(float(value), 5) for value in values]
+
+    return Answers(
+        plain(kept / RANGES),
+        plain((kept + 1) / RANGES),
+        plain(balanced_accuracy(total[kept])),
+        plain(low),
+        plain(high),
+        total[kept, :, 0].tolist(),
+        round(float(balanced_accuracy(total.sum(0))), 5),
+    )
+
+
+def sections(groups: dict[str, list[Measured]], evidence: dict[str, str], width: int) -> list[Section]:
+    """A table for each question: accuracy by distance, mean over seeds."""
+    return [_section(name, groups, text, width) for name, text in evidence.items()]
+
+
+def _section(question: str, groups: dict[str, list[Measured]], evidence: str, width: int) -> Section:
+    every = [run.answers[question] for runs in groups.values() for run in runs]
+    starts = sorted(set.intersection(*(set(answers.start) for answers in every)))
+    rows = []
+    for label, runs in groups.items():
+        curves = [dict(zip(a.start, a.accuracy, strict=True)) for a in (run.answers[question] for run in runs)]
+        overall = [run.answers[question].overall for run in runs]
+        cells = [f"{100 * statistics.mean(curve[start] for curve in curves):.0f}" for start in starts]
+        rows.append([label, str(len(runs)), f"{100 * statistics.mean(overall):.1f}", *cells])
+    ranges = [f"{start * width:.0f}-{(start + 1 / RANGES) * width:.0f}" for start in starts]
+    text = (
+        f"Right between {question}, in per cent, mean over seeds (chance: 50), by the distance to the nearest "
+        f"{evidence} in pixels of images {width} wide."
+    )
+    return Section(f"{question.capitalize()}, by distance", text, Table(["network", "seeds", "all", *ranges], rows))
+
+
+def rows_of(groups: dict[str, list[Measured]], width: int) -> list[dict[str, Any]]:
+    """Every number, a row for each network, seed, question and range, for a CSV file."""
+    return [
+        {
+            "network": label,
+            "seed": run.seed,
+            "question": question,
+            "from_pixels": start * width,
+            "to_pixels": end * width,
+            "from_share_of_width": start,
+            "to_share_of_width": end,
+            "accuracy": accuracy,
+            "low": low,
+            "high": high,
+            "pixels_of_first": pixels[0],
+            "pixels_of_second": pixels[1],
+        }
+        for label, runs in groups.items()
+        for run in runs
+        for question, a in run.answers.items()
+        for start, end, accuracy, low, high, pixels in zip(
+            a.start, a.end, a.accuracy, a.low, a.high, a.pixels, strict=True
+        )
+    ]

@@ -1,0 +1,105 @@
+"""Accuracy between look-alikes over the distance to the evidence, a line for each network."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from box_convolution.drawing import FAINT, INK, SOFT, canvas
+
+from ..reports.colours import LINES
+from .by_distance import Measured
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+NAMES = {
+    "enet": "ENet",
+    "enet_minus": "ENet–",
+    "boxenet": "BoxENet",
+    "boxenet_frozen": "BoxENet, frozen boxes",
+    "boxonlyenet": "BoxOnlyENet",
+    "erfnet": "ERFNet",
+    "erfnet_minus": "ERFNet–",
+    "boxerfnet": "BoxERFNet",
+    "boxerfnet_frozen": "BoxERFNet, frozen boxes",
+}
+
+
+def draw_by_distance(
+    groups: Mapping[str, Sequence[Measured]], evidence: Mapping[str, str], path: str | Path, *, width: int
+) -> None:
+    """The first question large, the others beside it: mean over seeds, and a band.
+
+    The band reaches from the least to the largest seed; of a single seed, it is the confidence interval.
+
+    evidence: by question, what the distance is to. width: of the images, in pixels.
+    """
+    shown = {label: _title(label) for label in groups}
+    first, *others = evidence
+    legend_rows = -(-len(groups) // 3)
+    with canvas(path, 8.6, 4.1 + 0.22 * legend_rows) as figure:
+        figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.06)
+        grid = figure.add_gridspec(
+            max(len(others), 1), 2 if others else 1, width_ratios=[1.75, 1][: 2 if others else 1]
+        )
+        main = figure.add_subplot(grid[:, 0])
+        lines = _lines(main, groups, shown, first, width, thick=2.2)
+        _label_axes(main, first, f"{evidence[first]} (images are {width} pixels wide)", size=11)
+        main.text(0.01, 50.6, "chance", transform=main.get_yaxis_transform(), va="bottom", fontsize=9.5, color=SOFT)
+        main.set_ylabel("pixels that are right, %")
+        for row, question in enumerate(others):
+            axes = figure.add_subplot(grid[row, 1])
+            _lines(axes, groups, shown, question, width, thick=1.6)
+            _label_axes(axes, question, evidence[question], size=9.5)
+        figure.legend(handles=lines, loc="outside lower center", ncols=min(3, len(lines)), fontsize=9.5)
+
+
+def _lines(
+    axes: "Axes", groups: Mapping[str, Sequence[Measured]], shown: Mapping[str, str], question: str, width: int,
+    *, thick: float,
+) -> list[Any]:  # fmt: skip
+    styles = ("solid", (0, (5, 2)), (0, (1.5, 1.5)))
+    lines = []
+    for k, (label, runs) in enumerate(groups.items()):
+        curves = [
+            {(start + end) / 2: 100 * accuracy for start, end, accuracy in zip(a.start, a.end, a.accuracy, strict=True)}
+            for a in (run.answers[question] for run in runs)
+        ]
+        places = sorted(set.intersection(*(set(curve) for curve in curves)))
+        seeds = [[curve[place] for curve in curves] for place in places]
+        at = [place * width for place in places]
+        low, high = [list(map(min, seeds)), list(map(max, seeds))]
+        if len(runs) == 1:  # no seeds to compare: its own uncertainty
+            interval = dict(zip(runs[0].answers[question].start, _intervals(runs[0], question), strict=True))
+            low, high = (list(edge) for edge in zip(*interval.values(), strict=True))
+        colour, style = LINES[k % len(LINES)], styles[k // len(LINES) % len(styles)]
+        (line,) = axes.plot(
+            at, list(map(statistics.mean, seeds)), color=colour, linewidth=thick, linestyle=style, label=shown[label]
+        )
+        axes.fill_between(at, low, high, color=colour, alpha=0.15, linewidth=0)
+        lines.append(line)
+    axes.axhline(50, color=INK, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+    axes.set_xlim(left=0)
+    least = min(
+        100 * accuracy for runs in groups.values() for run in runs for accuracy in run.answers[question].accuracy
+    )
+    axes.set_ylim(min(44.0, least - 3), 101.5)
+    axes.grid(linewidth=0.6, color=FAINT)
+    return lines
+
+
+def _intervals(run: Measured, question: str) -> list[tuple[float, float]]:
+    answers = run.answers[question]
+    return [(100 * low, 100 * high) for low, high in zip(answers.low, answers.high, strict=True)]
+
+
+def _label_axes(axes: "Axes", question: str, evidence: str, *, size: float) -> None:
+    axes.set_title(f"{question.capitalize()}?", loc="left", weight="bold", fontsize=size)
+    axes.set_xlabel(f"pixels to the nearest {evidence}", fontsize=size - 1)
+
+
+def _title(label: str) -> str:
+    network, _, settings = label.partition(" (")
+    name = NAMES.get(network, network)
+    return f"{name}, {settings.removesuffix(')').replace('_', ' ')}" if settings else name

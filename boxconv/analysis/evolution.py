@@ -1,0 +1,212 @@
+"""Boxes of one layer as training goes on (Figure 2 of the paper): a grid of snapshots, and an animation."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from box_convolution.boxes import MIN_SIZE
+from box_convolution.drawing import FAINT, INK, SOFT, STYLE, canvas
+
+from ..reports.colours import BLUE, ORANGE
+from .box_statistics import AT_LIMIT
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MIDDLE = "#c8c2bc"
+NARROWEST = 6.0  # inches; room for the key
+
+
+@dataclass(frozen=True)
+class Evolution:
+    """States of the n boxes of a layer, the most important box first.
+
+    Attributes:
+        epochs: (t,) ascending. boxes: (t, n, 4) edges (top, bottom, left, right) in pixels of the map.
+        map_size: (h, w) of the map that the layer reads.
+    """
+
+    epochs: Sequence[int]
+    boxes: npt.NDArray[np.float64]
+    map_size: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        shape = (len(self.epochs), self.boxes.shape[1] if self.boxes.ndim == 3 else -1, 4)
+        if self.boxes.shape != shape or not self.boxes.size or not np.isfinite(self.boxes).all():
+            raise ValueError(
+                f"boxes must be finite and (t, n, 4) for t = {len(self.epochs)} epochs, got {self.boxes.shape}"
+            )
+
+    @classmethod
+    def most_important(
+        cls, epochs: Sequence[int], boxes: npt.ArrayLike, importance: npt.ArrayLike, map_size: tuple[int, int]
+    ) -> "Evolution":
+        """``boxes`` (t, n, 4) in the layer's order, sorted by ``importance`` (n,) at the end of training."""
+        order = np.argsort(-np.nan_to_num(np.asarray(importance, np.float64)), kind="stable")
+        return cls(list(epochs), np.asarray(boxes, np.float64)[:, order], map_size)
+
+    def reach(self, count: int) -> tuple[float, float]:
+        """Half the height and width of a tile that holds the first ``count`` boxes at all times."""
+        edges = np.abs(self.boxes[:, :count])
+        return float(edges[..., :2].max()) * 1.06, float(edges[..., 2:].max()) * 1.06
+
+
+def snapshots(evolution: Evolution, path: str | Path, *, title: str, rows: int = 6, columns: int = 14) -> None:
+    """A grid: a row for each of ``rows`` epochs, from the first to the last; a column for each of the top boxes.
+
+    Epochs are chosen ever farther apart, because boxes move most at the start, as in the paper's figure.
+    """
+    columns = min(columns, evolution.boxes.shape[1])
+    chosen = spread(len(evolution.epochs), rows)
+    high, wide = evolution.reach(columns)
+    tile_w, margin, head, foot = 0.72, 0.72, 0.62, 0.36
+    tile_h = max(0.35, min(1.1, tile_w * high / wide))
+    width, height = max(NARROWEST, margin + columns * tile_w + 0.1), head + len(chosen) * tile_h + foot
+    with canvas(path, width, height) as figure:
+        figure.text(0.1 / width, 1 - 0.1 / height, title, weight="bold", va="top", fontsize=10.5)
+        note = f"the {columns} most important boxes of {evolution.boxes.shape[1]}, from left to right"
+        figure.text(0.1 / width, 1 - 0.33 / height, note, va="top", color=SOFT)
+        for i, t in enumerate(chosen):
+            low = foot + (len(chosen) - 1 - i) * tile_h
+            label = f"epoch\n{evolution.epochs[t]}"
+            figure.text((margin - 0.1) / width, (low + tile_h / 2) / height, label, ha="right", va="center", color=SOFT)
+            for j in range(columns):
+                place = (margin + j * tile_w, low, tile_w, tile_h)
+                axes = figure.add_axes(
+                    (place[0] / width, place[1] / height, 0.94 * place[2] / width, 0.92 * place[3] / height)
+                )
+                _tile(axes, evolution.boxes[t, j], evolution.map_size, high, wide)
+        _key(figure, width, height)
+
+
+def animation(
+    evolution: Evolution,
+    path: str | Path,
+    *,
+    title: str,
+    columns: int = 7,
+    rows: int = 5,
+    frames: int = 48,
+    seconds: float = 8.0,
+) -> None:
+    """A GIF of the top boxes, a tile each, at up to ``frames`` recorded epochs; the last one stays for two seconds."""
+    path = Path(path)
+    if path.suffix.lower() != ".gif":
+        raise ValueError(f"path must end in .gif, found {path}")
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    count = min(columns * rows, evolution.boxes.shape[1])
+    rows = -(-count // columns)
+    high, wide = evolution.reach(count)
+    tile_w, head, foot = 0.95, 0.62, 0.36
+    tile_h = max(0.45, min(1.4, tile_w * high / wide))
+    width, height = max(NARROWEST, columns * tile_w + 0.1), head + rows * tile_h + foot
+    chosen = np.unique(np.linspace(0, len(evolution.epochs) - 1, frames).round().astype(int))
+    pictures: list[Any] = []
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(width, height), dpi=110, facecolor="white")
+        sheet = FigureCanvasAgg(figure)
+        figure.text(0.1 / width, 1 - 0.1 / height, title, weight="bold", va="top", fontsize=10.5)
+        note = f"the {count} most important boxes of {evolution.boxes.shape[1]}, row by row"
+        figure.text(0.1 / width, 1 - 0.33 / height, note, va="top", color=SOFT)
+        clock = figure.text(1 - 0.1 / width, 1 - 0.1 / height, "", ha="right", va="top", weight="bold", fontsize=10.5)
+        _key(figure, width, height)
+        patches = []
+        for k in range(count):
+            low = foot + (rows - 1 - k // columns) * tile_h
+            place = (0.07 + (k % columns) * tile_w, low, 0.94 * tile_w, 0.92 * tile_h)
+            axes = figure.add_axes((place[0] / width, place[1] / height, place[2] / width, place[3] / height))
+            patches.append(_tile(axes, evolution.boxes[chosen[0], k], evolution.map_size, high, wide))
+        for t in chosen:
+            clock.set_text(f"epoch {evolution.epochs[t]}")
+            for k, patch in enumerate(patches):
+                _place(patch, evolution.boxes[t, k])
+            sheet.draw()
+            pictures.append(Image.fromarray(np.asarray(sheet.buffer_rgba())[..., :3]))
+    # One palette for all frames: otherwise unchanging colours flicker.
+    palette = pictures[-1].quantize(64, dither=Image.Dither.NONE)
+    indexed = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
+    step = int(1000 * seconds / len(indexed))
+    durations = [min(500, step)] * (len(indexed) - 1) + [2000]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        indexed[0].save(
+            part, format="GIF", save_all=True, append_images=indexed[1:], duration=durations, loop=0, optimize=True
+        )
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def spread(count: int, wanted: int) -> list[int]:
+    """Indices from 0 to ``count`` - 1, at most ``wanted``, the gaps growing geometrically."""
+    if count <= wanted:
+        return list(range(count))
+    chosen = np.unique(np.geomspace(1, count, wanted).round().astype(int) - 1)
+    rest = [i for i in range(count) if i not in chosen]
+    return sorted([*chosen.tolist(), *rest[: wanted - len(chosen)]])
+
+
+def _tile(axes: "Axes", box: npt.NDArray[np.float64], size: tuple[int, int], high: float, wide: float) -> Any:
+    """One box on its cross of axes; returns its patch."""
+    from matplotlib.patches import Rectangle
+
+    axes.set(xlim=(-wide, wide), ylim=(high, -high), xticks=[], yticks=[])
+    axes.spines[:].set(visible=True, color=FAINT, linewidth=0.6)
+    axes.axhline(0, color=FAINT, linewidth=0.6, zorder=0)
+    axes.axvline(0, color=SOFT, linewidth=0.7, zorder=3)
+    patch = Rectangle((0, 0), 1, 1, alpha=0.85)
+    _place(patch, box)
+    axes.add_patch(patch)
+    axes.plot(0, 0, ".", color=INK, markersize=2.5, zorder=4)
+    return patch
+
+
+def _place(patch: Any, box: npt.NDArray[np.float64]) -> None:
+    top, bottom, left, right = box
+    colour = _colour(box)
+    patch.set(xy=(left, top), width=right - left, height=bottom - top, facecolor=colour, edgecolor=colour)
+
+
+def _colour(box: npt.NDArray[np.float64]) -> str:
+    top, bottom, left, right = box
+    if min(bottom - top, right - left) <= MIN_SIZE + AT_LIMIT:
+        return SOFT
+    return _blend(max(0.0, min(-left, right) / max(-left, right)))
+
+
+def _blend(score: float) -> str:
+    """From orange (score 0) over a light grey to blue (1)."""
+    one, other, share = (ORANGE, MIDDLE, 2 * score) if score < 0.5 else (MIDDLE, BLUE, 2 * score - 1)
+    parts = zip(*(bytes.fromhex(colour[1:]) for colour in (one, other)), strict=True)
+    return "#" + bytes(round(a + (b - a) * share) for a, b in parts).hex()
+
+
+def _key(figure: Any, width: float, height: float) -> None:
+    """The colours' meaning, along the lower edge."""
+    from matplotlib.patches import Patch
+
+    key = {
+        _blend(1.0): "symmetric left to right",
+        _blend(0.5): "one side twice the other",
+        _blend(0.0): "one side only",
+        SOFT: "a pixel high or wide",
+    }
+    figure.legend(
+        handles=[Patch(color=colour, alpha=0.85, label=label) for colour, label in key.items()],
+        loc="lower left",
+        bbox_to_anchor=(0.02 / width, 0.0),
+        ncols=len(key),
+        fontsize=8,
+        handlelength=1.1,
+        columnspacing=1.4,
+    )

@@ -1,0 +1,99 @@
+"""The command line: the only place that wires networks, data and training together. One file a command.
+
+Exit status: 0 done, 1 the run failed, 2 wrong usage, 130 / 143 stopped by a signal after saving, 141 nobody reads what
+it prints.
+"""
+
+import importlib
+import os
+import signal
+import sys
+from importlib import metadata
+
+from ..errors import UsageError
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit status. Errors of the user's making are one message, never a traceback."""
+    try:
+        status = _run(sys.argv[1:] if argv is None else argv)
+        print(end="", flush=True)  # here, where a closed pipe has an answer
+        return status
+    except UsageError as error:
+        return _fail(error, 2)
+    except KeyboardInterrupt:
+        print("boxconv: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # whoever read our output, such as `head`, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        return _fail(f"{error.filename}: {error.strerror or error}" if error.filename else error, 1)
+    except ImportError as error:
+        missing = _missing(error)
+        if missing is None:
+            raise
+        return _fail(missing, 1)
+    except Exception as error:
+        return _explain(error)
+
+
+def _run(argv: list[str]) -> int:
+    if argv == ["--version"]:
+        print(f"boxconv {metadata.version('box_convolution')}")
+        return 0
+    if argv == ["doctor"]:  # whatever is missing, also what reads command lines
+        from . import doctor
+
+        return doctor.run()
+    from . import commands
+
+    return commands.run(argv)
+
+
+def _missing(error: ImportError) -> str | None:
+    """What to install where an import failed for want of a package; None for any other failure."""
+    try:
+        importlib.import_module("torch")
+    except (ImportError, OSError) as failed:  # without it, nobody knows the packages' names
+        return f"PyTorch cannot be imported ({failed}): pip install torch"
+    from box_convolution import extras
+
+    return extras.explain(error)
+
+
+def _explain(error: Exception) -> int:
+    """Print what went wrong, return the exit status; an exception that nobody expects is raised again."""
+    from box_convolution.deploy.export import ExportError
+    from box_convolution.networks.weights import WeightsError
+
+    from ..data.classes import DataError
+    from ..reports.run_comparison import RunError
+    from ..training.checkpoint import CheckpointError
+    from ..training.distributed import PeerError, is_peer_failure
+    from ..training.interrupt import Interrupted
+    from ..training.run_folder import RunFolderError
+    from ..training.step import TrainingError, is_out_of_memory
+
+    if isinstance(error, Interrupted):
+        print(f"boxconv: stopped by {error}; the state is saved, go on with --resume", file=sys.stderr)
+        return 128 + error.number
+    if isinstance(error, RunFolderError):
+        return _fail(error, 2)
+    if isinstance(error, (DataError, CheckpointError, ExportError, WeightsError, RunError, TrainingError, PeerError)):
+        return _fail(error, 1)
+    first = (str(error).splitlines() or [type(error).__name__])[0]
+    if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
+        # PyTorch raises this wherever the main process happens to be. A full /dev/shm shows as a bus error.
+        return _fail(f"a process that loads images has died ({first}); the last checkpoint is intact", 1)
+    if is_out_of_memory(error):
+        return _fail(f"out of memory: {first}", 1)
+    if is_peer_failure(error):
+        return _fail(f"another process has ended or does not answer ({first})", 1)
+    raise error
+
+
+def _fail(message: object, status: int) -> int:
+    rank = os.environ.get("RANK")
+    print(f"boxconv: error: {f'rank {rank}: ' if rank else ''}{message}", file=sys.stderr)
+    return status

@@ -1,0 +1,153 @@
+"""`boxconv analyze`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from ..errors import UsageError
+from ..files import check_output_folder
+from ..inference.load import data_of, file_of, open_trained
+
+
+@dataclass(frozen=True)
+class Analyze:
+    """What the boxes of a trained network learned and how far it sees: one HTML report, all numbers as JSON and CSV."""
+
+    run: tyro.conf.Positional[Path]
+    """Run folder of `boxconv train`, whose best.pt is taken; or a checkpoint, a .safetensors file, or a network that
+    comes with the package (boxenet-camvid, boxonlyenet-camvid), with --root."""
+    against: tuple[Path, ...] = ()
+    """Other runs or checkpoints whose receptive fields are drawn beside this one's."""
+    out: Path | None = None
+    """Folder for the report; RUN/analysis if left out, NAME-analysis where there is no run."""
+    overwrite: bool = False
+    """Replace the report that is there already."""
+    levels: tuple[str, ...] | None = None
+    """Modules whose receptive field is measured, besides the output; the first box block if left out."""
+    images: int = 30
+    positions: int = 20
+    """Random positions in each image. Time goes with images x positions x channels; 0 leaves receptive fields out."""
+    root: Path | None = None
+    """Folder with images/ and labels/; the one it was trained on if left out."""
+    split: str | None = None
+    """Name of the split the images come from; the validation split of the run if left out."""
+    gamma: bool = False
+    """Importance as in the authors' script: also times the weights of the BatchNorms."""
+    seed: int = 0
+    """Of the positions."""
+    device: str = "auto"
+    quiet: bool = False
+
+
+def run(args: Analyze) -> None:
+    import torch
+
+    from box_convolution.networks import names
+
+    from ..analysis.importance import importance
+    from ..analysis.run_numbers import RunAnalysis, with_history
+    from ..analysis.run_report import report_on
+    from ..data.sources import open_split
+    from ..training import checkpoint, engine
+    from ..training.box_history import read_history
+    from ..training.records import percent
+
+    for name in ("images", "positions", "seed"):
+        least = 1 if name == "images" else 0
+        if getattr(args, name) < least:
+            raise UsageError(f"--{name}: expected at least {least}, got {getattr(args, name)}")
+    device = engine.choose_device(args.device)
+    path = _checkpoint_in(args.run)
+    opened = open_trained(path)
+    out = args.out or (Path(f"{args.run.stem}-analysis") if opened.config is None else path.parent / "analysis")
+    check_output_folder("--out", out, overwrite=args.overwrite)
+    config = data_of(opened, args.run, root=args.root)
+    name = _label(opened.network)
+    model = opened.model.to(device)
+    data: Any = open_split(config, args.split or config.val_split, opened.classes, opened.prepare)
+    count = min(args.images, len(data))
+    images = torch.stack([data[i * len(data) // count][0] for i in range(count)]).to(device)
+    layers = importance(model, images[:1], gamma=args.gamma)
+
+    networks = {name: model}
+    for other in args.against:
+        theirs = open_trained(_checkpoint_in(other))
+        label = _label(theirs.network)
+        networks[label if label not in networks else f"{label} ({other})"] = theirs.model.to(device)
+    # In the order of every other picture, so that a network has one colour.
+    networks = dict(sorted(networks.items(), key=lambda item: names().index(item[0].partition(" (")[0])))
+    levels = {"output": ""}
+    for level in args.levels if args.levels is not None else [layer.name.rpartition(".")[0] for layer in layers[:1]]:
+        if level:
+            levels[level if args.levels is not None else f"{level}, the first box block"] = level
+    for label, network in networks.items():  # before minutes are spent on measuring
+        missing = [level for level in levels.values() if level not in dict(network.named_modules())]
+        if missing and args.positions:
+            raise UsageError(f"--levels: {label} has no module named {missing[0]!r}")
+    fields = _measure(networks, levels, images, args) if args.positions else {}
+
+    history = path.parent / "boxes.jsonl"
+    try:
+        lines = read_history(history) if opened.config and history.exists() and layers else []
+    except ValueError as error:
+        raise checkpoint.CheckpointError(history, str(error)) from error
+    mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (config.mean, config.std))
+    pixels = ((images[count // 2] * std + mean).clamp(0, 1) * 255).byte().permute(1, 2, 0).cpu().numpy()
+    analysis = RunAnalysis(name, layers, fields=fields, image=pixels, **with_history(lines, layers))
+    scores = opened.about.get("scores", {})
+    summary = {
+        "network": name,
+        "weights": str(path),
+        "data": f"{config.root or 'drawn scenes'}, {config.size[0]} x {config.size[1]}",
+        "class IoU": percent(scores["class_iou"]) if "class_iou" in scores else "not scored",
+    }
+    print(f"report: {report_on(analysis, out, summary)}")
+
+
+def _measure(networks: dict[str, Any], levels: dict[str, str], images: Any, args: Analyze) -> dict[str, dict[str, Any]]:
+    """Receptive fields by level's title and network; every network sees the same images at the same positions."""
+    from tqdm import tqdm
+
+    from ..analysis.receptive_field import draw_positions, receptive_field
+
+    units = len(networks) * len(levels) * len(images) * args.positions
+    if not args.quiet:
+        print(
+            f"measuring receptive fields at {units} positions: about 0.2 s each on one core at 240 x 176 pixels; "
+            "--positions 0 leaves them out",
+            flush=True,
+        )
+    positions = draw_positions(len(images), args.positions, tuple(images.shape[2:]), args.seed)
+    fields: dict[str, dict[str, Any]] = {}
+    for title, level in levels.items():
+        fields[title] = {}
+        for name, model in networks.items():
+            total = positions.shape[0] * positions.shape[1]
+            with tqdm(desc=f"{name}, {title}", unit="position", total=total, leave=False, disable=args.quiet) as bar:
+                try:
+                    fields[title][name] = receptive_field(model, images, positions, level=level, advance=bar.update)
+                except ValueError as error:
+                    raise UsageError(f"{name}: {error}") from error
+    return fields
+
+
+def _label(network: dict[str, Any]) -> str:
+    """What a network is called in figures: its name, and the options that set what it computes apart."""
+    options = [
+        name if value is True else f"{name}={value}"
+        for name, value in network["options"].items()
+        if name not in ("dropout", "box_dropout", "initial_boxes")  # of training only
+    ]
+    return f"{network['name']} ({', '.join(options)})" if options else str(network["name"])
+
+
+def _checkpoint_in(path: Path) -> Path:
+    """The checkpoint that a run folder stands for, or another file of a network."""
+    for name in ("best.pt", "last.pt"):
+        if (path / name).exists():
+            return path / name
+    if not path.is_dir() or file_of(path) != path:
+        return path
+    raise UsageError(f"{path}: no run, there is neither best.pt nor last.pt in it")

@@ -1,0 +1,85 @@
+"""`boxconv bench`."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from ..errors import UsageError
+from ..reports.tables import replaced_section, write_sections
+
+TABLE_3 = ("enet", "boxenet", "enet_minus", "boxonlyenet", "erfnet", "boxerfnet", "erfnet_minus")
+NAME = "boxconv bench"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Time the paper's networks side by side, as they are shipped: BatchNorm folded, boxes snapped, blocks fused.
+
+    All contenders of a table take turns in one process; read the ratios, the milliseconds belong to the machine.
+    """
+
+    networks: tyro.conf.Positional[tuple[str, ...]] = TABLE_3
+    size: tuple[int, int] = (512, 1024)
+    """Height and width of the image, in pixels."""
+    rounds: int = 11
+    """Turns of each contender; the median and the quartiles are reported."""
+    threads: tuple[int, ...] = tuple(sorted({1, os.cpu_count() or 1}))
+    """Numbers of threads on the CPU. With one, processor time is measured, else time on the wall's clock."""
+    device: str = "auto"
+    """cpu, cuda, or auto: the CPU, and a GPU where there is one."""
+    compile: bool = False
+    """Also each network under torch.compile. Needs a C++ compiler; takes minutes."""
+    blocks: bool = True
+    """Also the box block against the blocks that it replaces."""
+    train: bool = True
+    """Also a training step: 240 x 176, batch 8, Adam."""
+    write: Path | None = None
+    """Markdown file whose section of `boxconv bench`, between two comments, is written anew; appended if missing."""
+
+
+def run(args: Bench) -> None:
+    import torch
+
+    from ..profiling import network_speed
+    from ..profiling.timing import keep_freed_memory
+
+    _check(args)
+    devices = _devices(args.device, torch.cuda.is_available())
+    if args.write is not None:
+        replaced_section(args.write, NAME, "")  # before minutes of work: can the section be written?
+    keeps_memory = keep_freed_memory()
+    text = [network_speed.about(args, keeps_memory)]
+    for device in devices:
+        for threads in args.threads if device == "cpu" else (torch.get_num_threads(),):
+            torch.set_num_threads(threads)
+            for section in network_speed.measured(args, torch.device(device), threads):
+                print(section.plain(), flush=True)
+                text.append(section)
+    if args.write is not None:
+        write_sections(args.write, NAME, text)
+        print(f"written to {args.write}")
+
+
+def _check(args: Bench) -> None:
+    from box_convolution import networks
+
+    unknown = [name for name in args.networks if name not in networks.names()]
+    if unknown:
+        raise UsageError(f"NETWORKS: expected some of {', '.join(networks.names())}, got {', '.join(unknown)}")
+    for option, value in (
+        ("--size", min(args.size)),
+        ("--rounds", args.rounds),
+        ("--threads", min(args.threads, default=0)),
+    ):
+        if value < 1:
+            raise UsageError(f"{option}: expected at least 1, got {value}")
+
+
+def _devices(wanted: str, cuda: bool) -> list[str]:
+    if wanted not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"--device: expected auto, cpu or cuda, got {wanted}")
+    if wanted == "cuda" and not cuda:
+        raise UsageError("--device cuda: not available here")
+    return ["cpu", *(["cuda"] if cuda else [])] if wanted == "auto" else [wanted]

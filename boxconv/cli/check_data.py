@@ -1,0 +1,91 @@
+"""`boxconv check-data`."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from ..data.config import DataConfig
+from ..errors import UsageError
+from ..files import check_outputs, write_atomic
+
+
+@dataclass(frozen=True)
+class CheckData:
+    """Look for everything in a data set that training would stumble over. Changes nothing."""
+
+    root: tyro.conf.Positional[Path]
+    """Folder of the data set."""
+    data: Literal["auto", "camvid", "cityscapes", "sunrgbd", "folder"] = "auto"
+    """Which data set it is; auto: what its folders look like, else images/SPLIT/* and labels/SPLIT/*.png."""
+    classes: Path | None = None
+    """CSV file of the classes; ROOT/classes.csv if left out."""
+    palette: Path | None = None
+    """CSV file of the labels' colours, for a folder; ROOT/palette.csv where there is one."""
+    split: tuple[str, ...] = ()
+    """Which splits to look at; all if left out."""
+    decode: bool = True
+    """Decode every file; --no-decode looks at the names only."""
+    workers: int = 0
+    """Threads that decode; 0: one per core."""
+    limit: int = 5
+    """How many faults of a kind are shown."""
+    json: Path | None = None
+    """Also write all that was found here."""
+    manifest: Path | None = None
+    """Also write the SHA-256 of every file below ROOT here, in the form of sha256sum."""
+    verify: Path | None = None
+    """Compare all files below ROOT with such a manifest, and look at nothing else."""
+    overwrite: bool = False
+    """Replace files that are there already."""
+    quiet: bool = False
+
+
+def run(args: CheckData) -> int:
+    from ..data.checks.check import check
+    from ..data.checks.manifest import verify_manifest, write_manifest
+    from ..data.classes import DataError
+    from ..data.sources import classes_of, detect, layout_of
+
+    for name, least in (("workers", 0), ("limit", 1)):
+        if getattr(args, name) < least:
+            raise UsageError(f"--{name}: expected at least {least}, got {getattr(args, name)}")
+    if not args.root.is_dir():
+        raise DataError(f"{args.root}: no such folder")
+    for name in ("json", "manifest"):
+        path = getattr(args, name)
+        if path is not None and path.resolve().is_relative_to(args.root.resolve()):
+            raise UsageError(f"--{name}: {path} is in the data folder {args.root}, which is never written to")
+    outputs = {"--json": args.json, "--manifest": args.manifest}
+    check_outputs(outputs, overwrite=args.overwrite, inputs=(args.classes, args.palette, args.verify))
+    if args.verify is not None:
+        difference = verify_manifest(args.root, args.verify, workers=args.workers or None)
+        print(difference.text(args.limit))
+        return 0 if difference.ok else 1
+
+    data = detect(args.root) if args.data == "auto" else args.data
+    if data == "folder" and args.classes is None and args.root.is_dir() and not (args.root / "classes.csv").exists():
+        raise UsageError(
+            f"--classes: {args.root} holds no classes.csv; give --classes FILE, or --data camvid, cityscapes or sunrgbd"
+        )
+    config = DataConfig(data=data, root=args.root, classes=args.classes, palette=args.palette)  # type: ignore[arg-type]
+    config.check()
+    report = check(
+        args.root,
+        classes_of(config),
+        args.split or None,
+        layout=layout_of(config),
+        decode=args.decode,
+        workers=args.workers or None,
+        progress=not args.quiet,
+    )
+    print(report.text(args.limit))
+    if args.json is not None:
+        text = json.dumps({"data": data, **report.to_dict()}, indent=2) + "\n"
+        write_atomic(args.json, lambda file: file.write(text.encode()))
+    if args.manifest is not None:
+        count = write_manifest(args.root, args.manifest, workers=args.workers or None)
+        print(f"SHA-256 of {count} files written to {args.manifest}")
+    return 0 if report.ok else 1

@@ -1,0 +1,100 @@
+"""`boxconv compare`."""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tyro
+
+from ..errors import UsageError
+from ..files import check_outputs, write_atomic
+from ..reports.tables import replaced_section, write_sections
+from ..training.config import TrainConfig, to_plain
+from .draw import require_picture
+
+if TYPE_CHECKING:
+    from ..reports.run_comparison import Run
+
+NAME = "boxconv compare"
+# Class and category IoU in per cent on Cityscapes' validation images, Table 1 of the paper.
+PAPER = {
+    "enet": (59.4, 81.8),
+    "boxenet": (64.6, 83.2),
+    "boxenet_frozen": (60.3, 80.9),
+    "enet_minus": (54.1, 81.7),
+    "boxonlyenet": (61.0, 81.8),
+    "erfnet": (68.8, 85.3),
+    "boxerfnet": (69.0, 85.4),
+    "boxerfnet_frozen": (63.6, 84.1),
+    "erfnet_minus": (59.8, 84.1),
+}
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Finished training runs side by side: scores after the last epoch, mean and spread over seeds, curves, classes.
+
+    Runs that differ by nothing but their seed share a row; settings by which others differ are named.
+    """
+
+    runs: tyro.conf.Positional[tuple[Path, ...]] = ()
+    """Folders of boxconv train; runs that are not finished are left out."""
+    kept: Path | None = None
+    """JSON file of runs: those in it are compared too, and the given ones are added to it."""
+    write: Path | None = None
+    """Markdown file, which must exist, whose section of `boxconv compare`, between two comments, is written anew;
+    appended where there is none."""
+    part: str = ""
+    """Name of the section, for a file that has several."""
+    plot: Path | None = None
+    """Picture of the curves over the epochs, .png or .svg."""
+    overwrite: bool = False
+    """Replace the picture of --plot if it is there already; --kept and --write only add to their files."""
+
+
+def run(args: Compare) -> None:
+    from box_convolution import networks
+
+    from ..profiling import machine
+    from ..reports.run_comparison import Unfinished, grouped, kept, merged, read_kept, read_run, sections
+    from ..reports.run_curves import draw_curves
+
+    require_picture("--plot", args.plot)
+    check_outputs({"--plot": args.plot}, overwrite=args.overwrite, inputs=(args.kept, args.write))
+    if args.write is not None:
+        replaced_section(args.write, f"{NAME} {args.part}".strip(), "")
+    defaults = to_plain(TrainConfig())
+    noted_by = machine.made_by()
+    runs: dict[Path, Run] = {}
+    for folder in args.runs:
+        try:
+            runs[folder] = read_run(folder, defaults, noted_by)
+        except Unfinished as error:
+            print(f"boxconv: left out: {error}", file=sys.stderr)
+    folders = {run.identity: folder for folder, run in runs.items()}
+    for folder, run in runs.items():
+        if folders[run.identity] != folder:
+            raise UsageError(f"RUNS: {folder} and {folders[run.identity]} are the same experiment with the same seed")
+    known = read_kept(args.kept, defaults) if args.kept is not None and args.kept.exists() else []
+    every = merged(known, list(runs.values()))
+    if not every:
+        raise UsageError("RUNS: expected folders of finished runs, or --kept FILE with some")
+    kinds = {json.dumps([run.settings["data"], run.settings["size"], run.classes]) for run in every}
+    if len(kinds) > 1:
+        raise UsageError(
+            "RUNS: cannot compare runs on different data, image sizes or classes; found " + " and ".join(sorted(kinds))
+        )
+    groups = grouped(every, networks.names(), defaults)
+    found = sections(groups, PAPER)
+    for section in found:
+        print(section.plain())
+    if args.kept is not None and runs:
+        text = kept(every)
+        write_atomic(args.kept, lambda file: file.write(text.encode()))
+    if args.plot is not None:
+        draw_curves(groups, args.plot, title="Validation class IoU while training")
+    if args.write is not None:
+        write_sections(args.write, f"{NAME} {args.part}".strip(), found, level=3)
+        print(f"written to {args.write}")

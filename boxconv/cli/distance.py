@@ -1,0 +1,174 @@
+"""`boxconv distance`."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tyro
+
+from ..errors import UsageError
+from ..files import check_outputs, write_atomic
+from ..inference.load import network_of
+from ..reports.tables import replaced_section, write_sections
+from ..training.config import TrainConfig, to_plain
+from .draw import require_picture
+
+if TYPE_CHECKING:
+    from ..analysis.by_distance import Measured
+
+NAME = "boxconv distance"
+
+
+@dataclass(frozen=True)
+class Distance:
+    """Right between things that look alike, by the distance to what tells them apart, on drawn road scenes.
+
+    Networks are those after the last epoch, on the validation scenes of their training. Runs that differ by nothing but
+    their seed share a line.
+    """
+
+    runs: tyro.conf.Positional[tuple[Path, ...]] = ()
+    """Folders of boxconv train --data scenes."""
+    kept: Path | None = None
+    """JSON file of what was measured: what it holds is shown too, and the given runs are added to it."""
+    networks: tuple[str, ...] = ()
+    """Show these only, such as enet boxenet; all if left out."""
+    plot: Path | None = None
+    """Picture of the lines, .png or .svg."""
+    csv: Path | None = None
+    """Every number, with its confidence interval (95 %, bootstrap over scenes) and how many pixels were asked."""
+    write: Path | None = None
+    """Markdown file, which must exist, whose section of `boxconv distance`, between two comments, is written anew."""
+    part: str = ""
+    """Name of the section, for a file that has several."""
+    scenes: int | None = None
+    """Validation scenes; as many as the run was validated on if left out."""
+    device: str = "auto"
+    overwrite: bool = False
+    """Replace the files of --plot and --csv if they are there already; --kept and --write only add to theirs."""
+    quiet: bool = False
+
+
+def run(args: Distance) -> None:
+    from box_convolution import networks
+
+    from ..analysis.by_distance import rows_of, sections
+    from ..analysis.distance_picture import draw_by_distance
+    from ..analysis.run_numbers import csv_text
+    from ..data.scenes.evidence import QUESTIONS
+    from ..reports.run_comparison import grouped
+
+    require_picture("--plot", args.plot)
+    outputs = {"--plot": args.plot, "--csv": args.csv}
+    check_outputs(outputs, overwrite=args.overwrite, inputs=(args.kept, args.write))
+    if args.scenes is not None and args.scenes < 1:
+        raise UsageError(f"--scenes: expected at least 1, got {args.scenes}")
+    if unknown := sorted(set(args.networks) - set(networks.names())):
+        raise UsageError(f"--networks: expected some of {', '.join(networks.names())}, got {unknown[0]!r}")
+    if args.write is not None:
+        replaced_section(args.write, f"{NAME} {args.part}".strip(), "")
+    defaults = to_plain(TrainConfig())
+    measured = {_identity(run): run for run in _read_kept(args.kept, defaults)}
+    measured |= {_identity(run): run for run in _measure(args.runs, args, defaults)}
+    every = list(measured.values())
+    if args.kept is not None and args.runs:
+        text = "[\n" + ",\n".join(json.dumps(run.plain()) for run in every) + "\n]\n"
+        write_atomic(args.kept, lambda file: file.write(text.encode()))
+    shown = [run for run in every if not args.networks or run.network in args.networks]
+    if not shown:
+        raise UsageError("RUNS: expected folders of runs on drawn scenes, or --kept FILE with some")
+    sizes = sorted({tuple(run.settings["size"]) for run in shown})
+    if len(sizes) > 1:
+        raise UsageError(f"RUNS: cannot show runs at different image sizes together; found {sizes}")
+    width = sizes[0][1]
+    groups = grouped(shown, networks.names(), defaults)
+    evidence = {question.name: question.evidence for question in QUESTIONS}
+    tables = sections(groups, evidence, width)
+    for table in tables:
+        print(table.plain())
+    if args.plot is not None:
+        draw_by_distance(groups, evidence, args.plot, width=width)
+    if args.csv is not None:
+        text = csv_text(rows_of(groups, width))
+        write_atomic(args.csv, lambda file: file.write(text.encode()))
+    if args.write is not None:
+        write_sections(args.write, f"{NAME} {args.part}".strip(), tables, level=3)
+        print(f"written to {args.write}")
+
+
+def _measure(folders: Sequence[Path], args: Distance, defaults: dict[str, Any]) -> "list[Measured]":
+    """What the networks of the runs' last epochs answer. All see a scene before the next one is drawn."""
+    import numpy as np
+    import torch
+    from tqdm import tqdm
+
+    from ..analysis.by_distance import Measured, answers_of, count_right
+    from ..data.scenes.dataset import SCENE_CLASSES, RoadScenes
+    from ..data.scenes.evidence import QUESTIONS, ask
+    from ..data.sources import prepare_of
+    from ..profiling import machine
+    from ..reports.run_comparison import settings_of
+    from ..training import checkpoint, engine
+
+    device = engine.choose_device(args.device)
+    opened: list[tuple[TrainConfig, Any]] = []
+    for folder in folders:
+        path = folder / "last.pt"
+        content = checkpoint.load(path)
+        config = checkpoint.settings(content, path)
+        if config.data != "scenes":
+            raise UsageError(f"{folder}: trained on {config.data}; only of drawn scenes it is known where evidence is")
+        opened.append((config, network_of(content, path).to(device).eval()))
+    lengths = [args.scenes or config.scenes_for_validation for config, _ in opened]
+    sides: dict[str, Any] = {
+        question.name: tuple([SCENE_CLASSES.names.index(name) for name in side] for side in question.sides)
+        for question in QUESTIONS
+    }
+    counts: list[dict[str, list[Any]]] = [{question.name: [] for question in QUESTIONS} for _ in opened]
+    with torch.inference_mode():
+        for size in sorted({config.size for config, _ in opened}):
+            members = [k for k, (config, _) in enumerate(opened) if config.size == size]
+            scenes = RoadScenes(max(lengths[k] for k in members), size, split="val")
+            for index in tqdm(range(len(scenes)), desc="scenes", leave=False, disable=args.quiet):
+                image, _ = scenes[index]
+                asked = ask(scenes.scene_seed(0, index), *size)
+                for k in members:
+                    if index >= lengths[k]:
+                        continue
+                    config, model = opened[k]
+                    scores = model(prepare_of(config).image(image)[None].to(device))[0]
+                    for name, question in asked.items():
+                        counts[k][name].append(count_right(scores, sides[name], question.side, question.distance))
+    return [
+        Measured(
+            network=config.network,
+            seed=config.seed,
+            settings=settings_of(to_plain(config), defaults),
+            scenes=length,
+            answers={name: answers_of(np.stack(of_scenes)) for name, of_scenes in found.items()},
+            noted_by=machine.made_by(),
+        )
+        for (config, _), length, found in zip(opened, lengths, counts, strict=True)
+    ]
+
+
+def _identity(run: "Measured") -> str:
+    from ..reports.run_comparison import experiment
+
+    return json.dumps([run.network, run.seed, experiment(run)], sort_keys=True)
+
+
+def _read_kept(path: Path | None, defaults: dict[str, Any]) -> "list[Measured]":
+    from ..analysis.by_distance import Measured
+    from ..reports.run_comparison import RunError, settings_of
+
+    if path is None or not path.exists():
+        return []
+    try:
+        runs = [Measured.from_plain(values) for values in json.loads(path.read_text(encoding="utf-8"))]
+        return [dataclasses.replace(run, settings=settings_of(run.settings, defaults)) for run in runs]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RunError(f"{path}: holds nothing that was measured: {type(error).__name__}: {error}") from error

@@ -1,0 +1,101 @@
+"""`boxconv draw`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from ..errors import UsageError
+from ..files import check_outputs
+from ..inference.load import file_of, open_trained
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Draw the boxes of one layer of a trained network, the more important the more opaque."""
+
+    checkpoint: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="NETWORK")]
+    """best.pt or last.pt of a run, a .safetensors file, or a network that comes with the package (boxenet-camvid,
+    boxonlyenet-camvid)."""
+    out: Path
+    """Picture to write, .png or .svg."""
+    layer: str | None = None
+    """Name of the box layer, such as stage1.1.box; the first one if left out."""
+    image: Path | None = None
+    """Image that the boxes are drawn over; an empty map if left out."""
+    features: bool = False
+    """Draw over what the layer reads of --image, averaged over its channels, in place of the image."""
+    at: tuple[float, float] | None = None
+    """Row and column of the output pixel, in pixels of the layer's map; the middle if left out."""
+    most: int = 32
+    """How many boxes: the most important ones."""
+    gamma: bool = False
+    """Importance as in the authors' script: also times the weights of the BatchNorms."""
+    overwrite: bool = False
+    """Replace files that are there already."""
+
+
+def require_picture(option: str, path: Path | None) -> None:
+    """UsageError, before any work is done, unless ``path`` can be drawn into; None is no picture."""
+    if path is not None and path.suffix.lower() not in (".png", ".svg"):
+        raise UsageError(f"{option}: expected a name that ends in .png or .svg, got {path}")
+
+
+def run(args: Draw) -> None:
+    import numpy as np
+    import torch
+
+    from box_convolution.drawing import draw_boxes
+
+    from ..analysis.importance import importance
+    from ..data.datasets import open_image
+
+    require_picture("--out", args.out)
+    check_outputs({"--out": args.out}, overwrite=args.overwrite, inputs=(args.image, file_of(args.checkpoint)))
+    if args.most < 1:
+        raise UsageError(f"--most: expected at least 1, got {args.most}")
+    if args.features and args.image is None:
+        raise UsageError("--features: needs an --image for the network to look at")
+    opened = open_trained(args.checkpoint)
+    model, kind = opened.model, opened.network["name"]
+    picture = open_image(args.image) if args.image is not None else None
+    seen = torch.zeros(3, *opened.about["size"]) if picture is None else opened.prepare.image(picture)
+    layers = {layer.name: layer for layer in importance(model, seen[None], gamma=args.gamma)}
+    if not layers:
+        raise UsageError(f"{args.checkpoint}: {kind} has no box layers")
+    name = args.layer if args.layer is not None else next(iter(layers))
+    if name not in layers:
+        raise UsageError(f"--layer: expected one of {', '.join(layers)}, got {name!r}")
+    found = layers[name]
+    h, w = found.map_size
+    if args.at is not None and not (0 <= args.at[0] < h and 0 <= args.at[1] < w):
+        raise UsageError(f"--at: {name} has a map of {h} x {w} pixels, got row {args.at[0]:g}, column {args.at[1]:g}")
+    under: Any = None if picture is None else np.asarray(picture)
+    if args.features:
+        under = input_of(model, name, seen).mean(0).numpy()
+    draw_boxes(
+        found.boxes.numpy(),
+        args.out,
+        map_size=found.map_size,
+        image=under,
+        importance=found.importance.numpy() if found.importance.isfinite().any() else None,
+        most=args.most,
+        centre=args.at,
+        title=f"Boxes of {name}, {kind}",
+    )
+    print(f"{min(args.most, len(found.boxes))} of {len(found.boxes)} boxes of {name} drawn in {args.out}")
+    if found.remark:
+        print(f"{name}: {found.remark}")
+
+
+def input_of(model: Any, name: str, image: Any) -> Any:
+    """What the layer ``name`` reads when ``model`` sees ``image`` (3, h, w): (C, h', w')."""
+    import torch
+
+    seen: list[Any] = []
+    handle = model.get_submodule(name).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    with torch.inference_mode():
+        model.eval()(image[None])
+    handle.remove()
+    return seen[0][0]

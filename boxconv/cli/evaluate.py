@@ -1,0 +1,126 @@
+"""`boxconv evaluate`."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from ..data.config import Data
+from ..errors import UsageError
+from ..files import check_outputs, write_atomic
+from ..inference.load import data_of, file_of, open_network
+from .draw import require_picture
+
+if TYPE_CHECKING:
+    from ..inference.load import Opened
+    from ..training.distributed import Team
+
+
+PICTURED = 4
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Score a network on a data set."""
+
+    network: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="NETWORK")]
+    """best.pt or last.pt of a run; or, with --root, an exported network (.onnx, .pt2, .safetensors) or one that comes
+    with the package (boxenet-camvid, boxonlyenet-camvid)."""
+    data: Data | None = None
+    """What kind of data set: that of the training run if left out."""
+    root: Path | None = None
+    """Folder with images/ and labels/; the one it was trained on if left out."""
+    split: str | None = None
+    """Name of the split; the validation split of the training run, or val, if left out."""
+    full_resolution: bool = False
+    """Compare with the labels at the size they have in their files, not at the network's."""
+    batch_size: int = 8
+    workers: int = 0
+    """Processes that load images; with 0, a thread loads the next ones while the network computes."""
+    device: str = "auto"
+    json: Path | None = None
+    """Also write the scores, their confidence intervals and the confusion matrix here."""
+    picture: Path | None = None
+    """Also draw image, truth, prediction and errors of four images, evenly chosen: FILE.png or .svg."""
+    overwrite: bool = False
+    """Replace files that are there already."""
+    quiet: bool = False
+
+
+def run(args: Evaluate) -> None:
+    from ..training.distributed import joined
+
+    if args.batch_size < 1:
+        raise UsageError(f"--batch-size: expected at least 1, got {args.batch_size}")
+    if args.workers < 0:
+        raise UsageError(f"--workers: expected at least 0, got {args.workers}")
+    require_picture("--picture", args.picture)
+    outputs = {"--json": args.json, "--picture": args.picture}
+    check_outputs(outputs, overwrite=args.overwrite, inputs=(file_of(args.network),))
+    with joined() as team:
+        _evaluate(args, team)
+
+
+def _evaluate(args: Evaluate, team: "Team") -> None:
+    import torch
+
+    from ..data.sources import open_split
+    from ..training import engine
+    from ..training.evaluate import PrepareImageOnly, score_table
+    from ..training.evaluate import evaluate as score
+    from ..training.metrics import score_intervals
+
+    device = engine.choose_device(args.device, team.local_rank)
+    opened = open_network(file_of(args.network))
+    config = data_of(opened, args.network, args.data, args.root)
+    split = args.split or config.val_split
+    classes, prepare = opened.classes, opened.prepare
+    model = opened.model.to(device)
+    data = open_split(config, split, classes, PrepareImageOnly(prepare) if args.full_resolution else prepare)
+    by_image = torch.zeros(len(data), len(classes), len(classes), dtype=torch.int64)  # type: ignore[arg-type]
+    matrix = score(
+        model,
+        data,
+        classes,
+        device=device,
+        batch_size=1 if args.full_resolution else args.batch_size,
+        workers=args.workers,
+        progress=not args.quiet,
+        team=team,
+        by_image=by_image,
+    )
+    if not team.first:
+        return
+    scores, intervals = matrix.scores(classes), score_intervals(by_image, classes)
+    size = "their own size" if prepare.size is None else f"{prepare.size[0]} x {prepare.size[1]}"
+    where = "the labels' own resolution" if args.full_resolution else size
+    print(f"{args.network} on {config.root or 'drawn scenes'}, {split}: {len(data)} images, scored at {where}")  # type: ignore[arg-type]
+    print(score_table(scores, intervals))
+    if args.json is not None:
+        text = json.dumps(
+            {"scores": scores, "intervals": intervals, **matrix.state(), "classes": list(classes.names)}, indent=2
+        )
+        write_atomic(args.json, lambda file: file.write(f"{text}\n".encode()))
+    if args.picture is not None:
+        _draw(args.picture, opened, open_split(config, split, classes, None), device)
+
+
+def _draw(path: Path, opened: "Opened", data: Any, device: Any) -> None:
+    import numpy as np
+
+    from ..inference.predict import predict_image
+    from ..reports.drawing import prediction_panel
+
+    count = min(PICTURED, len(data))
+    chosen = [i * len(data) // count for i in range(count)]
+    pairs = [data[index] for index in chosen]
+    prediction_panel(
+        [np.asarray(image) for image, _ in pairs],
+        [np.asarray(label) for _, label in pairs],
+        [predict_image(opened.model, image, opened.prepare, device) for image, _ in pairs],
+        opened.classes,
+        path,
+        titles=[data.name(index) for index in chosen],
+    )

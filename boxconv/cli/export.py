@@ -1,0 +1,141 @@
+"""`boxconv export`."""
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from ..errors import UsageError
+from ..files import check_outputs
+from ..inference.load import data_of, file_of, open_trained, validation_scores
+
+if TYPE_CHECKING:
+    from ..inference.load import Opened
+
+Kind = Literal["onnx", "torch", "safetensors"]
+CALIBRATION_IMAGES = 50  # of the training split, evenly chosen
+SUFFIXES: dict[Kind, str] = {"onnx": ".onnx", "torch": ".pt2", "safetensors": ".safetensors"}
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a trained network as one file that needs nothing else: weights, classes, sizes, normalisation.
+
+    onnx and torch hold the deployed network, BatchNorm folded and box blocks fused; its answers are compared with those
+    of the trained one on three image sizes. safetensors holds it as it was trained. boxconv predict reads all three.
+    """
+
+    checkpoint: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="NETWORK")]
+    """best.pt or last.pt of a run, a .safetensors file, or a network that comes with the package (boxenet-camvid,
+    boxonlyenet-camvid)."""
+    out: Path
+    """FILE.onnx, FILE.pt2 (torch) or FILE.safetensors."""
+    format: Kind | None = None
+    """Told by --out where left out. onnx: standard operators only, any image size and batch."""
+    half: bool = False
+    """With safetensors: weights in half precision, half the size."""
+    licence: str | None = None
+    """Licence of the weights, kept with them; that of the trained network's file if left out."""
+    snap: bool = False
+    """Move boxes to whole pixel borders first; boxconv finetune does it and lets the other weights adapt."""
+    prune: float | None = None
+    """Take boxes out of the deployed network whose output varies less than this share (0.1, say) of what is typical of
+    their layer; 0 takes out only those without any effect. Scores it on the validation split, before and after."""
+    min_area: float = 0.0
+    """With --prune: take out boxes of less than so many pixels, too; 1.1 those that shrank to a pixel."""
+    root: Path | None = None
+    """With --prune: folder with images/ and labels/; the one it was trained on if left out."""
+    overwrite: bool = False
+    """Replace files that are there already."""
+
+
+def run(args: Export) -> None:
+    from box_convolution.deploy import deploy, export, snap_boxes
+    from box_convolution.networks import weights
+
+    kind = args.format or next((name for name, suffix in SUFFIXES.items() if suffix == args.out.suffix), None)
+    if kind is None or args.out.suffix != SUFFIXES[kind]:
+        expected = SUFFIXES[kind] if kind else " or ".join(SUFFIXES.values())
+        raise UsageError(f"--out: expected a name that ends in {expected}, got {args.out}")
+    check_outputs({"--out": args.out}, overwrite=args.overwrite, inputs=(file_of(args.checkpoint),))
+    if args.prune is not None and (kind == "safetensors" or not args.prune >= 0):
+        raise UsageError(f"--prune: expected a share of at least 0, with onnx or torch, got {args.prune} with {kind}")
+    if not args.min_area >= 0:
+        raise UsageError(f"--min-area: expected pixels, at least 0, got {args.min_area}")
+    if args.min_area and args.prune is None:
+        raise UsageError("--min-area: needs --prune; --prune 0 takes out nothing else")
+    if args.half and kind != "safetensors":
+        raise UsageError(f"--half: only safetensors files are written in half precision, not {kind}")
+    trained = open_trained(args.checkpoint)
+    network, values = trained.model, dict(trained.about)
+    if args.snap:
+        snap_boxes(network)
+        values.pop("scores", None)  # those of the boxes as they were trained
+    if args.licence is not None:
+        values["licence"] = args.licence
+
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    if args.prune is not None:
+        network = _pruned(trained, args)
+        values.pop("scores", None)
+    with tempfile.TemporaryDirectory(dir=args.out.parent, prefix=".export") as folder:
+        written = Path(folder) / args.out.name
+        if kind == "safetensors":
+            weights.save(network, written, trained.network, half=args.half, **values)
+        else:
+            print(f"exporting to {args.out}: up to a minute or two", flush=True)
+            deployed: Any = network if args.prune is not None else deploy(network)
+            (export.save_onnx if kind == "onnx" else export.save_program)(deployed, written, values)
+        os.replace(written, args.out)
+    print(f"{args.out}: {args.out.stat().st_size / 1e6:.2f} MB")
+    if kind != "safetensors":
+        opened, _ = (export.open_onnx if kind == "onnx" else export.open_program)(args.out)
+        _compare(network, opened, values["size"], "trained network" if args.prune is None else "pruned network")
+
+
+def _pruned(trained: "Opened", args: Export) -> Any:
+    """The network, deployed and pruned; prints what that costs."""
+    import torch
+
+    from box_convolution.deploy import deploy, prune
+    from box_convolution.layer import BoxConv2d
+
+    from ..data.sources import open_split, prepare_of
+    from ..training.records import percent
+
+    assert args.prune is not None
+    if not any(isinstance(layer, BoxConv2d) for layer in trained.model.modules()):
+        raise UsageError(f"--prune: there are no boxes in {trained.network['name']}")
+    config, classes = data_of(trained, args.checkpoint, root=args.root), trained.classes
+    deployed = deploy(trained.model)
+    data: Any = open_split(config, config.train_split, classes, prepare_of(config), training=True, seed=config.seed)
+    step = -(-len(data) // CALIBRATION_IMAGES)
+    images = (torch.as_tensor(data[index][0])[None] for index in range(0, len(data), step))
+    pruned, report = prune(deployed, images, args.prune, min_area=args.min_area)
+    before, after = (percent(validation_scores(model, classes, config)["class_iou"]) for model in (deployed, pruned))
+    print(
+        f"took out {sum(layer.removed_boxes for layer in report)} of {sum(layer.boxes for layer in report)} boxes, "
+        f"with them the sums of {sum(layer.idle_channels for layer in report)} of "
+        f"{sum(layer.channels for layer in report)} channels; validation class IoU {before} -> {after}"
+    )
+    return pruned
+
+
+def _compare(network: Any, opened: Any, size: list[int], name: str) -> None:
+    """Print how far the file's answers are from those of ``network``. Raises ExportError where they are others."""
+    from box_convolution.deploy import export
+
+    h, w = size
+    sizes = [(h, w), (max(16, h // 2 + 3), max(16, w // 2 + 5)), (max(16, h * 3 // 4), max(16, w * 2 // 3 + 1))]
+    print(f"against the {name}, the median one of {export.IMAGES} random images each:")
+    for (h, w), (largest, share) in zip(sizes, export.differences(network, opened, sizes), strict=True):
+        print(
+            f"  {h:5} x {w:<5} largest difference {largest:.1e} of the logits' range; above 1e-4: {share:.4%} of pixels"
+        )
+        if not share <= 0.01:
+            raise export.ExportError(
+                "the exported network does not give the trained one's answers: do not use the file"
+            )

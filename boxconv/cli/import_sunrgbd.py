@@ -1,0 +1,31 @@
+"""`boxconv import-sunrgbd`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+
+@dataclass(frozen=True)
+class ImportSunRgbd:
+    """Make a folder of images and labels from the archives of SUN RGB-D's official site, for --data sunrgbd."""
+
+    root: tyro.conf.Positional[Path]
+    """Folder that holds SUNRGBD/ and SUNRGBDtoolbox/, as unzipped."""
+    out: Path
+    """Folder for the results: about 2 GB."""
+    resume: bool = False
+    """Go on with what is in --out already."""
+    quiet: bool = False
+
+
+def run(args: ImportSunRgbd) -> None:
+    from tqdm import tqdm
+
+    from ..data.layouts import sunrgbd_import
+
+    scenes = sunrgbd_import.plan(args.root, args.out, resume=args.resume)
+    written = sunrgbd_import.write(args.root, scenes)
+    bar = tqdm(written, desc="importing", total=len(scenes), unit="scene", leave=False, disable=args.quiet)
+    done = sum(1 for _ in bar)
+    print(f"{done} scene{'' if done == 1 else 's'} written to {args.out}")

@@ -1,0 +1,81 @@
+"""`boxconv predict`."""
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from ..errors import UsageError
+from ..inference.load import TRAINED, file_of, is_network, open_network, trained
+
+
+@dataclass(frozen=True)
+class Predict:
+    """Write label maps (NAME.png, class indices) and colour pictures (NAME_colour.png) for images."""
+
+    inputs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="[NETWORK] IMAGE [IMAGE ...]")]
+    """Images, or folders of images. A network may come first: a run's folder or checkpoint, an exported one (.onnx,
+    .pt2, .safetensors), or one of the package, boxenet-camvid (also if none is given) or boxonlyenet-camvid, which
+    label street scenes."""
+    out: Path = Path("predictions")
+    """Folder for the results."""
+    resume: bool = False
+    """Go on where an earlier call ended: leave out images whose outputs are there already."""
+    overwrite: bool = False
+    """Replace outputs that are there already."""
+    keep_going: bool = False
+    """Leave out images that cannot be read; they are listed at the end, and the exit status is 1 (but 0 under torchrun,
+    which would stop the other processes)."""
+    device: str = "auto"
+    quiet: bool = False
+
+
+def run(args: Predict) -> int:
+    from ..files import sweep
+    from ..inference.predict import pending, plan
+    from ..inference.predict import predict as label
+    from ..training import engine
+    from ..training.distributed import shard
+
+    if args.resume and args.overwrite:
+        raise UsageError("--resume and --overwrite contradict each other: give one of them")
+    network, file, inputs = _split(args.inputs)
+    device = engine.choose_device(args.device, int(os.environ.get("LOCAL_RANK", "0")))
+    opened = open_network(file)
+    # After a restart by torchrun the outputs of the first attempt are there.
+    resume = args.resume or os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+    mine = shard(plan(inputs, args.out))
+    jobs = pending(mine, "overwrite" if args.overwrite else "skip" if resume else "refuse")
+    if resume:
+        sweep(args.out, older_than=3600)  # younger ones may be another process's
+    done, unreadable = 0, []
+    for result in label(
+        opened.model, jobs, opened.classes, opened.prepare, device=device, progress=not args.quiet,
+        keep_going=args.keep_going,
+    ):  # fmt: skip
+        if result.error is None:
+            done += 1
+        else:
+            unreadable.append(result.error)
+    before = f", {len(mine) - len(jobs)} were there already" if len(mine) > len(jobs) else ""
+    print(f"{done} image{'' if done == 1 else 's'} labelled by {network} in {args.out}{before}")
+    if unreadable:
+        print(f"boxconv: error: {len(unreadable)} left out:", *unreadable, sep="\n  ", file=sys.stderr)
+    return 1 if unreadable and int(os.environ.get("WORLD_SIZE", "1")) == 1 else 0
+
+
+def _split(inputs: tuple[Path, ...]) -> tuple[Path, Path, tuple[Path, ...]]:
+    """The network as it is called, its file, and the images."""
+    given = bool(inputs) and is_network(inputs[0])
+    images = inputs[1:] if given else inputs
+    if not images:
+        got = " ".join(map(str, inputs)) or "nothing"
+        raise UsageError(f"no image to label: expected boxconv predict [NETWORK] IMAGE [IMAGE ...], got {got}")
+    if misplaced := [word for word in images if is_network(word)]:
+        raise UsageError(f"{misplaced[0]}: is a network, and only one may be given, before the images")
+    if given:
+        return inputs[0], file_of(inputs[0]), images
+    return Path(TRAINED), trained()[TRAINED], images  # whatever else has this name in the folder

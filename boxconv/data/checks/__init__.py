@@ -1,0 +1,1 @@
+"""Faults of a data set, and the checksums of its files."""

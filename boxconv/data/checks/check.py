@@ -1,0 +1,224 @@
+"""Looking through a whole data set before hours are spent on training with it: every fault, not just the first."""
+
+import hashlib
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..classes import ClassTable, DataError
+from ..image_files import check_regular, shown
+from ..label_coding import Coding
+from ..layouts.base import FOLDER, Fault, FolderLayout, Layout, describe, pair_up, split_files, splits_of
+from .inspect import Sample, inspect, odd_names
+
+
+@dataclass
+class Report:
+    """What `check` found. `faults` keep a split from being used as it is, `warnings` do not.
+
+    pairs: image-label pairs per split. pixels: label pixels per split, of the K classes and then of void, in the labels
+    that could be read. sizes: how many images are (height, width) pixels large, over all splits.
+    """
+
+    root: Path
+    classes: ClassTable
+    layout: Layout = FOLDER
+    faults: list[Fault] = field(default_factory=list)
+    warnings: list[Fault] = field(default_factory=list)
+    pairs: dict[str, int] = field(default_factory=dict)
+    pixels: dict[str, list[int]] = field(default_factory=dict)
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+
+    @property
+    def ok(self) -> bool:
+        return not self.faults
+
+    def text(self, limit: int = 5) -> str:
+        """A summary to read: sizes, shares of the classes, and by kind the number of faults and the first `limit`."""
+        found = ", ".join(map(self._counted_pairs, self.pairs))
+        parts = [f"{shown(self.root)}: {found or 'no splits'}"]
+        if self.sizes:
+            common = [f"{h} x {w} ({count})" for (h, w), count in self.sizes.most_common(limit)]
+            more = [f"and {len(self.sizes) - limit} more sizes"] if len(self.sizes) > limit else []
+            parts[0] += f"\nimages, height x width: {', '.join(common + more)}"
+        if any(map(any, self.pixels.values())):
+            parts.append(self._shares())
+        if self.warnings:
+            parts.append("WARNINGS\n" + describe(self.warnings, self.root, limit))
+        if self.faults:
+            parts.append(f"FAULTS ({self.layout.description})\n" + describe(self.faults, self.root, limit))
+        parts.append(f"{_counted(self.faults, 'fault')}, {_counted(self.warnings, 'warning')}")
+        return "\n\n".join(parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All that was found, without the limit, as plain values for JSON. Paths are relative to the root."""
+        listed = {
+            name: [
+                {"kind": fault.kind, "file": self._relative(fault.file), "message": fault.message} for fault in faults
+            ]
+            for name, faults in (("faults", self.faults), ("warnings", self.warnings))
+        }
+        return {
+            "root": str(self.root),
+            "ok": self.ok,
+            "pairs": self.pairs,
+            "classes": list(self.classes.names),
+            "pixels_of_classes_and_void": self.pixels,
+            "sizes": [{"height": h, "width": w, "images": count} for (h, w), count in self.sizes.most_common()],
+            **listed,
+        }
+
+    def _relative(self, path: Path) -> str:
+        return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
+
+    def _counted_pairs(self, split: str) -> str:
+        count, published = self.pairs[split], self.layout.published.get(split)
+        of = f" (of {published} published)" if published not in (None, count) else ""
+        return f"{count} pairs in {shown(split)}{of}"
+
+    def _shares(self) -> str:
+        splits = {shown(split): counts for split, counts in self.pixels.items() if any(counts)}
+        names = [*(f"{label:3} {name}" for label, name in enumerate(self.classes.names)), "    void"]
+        width = max(map(len, ("share of pixels", *names)))
+        lines = ["share of pixels".ljust(width) + "".join(f"  {split:>7}" for split in splits)]
+        for i, name in enumerate(names):
+            lines.append(name.ljust(width))
+            for split, counts in splits.items():
+                share = f"{counts[i] / sum(counts):.4f}" if counts[i] else "none"
+                lines[-1] += f"  {share:>{max(7, len(split))}}"
+        return "\n".join(lines)
+
+
+def check(
+    root: str | Path,
+    classes: ClassTable,
+    splits: Sequence[str] | None = None,
+    *,
+    layout: Layout = FOLDER,
+    decode: bool = True,
+    workers: int | None = None,
+    progress: bool = False,
+) -> Report:
+    """Finds everything in the folder tree `root` (see `SegmentationFolder`) that training would stumble over.
+
+    splits: which ones to look at; None means all that exist. decode=False looks at names only and opens no file.
+    workers: threads, by default one per core. progress: shows a bar. Nothing on disk is changed.
+    """
+    report = Report(Path(root), classes, layout)
+    samples: list[Sample] = []
+    for split in splits_of(root, layout) if splits is None else splits:
+        samples += _samples_of(report, split)
+    if not report.pairs:
+        what = "no split in this folder" if os.path.isdir(root) else "no such folder"
+        report.faults.append(Fault(Path(root), "missing folder", f"{shown(root)}: {what}"))
+    if decode:
+        _decode_all(report, samples, workers or os.cpu_count() or 1, progress)
+        report.warnings += _images_twice(samples)
+        report.warnings += _masks(report, samples)
+    # Splits may share folders and files.
+    report.faults, report.warnings = list(dict.fromkeys(report.faults)), list(dict.fromkeys(report.warnings))
+    return report
+
+
+def _samples_of(report: Report, split: str) -> list[Sample]:
+    """What is to be decoded of a split; what its names tell goes into the report."""
+    found = split_files(report.root, split, report.layout)
+    pairs, faults = pair_up(found)
+    report.faults += faults
+    report.pairs[split] = len(pairs)
+    report.pixels[split] = [0] * (len(report.classes) + 1)
+    for path in found.others:
+        what = "sub-folders are not searched" if path.is_dir() else "not the suffix of an image"
+        report.warnings.append(Fault(path, "ignored", f"{shown(path)}: {what}"))
+    files = [path for _, path in (*found.images, *found.labels)]
+    report.warnings += odd_names([*files, *found.others])
+    try:
+        coding: Coding = report.layout.coding(report.root, split, report.classes)
+    except DataError as error:
+        report.faults.append(Fault(report.root, error.kind, str(error)))
+        return []
+    paired = {path for pair in pairs for path in pair}
+    images = [path for _, path in found.images if path not in paired and _is_regular(path)]
+    labels = [path for _, path in found.labels if path not in paired and _is_regular(path)]
+    return [
+        *(Sample(split, *pair, coding, found.needs_labels) for pair in pairs),
+        *(Sample(split, path, None, coding) for path in images),
+        *(Sample(split, None, path, coding, found.needs_labels) for path in labels),
+    ]
+
+
+def _decode_all(report: Report, samples: list[Sample], workers: int, progress: bool) -> None:
+    pool = ThreadPoolExecutor(workers)
+    try:
+        results = pool.map(lambda sample: inspect(sample, report.classes), samples)
+        for sample, found in zip(samples, _with_bar(results, len(samples), progress), strict=True):
+            report.faults += found.faults
+            report.warnings += found.warnings
+            if found.size:
+                report.sizes[found.size] += 1
+            if found.pixels:
+                sums = report.pixels[sample.split]
+                report.pixels[sample.split] = [a + b for a, b in zip(sums, found.pixels, strict=True)]
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _images_twice(samples: Iterable[Sample]) -> list[Fault]:
+    """Warnings about images whose bytes occur twice. Only files of equal size are read and compared."""
+    by_size: dict[int, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        if sample.image is not None and _is_regular(sample.image):
+            by_size[os.path.getsize(sample.image)].append(sample)
+    found = []
+    for group in by_size.values():
+        if len(group) < 2:
+            continue
+        first: dict[bytes, Sample] = {}
+        for sample in group:
+            try:
+                content = hashlib.sha256(sample.image.read_bytes() if sample.image else b"").digest()
+            except OSError:  # reported when it could not be decoded
+                continue
+            other = first.setdefault(content, sample)
+            if sample.image and other.image and other is not sample:
+                elsewhere = other.split != sample.split
+                kind = "image in two splits" if elsewhere else "image twice in a split"
+                message = f"{shown(sample.image)}: the same image as {shown(other.image)}"
+                found.append(Fault(sample.image, kind, message + (", in another split" if elsewhere else "")))
+    return found
+
+
+def _masks(report: Report, samples: Iterable[Sample]) -> list[Fault]:
+    """Warnings about splits whose labels look like black-and-white masks: legal, as 255 is void, but hardly meant."""
+    found = []
+    folders = {sample.split: sample.label.parent for sample in samples if sample.label is not None}
+    for split, folder in folders.items() if isinstance(report.layout, FolderLayout) else ():
+        counts = report.pixels[split]
+        if len(counts) > 2 and counts[0] and counts[-1] and not any(counts[1:-1]):
+            hint = "if these are masks of 0 and 255, change 255 to 1, for 255 means void"
+            found.append(Fault(folder, "class 0 only", f"{shown(folder)}: nothing but class 0 and void; {hint}"))
+    return found
+
+
+def _is_regular(path: Path) -> bool:
+    try:
+        check_regular(path)
+    except DataError:
+        return False
+    return True
+
+
+def _with_bar(results: Iterator[Any], total: int, progress: bool) -> Iterable[Any]:
+    if not progress:
+        return results
+    from tqdm import tqdm
+
+    return tqdm(results, total=total, desc="decoding", unit="pair", leave=False)
+
+
+def _counted(items: Sequence[Fault], what: str) -> str:
+    return f"{len(items)} {what}{'' if len(items) == 1 else 's'}"

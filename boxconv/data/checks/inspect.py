@@ -1,0 +1,123 @@
+"""What is wrong, or odd, with one sample's files: decoded just as training does it."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image
+
+from ..classes import VOID, ClassTable, DataError
+from ..image_files import FORMATS, check_sizes, open_image, open_label, shown
+from ..label_coding import Coding
+from ..layouts.base import Fault
+
+_ENDINGS = {
+    "PNG": (".png",), "JPEG": (".jpg", ".jpeg"), "MPO": (".jpg", ".jpeg"), "BMP": (".bmp",), "TIFF": (".tif", ".tiff"),
+    "WEBP": (".webp",), "PPM": (".ppm",),
+}  # fmt: skip
+_RESERVED = frozenset('<>:"|?*\\')
+_ORIENTATION = 0x0112
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Files to decode: a pair, or an image or a label that has no partner.
+
+    labelled: whether a label that is all void is a fault.
+    """
+
+    split: str
+    image: Path | None
+    label: Path | None
+    coding: Coding
+    labelled: bool = True
+
+
+@dataclass
+class Findings:
+    """size: (height, width) of the image. pixels: how many of every class, and then of void, the label has."""
+
+    faults: list[Fault] = field(default_factory=list)
+    warnings: list[Fault] = field(default_factory=list)
+    size: tuple[int, int] | None = None
+    pixels: list[int] | None = None
+
+
+def inspect(sample: Sample, classes: ClassTable) -> Findings:
+    """Decodes the files of a sample."""
+    found = Findings()
+    image = label = None
+    if sample.image is not None:
+        try:
+            image = open_image(sample.image)
+            found.size = (image.height, image.width)
+            found.warnings += _oddities(sample.image, image)
+        except DataError as error:
+            found.faults.append(Fault(sample.image, error.kind, str(error)))
+    if sample.label is not None:
+        try:
+            label = open_label(sample.label, classes, sample.coding)
+            histogram = label.histogram()
+            found.pixels = [*histogram[: len(classes)], histogram[VOID]]
+            if sample.labelled and not any(histogram[:VOID]):
+                message = f"{shown(sample.label)}: every pixel is void, there is nothing to learn from"
+                found.faults.append(Fault(sample.label, "label all void", message))
+        except DataError as error:
+            found.faults.append(Fault(sample.label, error.kind, str(error)))
+    if image and label and sample.image and sample.label:
+        try:
+            check_sizes(image, label, sample.image, sample.label)
+        except DataError as error:
+            found.faults.append(Fault(sample.label, error.kind, str(error)))
+    return found
+
+
+def odd_names(paths: Sequence[Path]) -> list[Fault]:
+    """Warnings about names that other systems and programs stumble over, and names that only some can tell apart."""
+    found = []
+    alike: dict[str, Path] = {}
+    for path in paths:
+        name = path.name
+        try:
+            os.fsencode(name).decode()
+            reason = "control characters" if not name.isprintable() else ""
+        except UnicodeDecodeError:
+            reason = "bytes that are not UTF-8"
+        if not reason and (name[0] == "-" or name != name.strip() or path.stem != path.stem.strip()):
+            reason = "a dash or blank at its start, or a blank at its end"
+        if not reason and _RESERVED.intersection(name):
+            reason = f"a character that Windows reserves ({' '.join(sorted(_RESERVED.intersection(name)))})"
+        if reason:
+            found.append(Fault(path, "odd file name", f"{shown(path)}: the name has {reason}"))
+        first = alike.setdefault(str(path).casefold(), path)
+        if first is not path:
+            message = f"{shown(path)}: differs from {shown(first)} in upper and lower case alone"
+            found.append(Fault(path, "names alike but for case", message))
+    return found
+
+
+def _oddities(path: Path, image: Image.Image) -> list[Fault]:
+    """Warnings about an image that can be decoded. DataError where more than its first picture is damaged."""
+    found = []
+    try:
+        with Image.open(path, formats=FORMATS) as lazy:
+            kind = lazy.format or ""
+            frames = getattr(lazy, "n_frames", 1) if kind != "MPO" else 1
+            orientation = lazy.getexif().get(_ORIENTATION, 1)
+    except Exception as error:  # decoders of damaged bytes raise a dozen types
+        message = f"{shown(path)}: the file is damaged behind its first picture: {error or type(error).__name__}"
+        raise DataError(message, "damaged file") from error
+    if path.suffix.lower() not in _ENDINGS.get(kind, ()):
+        found.append(Fault(path, "wrong suffix", f"{shown(path)}: the content is {kind}, the name says {path.suffix}"))
+    if frames > 1:
+        message = f"{shown(path)}: holds {frames} images, of which the first is used"
+        found.append(Fault(path, "several images in a file", message))
+    if orientation != 1:
+        message = f"{shown(path)}: is turned by its EXIF orientation; its label must be turned already"
+        found.append(Fault(path, "image turned by EXIF", message))
+    extrema = image.getextrema()
+    if all(low == high for low, high in extrema):  # type: ignore[misc]
+        colour = ", ".join(str(low) for low, _ in extrema)  # type: ignore[misc]
+        found.append(Fault(path, "blank image", f"{shown(path)}: every pixel is ({colour})"))
+    return found

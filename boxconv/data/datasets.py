@@ -1,0 +1,133 @@
+"""Segmentation data sets: pairs of an image and a label map, read from folders."""
+
+import hashlib
+import operator
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, SupportsIndex
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import Dataset
+
+from .classes import ClassTable, DataError
+from .image_cache import ImageCache
+from .image_files import check_sizes, cut_border, images_in, open_image, open_label, shown
+from .layouts.base import FOLDER, Fault, Layout, Pair, describe, find_pairs, splits_of
+
+__all__ = [
+    "DataError",
+    "Fault",
+    "Pair",
+    "SegmentationFolder",
+    "describe",
+    "find_pairs",
+    "images_in",
+    "open_image",
+    "open_label",
+    "seeded",
+    "splits_of",
+]
+
+
+@contextmanager
+def seeded(*numbers: int) -> Iterator[None]:
+    """Inside, the CPU generators of torch, `random` and numpy start from a seed that depends on `numbers` alone.
+
+    Outside nothing changes: their states are restored on exit, also after an exception. The generators belong to the
+    process, so two threads must not be inside at once.
+    """
+    digest = hashlib.blake2b(repr(tuple(int(number) for number in numbers)).encode(), digest_size=8).digest()
+    seed = int.from_bytes(digest, "little")
+    states = torch.default_generator.get_state(), random.getstate(), np.random.get_state()  # noqa: NPY002
+    try:
+        torch.default_generator.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002 - what third-party transforms draw from
+        yield
+    finally:
+        torch.default_generator.set_state(states[0])
+        random.setstate(states[1])
+        np.random.set_state(states[2])  # noqa: NPY002
+
+
+class SegmentationFolder(Dataset[Any]):
+    """The images of a folder tree with their labels, by default ROOT/images/SPLIT/* and ROOT/labels/SPLIT/*.png.
+
+        data = SegmentationFolder("camvid", "train", CAMVID, transform=Prepare((176, 240)))
+        image, label = data[0]          # epoch 0
+        image, label = data[3, 0]       # the same pair, with the random numbers of epoch 3
+
+    `transform(image, label)` gets Pillow images of modes RGB and L; void is 255 in the label. What it draws from the
+    generators of torch, `random` or numpy depends on (seed, epoch, index) alone, not on workers or order. Without a
+    transform the two Pillow images are returned. DataError, naming the file, for whatever cannot be used.
+
+    layout: where the files are and what their pixels mean. border: pixels that are cut off at every side of image and
+    label. cache: where resized pairs are kept; the transform then gets these.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str,
+        classes: ClassTable,
+        *,
+        layout: Layout = FOLDER,
+        transform: Callable[[Image.Image, Image.Image], Any] | None = None,
+        seed: int = 0,
+        border: int = 0,
+        cache: ImageCache | None = None,
+    ) -> None:
+        pairs, faults = find_pairs(root, split, layout)
+        if faults:
+            described = f"{describe(faults, root)}\n{layout.description}"
+            raise DataError(f"{shown(root)}: split {split!r} cannot be used\n{described}")
+        if not pairs:
+            raise DataError(f"{shown(root)}: split {split!r} has no labels")
+        self.root = Path(root)
+        self.split = split
+        self.classes = classes
+        self.transform = transform
+        self.seed = seed
+        self.pairs = pairs
+        self.coding = layout.coding(self.root, split, classes)
+        self.border = border
+        self.cache = cache
+
+    @property
+    def names(self) -> list[str]:
+        return [pair.image.stem for pair in self.pairs]
+
+    def name(self, index: int) -> str:
+        return self.pairs[index].image.stem
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, key: SupportsIndex | tuple[SupportsIndex, SupportsIndex]) -> Any:
+        epoch, index = (operator.index(number) for number in (key if isinstance(key, tuple) else (0, key)))
+        index = range(len(self))[index]
+        if self.cache is None:
+            image, label = self.read(index)
+        else:
+            settings = (self.border, self.coding.described)
+            image, label = self.cache.get(self.pairs[index], settings, lambda: self.read(index))
+        if self.transform is None:
+            return image, label
+        with seeded(self.seed, epoch, index):
+            return self.transform(image, label)
+
+    def read(self, index: int) -> tuple[Image.Image, Image.Image]:
+        """Image and label from their files, without their border."""
+        pair = self.pairs[index]
+        image, label = open_image(pair.image), open_label(pair.label, self.classes, self.coding)
+        check_sizes(image, label, *pair)
+        return cut_border(image, self.border, pair.image), cut_border(label, self.border, pair.label)
+
+    def label(self, index: int) -> Image.Image:
+        """The label map alone, mode L, void = 255; the image is not opened."""
+        path = self.pairs[index].label
+        return cut_border(open_label(path, self.classes, self.coding), self.border, path)

@@ -1,0 +1,108 @@
+"""SUN RGB-D, colour images only, with the labels of 37 classes that most papers use.
+
+Images and labels as A. Handa published them (github.com/ankurhanda/sunrgbd-meta-data), in the order of the official
+toolbox: samples 1 to 5050 are the test split, 5051 to 10335 the training split.
+
+    SUNRGBD-train_images/img-000001.jpg ...     numbered from 1, although their labels are numbered from 5051
+    SUNRGBD-test_images/img-000001.jpg ...
+    sunrgbd_train_test_labels/img-000001.png ... img-010335.png        0 is void, 1 to 37 are the classes
+
+The archives of the official site have their labels in MATLAB files: `sunrgbd_import` makes folders of them. The folders
+sorted by split that it and others made are read too: images/SPLIT (also image/ or SPLIT alone) and labels/SPLIT (also
+label37/ or annotations/), with either way of counting.
+"""
+
+import os
+import re
+from pathlib import Path
+from typing import ClassVar
+
+from ..classes import VOID, ClassTable
+from ..image_files import entries, images_in, shown
+from ..label_coding import Coding, ValueCoding
+from .base import Fault, Layout, SplitFiles, missing_folders
+
+SUNRGBD = ClassTable(
+    names=(
+        "wall", "floor", "cabinet", "bed", "chair", "sofa", "table", "door", "window", "bookshelf", "picture",
+        "counter", "blinds", "desk", "shelves", "curtain", "dresser", "pillow", "mirror", "floor mat", "clothes",
+        "ceiling", "books", "fridge", "tv", "paper", "towel", "shower curtain", "box", "whiteboard", "person",
+        "night stand", "toilet", "sink", "lamp", "bathtub", "bag",
+    ),
+    # Evenly distributed colours of our own: the data set has none.
+    colours=tuple((37 * k % 211 + 30, 83 * k % 199 + 40, 149 * k % 223 + 20) for k in range(37)),
+)  # fmt: skip
+
+TEST_SAMPLES, SAMPLES = 5050, 10335
+
+_CODING = ValueCoding(
+    ((0, VOID), *((k + 1, k) for k in range(37))), "labels 1 to 37, or 0 for void (the 37 classes of SUN RGB-D)"
+)
+_OFFICIAL = ("SUNRGBD", "SUNRGBDtoolbox")
+
+
+class SunRgbdLayout(Layout):
+    """Splits `train` and `test`, as published. The sizes that the paper gives belong to the exchanged splits."""
+
+    description: ClassVar[str] = (
+        "expected ROOT/SUNRGBD-train_images/img-000001.jpg, ROOT/SUNRGBD-test_images/img-000001.jpg and "
+        "ROOT/sunrgbd_train_test_labels/img-000001.png (or images/SPLIT/* and labels/SPLIT/*); the labels of 37 "
+        "classes and the images come from github.com/ankurhanda/sunrgbd-meta-data"
+    )
+    published: ClassVar[dict[str, int]] = {"train": SAMPLES - TEST_SAMPLES, "test": TEST_SAMPLES}
+
+    def splits(self, root: Path) -> list[str]:
+        return [split for split in self.published if _image_folder(root, split).is_dir()]
+
+    def files(self, root: Path, split: str) -> SplitFiles:
+        images, labels = _image_folder(root, split), _label_folder(root, split)
+        found = SplitFiles(images, f"{shown(labels)}{os.sep}img-{{}}.png")
+        absent = [folder for folder in (images, labels) if not folder.is_dir()]
+        if absent or split not in self.published:
+            fault = missing_folders(root, absent or [images], self.splits(root))
+            if any((root / name).is_dir() for name in _OFFICIAL):
+                hint = "for the archives of the official site, run `boxconv import-sunrgbd` first"
+                fault = Fault(fault.file, fault.kind, f"{fault.message}; {hint}")
+            found.faults.append(fault)
+            return found
+        shared = labels.parent == root  # one folder for both splits
+        found.images = _numbered(images, split, found)
+        found.labels = _numbered(labels, "both" if shared else split, found)
+        if shared:
+            found.labels = [item for item in found.labels if (int(item[0]) <= TEST_SAMPLES) == (split == "test")]
+        return found
+
+    def coding(self, root: Path, split: str, classes: ClassTable) -> Coding:
+        return _CODING
+
+
+def _image_folder(root: Path, split: str) -> Path:
+    choices = [root / f"SUNRGBD-{split}_images", root / "images" / split, root / "image" / split, root / split]
+    return next((folder for folder in choices if folder.is_dir()), choices[0])
+
+
+def _label_folder(root: Path, split: str) -> Path:
+    by_split = [root / name / split for name in ("labels", "label37", "annotations")]
+    shared = ("sunrgbd_train_test_labels", "sunrgbd_test_train_labels", "train_test_labels")
+    choices = [*(root / name for name in shared), *by_split]
+    return next((folder for folder in choices if folder.is_dir()), choices[0])
+
+
+def _numbered(folder: Path, split: str, found: SplitFiles) -> list[tuple[str, Path]]:
+    """The files of a folder with the numbers of their samples as keys, as six digits: 000001 to 010335."""
+    images = images_in(folder)
+    found.others += sorted(set(entries(folder)) - set(images))
+    matches = {path: re.fullmatch(r".*?(\d{1,6})", path.stem) for path in images}
+    numbers = {path: int(match[1]) for path, match in matches.items() if match}
+    # Training images that are counted from 1 have numbers that are the test split's.
+    shift = TEST_SAMPLES if split == "train" and any(number <= TEST_SAMPLES for number in numbers.values()) else 0
+    last = (TEST_SAMPLES if split == "test" else SAMPLES) - shift
+    samples = []
+    for path in images:
+        number = numbers.get(path, 0)
+        if 1 <= number <= last:
+            samples.append((f"{number + shift:06}", path))
+        else:
+            message = f"{shown(path)}: expected a name like img-000001 with a number from 1 to {last}"
+            found.faults.append(Fault(path, "odd name", message))
+    return samples

@@ -1,0 +1,142 @@
+"""The archives of SUN RGB-D's official site, whose labels are in MATLAB files, as folders of images and labels.
+
+    SUNRGBD/SENSOR/.../image/NAME.jpg                         SUNRGBD.zip
+    SUNRGBDtoolbox/Metadata/SUNRGBDMeta.mat                   SUNRGBDtoolbox.zip: folder and image of each scene,
+    SUNRGBDtoolbox/Metadata/SUNRGBD2Dseg.mat                  its labels of 37 classes (HDF5),
+    SUNRGBDtoolbox/traintestSUNRGBD/allsplit.mat              and the scenes of each split
+
+become images/SPLIT/img-000001.jpg and labels/SPLIT/img-000001.png, counted in each split in the order of the toolbox,
+which `--data sunrgbd` reads. Reading MATLAB files takes scipy and h5py.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from box_convolution.extras import require
+
+from ...files import write_atomic
+from ..classes import DataError
+from ..image_files import check_regular, check_sizes, open_image, shown
+
+META = Path("SUNRGBDtoolbox", "Metadata", "SUNRGBDMeta.mat")
+LABELS = Path("SUNRGBDtoolbox", "Metadata", "SUNRGBD2Dseg.mat")
+SPLITS = Path("SUNRGBDtoolbox", "traintestSUNRGBD", "allsplit.mat")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One scene: its number in the toolbox, from 0, its image, and what is written for it."""
+
+    number: int
+    source: Path
+    image: Path
+    label: Path
+
+
+def plan(root: Path, out: Path, *, resume: bool = False) -> list[Scene]:
+    """What is to be written, decided before anything is; with `resume`, without the scenes that are complete.
+
+    DataError for a missing or other file, or if `out` is in `root`, or holds files and `resume` is not given.
+    """
+    if out.resolve().is_relative_to(root.resolve()):
+        raise DataError(f"{shown(out)}: is in the data folder {shown(root)}, which is never written to")
+    if out.exists() and not out.is_dir():
+        raise DataError(f"{shown(out)}: a file is in the place of the output folder")
+    if out.exists() and any(out.iterdir()) and not resume:
+        raise DataError(f"{shown(out)}: holds files; choose a new --out, or give --resume to go on")
+    for path in (META, LABELS, SPLITS):
+        check_regular(root / path)
+    names = _matlab(root / META, "SUNRGBDMeta")
+    training = {_below(path) for path in _matlab(root / SPLITS, "alltrain")}
+    testing = {_below(path) for path in _matlab(root / SPLITS, "alltest")}
+    scenes = []
+    counts = {"train": 0, "test": 0}
+    for number, scene in enumerate(names):
+        try:
+            folder, name = _below(scene.sequenceName), str(scene.rgbname)
+        except AttributeError as error:
+            raise DataError(f"{shown(root / META)}: scene {number + 1}: {error}") from error
+        if (folder in training) == (folder in testing):
+            both = "both splits" if folder in training else "no split"
+            raise DataError(f"{shown(root / SPLITS)}: scene {number + 1}, {shown(folder)}, is in {both}")
+        split = "train" if folder in training else "test"
+        counts[split] += 1
+        stem = f"img-{counts[split]:06}"
+        source = root / "SUNRGBD" / folder / "image" / name
+        image = out / "images" / split / f"{stem}{source.suffix.lower()}"
+        scenes.append(Scene(number, source, image, out / "labels" / split / f"{stem}.png"))
+    missing = [scene.source for scene in scenes if not scene.source.is_file()]
+    if missing:
+        raise DataError(f"{shown(missing[0])}: no such image; {len(missing)} of {len(scenes)} are missing")
+    # The label is written last: a scene that has one is complete.
+    return [scene for scene in scenes if not (resume and scene.label.exists())]
+
+
+def write(root: Path, scenes: list[Scene]) -> Iterator[Scene]:
+    """Writes image and label of each scene and yields it. DataError for files that are not as expected."""
+    h5py = _reader("h5py")
+    try:
+        file = h5py.File(root / LABELS, "r")
+    except OSError as error:
+        raise DataError(f"{shown(root / LABELS)}: cannot be read as HDF5: {error}") from error
+    with file:
+        for scene in scenes:
+            label = Image.fromarray(_label(file, scene.number, root / LABELS))
+            check_sizes(open_image(scene.source), label, scene.source, root / LABELS)
+            for path in (scene.image, scene.label):
+                path.parent.mkdir(parents=True, exist_ok=True)
+            _copy(scene.source, scene.image)
+            _write_png(scene.label, label)
+            yield scene
+
+
+def _label(file: Any, number: int, path: Path) -> np.ndarray:
+    """The label map (h, w) of a scene, uint8: 0 is void, 1 to 37 are the classes. MATLAB stores it column by column."""
+    try:
+        values = np.asarray(file[file["SUNRGBD2Dseg"]["seglabel"][number][0]]).T
+    except (KeyError, IndexError, ValueError, TypeError, OSError) as error:
+        raise DataError(f"{shown(path)}: no label of scene {number + 1} in it: {error}") from error
+    if values.ndim != 2 or values.min() < 0 or values.max() > 37:
+        raise DataError(f"{shown(path)}: scene {number + 1}: expected a map of labels 0 to 37, found {values.shape}")
+    return values.astype(np.uint8)
+
+
+def _matlab(path: Path, variable: str) -> Any:
+    """A one-dimensional variable of a MATLAB file."""
+    scipy_io = _reader("scipy.io")
+    try:
+        content = scipy_io.loadmat(path, squeeze_me=True, struct_as_record=False, variable_names=[variable])
+        return np.atleast_1d(content[variable])
+    except Exception as error:  # damaged files raise half a dozen types
+        raise DataError(f"{shown(path)}: no variable {variable} can be read from it: {error}") from error
+
+
+def _reader(module: str) -> Any:
+    """Imported here, for nobody else needs it."""
+    require("reading SUN RGB-D's MATLAB files", module.partition(".")[0])
+    return import_module(module)
+
+
+def _below(path: Any) -> str:
+    """A scene's folder below SUNRGBD/, from a path of the machine that the toolbox was made on."""
+    parts = [part for part in str(path).split("/") if part]
+    if "SUNRGBD" not in parts or ".." in parts:
+        raise DataError(f"expected the path of a scene with SUNRGBD in it, found {str(path)!r}")
+    return os.path.join(*parts[parts.index("SUNRGBD") + 1 :], "").rstrip(os.sep)
+
+
+def _copy(source: Path, target: Path) -> None:
+    with open(source, "rb") as file:
+        write_atomic(target, lambda copy: shutil.copyfileobj(file, copy))
+
+
+def _write_png(path: Path, image: Image.Image) -> None:
+    write_atomic(path, lambda file: image.save(file, "PNG"))

@@ -1,0 +1,85 @@
+"""Which data set a name means."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import Dataset
+
+from .classes import CAMVID, ClassTable, read_classes
+from .config import DataConfig
+from .datasets import SegmentationFolder
+from .image_cache import ImageCache
+from .layouts.base import FolderLayout, Layout
+from .layouts.camvid import CAMVID_FILMS, CamVidLayout
+from .layouts.cityscapes import CITYSCAPES, CityscapesLayout
+from .layouts.sunrgbd import SUNRGBD, SunRgbdLayout
+from .scenes.dataset import SCENE_CLASSES, RoadScenes
+from .transforms import Prepare
+
+_CLASSES = {"scenes": SCENE_CLASSES, "camvid": CAMVID, "cityscapes": CITYSCAPES, "sunrgbd": SUNRGBD}
+_LAYOUTS = {"camvid": CamVidLayout(), "cityscapes": CityscapesLayout(), "sunrgbd": SunRgbdLayout()}
+_SIGNS = {
+    "cityscapes": ("leftImg8bit", "leftImg8bit_trainvaltest", "gtFine"),
+    "sunrgbd": ("SUNRGBD-train_images", "SUNRGBD-test_images", "sunrgbd_train_test_labels", "label37", "SUNRGBD"),
+    "camvid": ("701_StillsRaw_full", "trainannot", "train_labels"),
+}
+
+
+def detect(root: Path) -> str:
+    """Name of the data set whose folders are at `root`; "folder" if they are none of the known ones."""
+    for name, signs in _SIGNS.items():
+        if any((root / sign).is_dir() for sign in signs):
+            return name
+    return "camvid" if not (root / "classes.csv").exists() and _is_sorted_camvid(root) else "folder"
+
+
+def _is_sorted_camvid(root: Path) -> bool:
+    """CamVid sorted into images/SPLIT has the folders of any data set: its images are named after four films."""
+    names = [path.name for path in (root / "images").glob("*/*") if not path.name.startswith(".")]
+    return bool(names) and all(name.startswith(CAMVID_FILMS) for name in names)
+
+
+def classes_of(config: DataConfig) -> ClassTable:
+    """Class table of a data set. Raises DataError for a missing or faulty file."""
+    if config.classes is not None:
+        return read_classes(config.classes)
+    if config.data == "folder":
+        return read_classes(Path(config.root or ".") / "classes.csv")
+    return _CLASSES[config.data]
+
+
+def layout_of(config: DataConfig) -> Layout:
+    """Where the files of a data set lie; drawn scenes have none."""
+    return FolderLayout(config.palette) if config.data == "folder" else _LAYOUTS[config.data]
+
+
+def prepare_of(config: DataConfig) -> Prepare:
+    """What evaluation and prediction do to an image."""
+    return Prepare(config.size, config.mean, config.std)
+
+
+def open_split(
+    config: DataConfig,
+    split: str,
+    classes: ClassTable,
+    transform: Callable[..., Any] | None,
+    *,
+    training: bool = False,
+    seed: int = 0,
+) -> Dataset[Any]:
+    """One split. Drawn scenes are new in every epoch where ``training``, else the same for ever."""
+    if config.data == "scenes":
+        length = config.scenes_per_epoch if training else config.scenes_for_validation
+        return RoadScenes(length, config.size, seed=seed, split="train" if training else "val", transform=transform)
+    assert config.root is not None  # DataConfig.check
+    return SegmentationFolder(
+        config.root,
+        split,
+        classes,
+        layout=layout_of(config),
+        transform=transform,
+        seed=seed,
+        border=config.border,
+        cache=None if config.cache is None else ImageCache(config.cache, config.size),
+    )

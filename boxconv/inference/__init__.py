@@ -1,0 +1,1 @@
+"""Trained networks: opening them, and what they say about images."""

@@ -1,0 +1,238 @@
+"""The paper's networks and blocks timed side by side, table by table."""
+
+import copy
+import shlex
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from box_convolution import BoxConv2d, networks
+from box_convolution.deploy import deploy
+from box_convolution.networks.enet import Bottleneck
+from box_convolution.networks.erfnet import NonBottleneck1d
+
+from ..reports.tables import Section, Table, number
+from . import machine
+from .timing import Call, Repeats, Timing, interleaved, waiting
+
+CLASSES = 19
+TOLERANCE = 1e-4  # difference that deployment may make beyond rounding, as a part of the logits' range
+
+BLOCK_SHAPE = (1, 128, 64, 128)  # 1/8 of 512 x 1024
+TRAINING_SHAPE = (8, 3, 176, 240)  # CamVid at half resolution
+
+# Table 3 of the paper, milliseconds at 512 x 1024: one core of an i7-7700HQ; a GTX 1050.
+_ORDER = ("enet", "boxenet", "enet_minus", "boxonlyenet", "erfnet", "boxerfnet", "erfnet_minus")
+PAPER: dict[str, dict[str, float]] = {
+    "cpu": dict(zip(_ORDER, (558, 478, 338, 414, 1682, 822, 772), strict=True)),
+    "cuda": dict(zip(_ORDER, (32.8, 33.1, 21.2, 33.6, 78.4, 44.0, 39.7), strict=True)),
+}
+
+
+class Settings(Protocol):
+    """What is timed, and how; each is explained by `boxconv bench --help`."""
+
+    @property
+    def networks(self) -> tuple[str, ...]: ...
+    @property
+    def size(self) -> tuple[int, int]: ...
+    @property
+    def rounds(self) -> int: ...
+    @property
+    def threads(self) -> tuple[int, ...]: ...
+    @property
+    def compile(self) -> bool: ...
+    @property
+    def blocks(self) -> bool: ...
+    @property
+    def train(self) -> bool: ...
+
+
+def about(args: Settings, keeps_memory: bool) -> Section:
+    rows = [["command", f"`{shlex.join(['boxconv', *sys.argv[1:]])}`"], *machine.facts(args.threads, keeps_memory)]
+    text = (
+        "The paper's protocol: one image, networks as they are shipped (BatchNorm folded, boxes snapped to whole "
+        "pixels, residual and ReLU in the box convolution's write), 19 classes. Contenders of a table take turns in "
+        f"one process, {args.rounds} turns each; quartiles beside the median. With one thread it is processor time."
+    )
+    return Section("Speed of the networks", text, Table(["", ""], rows, text=True))
+
+
+def measured(args: Settings, device: torch.device, threads: int) -> Iterator[Section]:
+    """Section after section, as soon as it is measured."""
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {threads_text(threads)}"
+    repeats = Repeats(args.rounds, seconds=3600)  # all of the rounds
+
+    def times(calls: Mapping[str, Call]) -> dict[str, Timing]:
+        ready = {name: waiting(call, device) for name, call in calls.items()}
+        return interleaved(ready, repeats, wall=device.type == "cuda")
+
+    yield _networks(args, device, f"Networks, {where}", times)
+    if args.blocks:
+        yield _blocks(device, f"Blocks, {where}", times)
+    if args.train:
+        yield _training(device, f"Training step, {where}", times)
+
+
+def threads_text(threads: int) -> str:
+    return f"{threads} thread{'' if threads == 1 else 's'}"
+
+
+Times = Callable[[Mapping[str, Call]], dict[str, Timing]]
+
+
+def _networks(args: Settings, device: torch.device, title: str, times: Times) -> Section:
+    image = torch.rand(1, 3, *args.size, device=device)
+    calls: dict[str, Call] = {}
+    text = f"{args.size[0]} x {args.size[1]}, batch 1. Ratios: to ENet, or to ERFNet in its family."
+    for name in args.networks:
+        network = _deployed(networks.create(name, CLASSES, args.size).to(device), image, name)
+        calls[name] = _inference(network, image)
+        if args.compile:
+            try:
+                calls[_compiled(name)] = _compile(network, image)
+            except Exception as error:  # a compiler that is missing or fails raises whatever it likes
+                text += f" {name} under torch.compile: failed, {_first_line(error)}."
+    found = times(calls)
+    rows = [_network_row(name, found, args, device) for name in args.networks]
+    header = ["network", "ms", "quartiles", "ratio"]
+    if args.compile:
+        header += ["torch.compile ms", "quartiles", "ratio"]
+    return Section(title, text, Table([*header, "paper ms", "paper ratio"], rows))
+
+
+def _network_row(name: str, found: Mapping[str, Timing], args: Settings, device: torch.device) -> list[str]:
+    base = "erfnet" if "erf" in name else "enet"
+    paper = PAPER[device.type]
+    cells = [name]
+    for variant in (lambda name: name, _compiled) if args.compile else (lambda name: name,):
+        timing, of_base = found.get(variant(name)), found.get(variant(base))
+        cells += _cells(timing, of_base)
+    return [*cells, *(([f"{paper[name]:g}", f"{paper[name] / paper[base]:.3f}"]) if name in paper else ["", ""])]
+
+
+def _cells(timing: Timing | None, base: Timing | None) -> list[str]:
+    """Median, quartiles, and the ratio of medians."""
+    if timing is None:
+        return ["", "", ""]
+    quartiles = f"{number(timing.low)} ... {number(timing.high)}"
+    return [number(timing.median), quartiles, f"{timing.median / base.median:.3f}" if base else ""]
+
+
+def _blocks(device: torch.device, title: str, times: Times) -> Section:
+    """The box block against what it replaces, each as in its network at 1/8 resolution."""
+    batch, channels, h, w = BLOCK_SHAPE
+
+    def box(inner_relu: bool) -> nn.Module:
+        return networks.BoxBottleneck(channels, max_input_h=h, max_input_w=w, inner_relu=inner_relu, bias=True)
+
+    pairs: dict[str, dict[str, nn.Module]] = {
+        "ENet": {"bottleneck, dilation 4": Bottleneck(channels, dilation=4), "box block": box(True)},
+        "ERFNet": {"non-bottleneck-1D, dilation 4": NonBottleneck1d(channels, dilation=4), "box block": box(False)},
+    }
+    calls: dict[str, Call] = {}
+    for family, blocks in pairs.items():
+        for name, block in blocks.items():
+            planes = torch.randn(BLOCK_SHAPE, device=device)
+            if device.type == "cpu":
+                planes = planes.contiguous(memory_format=torch.channels_last)  # as the networks work
+            block.to(device)
+            calls[f"{family} {name}, forward"] = _inference(_deployed(block.eval(), planes, name), planes)
+            calls[f"{family} {name}, training"] = _forward_backward(block.train(), planes.clone().requires_grad_())
+    found = times(calls)
+    rows = []
+    for family, blocks in pairs.items():
+        replaced = next(iter(blocks))
+        for name in blocks:
+            cells = [_cells(found[f"{family} {name}, {m}"], found[f"{family} {replaced}, {m}"]) for m in _MODES]
+            rows.append([f"{family}: {name}", *cells[0], *cells[1]])
+    text = f"{channels} channels, {h} x {w}, batch {batch}. Forward: as deployed; training: forward and backward."
+    return Section(
+        title, text, Table(["block", "forward ms", "quartiles", "ratio", "training ms", "quartiles", "ratio"], rows)
+    )
+
+
+_MODES = ("forward", "training")
+
+
+def _training(device: torch.device, title: str, times: Times) -> Section:
+    batch, _, h, w = TRAINING_SHAPE
+    image, label = torch.rand(TRAINING_SHAPE, device=device), torch.randint(11, (batch, h, w), device=device)
+    names = ("enet", "boxenet")
+    calls = {name: _step(networks.create(name, 11, (h, w)).to(device), image, label) for name in names}
+    found = times(calls)
+    rows = [[name, *_cells(found[name], found[names[0]])] for name in names]
+    text = f"{w} x {h}, batch {batch}, 11 classes: forward, cross-entropy, backward, Adam."
+    return Section(title, text, Table(["network", "ms", "quartiles", "ratio"], rows))
+
+
+def _deployed(module: nn.Module, input: Tensor, name: str) -> nn.Module:
+    """What is timed; nothing is, where its output is worse than that of ``module`` with the same boxes.
+
+    Worse: further from the same in float64, on average, because in ENet single pixels may differ at will: rounding
+    decides which of four nearly equal numbers is the greatest, and so where unpooling puts it.
+    """
+    deployed = deploy(module, snap=True)
+    snapped = copy.deepcopy(module).eval()
+    for layer in snapped.modules():
+        if isinstance(layer, BoxConv2d):
+            layer.snap_()
+    with torch.inference_mode():
+        got, expected = deployed(input).double(), snapped(input).double()
+        exact = snapped.double()(input.double())
+        bound = TOLERANCE * (exact.max() - exact.min()) + 2 * (expected - exact).abs().mean()
+        error = (got - exact).abs().mean()
+    if not error <= bound:
+        raise RuntimeError(f"{name}: deployment changed the output by {error:.1e}, more than {bound:.1e}: not timed")
+    return deployed
+
+
+def _inference(network: Callable[[Tensor], Tensor], image: Tensor) -> Call:
+    def call() -> None:
+        with torch.inference_mode():
+            network(image)
+
+    return call
+
+
+def _compile(network: nn.Module, image: Tensor) -> Call:
+    call = _inference(torch.compile(network, dynamic=False), image)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        call()
+    return call
+
+
+def _compiled(name: str) -> str:
+    return f"{name}, torch.compile"
+
+
+def _forward_backward(block: nn.Module, input: Tensor) -> Call:
+    with torch.no_grad():
+        towards = torch.randn_like(block(input))
+
+    def call() -> None:
+        block.zero_grad()
+        input.grad = None
+        block(input).backward(towards)
+
+    return call
+
+
+def _step(network: nn.Module, image: Tensor, label: Tensor) -> Call:
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
+
+    def call() -> None:
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(network(image), label).backward()
+        optimizer.step()
+
+    return call
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0][:150]}"

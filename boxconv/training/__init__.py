@@ -1,0 +1,1 @@
+"""Training and scoring a network: the loop, one step, several processes, checkpoints, metrics."""

@@ -1,0 +1,180 @@
+"""Every number that a training run depends on, in one place. Importing this costs no torch."""
+
+import bisect
+import dataclasses
+import itertools
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from ..data.config import DataConfig, at_least, option
+from ..errors import UsageError
+
+InitialBoxes = Literal["uniform", "log-uniform", "mixed"]
+
+
+@dataclass(frozen=True)
+class TrainConfig(DataConfig):
+    """A training run."""
+
+    network: str = "boxenet"
+    symmetric: bool = False
+    """Boxes that extend equally far to both sides: three numbers each in place of four."""
+    initial_boxes: InitialBoxes = "uniform"
+    """How fresh boxes are drawn. uniform: the paper's; log-uniform: about the output pixel, small ones as often as
+    large ones; mixed: half of each channel's boxes log-uniform, half uniform."""
+    dropout: tuple[float, ...] = ()
+    """Of plain blocks, from the first stage on: two numbers; the paper's by default, 0.01 0.1 in the ENet family, 0.03
+    0.3 in ERFNet's."""
+    box_dropout: tuple[float, ...] = ()
+    """Of box blocks, from the first stage on: four numbers in the ENet family, 0.15 0.25 0.15 0.15 by default as in the
+    paper; two in ERFNet's, those of its plain blocks by default."""
+    start_from: Path | None = None
+    """Trained network whose weights training starts from: a checkpoint, a run, a .safetensors file, or boxenet-camvid
+    and boxonlyenet-camvid, which come with the package. With other classes the last layer is fresh; with another size,
+    boxes keep their pixels. --mean, --std, --dropout and --box-dropout are its own where left at their defaults."""
+    snap: bool = False
+    """Move the boxes to whole pixel borders before training starts, and keep them there."""
+    epochs: int = 30
+    batch_size: int = 8
+    lr: float = 1e-3
+    """Learning rate of Adam at the start."""
+    box_lr: float = 1.0
+    """Learning rate of the boxes, as a multiple of --lr (4, not 4e-3). In a step, Adam moves an edge by up to about
+    this times --lr times the network's reparametrization_factor (0.5 to 1.6) of the image."""
+    weight_decay: float = 2e-4
+    """L2 regularisation of all weights (section 3.1 of the paper); of boxes too, but for --box-weight-decay."""
+    box_weight_decay: float | None = None
+    """L2 regularisation of the boxes' stored coordinates; --weight-decay if left out."""
+    ema: float | None = None
+    """Decay of an exponential moving average of the weights, updated after every step: 0.99 averages over about the
+    last 100 steps. best.pt then holds the averaged weights, and is chosen by their scores. No average if left out."""
+    class_balance: float = 1.10
+    """c of the classes' weights in the loss, 1 / ln(c + share of the pixels): the smaller, the more do rare classes
+    count. 1.10 is that of the paper's authors, 1.02 that of ENet's."""
+    schedule: Literal["poly", "step", "constant"] = "poly"
+    """poly: (1 - progress)^0.9; step: times STEP_FACTOR every STEP_EPOCHS, or after each of MILESTONES."""
+    step_epochs: int = 100
+    milestones: tuple[int, ...] = ()
+    """Epochs after which --schedule step multiplies the learning rate, in ascending order."""
+    step_factor: float = 0.1
+    warmup: float = 0.0
+    """Epochs in which the learning rate grows, step by step, to that of the schedule."""
+    flip: bool = True
+    scale: tuple[float, float] = (0.8, 1.25)
+    """Range of the random scale of training images."""
+    rotate: float = 0.0
+    """Largest random rotation of training images, in degrees either way."""
+    blur: float = 0.0
+    """Probability that a training image is blurred: 5 x 5 Gaussian, sigma 0.7 to 3."""
+    brightness: float = 0.2
+    """Largest relative change of brightness, and of contrast."""
+    crop: tuple[int, int] | None = None
+    """Height and width of the training crop; --size if left out."""
+    train_split: str = "train"
+    val_split: str = "val"
+    val_every: int = 1
+    """Epochs between validations; the last epoch is always validated."""
+    seed: int = 0
+    device: str = "auto"
+    """auto: cuda if there is one, else cpu."""
+    workers: int = 0
+    """Processes that load images; 0 loads in the training process."""
+    accumulate: int = 1
+    """Parts in which a batch goes through the network, to save memory; the gradient is that of the whole batch."""
+    amp: Literal["off", "bf16", "fp16"] = "off"
+    """Mixed precision: bf16, or fp16 with a loss scale that adapts itself."""
+    sync_bn: bool = False
+    """Under torchrun: batch normalisation with the statistics of all processes."""
+    checkpoint_minutes: float = 10.0
+    """Longest time without a checkpoint, also within an epoch."""
+    timeout: float = 60.0
+    """Under torchrun: seconds after which a process that does not answer is given up."""
+
+    def check(self) -> None:
+        """Raise UsageError for a value out of range."""
+        super().check()
+        for name in ("epochs", "batch_size", "step_epochs", "val_every", "accumulate"):
+            at_least(name, getattr(self, name), 1)
+        for name in ("workers", "seed"):
+            at_least(name, getattr(self, name), 0)
+        for name in ("lr", "box_lr", "step_factor", "checkpoint_minutes", "timeout"):
+            value = getattr(self, name)
+            if not 0 < value < math.inf:
+                raise UsageError(f"{option(name)}: expected a positive number, got {value}")
+        if not 0 <= self.warmup < math.inf:
+            raise UsageError(f"--warmup: expected a number of epochs, at least 0, got {self.warmup}")
+        for name in ("dropout", "box_dropout"):
+            values = getattr(self, name)
+            if not all(isinstance(value, (int, float)) and 0 <= value < 1 for value in values):
+                raise UsageError(f"{option(name)}: expected probabilities from 0 up to 1, got {values}")
+        if self.initial_boxes not in get_args(InitialBoxes):
+            known = " or ".join(get_args(InitialBoxes))
+            raise UsageError(f"--initial-boxes: expected {known}, got {self.initial_boxes!r}")
+        if not 1 < self.class_balance < math.inf:
+            raise UsageError(f"--class-balance: expected a number above 1, got {self.class_balance}")
+        for name in ("weight_decay", "box_weight_decay"):
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, (int, float)) and 0 <= value < math.inf):
+                raise UsageError(f"{option(name)}: expected a number of at least 0, got {value!r}")
+        if self.ema is not None and not (isinstance(self.ema, (int, float)) and 0 < self.ema < 1):
+            raise UsageError(f"--ema: expected a decay between 0 and 1, got {self.ema!r}")
+        if not 0 < self.scale[0] <= self.scale[1] < math.inf:
+            raise UsageError(f"--scale: expected 0 < low <= high, got {self.scale[0]} {self.scale[1]}")
+        if any(low >= high for low, high in itertools.pairwise((0, *self.milestones))):
+            raise UsageError(f"--milestones: expected ascending epochs, got {' '.join(map(str, self.milestones))}")
+        if not 0 <= self.rotate <= 45:
+            raise UsageError(f"--rotate: expected 0 to 45 degrees, got {self.rotate}")
+        if not 0 <= self.blur <= 1:
+            raise UsageError(f"--blur: expected a probability from 0 to 1, got {self.blur}")
+        if not 0 <= self.brightness < 1:
+            raise UsageError(f"--brightness: expected a number from 0 up to 1, got {self.brightness}")
+        if self.crop is not None and min(self.crop) < 16:
+            raise UsageError(f"--crop: expected at least 16 pixels, got {self.crop[0]} {self.crop[1]}")
+
+        if self.accumulate > self.batch_size:
+            raise UsageError(f"--accumulate: a batch of {self.batch_size} has no {self.accumulate} parts")
+
+    def learning_rate(self, progress: float, step: float = 0.0) -> float:
+        """Learning rate of a step that begins after the share ``progress`` of all epochs and takes ``step`` of them."""
+        reached = (progress + step) * self.epochs
+        return self._scheduled(progress) * (reached / self.warmup if reached < self.warmup else 1)
+
+    def _scheduled(self, progress: float) -> float:
+        if self.schedule == "poly":
+            return self.lr * (1 - progress) ** 0.9
+        if self.schedule == "step":
+            # 1e-9: half an epoch's share may round to just below the whole epoch it is.
+            epoch = math.floor(progress * self.epochs + 1e-9)
+            passed = bisect.bisect_right(self.milestones, epoch) if self.milestones else epoch // self.step_epochs
+            return self.lr * self.step_factor**passed
+        return self.lr
+
+
+MOVABLE = ("root", "classes", "palette", "device", "workers", "checkpoint_minutes", "timeout")
+"""Settings that say where and how a run is done, not what: they may change when it is resumed."""
+
+
+def to_plain(config: Any) -> dict[str, Any]:
+    """A configuration as strings, numbers and lists, for checkpoints and JSON; :func:`from_plain` is the inverse."""
+    values = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+    return {
+        name: str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
+        for name, value in values.items()
+    }
+
+
+def from_plain(values: dict[str, Any]) -> TrainConfig:
+    """The configuration that :func:`to_plain` wrote. ValueError for unknown names or missing ones without a default."""
+    known = {f.name: f for f in dataclasses.fields(TrainConfig)}
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        raise ValueError(f"unknown settings: {', '.join(unknown)}")
+    restored = dict(values)
+    for name, value in values.items():
+        if isinstance(value, list):
+            restored[name] = tuple(value)
+        elif isinstance(value, str) and Path in get_args(known[name].type):
+            restored[name] = Path(value)
+    return TrainConfig(**restored)

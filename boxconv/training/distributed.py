@@ -1,0 +1,233 @@
+"""Several processes that work as one: who they are, what they tell each other, and that none outlives the rest.
+
+`torchrun` (or whatever sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT) starts the processes. PyTorch's own
+collectives are enough: accelerate would leave the sampling, the store and the checkpoints, which are what is special
+here, to us.
+"""
+
+import atexit
+import gc
+import json
+import os
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+# Before there is a group: its functions keep the one they find as their default, for good. DDP would import it later.
+import torch.distributed.nn
+from torch import Tensor
+
+from ..errors import UsageError
+
+
+class PeerError(RuntimeError):
+    """Another process of the team is dead, hung or has failed; the message says what is known."""
+
+
+@dataclass(frozen=True)
+class Team:
+    """The processes of a run. The default is a run of one process, for which every method below costs nothing."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    """Number of this process on its machine: the GPU it gets."""
+    restart: int = 0
+    """How often torchrun has restarted the processes."""
+    job: Any = None
+    """Key-value store that outlives a restart; None without a launcher."""
+
+    @property
+    def first(self) -> bool:
+        """Whether this process is the one that writes."""
+        return self.rank == 0
+
+    def gather(self, *numbers: float) -> list[list[float]]:
+        """The numbers of every process, by rank. PeerError where one does not answer in time."""
+        if self.size == 1:
+            return [list(numbers)]
+        mine = torch.tensor(numbers, dtype=torch.float64)
+        every = [torch.empty_like(mine) for _ in range(self.size)]
+        with explained():
+            dist.all_gather(every, mine)
+        return [row.tolist() for row in every]
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """Sum of a tensor over the processes."""
+        if self.size == 1:
+            return tensor
+        total = tensor.clone()
+        with explained():
+            dist.all_reduce(total)
+        return total
+
+    def copy_from_first(self, tensors: Iterator[Tensor]) -> None:
+        """Overwrite the tensors with those of rank 0."""
+        if self.size > 1:
+            with explained():
+                for tensor in tensors:
+                    dist.broadcast(tensor, 0)
+
+    def require_equal(self, what: str, fingerprint: str) -> None:
+        """PeerError, naming the ranks, unless all processes come with the same fingerprint."""
+        if self.size == 1:
+            return
+        every: list[str] = [""] * self.size
+        with explained():
+            dist.all_gather_object(every, fingerprint)
+        odd = [rank for rank, other in enumerate(every) if other != every[0]]
+        if odd:
+            ranks = ", ".join(map(str, odd))
+            raise PeerError(f"{what} of rank {ranks} differs from that of rank 0: start all processes in the same way")
+
+    def once(self, name: str, work: Callable[[], Any]) -> Any:
+        """Let rank 0 do ``work``, however long it takes, and give its result (plain JSON values) to all.
+
+        Where it fails there, the error is raised in rank 0, and PeerError in the others.
+        """
+        if self.size == 1:
+            return work()
+        store = dist.PrefixStore(f"restart-{self.restart}", self.job)
+        if self.first:
+            try:
+                result = work()
+            except BaseException:
+                store.set(name, "failed")
+                raise
+            store.set(name, "done" + json.dumps(result))
+            return result
+        with explained():
+            while not store.check([name]):
+                time.sleep(0.05)
+            answer = store.get(name).decode()
+        if answer == "failed":
+            raise PeerError("rank 0 failed; its message says why")
+        return json.loads(answer.removeprefix("done"))
+
+    def claim(self, folder: str) -> None:
+        """Note that this job works in ``folder``, so that it knows it again after a restart."""
+        if self.job is not None and self.first:
+            self.job.set(f"folder {folder}", str(self.restart))
+
+    def claimed_before(self, folder: str) -> bool:
+        """Whether this job worked in ``folder`` before torchrun restarted it."""
+        key = f"folder {folder}"
+        if self.job is None or self.restart == 0 or not self.job.check([key]):
+            return False
+        return int(self.job.get(key)) < self.restart
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Collectives that fail raise PeerError, in words that help."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, PeerError) or not is_peer_failure(error):
+            raise
+        raise PeerError(
+            "another process did not answer: it has ended, hangs, or, if it is rank 0, takes long to write a file; "
+            f"--timeout is how long is waited ({str(error).splitlines()[0][:150]})"
+        ) from error
+
+
+def is_peer_failure(error: BaseException) -> bool:
+    """Whether an error of PyTorch means that another process is gone or late."""
+    if isinstance(error, dist.DistError):
+        return True
+    words = ("gloo", "Connection closed by peer", "Connection reset", "Timed out waiting", "NCCL", "TCPStore")
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+
+
+@contextmanager
+def joined(timeout: float = 60.0) -> Iterator[Team]:
+    """The team that this process was started in, or a team of one.
+
+    ``timeout`` (seconds) is how long a collective waits for the others. UsageError for an environment that makes no
+    sense, PeerError where the others cannot be reached. At the end the process group is destroyed, with its threads.
+    """
+    if "RANK" not in os.environ and "WORLD_SIZE" not in os.environ:
+        yield Team()
+        return
+    rank, size, port = _number("RANK"), _number("WORLD_SIZE"), _number("MASTER_PORT")
+    if not 0 <= rank < size:
+        raise UsageError(f"environment: expected 0 <= RANK < WORLD_SIZE, got RANK={rank}, WORLD_SIZE={size}")
+    host = os.environ.get("MASTER_ADDR")
+    if not host:
+        raise UsageError("environment: RANK is set, but not MASTER_ADDR: start the processes with torchrun")
+    restart = _number("TORCHELASTIC_RESTART_COUNT", 0)
+    _end_with_parent()
+    limit = timedelta(seconds=timeout)
+    hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # torchrun runs the store, it outlives us
+    try:
+        store = dist.TCPStore(host, port, None, rank == 0 and not hosted, limit, wait_for_workers=False)
+        job = dist.PrefixStore(f"boxconv {os.environ.get('TORCHELASTIC_RUN_ID', '')}", store)
+        # A store of its own for every restart: with torchrun's, processes meet the addresses of those that died.
+        group = dist.PrefixStore(f"group-{restart}", job)
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        if size > 1:
+            dist.init_process_group(backend, store=group, rank=rank, world_size=size, timeout=limit)
+            assert dist.group.WORLD is not None
+            atexit.register(_leave_at_exit, weakref.ref(dist.group.WORLD))
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise PeerError(f"rank {rank} of {size} cannot meet the others at {host}:{port}: {reason}") from error
+    yield Team(rank, size, _number("LOCAL_RANK", 0), restart, job)
+    if size > 1:
+        _leave()
+
+
+def _leave() -> None:
+    """Destroy the process group. Its threads end with it, once nothing else holds it."""
+    dist.destroy_process_group()
+    gc.collect()  # DistributedDataParallel in a reference cycle
+
+
+def _leave_at_exit(group: "weakref.ref[dist.ProcessGroup]") -> None:
+    """Leave no thread of gloo with a tensor in hand: to free it while Python shuts down aborts the process.
+
+    After an error the group is destroyed only here, where no traceback holds it any more. NCCL's would wait for those
+    who do not come.
+    """
+    gc.collect()
+    if dist.is_initialized() and dist.group.WORLD is group() and not torch.cuda.is_available():
+        _leave()
+    if group() is not None:  # objects of the caller hold it, and its threads wait for nothing but the interpreter
+        time.sleep(0.1)
+
+
+def shard(items: Sequence[Any]) -> Sequence[Any]:
+    """What falls to this process of items that need no talk between the processes."""
+    if "RANK" not in os.environ:
+        return items
+    return items[_number("RANK") :: _number("WORLD_SIZE")]
+
+
+def _number(name: str, default: int | None = None) -> int:
+    text = os.environ.get(name, "" if default is None else str(default))
+    if not text.isdigit():
+        found = f"{name}={text!r}" if text else f"no {name}"
+        raise UsageError(f"environment: {found}: start the processes with torchrun, which sets RANK, WORLD_SIZE ...")
+    return int(text)
+
+
+def _end_with_parent() -> None:
+    """A worker whose launcher was killed would go on for ever, and write into the folder of the next attempt."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        print(f"boxconv: error: the launcher (process {parent}) is gone, so this process ends", file=sys.stderr)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent watch", daemon=True).start()

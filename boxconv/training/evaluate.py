@@ -1,0 +1,109 @@
+"""Scores of a network on a data set."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from ..data.classes import ClassTable
+from ..data.transforms import Prepare, label_tensor
+from .distributed import Team
+from .interrupt import Interrupted
+from .loading import Loader
+from .metrics import ConfusionMatrix
+
+
+class PrepareImageOnly:
+    """Resizes and normalises the image, keeps the label at the size of its file: for scores at full resolution."""
+
+    def __init__(self, prepare: Prepare) -> None:
+        self.prepare = prepare
+
+    def __call__(self, image: Any, label: Any) -> tuple[Tensor, Tensor]:
+        return self.prepare.image(image), label_tensor(label)
+
+
+def most_likely(logits: Tensor) -> Tensor:
+    """Class with the largest logit: (B, K, h, w) to int64 (B, h, w). On a CPU four times as fast as `argmax`."""
+    return logits.max(1).indices
+
+
+@torch.inference_mode()
+def evaluate(
+    model: nn.Module,
+    data: Dataset[Any],
+    classes: ClassTable,
+    *,
+    device: torch.device,
+    batch_size: int = 8,
+    workers: int = 0,
+    progress: bool = True,
+    team: Team = Team(),  # noqa: B008 - frozen
+    stop: Callable[[], int] = lambda: 0,
+    by_image: Tensor | None = None,
+) -> ConfusionMatrix:
+    """Confusion matrix of ``model`` over every sample of ``data`` once.
+
+    ``by_image``, zeros (len(data), K, K) of int64 on the CPU, gets the counts of every image, for `score_intervals`.
+
+    ``data`` yields (image (3, h, w), label (H, W)); where the label is larger than the image, the logits are enlarged
+    bilinearly to it. Labels of different sizes need ``batch_size=1``. The model is left in the mode it came in.
+
+    With ``workers`` 0, a thread loads the next images while the network computes. The processes of ``team`` take turns
+    batch by batch, so that each batch is what it would be in a single process, and all get the sum. Interrupted is
+    raised in all of them once ``stop`` returns a signal's number in one.
+    """
+    was_training = model.training
+    model.eval()
+    team.copy_from_first(model.buffers())  # statistics of batch normalisation, which differ between the processes
+    matrix = ConfusionMatrix(len(classes))
+    length = len(data)  # type: ignore[arg-type]
+    batches = [list(range(i, min(i + batch_size, length))) for i in range(0, length, batch_size)]
+    loaded = iter(Loader(data, batches[team.rank :: team.size], workers=workers, thread=True))
+    rounds = range(0, len(batches), team.size)
+    try:
+        for first in tqdm(rounds, desc="evaluating", unit="batch", leave=False, disable=not (progress and team.first)):
+            if first + team.rank < len(batches):
+                images, labels = next(loaded)
+                logits = model(images.to(device))
+                if logits.shape[2:] != labels.shape[1:]:
+                    logits = interpolate(logits, labels.shape[1:], mode="bilinear", align_corners=False)
+                prediction = most_likely(logits)
+                matrix.update(prediction, labels.to(device))
+                if by_image is not None:
+                    for index, each, label in zip(batches[first + team.rank], prediction, labels, strict=True):
+                        single = ConfusionMatrix(len(classes))
+                        single.update(each.cpu(), label)
+                        by_image[index] = single.counts
+            number = int(max(row[0] for row in team.gather(stop())))
+            if number:
+                raise Interrupted(number)
+    finally:
+        model.train(was_training)
+    matrix.counts = team.sum(matrix.counts)
+    if by_image is not None:
+        by_image.copy_(team.sum(by_image))
+    return matrix
+
+
+def score_table(scores: dict[str, Any], intervals: Mapping[str, tuple[float, float]] | None = None) -> str:
+    """Scores in percent as text: one line per class, then the four means, with their `score_intervals`."""
+    width = max(len(name) for name in (*scores["iou"], "category IoU", "pixel accuracy"))
+    lines = ["IoU by class, %"]
+    for name, value in scores["iou"].items():
+        lines.append(f"  {name:{width}}  {'absent' if value is None else f'{100 * value:6.1f}'}")
+    lines += ["means, %, and 95 % intervals by bootstrap over images" if intervals else "means, %"]
+    for key, name in (
+        ("class_iou", "class IoU"),
+        ("category_iou", "category IoU"),
+        ("class_accuracy", "class accuracy"),
+        ("pixel_accuracy", "pixel accuracy"),
+    ):
+        low, high = intervals[key] if intervals and key in intervals else (None, None)
+        interval = "" if low is None or high is None else f"  {100 * low:.1f} to {100 * high:.1f}"
+        lines.append(f"  {name:{width}}  {100 * scores[key]:6.1f}{interval}")
+    return "\n".join(lines)

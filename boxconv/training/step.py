@@ -1,0 +1,202 @@
+"""One step of training: forward and backward in parts, mixed precision, several processes, one update."""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from contextlib import ExitStack, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from box_convolution.layer import BoxConv2d
+
+from ..data.classes import VOID
+from . import sync_batch_norm
+from .config import TrainConfig
+from .distributed import Team, explained
+from .evaluate import most_likely
+
+AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message says where and why. The last checkpoint is intact."""
+
+
+class LossNotFinite(TrainingError):
+    """The loss of a step is infinite or no number; the weights are those before the step."""
+
+
+def choose_device(name: str, local_rank: int = 0) -> torch.device:
+    """``auto`` is cuda if there is one. Raises TrainingError for a device that is not there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and local_rank:
+        name = f"cuda:{local_rank}"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise TrainingError(f"--device {name}: not available here ({str(error).splitlines()[0]})") from error
+    return device
+
+
+def pixel_weight(label: Tensor, weight: Tensor) -> Tensor:
+    """Sum of the class weights of all pixels of (B, h, w) that are not void."""
+    valid = label != VOID
+    return (weight[label.where(valid, 0)] * valid).sum()
+
+
+def segmentation_loss(logits: Tensor, label: Tensor, weight: Tensor, total_weight: Tensor | None = None) -> Tensor:
+    """Weighted cross-entropy of (B, K, h, w) against (B, h, w), void left out. 0, not NaN, where all is void.
+
+    ``total_weight`` is the :func:`pixel_weight` of a whole batch of which this is a part: losses of parts then add up.
+    """
+    total = cross_entropy(logits.float(), label, weight, ignore_index=VOID, reduction="sum")
+    return total / (pixel_weight(label, weight) if total_weight is None else total_weight).clamp_min(1e-12)
+
+
+def _groups(model: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
+    """Parameters, by how fast they learn (``factor`` times the learning rate) and how strongly they are regularised."""
+    if config.box_weight_decay is None and config.box_lr == 1:
+        return [{"params": list(model.parameters())}]
+    boxes = {id(layer.scaled_boxes) for layer in model.modules() if isinstance(layer, BoxConv2d)}
+    decay = config.weight_decay if config.box_weight_decay is None else config.box_weight_decay
+    return [
+        {"params": [p for p in model.parameters() if id(p) not in boxes]},
+        {"params": [p for p in model.parameters() if id(p) in boxes], "weight_decay": decay, "factor": config.box_lr},
+    ]
+
+
+class Stepper:
+    """Takes training steps with ``model``, which it moves to ``device``.
+
+    Whatever the number of parts and of processes, the gradient is that of the whole batch's loss (with the statistics
+    of batch normalisation taken over each part, or, with `config.sync_bn`, over each part in all processes).
+    """
+
+    def __init__(
+        self, model: nn.Module, config: TrainConfig, class_weight: Tensor, device: torch.device, team: Team
+    ) -> None:
+        self.device, self.team, self.seed = device, team, config.seed
+        self.class_weight = class_weight.to(device)
+        self.model = model.to(device)
+        self.optimizer = torch.optim.Adam(_groups(model, config), lr=config.lr, weight_decay=config.weight_decay)
+        self.amp = AMP_TYPES.get(config.amp)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=config.amp == "fp16")
+        # Boxes stay valid: those of an average of valid boxes are. Buffers, for BatchNorm's statistics.
+        self.average = (
+            None
+            if config.ema is None
+            else AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True)
+        )
+        self.forward: nn.Module = model
+        if team.size > 1:
+            if config.sync_bn:
+                sync_batch_norm.synchronise(model)
+            with explained():
+                self.forward = DistributedDataParallel(
+                    model, device_ids=[device] if device.type == "cuda" else None, gradient_as_bucket_view=True
+                )
+
+    def seed_step(self, epoch: int, step: int) -> None:
+        """Dropout's random numbers depend on the seed, the epoch, the step and the rank alone: nothing to save."""
+        numbers = repr((self.seed, epoch, step, self.team.rank)).encode()
+        torch.manual_seed(int.from_bytes(hashlib.blake2b(numbers, digest_size=7).digest(), "little"))
+
+    def step(
+        self, parts: Sequence[tuple[Tensor, Tensor, bool]], rate: float, flags: Sequence[float] = ()
+    ) -> tuple[float, list[tuple[Tensor, Tensor]], list[list[float]]]:
+        """Update the weights once.
+
+        Args:
+            parts: images (B, 3, h, w), labels (B, h, w), and whether they count.
+            rate: learning rate.
+            flags: numbers for all processes to know.
+
+        Returns:
+            Loss of the whole batch; predictions and labels, both (B, h, w), of the parts that count; and the flags of
+            every process.
+
+        Raises:
+            LossNotFinite: with the weights as they were before.
+            TrainingError: memory does not suffice.
+        """
+        try:
+            return self._step(parts, rate, flags)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            shape = " x ".join(map(str, parts[0][0].shape))
+            reason = (str(error).splitlines() or ["MemoryError"])[0][:200]
+            raise TrainingError(
+                f"out of memory on {self.device} with images of {shape}: try --accumulate (the same batch in parts), a "
+                f"smaller --batch-size, --crop or --size ({reason})"
+            ) from error
+
+    def _step(
+        self, parts: Sequence[tuple[Tensor, Tensor, bool]], rate: float, flags: Sequence[float]
+    ) -> tuple[float, list[tuple[Tensor, Tensor]], list[list[float]]]:
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group.get("factor", 1.0)
+        self.optimizer.zero_grad(set_to_none=True)
+        there = [(images.to(self.device), labels.to(self.device), counted) for images, labels, counted in parts]
+        weights = [pixel_weight(labels, self.class_weight) * counted for _, labels, counted in there]
+        total_weight = self.team.sum(torch.stack(weights).sum())
+        value = 0.0
+        results: list[tuple[Tensor, Tensor]] = []
+        for i, (images, labels, counted) in enumerate(there):
+            with ExitStack() as context:
+                if isinstance(self.forward, DistributedDataParallel) and i + 1 < len(there):
+                    context.enter_context(self.forward.no_sync())
+                with torch.autocast(self.device.type, self.amp) if self.amp else nullcontext():
+                    logits = self.forward(images)
+                loss = segmentation_loss(logits, labels, self.class_weight, total_weight) * counted
+                value += loss.item()
+                # DDP takes the mean over the processes, where the sum is meant.
+                with explained():
+                    self.scaler.scale(loss * self.team.size if self.team.size > 1 else loss).backward()
+            if counted:
+                results.append((most_likely(logits.detach()), labels))
+        every = self.team.gather(value, *flags)
+        value = sum(row[0] for row in every)
+        if not math.isfinite(value):
+            raise LossNotFinite(f"the loss is {value}")
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+        return value, results, [row[1:] for row in every]
+
+    def state(self) -> dict[str, Any]:
+        """What a resume needs beside the weights."""
+        average = {} if self.average is None else {"average": self.average.state_dict()}
+        return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict(), **average}
+
+    def restore(self, model_state: dict[str, Any], state: dict[str, Any]) -> None:
+        """Back to what :meth:`state` gave."""
+        self.model.load_state_dict(model_state)
+        self.optimizer.load_state_dict(state["optimizer"])
+        if state.get("scaler"):
+            self.scaler.load_state_dict(state["scaler"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+
+    def finite(self) -> bool:
+        """Whether all weights and statistics are."""
+        models = [self.model] if self.average is None else [self.model, self.average]
+        return all(bool(value.isfinite().all()) for model in models for value in model.state_dict().values())
+
+    def averaged(self) -> nn.Module | None:
+        """The network with the averaged weights, if there is an average."""
+        return None if self.average is None else self.average.module
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """PyTorch reports a lack of memory by different types and words for every kind of device."""
+    words = ("out of memory", "can't allocate memory", "bad_alloc")
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(word in str(error) for word in words)

@@ -1,0 +1,135 @@
+"""Accuracy by distance: who looks is told from who guesses, and pixels are counted where they belong."""
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from boxconv.analysis.by_distance import RANGES, answers_of, balanced_accuracy, count_right
+from boxconv.analysis.distance_picture import draw_by_distance
+from boxconv.cli import main
+from boxconv.data.scenes.evidence import QUESTIONS
+
+SIDE = np.array([[0, 0, 1, -1]], np.int8)
+DISTANCE = np.array([[0.0, 0.13, 2.0, 0.0]], np.float32)
+
+
+def test_pixels_are_counted_by_range_and_side() -> None:
+    scores = torch.tensor([[[5.0, 0, 0, 0]], [[0, 1, 1, 9]], [[0, 0, 0.5, 0]]])  # (3 classes, 1, 4 pixels)
+    counts = count_right(scores, ([0], [1]), SIDE, DISTANCE)
+    expected = np.zeros_like(counts)
+    expected[0, 0] = [1, 1]  # the first pixel: right
+    expected[int(0.13 * RANGES / 4), 0] += [1, 0]  # the second is called the other side
+    expected[int(2.0 * RANGES / 4), 1] = [1, 1]
+    assert (counts == expected).all()
+    several = count_right(scores, ([0, 2], [1]), SIDE, DISTANCE)
+    assert several[..., 1].sum() == 2, "the largest score of a side counts"
+
+
+def test_evidence_that_is_nowhere_is_not_counted() -> None:
+    assert count_right(torch.rand(2, 1, 4), ([0], [1]), SIDE, np.full((1, 4), np.inf, np.float32)).sum() == 0
+
+
+def test_a_constant_answer_is_at_chance_whatever_the_shares() -> None:
+    scores = torch.zeros(2, 1, 4)
+    scores[0] = 1
+    counts = count_right(scores, ([0], [1]), SIDE, np.zeros((1, 4), np.float32))
+    assert balanced_accuracy(counts[0]) == 0.5
+    assert np.isnan(balanced_accuracy(counts[1])), "nobody asked"
+
+
+def test_intervals_are_over_scenes_and_rare_ranges_left_out() -> None:
+    scenes = np.zeros((50, 2 * RANGES, 2, 2), np.int64)
+    scenes[:, 3] = [[1000, 900], [1000, 700]]  # every scene alike: certain
+    scenes[:25, 4] = [[1000, 1000], [1000, 1000]]  # right in one half of the scenes, wrong in the other
+    scenes[25:, 4] = [[1000, 0], [1000, 0]]
+    scenes[:, 5] = [[1, 1], [1, 1]]
+    answers = answers_of(scenes)
+    assert answers.start == [3 / RANGES, 4 / RANGES]
+    assert answers.accuracy == [0.8, 0.5]
+    assert (answers.low[0], answers.high[0]) == (0.8, 0.8)
+    deviation = 0.5 / 50**0.5  # of the mean over 50 scenes
+    assert answers.low[1] == pytest.approx(0.5 - 1.96 * deviation, abs=0.03)
+    assert answers.high[1] == pytest.approx(0.5 + 1.96 * deviation, abs=0.03)
+    assert answers.pixels[0] == [50_000, 50_000]
+    assert answers == answers_of(scenes), "the same every time"
+
+
+def boxconv(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str]:
+    status = main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return status, captured.out + captured.err
+
+
+def train(out: Path, network: str, seed: int) -> Path:
+    options = ["--size", "32", "64", "--epochs", "1", "--scenes-per-epoch", "2", "--scenes-for-validation", "3"]
+    arguments = ["train", "--network", network, "--seed", str(seed), "--out", str(out), "--batch-size", "2", "--quiet"]
+    assert main([*arguments, *options]) == 0
+    return out
+
+
+def test_runs_are_measured_kept_and_drawn_without_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [train(tmp_path / f"e{seed}", "enet_minus", seed) for seed in (0, 1)]
+    runs.append(train(tmp_path / "b0", "boxenet", 0))
+    capsys.readouterr()
+    kept, picture, table = tmp_path / "kept.json", tmp_path / "lines.png", tmp_path / "lines.csv"
+    status, printed = boxconv(capsys, "distance", *runs, "--kept", kept, "--quiet")
+    assert status == 0, printed
+    assert "ROAD OR ONCOMING LANE, BY DISTANCE" in printed
+    measured = json.loads(kept.read_text())
+    assert [(run["network"], run["seed"], run["scenes"]) for run in measured] == [
+        ("enet_minus", 0, 3), ("enet_minus", 1, 3), ("boxenet", 0, 3),
+    ]  # fmt: skip
+    assert set(measured[0]["answers"]) == {question.name for question in QUESTIONS}
+
+    for run in runs:
+        (run / "last.pt").unlink()
+    page = tmp_path / "page.md"
+    page.write_text("# Page\n")
+    again = ["--kept", kept, "--plot", picture, "--csv", table, "--write", page]
+    status, shown = boxconv(capsys, "distance", *again)
+    assert (status, shown) == (0, printed + f"written to {page}\n")
+    assert "<!-- boxconv distance: begin -->" in page.read_text()
+    assert Image.open(picture).width > 800
+    with table.open() as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["network"], row["seed"]) for row in rows} == {
+        ("enet_minus", "0"),
+        ("enet_minus", "1"),
+        ("boxenet", "0"),
+    }
+    assert all(0 <= float(row["low"]) <= float(row["high"]) <= 1 for row in rows)
+    status, shown = boxconv(capsys, "distance", "--kept", kept, "--networks", "boxenet")
+    assert status == 0
+    assert "enet_minus" not in shown
+
+
+def test_what_cannot_be_measured_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, status, words in (
+        ([], 2, "RUNS: expected folders of runs on drawn scenes"),
+        (["--networks", "segnet"], 2, "--networks: expected some of enet, .*, got 'segnet'"),
+        (["--scenes", "0"], 2, "--scenes: expected at least 1, got 0"),
+        (["--plot", "x.gif"], 2, "--plot: expected a name that ends in .png or .svg, got x.gif"),
+        ([tmp_path], 1, "last.pt: no such file"),
+    ):
+        returned, printed = boxconv(capsys, "distance", *arguments)
+        assert returned == status
+        assert re.search(words, printed), printed
+    (tmp_path / "kept.json").write_text("[{}]")
+    status, printed = boxconv(capsys, "distance", "--kept", tmp_path / "kept.json")
+    assert (status, "holds nothing that was measured" in printed) == (1, True)
+
+
+def test_one_question_alone_can_be_drawn(tmp_path: Path) -> None:
+    from boxconv.analysis.by_distance import Measured
+
+    scenes = np.zeros((4, 2 * RANGES, 2, 2), np.int64)
+    scenes[:, :3] = [[100, 90], [100, 70]]
+    run = Measured("enet", 0, {}, 4, {"a or b": answers_of(scenes)}, "here")
+    draw_by_distance({"enet": [run]}, {"a or b": "sign"}, tmp_path / "one.svg", width=64)
+    assert "chance" in (tmp_path / "one.svg").read_text()

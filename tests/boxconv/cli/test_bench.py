@@ -1,0 +1,69 @@
+"""`boxconv bench`, on small images: what it prints and writes. Nothing here is about how fast anything is."""
+
+import re
+
+import pytest
+
+from boxconv.cli import main
+from boxconv.cli.bench import NAME
+from boxconv.profiling import network_speed
+from boxconv.reports.tables import replaced_section
+
+BEGIN, END = f"<!-- {NAME}: begin -->", f"<!-- {NAME}: end -->"
+
+SMALL = ["--size", "32", "48", "--rounds", "2", "--threads", "1", "--device", "cpu"]
+
+
+def test_networks_into_a_file(tmp_path, capsys):
+    path = tmp_path / "results.md"
+    path.write_text("# Results\n\nBefore.\n")
+    command = ["bench", "enet", "boxenet", *SMALL, "--no-blocks", "--no-train", "--write", str(path)]
+    assert main(command) == 0
+    assert re.search(r"^boxenet +\d", capsys.readouterr().out, re.MULTILINE)
+    text = path.read_text()
+    assert text.startswith(f"# Results\n\nBefore.\n\n{BEGIN}\n## Speed of the networks\n")
+    assert text.endswith(f"{END}\n")
+    row = re.search(r"^\| boxenet \|.*$", text, re.MULTILINE).group().split("|")
+    assert row[-3].strip() == "478"
+    assert row[-2].strip() == "0.857"
+    assert main(command) == 0
+    assert path.read_text().count("## Speed of the networks") == 1
+
+
+def test_blocks_and_training(capsys, monkeypatch):
+    monkeypatch.setattr(network_speed, "BLOCK_SHAPE", (1, 16, 8, 12))
+    monkeypatch.setattr(network_speed, "TRAINING_SHAPE", (2, 3, 16, 24))
+    assert main(["bench", "enet", *SMALL[:2], "16", *SMALL[3:]]) == 0
+    out = capsys.readouterr().out
+    assert all(title in out for title in ("NETWORKS, CPU", "BLOCKS, CPU", "TRAINING STEP, CPU"))
+    assert "ERFNet: box block" in out
+
+
+def test_only_the_marked_section_is_replaced(tmp_path):
+    path = tmp_path / "results.md"
+    path.write_text(f"a\n{BEGIN}\nold\n{END}\nb\n")
+    assert replaced_section(path, NAME, "new\n") == f"a\n{BEGIN}\nnew\n{END}\nb\n"
+
+
+@pytest.mark.parametrize("text", [BEGIN, END, f"{END} {BEGIN}", f"{BEGIN} {END} {BEGIN}"])
+def test_half_a_section_is_refused(tmp_path, capsys, text):
+    path = tmp_path / "results.md"
+    path.write_text(text)
+    assert main(["bench", *SMALL, "--write", str(path)]) == 2
+    assert "must hold" in capsys.readouterr().err
+    assert path.read_text() == text
+
+
+@pytest.mark.parametrize(
+    "arguments, status, message",
+    [
+        (["resnet"], 2, "NETWORKS: expected some of enet, .*got resnet"),
+        (["--rounds", "0"], 2, "--rounds: expected at least 1, got 0"),
+        (["--threads", "0"], 2, "--threads: expected at least 1, got 0"),
+        (["--device", "tpu"], 2, "--device: expected auto, cpu or cuda, got tpu"),
+        (["--write", "nowhere.md"], 1, "nowhere.md: No such file"),
+    ],
+)
+def test_usage_errors(capsys, arguments, status, message):
+    assert main(["bench", *arguments]) == status
+    assert re.search(message, capsys.readouterr().err)

@@ -1,0 +1,255 @@
+"""The command line, as a user types it: results, exit status, and one clear message instead of a traceback."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import data_trees
+import numpy as np
+import pytest
+from PIL import Image
+
+from boxconv.data.classes import write_classes
+from boxconv.data.scenes.dataset import SCENE_CLASSES, draw_scene
+
+SMALL = ["--size", "16", "32", "--batch-size", "2", "--epochs", "1", "--quiet"]
+SCENES = [*SMALL, "--scenes-per-epoch", "4", "--scenes-for-validation", "2", "--network", "enet_minus"]
+
+
+def boxconv(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "boxconv", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        **options,
+    )
+
+
+def in_process(capsys, *arguments):
+    """Exit status and stderr of a command run in this process: far faster than a new one."""
+    from boxconv.cli import main
+
+    try:
+        status = main([str(argument) for argument in arguments])
+    except SystemExit as stop:
+        status = stop.code
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err
+    return status, captured.out, captured.err
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder data set of drawn scenes: 4 for training, 2 for validation."""
+    root = tmp_path / "data"
+    for split, seeds in (("train", range(4)), ("val", range(4, 6))):
+        for seed in seeds:
+            image, label = draw_scene(seed, 20, 40)
+            for kind, pixels in (("images", image), ("labels", label)):
+                path = root / kind / split / f"{seed}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels).save(path)
+    write_classes(root / "classes.csv", SCENE_CLASSES)
+    return root
+
+
+def fingerprint(root):
+    return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in root.rglob("*") if path.is_file()}
+
+
+def test_the_whole_way_on_a_folder(folder, tmp_path):
+    before = fingerprint(folder)
+    run, out = tmp_path / "run", tmp_path / "out"
+    trained = boxconv("train", "--data", "folder", "--root", folder, "--out", run, "--network", "boxenet", *SMALL)
+    assert (trained.returncode, trained.stderr) == (0, "")
+    assert "best validation class IoU" in trained.stdout
+    scored = boxconv("evaluate", run / "best.pt", "--json", tmp_path / "scores.json", "--quiet")
+    assert (scored.returncode, scored.stderr) == (0, "")
+    assert "pixel accuracy" in scored.stdout
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    record = json.loads((run / "metrics.jsonl").read_text())
+    assert scores["scores"]["class_iou"] == record["val_class_iou"]
+    full = boxconv("evaluate", run / "best.pt", "--full-resolution", "--split", "train", "--quiet")
+    assert "4 images, scored at the labels' own resolution" in full.stdout
+    predicted = boxconv("predict", run / "best.pt", folder / "images" / "val", "--out", out, "--quiet")
+    assert (predicted.returncode, predicted.stderr) == (0, "")
+    assert sorted(path.name for path in out.iterdir()) == ["4.png", "4_colour.png", "5.png", "5_colour.png"]
+    assert np.asarray(Image.open(out / "4.png")).shape == (20, 40)
+    assert fingerprint(folder) == before
+
+
+def test_interrupt_and_resume(tmp_path):
+    run = tmp_path / "run"
+    long = [*SCENES, "--epochs", "10000"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "boxconv", "train", "--out", str(run), *long], stderr=subprocess.PIPE, text=True
+    )
+    records = run / "metrics.jsonl"
+    while not (records.exists() and records.read_text()):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the state is saved, go on with --resume" in errors
+    assert "Traceback" not in errors
+    assert (run / "last.pt").exists()
+    status = boxconv("train", "--out", run, "--resume", "--lr", "0.5", "--quiet")
+    assert (status.returncode, "--lr: --resume goes on with the run's" in status.stderr) == (2, True)
+
+
+def test_an_existing_run_is_safe(tmp_path, capsys):
+    run = tmp_path / "run"
+    assert in_process(capsys, "train", "--out", run, *SCENES)[0] == 0
+    before = fingerprint(run)
+    status, _, errors = in_process(capsys, "train", "--out", run, *SCENES)
+    assert status == 2
+    assert "holds a run already" in errors
+    assert fingerprint(run) == before
+    assert in_process(capsys, "train", "--out", run, *SCENES, "--overwrite")[0] == 0
+
+
+@pytest.mark.parametrize(
+    "arguments, status, message",
+    [
+        (["train", "--network", "resnet"], 2, "--network: expected one of enet, boxenet"),
+        (["train", "--box-dropout", "0.1", "0.2"], 2, "--box-dropout: boxenet: must be 4 probabilities"),
+        (["train", "--box-weight-decay", "-1"], 2, "--box-weight-decay: expected a number of at least 0, got -1"),
+        (["train", "--warmup", "-1"], 2, "--warmup: expected a number of epochs, at least 0, got -1"),
+        (["train", "--warmup", "30"], 2, "--warmup: expected less than --epochs 30, got 30"),
+        (["train", "--class-balance", "1"], 2, "--class-balance: expected a number above 1, got 1"),
+        (["train", "--epochs", "0"], 2, "--epochs: expected at least 1, got 0"),
+        (["train", "--epochs", "many"], 2, "--epochs"),
+        (["train", "--learning-rate", "1"], 2, "--learning-rate"),
+        (["train", "--data", "camvid"], 2, "--root: --data camvid needs the folder"),
+        (["train", "--data", "camvid", "--root", "nowhere"], 1, "nowhere"),
+        (["train", "--data", "folder", "--root", "data", "--classes", "none.csv"], 1, "none.csv"),
+        (["train", "--device", "quantum"], 1, "--device quantum: not available here"),
+        (["train", "--resume"], 2, "nothing to resume"),
+        (["evaluate", "none.pt"], 1, "none.pt: no such file"),
+        (["evaluate", "data/classes.csv"], 1, "classes.csv: not a checkpoint"),
+        (["predict", "none.pt", "data", "--out", "out"], 1, "none.pt: no such file"),
+        (["check-data", "nowhere", "--data", "camvid"], 1, "nowhere"),
+        (["fly"], 2, "fly"),
+    ],
+)  # fmt: skip
+def test_usage_errors(folder, tmp_path, capsys, monkeypatch, arguments, status, message):
+    monkeypatch.chdir(tmp_path)
+    extra = ["--out", "run", "--quiet"] if arguments[0] == "train" else []
+    before = sorted(tmp_path.rglob("*"))
+    got, out, errors = in_process(capsys, *arguments, *extra)
+    assert (got, message in errors + out) == (status, True), errors + out
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def _truncate(root):
+    path = root / "images/val/5.png"
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+def _label_outside(root):
+    Image.fromarray(np.full((20, 40), 77, np.uint8)).save(root / "labels/train/2.png")
+
+
+def _other_size(root):
+    Image.fromarray(np.zeros((21, 40), np.uint8)).save(root / "labels/train/1.png")
+
+
+@pytest.mark.parametrize(
+    "spoil, words",
+    [
+        (_truncate, ["images/val/5.png"]),
+        (_label_outside, ["labels/train/2.png", "77"]),
+        (_other_size, ["labels/train/1.png", "21", "20"]),
+        (lambda root: (root / "labels/train/0.png").unlink(), ["images/train/0.png"]),
+    ],
+)
+def test_faulty_data_is_reported_by_file_before_training(folder, tmp_path, capsys, spoil, words):
+    spoil(folder)
+    before = fingerprint(folder)
+    run = tmp_path / "run"
+    status, out, errors = in_process(capsys, "train", "--data", "folder", "--root", folder, "--out", run, *SMALL)
+    assert status == 1
+    assert all(word in errors for word in words), errors
+    assert not run.exists()
+    status, out, _ = in_process(capsys, "check-data", folder, "--quiet")
+    assert status == 1
+    assert all(word in out for word in words), out
+    assert fingerprint(folder) == before
+
+
+def test_check_data_on_clean_data(folder, capsys):
+    status, out, errors = in_process(capsys, "check-data", folder, "--quiet")
+    assert (status, errors) == (0, "")
+    assert "4 pairs in train, 2 pairs in val" in out
+    assert "0 faults" in out
+
+
+def test_check_data_writes_what_it_is_asked_for(folder, tmp_path, capsys):
+    before = fingerprint(folder)
+    report, sums = tmp_path / "report.json", tmp_path / "SHA256SUMS"
+    status, out, errors = in_process(
+        capsys, "check-data", folder, "--quiet", "--json", report, "--manifest", sums, "--split", "val"
+    )
+    assert (status, errors) == (0, "")
+    assert "SHA-256 of 13 files written to" in out
+    content = json.loads(report.read_text())
+    assert (content["data"], content["ok"], content["pairs"], content["faults"]) == ("folder", True, {"val": 2}, [])
+    assert in_process(capsys, "check-data", folder, "--verify", sums)[0] == 0
+    assert fingerprint(folder) == before
+    _truncate(folder)
+    status, out, _ = in_process(capsys, "check-data", folder, "--verify", sums)
+    assert (status, "changed since the manifest: 1\n  images/val/5.png" in out) == (1, True)
+    assert in_process(capsys, "check-data", folder, "--quiet", "--json", report, "--overwrite")[0] == 1
+    (fault,) = json.loads(report.read_text())["faults"]
+    assert (fault["kind"], fault["file"]) == ("damaged file", "images/val/5.png")
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--manifest", "data/SHA256SUMS"], "never written to"),
+        (["--json", "data/images/report.json"], "never written to"),
+        (["--limit", "0"], "--limit: expected at least 1"),
+        (["--palette", "data/classes.csv", "--data", "camvid"], "--palette"),
+    ],
+)
+def test_check_data_refuses(folder, tmp_path, capsys, monkeypatch, options, message):
+    monkeypatch.chdir(tmp_path)
+    before = fingerprint(tmp_path)
+    status, _, errors = in_process(capsys, "check-data", "data", "--quiet", *options)
+    assert (status, message in errors) == (2, True), errors
+    assert fingerprint(tmp_path) == before
+
+
+def test_cityscapes_from_the_archive_to_the_submission(tmp_path, capsys):
+    root = data_trees.cityscapes(tmp_path / "data", size=(32, 64))
+    before = fingerprint(root)
+    status, out, errors = in_process(capsys, "check-data", root, "--quiet")
+    assert (status, "4 pairs in train (of 2975 published)" in out) == (0, True), out
+    run, cache = tmp_path / "run", tmp_path / "cache"
+    options = ["--recipe", "cityscapes-enet-minus", "--data-root", root, "--size", "16", "32", "--epochs", "1"]
+    options += ["--workers", "0", "--batch-size", "2", "--cache", cache, "--out", run, "--quiet"]
+    status, out, errors = in_process(capsys, "train", *options)
+    assert (status, errors) == (0, ""), errors
+    assert len([path for path in cache.rglob("*") if path.is_file()]) == 6
+    again = ["--recipe", "cityscapes-enet-minus", "--out", run, "--resume", "--quiet"]
+    assert in_process(capsys, "train", *again)[0] == 0
+    status, out, errors = in_process(capsys, "evaluate", run / "best.pt", "--full-resolution", "--quiet")
+    assert (status, "2 images, scored at the labels' own resolution" in out) == (0, True), errors
+    status, out, errors = in_process(capsys, "submit", run / "best.pt", "--out", tmp_path / "out", "--quiet")
+    assert (status, "2 images labelled" in out) == (0, True), errors
+    assert np.asarray(Image.open(tmp_path / "out" / "berlin_000000_000019_pred_labelIds.png")).shape == (32, 64)
+    assert in_process(capsys, "submit", run / "best.pt", "--out", tmp_path / "out", "--quiet")[0] == 1
+    assert fingerprint(root) == before
+
+
+def test_help_names_every_command():
+    result = boxconv("--help", env={**os.environ, "COLUMNS": "120"})
+    assert result.returncode == 0
+    assert all(command in result.stdout for command in ("train", "evaluate", "predict", "check-data"))

@@ -1,0 +1,110 @@
+"""No command replaces a file unasked, and none replaces what it reads."""
+
+import dataclasses
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from boxconv.cli import main
+from boxconv.cli.commands import COMMANDS
+from boxconv.errors import UsageError
+from boxconv.files import check_output_folder, check_outputs
+
+# A command line, and the option whose file it names.
+OUTPUTS = [
+    ("draw boxenet-camvid --out there.png", "--out"),
+    ("evaluate boxenet-camvid --root data --json there.png", "--json"),
+    ("evaluate boxenet-camvid --root data --picture there.png", "--picture"),
+    ("check-data data --json there.png", "--json"),
+    ("check-data data --manifest there.png", "--manifest"),
+    ("compare runs --plot there.png", "--plot"),
+    ("distance runs --plot there.png", "--plot"),
+    ("distance runs --csv there.png", "--csv"),
+    ("export boxenet-camvid --out there.safetensors", "--out"),
+    ("analyze boxenet-camvid --root data --out folder", "--out"),
+    ("predict photo.png --out folder", "photo.png"),
+    ("train --out run --quiet", "run"),
+]
+# Command lines that would replace what they read.
+INPUTS = [
+    "draw boxenet-camvid --image photo.png --out photo.png",
+    "draw boxenet-camvid --image photo.png --out link.png",
+    "draw boxenet-camvid --image link.png --out photo.png",
+    "export there.safetensors --out there.safetensors",
+    "evaluate there.safetensors --root data --json there.safetensors",
+    "check-data data --classes classes.csv --json classes.csv",
+    "compare runs --kept runs.png --plot runs.png",
+    "check-data data --json same --manifest same",
+    "distance runs --kept classes.csv --csv classes.csv",
+    "distance runs --csv same.png --plot same.png",
+]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "run").mkdir()
+    Image.fromarray(np.zeros((32, 48, 3), np.uint8)).save("photo.png")
+    os.link("photo.png", "link.png")
+    for name in ("there.png", "there.safetensors", "classes.csv", "runs.png", "folder/photo.png", "folder/report.html"):
+        (tmp_path / name).write_text("kept")
+    (tmp_path / "run" / "metrics.jsonl").write_text("kept")
+    return tmp_path
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("line, named", OUTPUTS)
+def test_what_is_there_is_kept(here, capsys, line, named):
+    before = contents(here)
+    assert main(line.split()) in (1, 2)
+    error = capsys.readouterr().err
+    assert named in error
+    assert "already" in error
+    assert "--overwrite" in error
+    assert contents(here) == before
+
+
+@pytest.mark.parametrize("line", INPUTS)
+@pytest.mark.parametrize("more", [[], ["--overwrite"]], ids=["", "overwrite"])
+def test_what_is_read_is_kept_whatever_is_asked(here, capsys, line, more):
+    before = contents(here)
+    assert main([*line.split(), *more]) == 2
+    error = capsys.readouterr().err
+    assert "would be replaced; choose another name" in error or "is also the output of" in error
+    assert contents(here) == before
+
+
+def test_every_command_with_an_output_is_in_the_tables():
+    """An option that names what is written has --overwrite beside it; import-sunrgbd never replaces anything."""
+    writing = {"out", "json", "picture", "plot", "manifest"}
+    settings = {name: {field.name for field in dataclasses.fields(kind)} for name, (kind, _) in COMMANDS.items()}
+    found = {name for name, fields in settings.items() if writing & fields}
+    offering = {name for name, fields in settings.items() if "overwrite" in fields}
+    assert found - {"import-sunrgbd"} == offering
+    assert {line.split()[0] for line, _ in OUTPUTS} | {"submit", "finetune"} == offering  # their tests are elsewhere
+
+
+def test_asked_to_replace(here, capsys):
+    line = ["draw", "boxenet-camvid", "--image", "photo.png", "--out", "there.png"]
+    assert main([*line, "--overwrite"]) == 0
+    assert Image.open("there.png").size[0] > 100
+    assert Image.open("photo.png").size == (48, 32)
+
+
+def test_folders(here):
+    check_output_folder("--out", here / "new", overwrite=False)
+    check_output_folder("--out", here / "data", overwrite=False)
+    check_output_folder("--out", here / "folder", overwrite=True)
+    with pytest.raises(UsageError, match=r"--out: .*folder holds files already"):
+        check_output_folder("--out", here / "folder", overwrite=False)
+    with pytest.raises(UsageError, match=r"--out: .*photo\.png is a file; expected a folder"):
+        check_output_folder("--out", here / "photo.png", overwrite=True)
+    with pytest.raises(UsageError, match=r"--json: .*folder is a folder; expected the name of a file"):
+        check_outputs({"--json": here / "folder"}, overwrite=True)

@@ -1,0 +1,93 @@
+"""Class tables: what they accept, and their way through CSV files and plain dictionaries."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from boxconv.data.classes import CAMVID, ClassTable, DataError, read_classes, write_classes
+
+TWO = ClassTable(("road", "car"), ((128, 64, 128), (0, 0, 142)), ("flat", "vehicle"), frozenset({7}))
+
+
+def test_categories_default_to_names() -> None:
+    assert ClassTable(("a", "b"), ((0, 0, 0), (1, 1, 1))).categories == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"names": (), "colours": (), "categories": ()}, "1 to 255 classes"),
+        ({"names": ("road",)}, "1 names, 2 colours"),
+        ({"names": ("road", "road")}, "'road' occurs more than once"),
+        ({"names": ("road", "Void")}, "void"),
+        ({"names": ("road", " car")}, "blanks"),
+        ({"colours": ((0, 0, 0), (0, 0, 0))}, "occurs more than once"),
+        ({"colours": ((0, 0, 0), (0, 0, 256))}, "0 to 255"),
+        ({"void": frozenset({1})}, "void label 1"),
+        ({"void": frozenset({255})}, "255 is void already"),
+    ],
+)
+def test_refused(change: dict, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        replace(TWO, **change)
+
+
+@pytest.mark.parametrize("table", [CAMVID, TWO, ClassTable(("a, b", 'say "c"'), ((0, 0, 0), (1, 1, 1)))])
+def test_round_trips(table: ClassTable, tmp_path: Path) -> None:
+    write_classes(tmp_path / "classes.csv", table)
+    assert read_classes(tmp_path / "classes.csv") == table
+    assert ClassTable.from_dict(json.loads(json.dumps(table.to_dict()))) == table
+
+
+def test_reads_files_of_spreadsheets(tmp_path: Path) -> None:
+    path = tmp_path / "classes.csv"
+    rows = ("Label, name, red, green, blue", "0, road, 1, 2, 3", "255, VOID, 0, 0, 0", "9, void, 0, 0, 0")
+    path.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(rows).encode())
+    assert read_classes(path) == ClassTable(("road",), ((1, 2, 3),), void=frozenset({9}))
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("", "the first line must be"),
+        ("id,name\n", "the first line must be"),
+        ("label,name,red,green,blue\n", "1 to 255 classes, found 0"),
+        ("label,name,red,green,blue\n0,road,1,2\n", "line 2: expected 5 values"),
+        ("label,name,red,green,blue\n0,road,1,2,3,4\n", "line 2: expected 5 values"),
+        ("label,name,red,green,blue\n0,road,1,2,x\n", "line 2: blue must be an integer, found 'x'"),
+        ("label,name,red,green,blue\n0,road,1,2,3\n2,car,4,5,6\n", "line 3: class 'car' has label 2, expected 1"),
+        ("label,name,red,green,blue\n0,road,1,2,3\n0,void,4,5,6\n", "void label 0"),
+        ("label,name,red,green,blue\n0,road,1,2,300\n", "0 to 255"),
+    ],
+)
+def test_bad_files_are_named(text: str, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "classes.csv"
+    path.write_text(text)
+    with pytest.raises(DataError, match=words) as caught:
+        read_classes(path)
+    assert str(path) in str(caught.value)
+
+
+def test_missing_and_binary_files(tmp_path: Path) -> None:
+    (tmp_path / "image.png").write_bytes(b"\x89PNG\r\n\x1a\n\xff\xfe")
+    for path in (tmp_path / "none.csv", tmp_path, tmp_path / "image.png"):
+        with pytest.raises(DataError, match="cannot read the class table"):
+            read_classes(path)
+
+
+@pytest.mark.parametrize("state", [{}, {**TWO.to_dict(), "colours": [[1, 2], [3, 4]]}, {**TWO.to_dict(), "void": None}])
+def test_from_dict_refuses(state: dict) -> None:
+    with pytest.raises(ValueError):
+        ClassTable.from_dict(state)
+
+
+def test_colourise() -> None:
+    picture = TWO.colourise(np.array([[0, 1, 255], [1, 7, 0]], np.uint8))
+    assert picture.dtype == np.uint8
+    assert picture.tolist() == [
+        [[128, 64, 128], [0, 0, 142], [0, 0, 0]],
+        [[0, 0, 142], [0, 0, 0], [128, 64, 128]],
+    ]

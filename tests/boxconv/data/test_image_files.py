@@ -1,0 +1,246 @@
+"""Opening images and labels: every kind is converted as documented, everything else is an error that names the file."""
+
+import io
+import os
+import random
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from boxconv.data.classes import ClassTable, DataError
+from boxconv.data.image_files import images_in, open_image, open_label, shown
+
+CLASSES = ClassTable(("a", "b", "c"), ((1, 0, 0), (2, 0, 0), (3, 0, 0)), void=frozenset({11}))
+
+
+def grey_png(path: Path, width: int, height: int, depth: int, rows: list[bytes]) -> Path:
+    """A grey PNG of 1, 2, 4, 8 or 16 bits; `width` and `height` may lie about `rows`."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, depth, 0, 0, 0, 0)
+    body = zlib.compress(b"".join(b"\0" + row for row in rows))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b""))
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "JPEG", "bmp", "tif", "TIFF", "webp", "ppm"])
+def test_formats(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"image.{suffix}"
+    Image.new("RGB", (6, 4), (40, 80, 120)).save(path)
+    image = open_image(path)
+    assert (image.mode, image.size) == ("RGB", (6, 4))
+    assert np.abs(np.asarray(image).astype(int) - [40, 80, 120]).max() <= 3
+    assert images_in(tmp_path) == [path]
+
+
+def test_modes_become_rgb(tmp_path: Path) -> None:
+    colour = Image.new("RGB", (3, 2), (255, 0, 0))
+    transparent = Image.new("RGBA", (3, 2), (255, 0, 0, 0))
+    palette = colour.quantize(2)
+    palette.info["transparency"] = bytes([0, 0])
+    for name, image in {"p.png": palette, "rgba.png": transparent, "cmyk.tif": colour.convert("CMYK")}.items():
+        image.save(tmp_path / name)
+        assert open_image(tmp_path / name).getpixel((2, 1)) == (255, 0, 0), name
+    Image.new("L", (3, 2), 77).save(tmp_path / "l.png")
+    Image.new("LA", (3, 2), (77, 0)).save(tmp_path / "la.png")
+    Image.new("1", (3, 2), 1).save(tmp_path / "1.png")
+    assert open_image(tmp_path / "l.png").getpixel((0, 0)) == (77, 77, 77)
+    assert open_image(tmp_path / "la.png").getpixel((0, 0)) == (77, 77, 77)
+    assert open_image(tmp_path / "1.png").getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_sixteen_bits_keep_the_upper_eight(tmp_path: Path) -> None:
+    path = grey_png(tmp_path / "16.png", 2, 1, 16, [struct.pack(">HH", 0x1234, 0xFFFF)])
+    assert np.asarray(open_image(path)).tolist() == [[[0x12] * 3, [0xFF] * 3]]
+    Image.fromarray(np.array([[0, 0x8001]], np.int32)).save(tmp_path / "32.tif")
+    assert np.asarray(open_image(tmp_path / "32.tif")).tolist() == [[[0] * 3, [0x80] * 3]]
+
+
+def test_no_range_no_image(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0.5, np.nan]], np.float32)).save(tmp_path / "depth.tiff")
+    Image.fromarray(np.array([[0, 70000]], np.int32)).save(tmp_path / "32.tif")
+    with pytest.raises(DataError, match=r"depth\.tiff.*floating-point"):
+        open_image(tmp_path / "depth.tiff")
+    with pytest.raises(DataError, match=r"32\.tif.*found 32"):
+        open_image(tmp_path / "32.tif")
+
+
+def test_exif_orientation_is_applied(tmp_path: Path) -> None:
+    image = Image.new("RGB", (6, 4))
+    image.putpixel((0, 0), (255, 255, 255))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "turned.png", exif=exif)
+    upright = open_image(tmp_path / "turned.png")
+    assert upright.size == (4, 6)
+    assert upright.getpixel((3, 0)) == (255, 255, 255)
+
+
+def test_first_image_of_an_animation(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (3, 2), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "film.tif", save_all=True, append_images=frames[1:])
+    assert open_image(tmp_path / "film.tif").getpixel((0, 0)) == (255, 0, 0)
+
+
+@pytest.mark.parametrize("mode", ["L", "P"])
+def test_labels_are_indices(mode: str, tmp_path: Path) -> None:
+    values = np.array([[0, 1, 2], [11, 255, 0]], np.uint8)
+    image = Image.fromarray(values)
+    if mode == "P":
+        image.putpalette([7] * 768)
+    image.save(tmp_path / "label.png")
+    label = open_label(tmp_path / "label.png", CLASSES)
+    assert label.mode == "L"
+    assert np.asarray(label).tolist() == [[0, 1, 2], [255, 255, 0]]
+
+
+@pytest.mark.parametrize("depth, row", [(2, 0b00_01_10_01), (4, [0x01, 0x21])])
+def test_labels_of_few_bits_are_not_spread(depth: int, row: int | list[int], tmp_path: Path) -> None:
+    path = grey_png(tmp_path / "label.png", 4, 1, depth, [bytes([row] if isinstance(row, int) else row)])
+    assert np.asarray(open_label(path, CLASSES)).tolist() == [[0, 1, 2, 1]]
+
+
+@pytest.mark.parametrize(
+    "mode, words", [("1", "1-bit"), ("RGB", "colour-coded"), ("RGBA", "alpha"), ("I;16", "16 bits"), ("LA", "alpha")]
+)
+def test_labels_of_other_modes(mode: str, words: str, tmp_path: Path) -> None:
+    Image.new(mode, (3, 2)).save(tmp_path / "label.png")
+    with pytest.raises(DataError, match=rf"label\.png.*mode {mode}.*{words}"):
+        open_label(tmp_path / "label.png", CLASSES)
+
+
+def test_labels_outside_the_classes(tmp_path: Path) -> None:
+    values = np.zeros((4, 5), np.uint8)
+    values[2, 3:] = 3
+    values[3, 1] = 200
+    Image.fromarray(values).save(tmp_path / "label.png")
+    with pytest.raises(DataError) as caught:
+        open_label(tmp_path / "label.png", CLASSES)
+    assert str(caught.value) == (
+        f"{tmp_path}/label.png: expected labels 0 to 2, or 11, 255 for void, "
+        "found 3 (first at row 2, column 3; 2 pixels), 200 (first at row 3, column 1; 1 pixel)"
+    )
+
+
+def test_cityscapes_ids_are_recognised(tmp_path: Path) -> None:
+    nineteen = ClassTable(tuple(map(str, range(19))), tuple((i, 0, 0) for i in range(19)))
+    Image.new("L", (3, 2), 26).save(tmp_path / "label.png")
+    with pytest.raises(DataError, match="labelTrainIds"):
+        open_label(tmp_path / "label.png", nineteen)
+
+
+def test_jpeg_is_no_label(tmp_path: Path) -> None:
+    Image.new("L", (3, 2)).save(tmp_path / "label.png", format="JPEG")
+    assert open_image(tmp_path / "label.png").size == (3, 2)
+    with pytest.raises(DataError, match=r"label\.png: the content is not an image of kind PNG"):
+        open_label(tmp_path / "label.png", CLASSES)
+
+
+def test_files_that_are_none(tmp_path: Path) -> None:
+    (tmp_path / "folder.png").mkdir()
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "dangling.png").symlink_to("nowhere.png")
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "byte.png").write_bytes(b"\x89")
+    (tmp_path / "text.png").write_text("not found")
+    (tmp_path / "film.png").write_bytes(b"GIF89a" + bytes(100))
+    words = {
+        "folder": "found a folder", "pipe": "found a pipe", "dangling": "a link to nowhere.png", "loop": "a link to",
+        "empty": "is empty", "byte": "not an image", "text": "not an image", "film": "not an image",
+        "absent": "No such file",
+    }  # fmt: skip
+    for name, expected in words.items():
+        with pytest.raises(DataError, match=rf"{name}\.png.*{expected}"):
+            open_image(tmp_path / f"{name}.png")
+        with pytest.raises(DataError, match=rf"{name}\.png.*{expected}"):
+            open_label(tmp_path / f"{name}.png", CLASSES)
+
+
+def test_unreadable_file(tmp_path: Path) -> None:
+    path = tmp_path / "image.png"
+    Image.new("RGB", (3, 2)).save(path)
+    path.chmod(0)
+    if os.access(path, os.R_OK):
+        pytest.skip("this user may read everything")
+    with pytest.raises(DataError, match=r"image\.png: cannot be read: Permission denied"):
+        open_image(path)
+
+
+def test_huge_images_are_refused_before_memory_is_taken(tmp_path: Path) -> None:
+    for width, height in ((8193, 8192), (65500, 65500)):
+        path = grey_png(tmp_path / "bomb.png", width, height, 8, [b"\0" * 100])
+        for opened in (open_image, lambda path: open_label(path, CLASSES)):
+            with pytest.raises(DataError, match=r"bomb\.png.*67108864"):
+                opened(path)
+
+
+def test_huge_text_is_refused(tmp_path: Path) -> None:
+    path = grey_png(tmp_path / "text.png", 1, 1, 8, [b"\0"])
+    text = b"a\0\0" + zlib.compress(bytes(80_000_000), 9)
+    chunk = struct.pack(">I", len(text)) + b"zTXt" + text + struct.pack(">I", zlib.crc32(b"zTXt" + text))
+    content = path.read_bytes()
+    path.write_bytes(content[:33] + chunk + content[33:])
+    with pytest.raises(DataError, match=r"text\.png"):
+        open_image(path)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP", "BMP", "PPM"])
+def test_truncation_at_every_length(kind: str, tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(buffer, format=kind)
+    content, path = buffer.getvalue(), tmp_path / "image.png"
+    path.write_bytes(content)
+    assert open_image(path).size == (16, 12)
+    for length in range(0, len(content) // 2, 7):
+        path.write_bytes(content[:length])
+        with pytest.raises(DataError, match=r"image\.png"):
+            open_image(path)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_flipped_bits_never_escape(tmp_path: Path) -> None:
+    """A damaged file gives an image or a DataError, nothing else."""
+    draw, path, messages = random.Random(0), tmp_path / "image.png", []
+    for kind in ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "PPM"):
+        buffer = io.BytesIO()
+        Image.effect_noise((16, 12), 80).convert("RGB").save(buffer, format=kind)
+        for _ in range(150):
+            content = bytearray(buffer.getvalue())
+            for _ in range(draw.randint(1, 8)):
+                content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+            path.write_bytes(content)
+            for opened in (open_image, lambda path: open_label(path, CLASSES)):
+                try:
+                    opened(path)
+                except DataError as error:
+                    messages.append(str(error))
+    assert len(messages) > 900
+    assert all("image.png" in message for message in messages)
+
+
+def test_images_in(tmp_path: Path) -> None:
+    names = ["b.PNG", "a.jpg", ".hidden.png", "._a.jpg", "Thumbs.db", ".DS_Store", "notes.txt", "c.tiff", "noext"]
+    for name in names:
+        (tmp_path / name).touch()
+    assert [path.name for path in images_in(tmp_path)] == ["a.jpg", "b.PNG", "c.tiff"]
+    with pytest.raises(DataError, match="nowhere"):
+        images_in(tmp_path / "nowhere")
+
+
+def test_odd_names_are_shown_on_one_line(tmp_path: Path) -> None:
+    assert shown("a\nb ü.png") == "a\\nb ü.png"
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff .PNG"))
+    Image.new("RGB", (3, 2)).save(io.BytesIO(), format="PNG")
+    path.write_text("text")
+    with pytest.raises(DataError) as caught:
+        open_image(path)
+    assert str(caught.value).encode("utf-8").decode().isprintable()

@@ -1,0 +1,162 @@
+"""Prediction: files in, files out, nothing replaced."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from boxconv.data.classes import ClassTable, DataError
+from boxconv.data.transforms import Prepare
+from boxconv.inference.predict import Job, pending, plan, predict, predict_image
+
+CPU = torch.device("cpu")
+CLASSES = ClassTable(("dark", "bright"), ((0, 0, 90), (255, 220, 0)))
+
+
+class Brightness(nn.Module):
+    """Class 1 where the image is brighter than the mean colour."""
+
+    def forward(self, image):
+        mean = image.mean(1, keepdim=True)
+        return torch.cat((-mean, mean), 1)
+
+
+@pytest.fixture
+def photo(tmp_path):
+    """Left half dark, right half bright, 30 x 50."""
+    pixels = np.zeros((30, 50, 3), np.uint8)
+    pixels[:, 25:] = 255
+    path = tmp_path / "photos" / "a photo.jpg"
+    path.parent.mkdir()
+    Image.fromarray(pixels).save(path, quality=95)
+    return path
+
+
+@pytest.mark.parametrize("size", [None, (16, 24), (60, 100)])
+def test_the_label_has_the_size_of_the_image(photo, size):
+    label = predict_image(Brightness(), Image.open(photo), Prepare(size), CPU)
+    assert label.shape == (30, 50)
+    assert label.dtype == np.uint8
+    assert (label[:, :22] == 0).all()
+    assert (label[:, 28:] == 1).all()
+
+
+def test_writes_indices_and_a_picture(photo, tmp_path):
+    out = tmp_path / "out"
+    jobs = plan([photo.parent], out)
+    assert not out.exists()
+    results = list(predict(Brightness(), jobs, CLASSES, Prepare(), device=CPU, progress=False))
+    assert [(result.job.image, result.error) for result in results] == [(photo, None)]
+    assert {path.name for path in out.iterdir()} == {"a photo.png", "a photo_colour.png"}
+    label = np.asarray(Image.open(out / "a photo.png"))
+    assert set(np.unique(label)) == {0, 1}
+    assert tuple(np.asarray(Image.open(out / "a photo_colour.png"))[0, -1]) == (255, 220, 0)
+
+
+@pytest.mark.parametrize(
+    "inputs, out, message",
+    [
+        (["missing"], "out", "missing: no such file or folder"),
+        (["empty"], "out", "empty: no images in this folder"),
+        (["photos", "other"], "out", r"would be written for both .*photos.*other"),
+        (["labels"], "labels", r"would replace an input"),
+        (["photos"], "photos/a photo.jpg", "a file is in the place of the output folder"),
+        (["photos"], "done", r"a photo\.png: exists already; .*--overwrite"),
+    ],
+)
+def test_refuses_before_anything_is_written(photo, tmp_path, inputs, out, message):
+    (tmp_path / "empty").mkdir()
+    for name in ("other/a photo.png", "labels/a.png", "done/a photo.png"):
+        (tmp_path / name).parent.mkdir()
+        Image.new("L", (4, 4)).save(tmp_path / name)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(DataError, match=message):
+        pending(plan([tmp_path / name for name in inputs], tmp_path / out), "refuse")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_overwrite_is_possible_when_asked(photo, tmp_path):
+    for _ in range(2):
+        jobs = pending(plan([photo], tmp_path / "out"), "overwrite")
+        list(predict(Brightness(), jobs, CLASSES, Prepare(), device=CPU, progress=False))
+
+
+def test_an_unreadable_image_is_named(tmp_path):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"not a picture")
+    with pytest.raises(DataError, match=r"broken\.png"):
+        list(
+            predict(
+                Brightness(), plan([broken], Path(tmp_path / "out")), CLASSES, Prepare(), device=CPU, progress=False
+            )
+        )
+
+
+def many(folder, count):
+    folder.mkdir()
+    for i in range(count):
+        Image.new("RGB", (6, 4), (i, i, i)).save(folder / f"{i}.png")
+    return folder
+
+
+def test_resuming_skips_what_is_done_and_nothing_else(tmp_path):
+    jobs, out = plan([many(tmp_path / "in", 5)], tmp_path / "out"), tmp_path / "out"
+    list(predict(Brightness(), jobs[:3], CLASSES, Prepare(), device=CPU, progress=False))
+    jobs[1].picture.unlink()  # as if it had been killed between the two
+    left = pending(jobs, "skip")
+    assert left == [jobs[1], jobs[3], jobs[4]]
+    list(predict(Brightness(), left, CLASSES, Prepare(), device=CPU, progress=False))
+    assert pending(jobs, "skip") == []
+    assert len(list(out.iterdir())) == 10
+
+
+def test_bad_images_are_left_out_when_asked(tmp_path):
+    folder = many(tmp_path / "in", 4)
+    (folder / "2.png").write_bytes(b"no image")
+    jobs = plan([folder], tmp_path / "out")
+    results = list(predict(Brightness(), jobs, CLASSES, Prepare(), device=CPU, progress=False, keep_going=True))
+    assert [result.job for result in results] == jobs
+    assert [result.error is None for result in results] == [True, True, False, True]
+    assert "2.png" in results[2].error
+    assert not jobs[2].done()
+
+
+def test_images_are_not_all_in_memory_at_once(tmp_path, monkeypatch):
+    """However many there are: opened no more than a few ahead of what is written."""
+    from boxconv.inference import predict as module
+
+    opened, written, most = [], [], 0
+
+    def open_image(path):
+        nonlocal most
+        opened.append(path)
+        most = max(most, len(opened) - len(written))
+        return Image.new("RGB", (6, 4))
+
+    monkeypatch.setattr(module, "open_image", open_image)
+    monkeypatch.setattr(module, "_write", lambda job, labels, classes: written.append(job))
+    jobs = [Job(Path(f"{i}.png"), tmp_path) for i in range(50)]
+    assert [
+        result.job for result in predict(Brightness(), jobs, CLASSES, Prepare(), device=CPU, progress=False)
+    ] == jobs
+    assert len(written) == 50
+    assert most <= 8
+
+
+def test_an_output_that_cannot_be_written_is_an_error_that_names_the_file(photo, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a photo.png").mkdir()  # cannot be replaced by a file
+    with pytest.raises(OSError, match="cannot write") as caught:
+        list(predict(Brightness(), plan([photo], tmp_path / "out"), CLASSES, Prepare(), device=CPU, progress=False))
+    assert caught.value.filename.endswith("a photo.png")
+
+
+def test_names_as_long_as_names_can_be(tmp_path):
+    image = tmp_path / ("n" * 240 + ".png")
+    Image.new("RGB", (6, 4)).save(image)
+    jobs = plan([image], tmp_path / "out")
+    list(predict(Brightness(), jobs, CLASSES, Prepare(), device=CPU, progress=False))
+    assert jobs[0].done()

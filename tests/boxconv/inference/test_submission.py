@@ -1,0 +1,87 @@
+"""Predictions for the Cityscapes benchmark: names, size, values, and what is refused."""
+
+from pathlib import Path
+
+import data_trees
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from boxconv.data.classes import DataError
+from boxconv.data.layouts.cityscapes import CITYSCAPES, LABEL_IDS
+from boxconv.data.transforms import Prepare
+from boxconv.inference.submission import check_classes, label_ids, plan, write
+
+CPU = torch.device("cpu")
+
+
+class Columns(nn.Module):
+    """Class k in column k of the 19 columns of its output."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        assert image.shape[3] == 19
+        return torch.eye(19)[None, :, None].expand(len(image), 19, image.shape[2], 19)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return data_trees.cityscapes(tmp_path / "data", size=(16, 57))
+
+
+def test_every_image_gets_a_prediction_in_its_size_with_label_ids(root: Path, tmp_path: Path) -> None:
+    data_trees_labels = root / "gtFine" / "test"
+    data_trees_labels.rename(tmp_path / "labels-are-not-needed")
+    out = tmp_path / "out"
+    written = list(write(Columns(), plan(root, "test", out), Prepare((8, 19)), device=CPU, progress=False))
+    assert sorted(path.name for path in out.iterdir()) == [
+        "berlin_000000_000019_pred_labelIds.png",
+        "berlin_000000_000020_pred_labelIds.png",
+    ]
+    for entry in written:
+        image = Image.open(entry.target)
+        assert (image.mode, image.size) == ("L", (57, 16))
+        assert np.array_equal(np.asarray(image), np.tile(np.repeat(LABEL_IDS, 3), (16, 1)))
+
+
+def test_a_perfect_prediction_scores_as_such_with_the_labels(root: Path) -> None:
+    """The ids written are those that the label files hold."""
+    image = Image.fromarray(data_trees.noise("a", (16, 57)))
+    written = np.asarray(label_ids(Columns(), image, Prepare((8, 19)), CPU))
+    path = next((root / "gtFine/val").rglob("*_labelIds.png"))
+    Image.fromarray(written).save(path)
+    from boxconv.data.datasets import SegmentationFolder
+    from boxconv.data.layouts.cityscapes import CityscapesLayout
+
+    label = SegmentationFolder(root, "val", CITYSCAPES, layout=CityscapesLayout()).label(0)
+    assert np.array_equal(np.asarray(label), np.tile(np.repeat(np.arange(19), 3), (16, 1)))
+
+
+def test_nothing_is_replaced_unasked(root: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    kept = out / "lindau_000000_000019_pred_labelIds.png"
+    kept.write_bytes(b"old")
+    with pytest.raises(DataError, match=r"lindau_000000_000019_pred_labelIds\.png: exists already, as do 1 of 2"):
+        plan(root, "val", out)
+    assert [entry.image.name for entry in plan(root, "val", out, resume=True)] == [
+        "lindau_000000_000020_leftImg8bit.png"
+    ]
+    assert len(plan(root, "val", out, overwrite=True)) == 2
+
+
+def test_refusals(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="never written to"):
+        plan(root, "test", root / "results")
+    with pytest.raises(DataError, match=r"no such folder[^$]*leftImg8bit"):
+        plan(tmp_path / "nowhere", "test", tmp_path / "out")
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="in the place of the output folder"):
+        plan(root, "test", tmp_path / "file")
+    (root / "leftImg8bit/test/berlin/photo_leftImg8bit.png").touch()
+    with pytest.raises(DataError, match="odd name: 1"):
+        plan(root, "test", tmp_path / "out")
+    with pytest.raises(DataError, match=r"3 classes \(road, car, tree"):
+        check_classes(data_trees.THREE)
+    check_classes(CITYSCAPES)

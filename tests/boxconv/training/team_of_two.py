@@ -1,0 +1,144 @@
+"""What each of two processes does for `test_distributed.py`: RANK and the like are set, the argument is a folder."""
+
+import hashlib
+import os
+import signal
+import sys
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from box_convolution import BoxConv2d
+from boxconv.data.scenes.dataset import RoadScenes
+from boxconv.data.transforms import Augment, Prepare
+from boxconv.training import checkpoint, engine
+from boxconv.training.config import TrainConfig
+from boxconv.training.distributed import PeerError, Team, joined
+from boxconv.training.evaluate import evaluate
+from boxconv.training.interrupt import Interrupted
+from boxconv.training.run_folder import RunFolder
+
+SIZE = (16, 32)
+CLASSES = RoadScenes.classes
+CPU = torch.device("cpu")
+
+
+def network(norm: bool, dropout: float = 0.0) -> nn.Module:
+    torch.manual_seed(5)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.BatchNorm2d(8) if norm else nn.Identity(),
+        nn.Tanh(),
+        BoxConv2d(8, 2, *SIZE),
+        nn.Dropout2d(dropout),
+        nn.Conv2d(16, len(CLASSES), 1),
+    )
+
+
+class Noted(RoadScenes):
+    """Notes what it is asked for, and can send a signal to its process when it is asked for the last time."""
+
+    def __init__(self, length: int, signal_at: int = 0) -> None:
+        super().__init__(length, SIZE, seed=1, transform=Augment(SIZE))
+        self.asked: list[tuple[int, int]] = []
+        self.signal_at = signal_at
+
+    def __getitem__(self, key):
+        self.asked.append(key)
+        if len(self.asked) == self.signal_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().__getitem__(key)
+
+
+def validation(length: int) -> RoadScenes:
+    return RoadScenes(length, SIZE, split="val", transform=Prepare(SIZE))
+
+
+def settings(**changes) -> TrainConfig:
+    return TrainConfig(**{"size": SIZE, "epochs": 2, "batch_size": 4, "lr": 1e-2, "seed": 1} | changes)
+
+
+def train(team: Team, path: Path, config: TrainConfig, data: Noted, model: nn.Module, *, resume: bool = False) -> None:
+    folder = RunFolder(path, resume=resume) if team.first else None
+    try:
+        engine.train(
+            model, data, validation(3), CLASSES, config, folder, class_weight=torch.ones(len(CLASSES)),
+            network={"name": "test"}, resume=checkpoint.load(path / "last.pt") if resume else None, progress=False,
+            team=team,
+        )  # fmt: skip
+    finally:
+        if folder:
+            folder.close()
+
+
+def digest(model: nn.Module) -> str:
+    return hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in model.parameters())).hexdigest()
+
+
+def scenarios(team: Team, out: Path) -> dict[str, object]:
+    """Everything, by name; a team of one does it as well, for comparison."""
+    found: dict[str, object] = {}
+    for length in (1, 4, 7):
+        model = network(norm=True)
+        matrix = evaluate(model, validation(length), CLASSES, device=CPU, batch_size=2, progress=False, team=team)
+        found[f"matrix {length}"] = matrix.counts
+
+    data = Noted(8)
+    model = network(norm=True)
+    train(team, out / "sync", settings(sync_bn=True), data, model)
+    found["sync"], found["sync asked"] = model.state_dict(), data.asked
+
+    data = Noted(7)  # the last batch has 3 images, in 3 parts: one each, for two processes
+    model = network(norm=False)
+    train(team, out / "parts", settings(accumulate=3), data, model)
+    found["parts"], found["parts asked"] = model.state_dict(), data.asked
+    return found
+
+
+def only_together(team: Team, out: Path) -> dict[str, object]:
+    """What needs two processes."""
+    found: dict[str, object] = {}
+    try:
+        train(team, out / "unequal", settings(seed=team.rank), Noted(8), network(norm=False))
+    except PeerError as error:
+        found["unequal"] = str(error)
+
+    def fails() -> None:
+        raise ValueError("no")
+
+    try:
+        team.once("fails", fails)
+    except (ValueError, PeerError) as error:
+        found["once"] = f"{type(error).__name__}: {error}"
+    found["result"] = team.once("works", lambda: {"rank": team.rank})
+
+    whole = network(norm=True, dropout=0.3)
+    train(team, out / "whole", settings(), Noted(8), whole)
+    found["whole"] = digest(whole)
+    parts = network(norm=True, dropout=0.3)
+    try:
+        train(team, out / "halves", settings(), Noted(8, signal_at=2 if team.rank == 1 else 0), parts)
+    except Interrupted as stop:
+        found["stopped by"] = stop.number
+    team.gather(0)  # until rank 0 has saved
+    position = checkpoint.load(out / "halves" / "last.pt")["training"]["position"]
+    found["stopped at"] = position["epoch"], position["step"]
+    parts = network(norm=True, dropout=0.3)
+    train(team, out / "halves", settings(), Noted(8), parts, resume=True)
+    found["halves"] = digest(parts)
+    return found
+
+
+def threads() -> list[str]:
+    """Names of this process's threads."""
+    return [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+
+
+if __name__ == "__main__":
+    with joined(100) as team:
+        out = Path(sys.argv[1])
+        found = scenarios(team, out) | only_together(team, out)
+        found["threads together"] = threads()
+    found["threads afterwards"] = threads()
+    torch.save(found, out / f"rank{team.rank}.pt")

@@ -1,0 +1,170 @@
+"""Checkpoints: what was saved comes back, and nothing damaged or hostile is believed."""
+
+import os
+import pickle
+import random
+import zipfile
+
+import pytest
+import torch
+
+from boxconv.files import write_atomic
+from boxconv.training import checkpoint
+from boxconv.training.checkpoint import CheckpointError
+from boxconv.training.config import TrainConfig, to_plain
+
+
+def content(**changes):
+    torch.manual_seed(0)
+    return {
+        "network": {"name": "boxenet", "num_classes": 2, "input_size": [32, 32], "options": {}},
+        "classes": {"names": ["a", "b"]},
+        "config": to_plain(TrainConfig()),
+        "model": {"weight": torch.randn(4, 5), "count": torch.tensor(3)},
+        "scores": {"class_iou": 0.5},
+        "training": None,
+    } | changes
+
+
+def test_round_trip(tmp_path):
+    path = tmp_path / "a.pt"
+    checkpoint.save(path, content())
+    loaded = checkpoint.load(path)
+    assert loaded["format"] == checkpoint.FORMAT
+    assert torch.equal(loaded["model"]["weight"], content()["model"]["weight"])
+    assert checkpoint.settings(loaded, path) == TrainConfig()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.pt"]
+
+
+def test_every_flipped_bit_of_a_weight_is_refused(tmp_path):
+    path = tmp_path / "a.pt"
+    checkpoint.save(path, content())
+    whole = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        largest = max(archive.infolist(), key=lambda entry: entry.file_size if "/data/" in entry.filename else 0)
+    data = content()["model"]["weight"].numpy().tobytes()
+    start = whole.index(data)
+    assert largest.file_size == len(data)
+    random.seed(0)
+    for _ in range(50):
+        damaged = bytearray(whole)
+        damaged[start + random.randrange(len(data))] ^= 1 << random.randrange(8)
+        path.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match="does not match its checksum"):
+            checkpoint.load(path)
+
+
+@pytest.mark.parametrize("keep", [0, 1, 100, -1, -200])
+def test_truncated_files_are_refused(tmp_path, keep):
+    path = tmp_path / "a.pt"
+    checkpoint.save(path, content())
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(CheckpointError, match=r"a\.pt: not a checkpoint, or cut off"):
+        checkpoint.load(path)
+
+
+class Hostile:
+    def __reduce__(self):
+        return os.mkdir, (os.environ["HOSTILE_TARGET"],)
+
+
+def test_code_in_a_file_is_never_run(tmp_path, monkeypatch):
+    target = tmp_path / "made-by-hostile-code"
+    monkeypatch.setenv("HOSTILE_TARGET", str(target))
+    in_zip = tmp_path / "zip.pt"
+    torch.save({"format": 1, "model": Hostile()}, in_zip)
+    raw = tmp_path / "raw.pt"
+    raw.write_bytes(pickle.dumps(Hostile()))
+    for path in (in_zip, raw):
+        with pytest.raises(CheckpointError):
+            checkpoint.load(path)
+    assert not target.exists()
+    torch.load(in_zip, weights_only=False)  # the file is hostile indeed
+    assert target.exists()
+
+
+def test_compressed_entries_are_refused(tmp_path):
+    path, bomb = tmp_path / "a.pt", tmp_path / "bomb.pt"
+    checkpoint.save(path, content())
+    with zipfile.ZipFile(path) as source, zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as packed:
+        for entry in source.infolist():
+            packed.writestr(entry.filename, source.read(entry))
+    with pytest.raises(CheckpointError, match="compressed"):
+        checkpoint.load(bomb)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"format": 99}, "format 99 of a later version"),
+        ({"model": None}, "field 'model' should be of type dict"),
+        ({"network": "boxenet"}, "field 'network' should be of type dict"),
+        ({"model": {"weight": torch.tensor([1.0, float("nan")])}}, "'weight' holds values that are not finite"),
+        ({"model": {"weight": [1.0]}}, "'weight' is not a tensor"),
+    ],
+)
+def test_wrong_content_is_named(tmp_path, changes, message):
+    path = tmp_path / "a.pt"
+    torch.save({"format": 1, **content(), **changes}, path)
+    with pytest.raises(CheckpointError, match=message):
+        checkpoint.load(path)
+
+
+def test_other_files(tmp_path):
+    with pytest.raises(CheckpointError, match="no such file"):
+        checkpoint.load(tmp_path / "missing.pt")
+    with pytest.raises(CheckpointError, match="not a file"):
+        checkpoint.load(tmp_path)
+    text = tmp_path / "text.pt"
+    text.write_text("hello")
+    with pytest.raises(CheckpointError, match="not a checkpoint"):
+        checkpoint.load(text)
+    foreign = tmp_path / "foreign.pt"
+    torch.save({"state_dict": {}}, foreign)
+    with pytest.raises(CheckpointError, match="no field 'format'"):
+        checkpoint.load(foreign)
+
+
+def test_weights_that_do_not_fit_are_named(tmp_path):
+    model = torch.nn.Linear(2, 3)
+    with pytest.raises(CheckpointError, match=r"run/a\.pt: its weights do not fit the network.*weight"):
+        checkpoint.load_weights(model, content(), "run/a.pt")
+    many = {**content(), "model": {f"layer{k}.weight": torch.ones(1) for k in range(500)}}
+    with pytest.raises(CheckpointError, match=r"Missing key\(s\).* \.\.\.") as caught:
+        checkpoint.load_weights(model, many, "run/a.pt")
+    assert len(str(caught.value)) < 700
+
+
+def test_unknown_settings_are_named(tmp_path):
+    odd = content()
+    odd["config"]["flux"] = 1
+    with pytest.raises(CheckpointError, match="unknown settings: flux"):
+        checkpoint.settings(odd, "a.pt")
+
+
+def test_a_failed_write_keeps_the_old_file(tmp_path):
+    path = tmp_path / "a.pt"
+    path.write_text("old")
+
+    def fails(file):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="cannot write: No space left on device") as caught:
+        write_atomic(path, fails)
+    assert caught.value.filename == str(path)
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.pt"]
+
+
+def test_a_full_disk_is_an_oserror_that_names_the_file(tmp_path):
+    path = tmp_path / "a.pt"
+
+    def full(file):
+        with open("/dev/full", "wb") as sink:
+            torch.save(torch.zeros(1000), sink)
+
+    with pytest.raises(OSError) as caught:
+        write_atomic(path, full)
+    assert caught.value.filename == str(path)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,54 @@
+"""Options about data: each bad value is one error that names the option; settings survive their way through JSON."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from boxconv.errors import UsageError
+from boxconv.training.config import TrainConfig, from_plain, to_plain
+
+ROOT = Path("somewhere")
+
+
+@pytest.mark.parametrize(
+    "values, words",
+    [
+        ({"data": "cityscapes"}, "--root: --data cityscapes needs the folder of the data set"),
+        ({"root": ROOT}, "--root: got somewhere, but --data scenes draws its images"),
+        ({"border": 1}, "--border: got 1, but drawn scenes"),
+        ({"data": "sunrgbd", "root": ROOT, "border": -1}, "--border: expected at least 0, got -1"),
+        ({"data": "camvid", "root": ROOT, "palette": Path("p.csv")}, "--palette: got p.csv, but only --data folder"),
+        ({"cache": Path("cache")}, "--cache: got cache, but drawn scenes have no files"),
+        ({"data": "camvid", "root": ROOT, "cache": ROOT}, "--cache: somewhere is in the data folder"),
+        ({"data": "camvid", "root": ROOT, "cache": ROOT / "images" / ".." / "c"}, "never written to"),
+        ({"mean": (0.5, float("nan"), 0.5)}, "--mean: expected three numbers, got 0.5 nan 0.5"),
+        ({"std": (0.5, 0.0, 0.5)}, "--std: expected three positive numbers"),
+        ({"milestones": (5, 5)}, "--milestones: expected ascending epochs, got 5 5"),
+        ({"milestones": (0, 5)}, "--milestones: expected ascending epochs, got 0 5"),
+        ({"ema": 1.0}, "--ema: expected a decay between 0 and 1, got 1.0"),
+        ({"ema": 0}, "--ema: expected a decay between 0 and 1, got 0"),
+        ({"rotate": -1.0}, "--rotate: expected 0 to 45 degrees, got -1.0"),
+        ({"rotate": float("nan")}, "--rotate"),
+        ({"blur": 1.5}, "--blur: expected a probability from 0 to 1, got 1.5"),
+    ],
+)
+def test_bad_values(values: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        TrainConfig(**values).check()
+
+
+def test_settings_survive_json() -> None:
+    config = TrainConfig(
+        data="folder", root=ROOT, palette=Path("p.csv"), cache=Path("c"), classes=Path("k.csv"), border=1,
+        milestones=(3, 7), rotate=7.5, blur=0.5, mean=(0.1, 0.2, 0.3), crop=(32, 64),
+    )  # fmt: skip
+    assert from_plain(json.loads(json.dumps(to_plain(config)))) == config
+
+
+def test_milestones_take_the_place_of_regular_steps() -> None:
+    config = TrainConfig(schedule="step", lr=1.0, step_factor=0.5, epochs=10, milestones=(2, 9), step_epochs=1)
+    assert [config.learning_rate(epoch / 10) for epoch in range(10)] == [1.0] * 2 + [0.5] * 7 + [0.25]
+    # In the middle of an epoch the rate is that of its start.
+    assert config.learning_rate(0.199) == 1.0

@@ -1,0 +1,317 @@
+"""The training loop: exact resume, signals, losses that are not finite, and what a run leaves behind."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from box_convolution import BoxConv2d
+from box_convolution import boxes as box
+from boxconv.data.scenes.dataset import RoadScenes
+from boxconv.data.transforms import Augment, Prepare
+from boxconv.errors import UsageError
+from boxconv.training import checkpoint, engine
+from boxconv.training.box_history import read_history
+from boxconv.training.config import TrainConfig, from_plain, to_plain
+from boxconv.training.engine import Interrupted, TrainingError, segmentation_loss
+from boxconv.training.loading import EpochBatches
+from boxconv.training.run_folder import RunFolder, RunFolderError
+
+SIZE = (16, 32)
+CLASSES = RoadScenes.classes
+
+
+def small_model():
+    torch.manual_seed(5)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        BoxConv2d(8, 2, *SIZE),
+        nn.Dropout2d(0.2),
+        nn.Conv2d(16, len(CLASSES), 1),
+    )
+
+
+def config(**changes):
+    return TrainConfig(**{"size": SIZE, "epochs": 3, "batch_size": 3, "lr": 1e-2, "seed": 1} | changes)
+
+
+def data(seed=1):
+    train = RoadScenes(7, SIZE, seed=seed, transform=Augment(SIZE))
+    return train, RoadScenes(4, SIZE, split="val", transform=Prepare(SIZE))
+
+
+def run(path, model=None, settings=None, *, data=None, resume=False):
+    settings = settings or config()
+    with RunFolder(path, resume=resume) as folder:
+        return engine.train(
+            model or small_model(),
+            data or RoadScenes(7, SIZE, seed=settings.seed, transform=Augment(SIZE)),
+            RoadScenes(4, SIZE, split="val", transform=Prepare(SIZE)),
+            CLASSES,
+            settings,
+            folder,
+            class_weight=torch.ones(len(CLASSES)),
+            network={"name": "test"},
+            resume=checkpoint.load(folder.last) if resume else None,
+            progress=False,
+        )
+
+
+class StopsAt:
+    """A data set that sends a signal to its own process when sample number ``at`` is asked for."""
+
+    def __init__(self, at, number=signal.SIGINT):
+        self.data = RoadScenes(7, SIZE, seed=1, transform=Augment(SIZE))
+        self.at, self.number, self.asked = at, number, 0
+
+    def __len__(self):
+        return len(self.data)
+
+    def __getitem__(self, key):
+        self.asked += 1
+        if self.asked == self.at:
+            os.kill(os.getpid(), self.number)
+        return self.data[key]
+
+
+def weights(path):
+    return checkpoint.load(path / "last.pt")["model"]
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def without_seconds(records):
+    timed = ("train_seconds", "loader_images_per_second", "step_images_per_second")
+    return [{name: value for name, value in record.items() if name not in timed} for record in records]
+
+
+def test_a_run_leaves_what_it_promises(tmp_path):
+    records = run(tmp_path / "run")
+    assert {entry.name for entry in (tmp_path / "run").iterdir()} == {
+        "config.json", "metrics.jsonl", "boxes.jsonl", "best.pt", "last.pt", "tensorboard",
+    }  # fmt: skip
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert lines == records
+    assert [record["epoch"] for record in lines] == [1, 2, 3]
+    best = checkpoint.load(tmp_path / "run/best.pt")
+    assert best["scores"]["class_iou"] == max(record["val_class_iou"] for record in records)
+    assert best["training"] is None
+    assert from_plain(best["config"]) == config()
+    events = list((tmp_path / "run/tensorboard").iterdir())
+    assert sum(event.stat().st_size for event in events) > 500
+
+
+def test_same_seed_same_bits(tmp_path):
+    first, second = run(tmp_path / "a"), run(tmp_path / "b")
+    assert without_seconds(first) == without_seconds(second)
+    assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+    run(tmp_path / "c", settings=config(seed=2))
+    assert not same(weights(tmp_path / "a"), weights(tmp_path / "c"))
+
+
+# 7 samples, batches of 3: 1..7 are epoch 1. Sample 2 stops in mid-epoch, 7 in the last batch of an epoch, 12 in epoch
+# 2.
+@pytest.mark.parametrize("at", [2, 7, 12])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_and_resumed_is_bit_identical(tmp_path, at, number):
+    whole = run(tmp_path / "whole")
+    with pytest.raises(Interrupted) as stop:
+        run(tmp_path / "parts", data=StopsAt(at, number))
+    assert stop.value.number == number
+    torch.manual_seed(99)  # whatever happened in between
+    parts = run(tmp_path / "parts", resume=True)
+    assert without_seconds(parts) == without_seconds(whole)
+    assert same(weights(tmp_path / "parts"), weights(tmp_path / "whole"))
+    lines = (tmp_path / "parts/metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3]
+    assert (tmp_path / "parts/boxes.jsonl").read_bytes() == (tmp_path / "whole/boxes.jsonl").read_bytes()
+    assert [line["epoch"] for line in read_history(tmp_path / "parts/boxes.jsonl")] == [0, 1, 2, 3]
+
+
+def test_the_average_of_the_weights_is_scored_saved_and_resumed_to_the_bit(tmp_path):
+    model = small_model()
+    settings = config(ema=0.9)
+    records = run(tmp_path / "whole", model, settings)
+    last, best = (checkpoint.load(tmp_path / "whole" / name) for name in ("last.pt", "best.pt"))
+    average = {
+        name.removeprefix("module."): value
+        for name, value in last["training"]["average"].items()
+        if name != "n_averaged"
+    }
+    assert same(last["model"], model.state_dict())
+    assert average.keys() == last["model"].keys()
+    assert not same(average, last["model"])
+    assert not torch.equal(average["1.running_mean"], last["model"]["1.running_mean"]), "statistics too"
+    scores = [record["val_average_class_iou"] for record in records]
+    assert best["scores"]["class_iou"] == max(scores)
+    assert scores != [record["val_class_iou"] for record in records]
+    scored = small_model()
+    scored.load_state_dict(best["model"])
+    assert same(average, best["model"]) == (scores[-1] > max(scores[:-1]))
+    layer = scored[3]
+    assert torch.equal(layer.boxes.detach(), box.project(layer.boxes.detach(), *SIZE)), "averaged boxes are valid"
+
+    with pytest.raises(Interrupted):
+        run(tmp_path / "parts", settings=settings, data=StopsAt(12))
+    assert without_seconds(run(tmp_path / "parts", settings=settings, resume=True)) == without_seconds(records)
+    resumed = checkpoint.load(tmp_path / "parts" / "last.pt")
+    assert same(resumed["training"]["average"], last["training"]["average"])
+    assert without_seconds(run(tmp_path / "plain")) == without_seconds(
+        [{name: value for name, value in record.items() if "average" not in name} for record in records]
+    ), "training itself is the same without an average"
+
+
+def test_signal_handlers_are_put_back(tmp_path):
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    run(tmp_path / "run", settings=config(epochs=1))
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_best_is_for_inference_not_for_resuming(tmp_path):
+    run(tmp_path / "run", settings=config(epochs=1))
+    with pytest.raises(TrainingError, match=r"resume from last\.pt"):
+        engine.train(
+            small_model(), *data(), CLASSES, config(), None, class_weight=torch.ones(len(CLASSES)),
+            network={"name": "test"}, resume=checkpoint.load(tmp_path / "run/best.pt"),
+        )  # fmt: skip
+
+
+def test_a_loss_that_is_not_finite_stops_at_once(tmp_path):
+    run(tmp_path / "run", settings=config(epochs=1))
+    before = (tmp_path / "run/last.pt").read_bytes()
+    model = small_model()
+
+    class Poisoned(RoadScenes):
+        def __getitem__(self, key):
+            image, label = super().__getitem__(key)
+            return image * float("inf"), label
+
+    data = Poisoned(7, SIZE, seed=1, transform=Augment(SIZE))
+    content = checkpoint.load(tmp_path / "run/last.pt")
+    content["config"]["epochs"] = 3
+    checkpoint.save(tmp_path / "run/last.pt", content)
+    before = (tmp_path / "run/last.pt").read_bytes()
+    with pytest.raises(TrainingError, match=r"the loss is nan in epoch 2, step 1 \(learning rate .*samples scene-0"):
+        run(tmp_path / "run", model=model, data=data, resume=True)
+    assert (tmp_path / "run/last.pt").read_bytes() == before
+
+
+def test_loss_leaves_void_out_and_survives_a_void_batch():
+    logits = torch.randn(2, 3, 4, 5, requires_grad=True)
+    label = torch.randint(3, (2, 4, 5))
+    weight = torch.tensor([1.0, 2.0, 0.5])
+    torch.testing.assert_close(
+        segmentation_loss(logits, label, weight), nn.functional.cross_entropy(logits, label, weight)
+    )
+    label[0, :2] = 255
+    torch.testing.assert_close(
+        segmentation_loss(logits, label, weight),
+        nn.functional.cross_entropy(logits, label, weight, ignore_index=255),
+    )
+    loss = segmentation_loss(logits, torch.full_like(label, 255), weight)
+    loss.backward()
+    assert loss.item() == 0
+    assert torch.equal(logits.grad, torch.zeros_like(logits))
+
+
+def test_batches_cover_every_sample_once_and_differ_by_epoch():
+    first = EpochBatches(10, 4, seed=0, epoch=0, first=0)
+    assert sorted(index for batch in first for _, index in batch) == list(range(10))
+    assert [len(batch) for batch in first] == [4, 4, 2]
+    assert list(EpochBatches(10, 4, 0, 0, first=1)) == first.batches[1:]
+    later = EpochBatches(10, 4, seed=0, epoch=1, first=0)
+    assert [key[1] for batch in later for key in batch] != [key[1] for batch in first for key in batch]
+
+
+def test_learning_rate_schedules():
+    poly = config(schedule="poly")
+    assert poly.learning_rate(0) == pytest.approx(1e-2)
+    assert poly.learning_rate(0.5) == pytest.approx(1e-2 * 0.5**0.9)
+    assert poly.learning_rate(1) == 0
+    step = config(schedule="step", epochs=300, step_epochs=100, step_factor=0.1)
+    assert [step.learning_rate(epoch / 300) for epoch in (0, 99, 100, 200, 299)] == pytest.approx(
+        [1e-2, 1e-2, 1e-3, 1e-4, 1e-4]
+    )
+    assert config(schedule="constant").learning_rate(0.9) == 1e-2
+    warm = config(schedule="constant", epochs=20, warmup=2.5)
+    assert [warm.learning_rate(epoch / 20) for epoch in (0, 1, 2, 2.5, 3, 20)] == pytest.approx(
+        [0, 4e-3, 8e-3, 1e-2, 1e-2, 1e-2]
+    )
+    assert config(epochs=8, warmup=6).learning_rate(0.5, 1 / 8) == pytest.approx(1e-2 * 0.5**0.9 * 5 / 6)
+    assert config(schedule="constant", epochs=8, warmup=1).learning_rate(0, 1 / 8) == 1e-2, "one step an epoch"
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"epochs": 0}, "--epochs: expected at least 1, got 0"),
+        ({"batch_size": -1}, "--batch-size: expected at least 1, got -1"),
+        ({"lr": float("nan")}, "--lr: expected a positive number, got nan"),
+        ({"lr": 0.0}, "--lr: expected a positive number"),
+        ({"weight_decay": -1.0}, "--weight-decay"),
+        ({"scale": (2.0, 1.0)}, "--scale: expected 0 < low <= high, got 2.0 1.0"),
+        ({"brightness": 1.0}, "--brightness"),
+        ({"size": (8, 100)}, "--size: expected height and width of at least 16 pixels, got 8 100"),
+        ({"crop": (8, 100)}, "--crop"),
+        ({"data": "camvid"}, "--root: --data camvid needs the folder"),
+        ({"workers": -1}, "--workers"),
+    ],
+)
+def test_settings_out_of_range(changes, message):
+    with pytest.raises(UsageError, match=message):
+        config(**changes).check()
+
+
+def test_settings_round_trip():
+    settings = config(data="folder", root=Path("a/b"), crop=(16, 32))
+    assert from_plain(json.loads(json.dumps(to_plain(settings)))) == settings
+
+
+def test_run_folders_are_never_overwritten_unasked(tmp_path):
+    run(tmp_path / "run", settings=config(epochs=1))
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    with pytest.raises(RunFolderError, match=r"holds a run already.*--resume.*--overwrite"):
+        RunFolder(tmp_path / "run")
+    with pytest.raises(RunFolderError, match="contradict"):
+        RunFolder(tmp_path / "run", resume=True, overwrite=True)
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+    (tmp_path / "run/notes.txt").write_text("mine")
+    RunFolder(tmp_path / "run", overwrite=True).close()
+    assert [entry.name for entry in (tmp_path / "run").iterdir()] == ["notes.txt"]
+
+
+def test_run_folders_that_cannot_be(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(RunFolderError, match="a file is in the place"):
+        RunFolder(tmp_path / "file")
+    with pytest.raises(RunFolderError, match=r"nothing to resume, there is no last\.pt"):
+        RunFolder(tmp_path / "none", resume=True)
+    assert not (tmp_path / "none").exists()
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/cat.jpg").touch()
+    for options in ({}, {"overwrite": True}):
+        with pytest.raises(RunFolderError, match=r"holds other files \(cat\.jpg\)"):
+            RunFolder(tmp_path / "photos", **options)
+    with pytest.raises(RunFolderError, match="cannot be written"):
+        RunFolder(tmp_path / "file" / "below")
+
+
+def test_files_of_a_killed_writer_are_swept(tmp_path):
+    run(tmp_path / "run", settings=config(epochs=1))
+    stray = tmp_path / "run/.last.pt.tmp.12345"
+    stray.touch()
+    RunFolder(tmp_path / "run", resume=True)
+    assert not stray.exists()
+
+
+def test_unknown_device_is_an_error():
+    with pytest.raises(TrainingError, match="--device quantum: not available here"):
+        engine.choose_device("quantum")

@@ -1,0 +1,291 @@
+"""One training step: in parts, in mixed precision, out of memory; and the engine's promises around it."""
+
+import os
+import signal
+
+import pytest
+import torch
+from torch import nn
+
+from box_convolution import BoxConv2d
+from boxconv.data.scenes.dataset import RoadScenes
+from boxconv.data.transforms import Augment, Prepare
+from boxconv.errors import UsageError
+from boxconv.training import checkpoint, engine
+from boxconv.training.config import TrainConfig
+from boxconv.training.distributed import Team
+from boxconv.training.engine import Interrupted, TrainingError
+from boxconv.training.run_folder import RunFolder
+from boxconv.training.step import LossNotFinite, Stepper
+
+SIZE = (16, 32)
+CLASSES = RoadScenes.classes
+CPU = torch.device("cpu")
+
+
+def network(**changes):
+    torch.manual_seed(5)
+    parts = {
+        "first": nn.Conv2d(3, 8, 3, padding=1), "active": nn.Tanh(), "boxes": BoxConv2d(8, 2, *SIZE),
+        "dropout": nn.Dropout2d(0.2), "last": nn.Conv2d(16, len(CLASSES), 1),
+    }  # fmt: skip
+    return nn.Sequential(*(parts | changes).values())
+
+
+def config(**changes):
+    return TrainConfig(**{"size": SIZE, "epochs": 2, "batch_size": 3, "lr": 1e-2, "seed": 1} | changes)
+
+
+def train(path, settings, model=None, *, data=None, validation=None, resume=False):
+    model = model or network()
+    with RunFolder(path, resume=resume) as folder:
+        engine.train(
+            model,
+            data or RoadScenes(5, SIZE, seed=1, transform=Augment(SIZE)),
+            validation or RoadScenes(3, SIZE, split="val", transform=Prepare(SIZE)),
+            CLASSES,
+            settings,
+            folder,
+            class_weight=torch.ones(len(CLASSES)),
+            network={"name": "test"},
+            resume=checkpoint.load(folder.last) if resume else None,
+            progress=False,
+        )
+    return model
+
+
+class Signals(RoadScenes):
+    """Sends SIGTERM to its own process when sample number ``at`` is asked for."""
+
+    def __init__(self, length, split, at, transform):
+        super().__init__(length, SIZE, seed=1, split=split, transform=transform)
+        self.at, self.asked = at, 0
+
+    def __getitem__(self, key):
+        self.asked += 1
+        if self.asked == self.at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().__getitem__(key)
+
+
+def stepper(**changes):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Tanh(), nn.Conv2d(8, 4, 1))
+    return Stepper(model, config(**changes), torch.tensor([1.0, 2.0, 0.5, 1.0]), CPU, Team())
+
+
+def batch(count, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.rand(count, 3, 8, 8, generator=generator)
+    labels = torch.randint(4, (count, 6, 6), generator=generator)
+    labels[0, :4] = 255  # parts with different numbers of labelled pixels
+    return images, labels
+
+
+def test_a_batch_in_parts_is_the_batch():
+    images, labels = batch(5)
+    whole, parts = stepper(), stepper(accumulate=3)
+    for _ in range(3):
+        loss, results, flags = whole.step([(images, labels, True)], 1e-2, (7,))
+        again, more, _ = parts.step([(images[i], labels[i], True) for i in (slice(1), slice(1, 3), slice(3, 5))], 1e-2)
+        assert loss == pytest.approx(again, rel=1e-5)
+        assert flags == [[7]]
+        assert torch.equal(results[0][0], torch.cat([prediction for prediction, _ in more]))
+    for one, other in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_a_part_that_does_not_count_changes_nothing():
+    images, labels = batch(3)
+    one, other = stepper(), stepper()
+    one.step([(images, labels, True)], 1e-2)
+    _, results, _ = other.step([(images, labels, True), (images[:1], labels[:1], False)], 1e-2)
+    assert len(results) == 1
+    assert all(torch.equal(a, b) for a, b in zip(one.model.parameters(), other.model.parameters(), strict=True))
+
+
+def test_boxes_have_a_weight_decay_of_their_own(tmp_path):
+    def trained(**changes):
+        it = Stepper(network(dropout=nn.Identity()), config(**changes), torch.ones(len(CLASSES)), CPU, Team())
+        images, labels = torch.rand(2, 3, *SIZE), torch.zeros(2, *SIZE, dtype=torch.int64)
+        it.step([(images, labels, True)], 1e-2)
+        # Not the step itself, which Adam makes as long as the learning rate: the gradient that it remembers.
+        return {name: it.optimizer.state[p]["exp_avg"] for name, p in it.model.named_parameters()}
+
+    torch.manual_seed(0)
+    state = torch.get_rng_state()
+    results = []
+    for changes in ({}, {"weight_decay": 0.0}, {"box_weight_decay": 0.0}, {"box_weight_decay": 10.0}):
+        torch.set_rng_state(state)
+        results.append(trained(**{"weight_decay": 10.0} | changes))
+    both, neither, others_only, both_again = results
+    boxes = "2.scaled_boxes"
+    assert torch.equal(others_only[boxes], neither[boxes])
+    assert not torch.allclose(both[boxes], neither[boxes])
+    assert all(torch.equal(others_only[name], both[name]) for name in both if name != boxes)
+    assert all(torch.equal(both_again[name], both[name]) for name in both)
+    first, second = network(), network()
+    train(tmp_path / "first", config(box_weight_decay=0.0), first)
+    with pytest.raises(Interrupted):
+        train(tmp_path / "second", config(box_weight_decay=0.0), second, data=Signals(5, "train", 7, Augment(SIZE)))
+    resumed = train(tmp_path / "second", config(box_weight_decay=0.0), resume=True)
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), resumed.parameters(), strict=True))
+
+
+def test_boxes_have_a_learning_rate_of_their_own():
+    def moved(**changes):
+        model = network()
+        before = {name: p.detach().clone() for name, p in model.named_parameters()}
+        it = Stepper(model, config(weight_decay=0.0, **changes), torch.ones(len(CLASSES)), CPU, Team())
+        torch.manual_seed(0)
+        it.step([(torch.rand(2, 3, *SIZE), torch.zeros(2, *SIZE, dtype=torch.int64), True)], 1e-4)
+        return {name: p.detach() - before[name] for name, p in model.named_parameters()}
+
+    usual, fast = moved(), moved(box_lr=4.0)
+    for name in usual:
+        torch.testing.assert_close(
+            fast[name], usual[name] * (4 if name == "2.scaled_boxes" else 1), rtol=1e-2, atol=1e-6
+        )
+
+
+def test_a_loss_that_is_not_finite_leaves_the_weights():
+    images, labels = batch(2)
+    it = stepper()
+    before = [value.clone() for value in it.model.parameters()]
+    with pytest.raises(LossNotFinite, match="the loss is nan"):
+        it.step([(images, labels, True), (images * float("nan"), labels, True)], 1e-2)
+    assert all(torch.equal(a, b) for a, b in zip(before, it.model.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("amp, rel", [("bf16", 0.02), ("fp16", 0.005)])
+def test_mixed_precision_is_close_and_resumes_to_the_bit(tmp_path, amp, rel):
+    images, labels = batch(4)
+    exact, mixed = stepper(), stepper(amp=amp)
+    losses = [[it.step([(images, labels, True)], 1e-2)[0] for _ in range(10)] for it in (exact, mixed)]
+    assert losses[0] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], rel=rel)
+    assert all(value.dtype == torch.float32 for value in mixed.model.parameters())
+
+    whole = train(tmp_path / "whole", config(amp=amp))
+    with pytest.raises(Interrupted):
+        train(tmp_path / "parts", config(amp=amp), data=Signals(5, "train", 4, Augment(SIZE)))
+    parts = train(tmp_path / "parts", config(amp=amp), resume=True)
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), parts.parameters(), strict=True))
+
+
+class Greedy(nn.Module):
+    def forward(self, x):
+        return x + torch.empty(2**50)
+
+
+def test_out_of_memory_says_what_to_do(tmp_path):
+    with pytest.raises(TrainingError, match=r"out of memory on cpu with images of 3 x 3 x 16 x 32: try --accumulate"):
+        train(tmp_path / "run", config(), network(active=Greedy()))
+    checkpoint.load(tmp_path / "run/last.pt")  # the beginning of the run
+
+
+class Spoiling(nn.Module):
+    """Its gradient is infinite once, its output never."""
+
+    def forward(self, x):
+        return _Spoil.apply(x)
+
+
+class _Spoil(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad * float("inf")
+
+
+def test_weights_that_are_not_finite_are_never_saved(tmp_path):
+    train(tmp_path / "run", config(epochs=1))
+    content = checkpoint.load(tmp_path / "run/last.pt")
+    content["config"]["epochs"] = 2
+    checkpoint.save(tmp_path / "run/last.pt", content)
+    before = {path: path.read_bytes() for path in (tmp_path / "run").glob("*.pt")}
+    with pytest.raises(TrainingError, match=r"not finite"):
+        # One step an epoch: its loss is finite, the weights behind it are not.
+        train(tmp_path / "run", config(batch_size=5), network(active=Spoiling()), resume=True)
+    assert {path: path.read_bytes() for path in (tmp_path / "run").glob("*.pt")} == before
+
+
+def test_a_long_epoch_has_checkpoints_within(tmp_path):
+    class Dies(RoadScenes):
+        def __getitem__(self, key):
+            if key[0] == 0 and key[1] == last:
+                raise KeyboardInterrupt  # as hard an end as one process can have
+            return super().__getitem__(key)
+
+    from boxconv.training.loading import EpochBatches
+
+    last = EpochBatches(5, 1, 1, 0, 0).batches[-1][0][1]
+    settings = config(batch_size=1, epochs=1, checkpoint_minutes=1e-9)
+    whole = train(tmp_path / "whole", settings)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "run", settings, data=Dies(5, SIZE, seed=1, transform=Augment(SIZE)))
+    position = checkpoint.load(tmp_path / "run/last.pt")["training"]["position"]
+    assert (position["epoch"], position["step"]) == (0, 4)
+    parts = train(tmp_path / "run", settings, resume=True)
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), parts.parameters(), strict=True))
+
+
+def test_a_signal_during_validation_costs_nothing(tmp_path):
+    whole = train(tmp_path / "whole", config())
+    with pytest.raises(Interrupted):
+        train(tmp_path / "run", config(), validation=Signals(7, "val", 1, Prepare(SIZE)))
+    position = checkpoint.load(tmp_path / "run/last.pt")["training"]["position"]
+    assert (position["epoch"], position["step"]) == (0, 2)
+    parts = train(tmp_path / "run", config(), resume=True)
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), parts.parameters(), strict=True))
+    assert [path.read_text().count("\n") for path in tmp_path.glob("*/metrics.jsonl")] == [2, 2]
+
+
+class Dying(RoadScenes):
+    def __getitem__(self, key):
+        if torch.utils.data.get_worker_info() and key == self.at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(key)
+
+
+def test_a_dead_loading_process_leaves_the_checkpoint(tmp_path):
+    data = Dying(5, SIZE, seed=1, transform=Augment(SIZE))
+    data.at = (1, 2)
+    whole = train(tmp_path / "whole", config())
+    with pytest.raises(RuntimeError, match="DataLoader worker"):
+        train(tmp_path / "run", config(workers=1), data=data)
+    assert checkpoint.load(tmp_path / "run/last.pt")["training"]["position"]["epoch"] == 1
+    parts = train(tmp_path / "run", config(), resume=True)
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), parts.parameters(), strict=True))
+
+
+def test_speeds_are_on_record(tmp_path):
+    with RunFolder(tmp_path / "run") as folder:
+        records = engine.train(
+            network(), RoadScenes(5, SIZE, seed=1, transform=Augment(SIZE)),
+            RoadScenes(3, SIZE, split="val", transform=Prepare(SIZE)), CLASSES, config(), folder,
+            class_weight=torch.ones(len(CLASSES)), network={"name": "test"}, progress=False,
+        )  # fmt: skip
+    for record in records:
+        assert record["loader_images_per_second"] > 0
+        assert record["step_images_per_second"] > 0
+        # Loading and steps, one after the other, take no longer than the epoch.
+        work = 5 / record["loader_images_per_second"] + 5 / record["step_images_per_second"]
+        assert work <= record["train_seconds"] + 0.02
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"accumulate": 0}, "--accumulate: expected at least 1, got 0"),
+        ({"accumulate": 9}, "--accumulate: a batch of 3 has no 9 parts"),
+        ({"timeout": 0.0}, "--timeout: expected a positive number"),
+        ({"checkpoint_minutes": float("nan")}, "--checkpoint-minutes: expected a positive number, got nan"),
+    ],
+)
+def test_settings_out_of_range(changes, message):
+    with pytest.raises(UsageError, match=message):
+        config(**changes).check()
