@@ -10,7 +10,7 @@ import torch
 from box_convolution import extras, networks
 from boxconv.cli import commands, recipes
 from boxconv.data.classes import read_classes
-from boxconv.data.label_coding import read_palette
+from boxconv.data.label_encoding import read_palette
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
