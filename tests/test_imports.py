@@ -56,14 +56,15 @@ WITHIN_TRITON = {
 # The same for the application, and, after it, what each part may import from the library.
 WITHIN_APPLICATION = {
     "errors": set(),
+    "progress": set(),
     "files": {"errors"},
-    "data": {"errors", "files"},
-    "training": {"data", "errors", "files"},
-    "inference": {"training", "data", "errors", "files"},
+    "data": {"errors", "files", "progress"},
+    "training": {"data", "errors", "files", "progress"},
+    "inference": {"training", "data", "errors", "files", "progress"},
     "reports": {"data", "errors", "files"},
     "analysis": {"reports", "data"},
     "profiling": {"reports", "data"},
-    "cli": {"inference", "training", "analysis", "profiling", "reports", "data", "errors", "files"},
+    "cli": {"inference", "training", "analysis", "profiling", "reports", "data", "errors", "files", "progress"},
     "__main__": {"cli"},
     "__init__": set(),
 }

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import nn
-from tqdm import tqdm
 
 from ..data.classes import ClassTable, DataError
 from ..data.image_files import open_image, shown
@@ -16,6 +15,7 @@ from ..data.layouts.base import describe, split_files
 from ..data.layouts.cityscapes import CITYSCAPES, LABEL_IDS, CityscapesLayout, submission_name
 from ..data.transforms import EvalTransform
 from ..files import write_atomic
+from ..progress import progress_bar
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def write(
 ) -> Iterator[Entry]:
     """Writes the file of each entry and yields it. DataError for an unreadable image."""
     model.eval().to(device)
-    for entry in tqdm(entries, desc="predicting", unit="image", leave=False, disable=not progress):
+    for entry in progress_bar(entries, desc="predicting", unit="image", shown=progress):
         prediction = label_ids(model, open_image(entry.image), prepare, device)
         entry.target.parent.mkdir(parents=True, exist_ok=True)
         _write_png(entry.target, prediction)

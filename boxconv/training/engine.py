@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
 from ..data.classes import ClassTable
+from ..progress import progress_bar
 from . import checkpoint
 from .box_history import BoxHistory
 from .config import MOVABLE, TrainConfig, to_plain
@@ -149,13 +149,12 @@ class _Run:
         shares = [share(batch, config.accumulate, context.rank, context.world_size) for batch in batches]
         loader = Loader(self.train_data, [part.keys for parts in shares for part in parts], workers=config.workers)
         loaded = iter(loader)
-        bar = tqdm(
+        bar = progress_bar(
             desc=f"epoch {position.epoch + 1}/{config.epochs}",
             unit="batch",
             initial=position.step,
             total=self.steps,
-            leave=False,
-            disable=not self.progress,
+            shown=self.progress,
         )
         began = time.monotonic() - position.seconds
         loaded_before = position.load_seconds
@@ -168,7 +167,7 @@ class _Run:
                 position.seconds = time.monotonic() - began
                 position.load_seconds = loaded_before + loader.seconds
                 bar.update()
-                if self.progress:
+                if not bar.disable:
                     mean = position.loss_sum / position.step
                     bar.set_postfix(loss=f"{mean:.3f}", mIoU=percent(_mean_iou(matrix, self.classes)))
                 if stop or due:
@@ -242,7 +241,7 @@ class _Run:
             self.folder.write_records(self.position.records)
             self.board.write(record)
             if self.progress:
-                tqdm.write(one_line(record, better, self._seconds_left()))
+                print(one_line(record, better, self._seconds_left()), flush=True)
             if self.position.epoch == config.epochs:
                 self.board.close()
         stop = int(max(row[0] for row in self.context.all_gather(interrupt.number or 0)))
@@ -335,7 +334,7 @@ class _Run:
         others = [f"{name} {made_by.get(name)} then, {now} now" for name, now in self._made_by().items()
                   if made_by.get(name) != now]  # fmt: skip
         if others and self.progress:
-            tqdm.write(f"going on with the same samples, but the last bits will differ ({'; '.join(others)})")
+            print(f"going on with the same samples, but the last bits will differ ({'; '.join(others)})")
 
 
 def _name(data: Dataset[Any], index: int) -> str:

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
 from ..data.classes import ClassTable
 from ..data.transforms import EvalTransform, label_tensor
+from ..progress import progress_bar
 from .distributed import DistributedContext
 from .interrupt import Interrupted
 from .loading import Loader
@@ -66,9 +66,7 @@ def evaluate(
     loaded = iter(Loader(data, batches[context.rank :: context.world_size], workers=workers, thread=True))
     rounds = range(0, len(batches), context.world_size)
     try:
-        for first in tqdm(
-            rounds, desc="evaluating", unit="batch", leave=False, disable=not (progress and context.is_main)
-        ):
+        for first in progress_bar(rounds, desc="evaluating", unit="batch", shown=progress and context.is_main):
             if first + context.rank < len(batches):
                 images, labels = next(loaded)
                 logits = model(images.to(device))

@@ -3,12 +3,13 @@
 import hashlib
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ...progress import progress_bar
 from ..classes import ClassTable, DataError
 from ..image_files import check_regular, shown
 from ..label_encoding import LabelEncoding
@@ -155,7 +156,8 @@ def _decode_all(report: Report, samples: list[Sample], workers: int, progress: b
     pool = ThreadPoolExecutor(workers)
     try:
         results = pool.map(lambda sample: inspect(sample, report.classes), samples)
-        for sample, found in zip(samples, _with_bar(results, len(samples), progress), strict=True):
+        bar = progress_bar(results, desc="decoding", unit="pair", total=len(samples), shown=progress)
+        for sample, found in zip(samples, bar, strict=True):
             report.faults += found.faults
             report.warnings += found.warnings
             if found.size:
@@ -210,14 +212,6 @@ def _is_regular(path: Path) -> bool:
     except DataError:
         return False
     return True
-
-
-def _with_bar(results: Iterator[Any], total: int, progress: bool) -> Iterable[Any]:
-    if not progress:
-        return results
-    from tqdm import tqdm
-
-    return tqdm(results, total=total, desc="decoding", unit="pair", leave=False)
 
 
 def _counted(items: Sequence[DataIssue], what: str) -> str:
