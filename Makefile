@@ -1,4 +1,4 @@
-# make test | test-long | test-gpu | test-kernels | test-arm64 | test-compilers | demo | results | results-quick | lint | bench | bench-gpu |
+# make test | test-long | test-gpu | test-kernels | test-arm64 | test-compilers | demo | results | results-quick | docs | tutorial | lint | bench | bench-gpu |
 # sanitize | reliability | compatibility make their own environment in .venv, test-oldest another; nothing else is
 # needed but python3 (3.10+), pip and make. With a C++ compiler (GCC 11 or later, or Clang 14 or later) the CPU kernels are built into it, and tested.
 PYTHON ?= python3
@@ -15,7 +15,7 @@ KERNELS := CMakeLists.txt $(wildcard box_convolution/ops/csrc/*)
 FOLDERS := $(shell find box_convolution boxconv -type d -not -name __pycache__)
 
 .PHONY: test test-long test-gpu test-kernels test-arm64 test-compilers test-oldest compatibility compatibility-table demo results \
-	results-quick lint bench bench-gpu sanitize reliability wheel clean
+	results-quick docs tutorial lint bench bench-gpu sanitize reliability wheel clean
 
 test: $(VENV)/.ready
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n $(WORKERS)
@@ -67,6 +67,19 @@ results: $(VENV)/.ready
 results-quick: $(VENV)/.ready
 	$(BIN)/python benchmarks/results.py --quick --runs results-quick/runs --out results-quick
 
+# The documentation as a site, from README, docs/ and the docstrings: open site/index.html. Links are checked, nothing is fetched.
+# The variable silences the theme's notice about its successor (pyproject.toml has it).
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+$(VENV)/.docs: $(VENV)/.ready pyproject.toml constraints.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	touch $@
+
+# The outputs in examples/tutorial.ipynb: about five minutes.
+tutorial: $(VENV)/.ready
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python tests/notebook.py examples/tutorial.ipynb
+
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -104,4 +117,4 @@ $(VENV)/.ready: pyproject.toml constraints.txt $(KERNELS) $(FOLDERS)
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

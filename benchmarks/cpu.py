@@ -20,7 +20,7 @@ import torch
 from contenders import AUTHORS, CONV, CONV_LAST, OPENCV, OURS, POOL, REFERENCE, Calls, Problem, Shape, contenders
 from correctness import disagreements, rounding_errors
 from goals import Measured, Speeds, threads_text
-from report import Document, facts
+from report import Document, facts_section
 from sections import Accuracy
 
 from box_convolution import ops
@@ -36,10 +36,7 @@ SHAPES = {
     "S3": Shape(1, 16, 4, 128, 256),
     "S4": Shape(1, 8, 2, 256, 512),
 }
-INTRODUCTION = (
-    f"`{OURS}` and its peers, interleaved in one process, after their results were checked. Times of one "
-    "thread are processor time, those of several threads wall time, which other programs on the machine lengthen."
-)
+INTRODUCTION = f"How fast `{OURS}` is beside the usual choices, which of its goals it misses, and all measurements."
 SLOW = ("conv 7x7", "conv 31x31", POOL)
 IN_MEMORY_TABLE = (OURS, AUTHORS, REFERENCE, CONV, CONV_LAST)
 
@@ -86,7 +83,7 @@ def main() -> None:
     with ops.use(args.implementation):
         found = contenders(args.implementation, args.authors)
         shapes = {name: SHAPES[name] for name in effort.shapes}
-        about = facts(args.implementation, args.threads, keeps_memory, _command(args))
+        about = facts_section(args.implementation, args.threads, keeps_memory, _command(args))
         wrong = list(_wrong(shapes, found, args.threads))
         if wrong:
             sys.exit("\n".join(["Nothing was timed, because results are wrong:", *wrong]))
@@ -98,9 +95,10 @@ def main() -> None:
     document = Document(
         "Performance on the CPU",
         INTRODUCTION + (" This is a quick run, with few repeats." if args.quick else ""),
-        about,
         [
+            sections.summary_section(measured),
             sections.goal_section(measured, shapes),
+            about,
             sections.shape_section(shapes, _missing(found)),
             *sections.speed_sections(measured),
             *sections.sweep_sections(measured, SHAPES["S3"]),

@@ -1,4 +1,4 @@
-"""What the operator is meant to reach, and what it reached."""
+"""The goals for the operator's speed, and whether they are met."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -59,10 +59,10 @@ def _sweep_ratios(sweep: Callable[[Measured], Sweep]) -> Callable[[Measured], Re
     return lambda measured: [(largest_ratio(sweep(measured), column), column) for column in (FORWARD, TRAIN)]
 
 
-def goals(measured: Mapping[int, Measured], shapes: Mapping[str, Shape]) -> Table:
-    """One row for each goal, two columns for each number of threads."""
+def goal_table(measured: Mapping[int, Measured], shapes: Mapping[str, Shape]) -> Table:
+    """One row for each goal, those that are missed first; two columns for each number of threads."""
     large = {name: shape for name, shape in shapes.items() if 4 * shape.outputs >= LARGE}
-    rows = [
+    goals = [
         Goal(f"forward: {CONV} / {OURS}", 3, True, _ratios(FORWARD, CONV, OURS, shapes)),
         Goal(f"forward: {CONV_LAST} / {OURS}", 1.5, True, _ratios(FORWARD, CONV_LAST, OURS, shapes)),
         Goal(f"forward + backward: {CONV} / {OURS}", 3.5, True, _ratios(TRAIN, CONV, OURS, shapes)),
@@ -74,17 +74,15 @@ def goals(measured: Mapping[int, Measured], shapes: Mapping[str, Shape]) -> Tabl
     header = ["goal", ""]
     for count in measured:
         header += [threads_text(count), "met"]
-    return Table(
-        header,
+    rows = [
         [
-            [
-                goal.text,
-                f"{'at least' if goal.at_least else 'at most'} {goal.limit:g}",
-                *(cell for result in measured.values() for cell in goal.verdict(result)),
-            ]
-            for goal in rows
-        ],
-    )
+            goal.text,
+            f"{'at least' if goal.at_least else 'at most'} {goal.limit:g}",
+            *(cell for result in measured.values() for cell in goal.verdict(result)),
+        ]
+        for goal in goals
+    ]
+    return Table(header, sorted(rows, key=lambda row: "no" not in row))
 
 
 def threads_text(count: int) -> str:

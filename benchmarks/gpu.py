@@ -57,18 +57,16 @@ def main() -> None:
         sections.append(section)
     document = Document(
         "Performance on GPUs",
-        "`box_conv2d` by its Triton kernels, and its peers. Times are medians of CUDA graphs with cold caches, "
-        "interleaved in one process, after the results were checked; ratios are to box_conv2d. All sums are made in "
-        "float64, for every dtype: GPUs for data centres (A100, H100, MI300) are fast at that, others are not.",
-        _about(),
-        [*sections, *gpu_kernels.sections()],
+        "`box_conv2d` by its Triton kernels, and its peers. The kernels sum in float64, for every dtype. GPUs for data "
+        "centres (A100, H100, MI300) are fast at that; others are slow.",
+        [*sections, _about(), *gpu_kernels.sections()],
     )
     print(document.plain())
     if args.write is not None:
         args.write.write_text(document.markdown(), encoding="utf-8")
 
 
-def _about() -> Table:
+def _about() -> Section:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "none: nothing is measured"
     rows = [
         ["date", datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")],
@@ -77,7 +75,11 @@ def _about() -> Table:
         ["box_convolution", box_convolution.__version__],
         ["torch, Triton", f"{torch.__version__}, {triton.__version__}"],
     ]
-    return Table(["", ""], rows, text=True)
+    text = (
+        "Times are medians of CUDA graphs with cold caches. All contenders take turns in one process, after their "
+        "results were checked. Ratios are to box_conv2d."
+    )
+    return Section("How it was measured", text, Table(["", ""], rows, text=True))
 
 
 def _not_measured() -> Section:

@@ -21,7 +21,7 @@ from boxconv.data.config import DataConfig
 from boxconv.data.datasets import SegmentationFolder, open_image
 from boxconv.data.image_cache import ImageCache
 from boxconv.data.sources import classes_of, detect, layout_of
-from boxconv.data.transforms import Augment, Prepare
+from boxconv.data.transforms import Augment, EvalTransform
 
 
 class First(Dataset[Any]):
@@ -104,7 +104,7 @@ def main() -> None:
         stages: dict[str, Callable[[int], Any]] = {
             "decode the image": lambda i: open_image(plain.pairs[i].image),
             "decode the label": plain.label,
-            "resize, normalise (Prepare)": lambda i: Prepare(size)(*pairs[i % len(pairs)]),
+            "resize, normalise (EvalTransform)": lambda i: EvalTransform(size)(*pairs[i % len(pairs)]),
             "scale, rotate, normalise (Augment)": lambda i: augment(*pairs[i % len(pairs)]),
             "read both from the cache": kept.__getitem__,
             "Augment what the cache gave": lambda i: augment(*small[i % len(small)]),

@@ -1,4 +1,4 @@
-"""The whole report as text and as Markdown, and what a reader must know of its making."""
+"""The whole report as text and as Markdown, and how its figures were measured."""
 
 import importlib
 import importlib.util
@@ -14,19 +14,18 @@ from boxconv.reports.tables import LINE, Section, Table
 class Document(NamedTuple):
     title: str
     text: str
-    about: Table
     sections: list[Section]
 
     def plain(self) -> str:
-        head = f"{self.title.upper()}\n{textwrap.fill(self.text, LINE)}\n\n{self.about.plain()}\n"
+        head = f"{self.title.upper()}\n{textwrap.fill(self.text, LINE)}\n"
         return "\n".join([head, *(section.plain() for section in self.sections)])
 
     def markdown(self) -> str:
-        head = f"# {self.title}\n\n{self.text}\n\n{self.about.markdown()}\n"
+        head = f"# {self.title}\n\n{self.text}\n"
         return "\n".join([head, *(section.markdown() for section in self.sections)])
 
 
-def facts(implementation: str, threads: Iterable[int], keeps_memory: bool, command: str) -> Table:
+def facts_section(implementation: str, threads: Iterable[int], keeps_memory: bool, command: str) -> Section:
     """Hardware, versions, threads, date and command."""
     rows = [
         ["command", f"`{command}`"],
@@ -35,7 +34,11 @@ def facts(implementation: str, threads: Iterable[int], keeps_memory: bool, comma
     ]
     if importlib.util.find_spec("cv2") is not None:
         rows.append(["OpenCV", importlib.import_module("cv2").__version__])
-    return Table(["", ""], rows, text=True)
+    text = (
+        "All contenders take turns in one process, after their results were checked. Times of one thread are processor "
+        "time. Times of several threads are wall time, which other programs on the machine lengthen."
+    )
+    return Section("How it was measured", text, Table(["", ""], rows, text=True))
 
 
 def _implementation(name: str) -> str:

@@ -2,15 +2,16 @@
 
 from collections.abc import Mapping
 
-from contenders import CLONE, OURS, Shape
+from contenders import CLONE, CLONES, KERNELS, OURS, Shape
 from correctness import Errors, limits
-from goals import Measured, goals, threads_text
+from goals import Measured, goal_table, threads_text
 from sweeps import FORWARD, TRAIN, Sweep, largest_ratio
 
 from boxconv.profiling.timing import Timing
 from boxconv.reports.tables import Section, Table, number
 
 FEW = 5  # medians of fewer calls are marked
+NO_PEERS = (OURS, KERNELS, CLONE, CLONES)
 _SHORT = {FORWARD: "fwd", TRAIN: "fwd+bwd", CLONE: "clone"}
 
 # Bytes a training step needs, by contender.
@@ -19,21 +20,46 @@ Memory = dict[str, int]
 Accuracy = dict[tuple[int, int], dict[str, dict[str, Errors]]]
 
 
+def summary_section(measured: Mapping[int, Measured]) -> Section:
+    """Of each peer, the least and the most that it takes of our time, over all shapes."""
+    columns = [(mode, threads) for mode in (FORWARD, TRAIN) for threads in measured]
+    everything = [column for mode, threads in columns for column in measured[threads].speeds[mode].values()]
+    peers = dict.fromkeys(name for column in everything for name in column if name not in NO_PEERS)
+    rows = [[name, *(_extremes(name, measured[threads].speeds[mode]) for mode, threads in columns)] for name in peers]
+    text = (
+        f"How many times as long as {OURS} each takes; the range is over the shapes below. `conv` is a depthwise "
+        f"convolution with as many outputs, the layer that box convolutions replace. {OURS} takes the same time for "
+        "boxes of any size."
+    )
+    header = ["", *(f"{mode}, {threads_text(threads)}" for mode, threads in columns)]
+    return Section("Time beside the usual choices", text, Table(header, rows))
+
+
+def _extremes(name: str, timings: Mapping[str, Mapping[str, Timing]]) -> str:
+    ratios = [column[name].median / column[OURS].median for column in timings.values() if name in column]
+    return " ... ".join(number(ratio, digits=2) for ratio in (min(ratios), max(ratios))) if ratios else ""
+
+
 def shape_section(shapes: Mapping[str, Shape], missing: list[str]) -> Section:
     rows = [[name, *map(str, shape), f"{4 * shape.outputs / 1e6:.1f}"] for name, shape in shapes.items()]
     text = (
         "float32, (B, C, H, W) in, (B, C*M, H, W) out, boxes as a new layer draws them. `conv` is a depthwise `conv2d` "
-        "C -> C*M, the layer that box convolutions replace; `avg_pool2d` and OpenCV work on C*M planes; the copies are "
-        "what moving the results through memory costs."
+        "C -> C*M. `avg_pool2d` and OpenCV work on C*M planes. The copies (`clone`) show what it costs to move the "
+        "results through memory."
     )
     if missing:
-        text += f" Not here: {', '.join(missing)}."
+        text += f" Not measured: {', '.join(missing)}."
     return Section("Shapes and contenders", text, Table(["shape", "B", "C", "M", "H", "W", "output MB"], rows))
 
 
 def goal_section(measured: Mapping[int, Measured], shapes: Mapping[str, Shape]) -> Section:
-    text = "Ratios of median times; the worst over the shapes (or columns, for the last two) of the tables below."
-    return Section("Goals", text, goals(measured, shapes))
+    table = goal_table(measured, shapes)
+    met = [name for name, *cells in table.rows if "no" not in cells]
+    text = (
+        f"{len(met)} of {len(table.rows)} goals are met; those that are missed come first. Ratios of median times, the "
+        "worst over all shapes below; for sizes of boxes and planes, over both columns of their tables."
+    )
+    return Section("Goals", text, table)
 
 
 def speed_sections(measured: Mapping[int, Measured]) -> list[Section]:
@@ -57,8 +83,8 @@ def _speed_section(title: str, how: str, timings: Mapping[str, Mapping[str, Timi
     for shape in timings:
         header += [f"{shape} ms", "ratio"]
     calls = [timing.calls for column in timings.values() for timing in column.values()]
-    text = f"Median milliseconds, {how}; the ratio is to {OURS}. Up to {max(calls)} calls each"
-    text += f", `*` fewer than {FEW}." if min(calls) < FEW else "."
+    text = f"Median milliseconds, {how}; the ratio is to {OURS}. Medians of up to {max(calls)} calls"
+    text += f"; `*`: fewer than {FEW}." if min(calls) < FEW else "."
     spreads = [column[OURS].spread for column in timings.values() if column[OURS].calls >= FEW]
     if spreads:
         text += f" Quartiles of {OURS}: at most {100 * max(spreads):.0f} % apart."
@@ -113,9 +139,9 @@ def memory_section(peaks: Memory, shape: Shape) -> Section:
     output = 4 * shape.outputs
     rows = [[name, number(peak / 1e6), number(peak / output)] for name, peak in peaks.items()]
     text = (
-        f"Forward and backward at B, C, M, H, W = {b}, {c}, {m}, {h}, {w} (output {output / 1e6:.1f} MB): the peak, "
-        "without the inputs and the results (output and all gradients). It is the high-water mark of the resident set "
-        "(Linux, VmHWM) of a process of its own, so that it includes the scratch memory of kernels."
+        f"Peak memory of forward and backward at B, C, M, H, W = {b}, {c}, {m}, {h}, {w} (output {output / 1e6:.1f} "
+        "MB), without the inputs and the results (output and all gradients). Each contender runs in its own process; "
+        "the peak is that of its resident set (Linux, VmHWM), so it includes the kernels' working memory."
     )
     return Section("Memory of a training step", text, Table(["", "MB", "outputs"], rows))
 
@@ -136,10 +162,10 @@ def accuracy_section(accuracy: Accuracy) -> Section:
     flat = [errors for boxes in accuracy.values() for images in boxes.values() for errors in images.values()]
     value, edges = [error.value for error in flat], [error.edges for error in flat]
     text = (
-        "Largest error of a float32 mean / largest |input|, and, under `edges`, largest error of the gradients by the "
-        "four edges / largest of the four. Against float64 products of the image with overlap matrices. "
-        f"Worst value {_error(max(value))}, at most {value_limit:g} wanted: {_met(value, value_limit)}; "
-        f"worst edge gradient {_error(max(edges))}, at most {edge_limit:g} wanted: {_met(edges, edge_limit)}."
+        "Left: largest error of a float32 mean / largest |input|. Under `edges`: largest error of the gradients for "
+        "the four edges / largest of the four. The truth is a float64 product of the image with overlap matrices. "
+        f"Worst mean {_error(max(value))}, goal at most {value_limit:g}: {_met(value, value_limit)}. "
+        f"Worst gradient {_error(max(edges))}, goal at most {edge_limit:g}: {_met(edges, edge_limit)}."
     )
     return Section("Rounding errors", text, Table(header, rows))
 
@@ -149,4 +175,4 @@ def _error(value: float) -> str:
 
 
 def _met(values: list[float], limit: float) -> str:
-    return "yes" if all(value <= limit for value in values) else "no"  # NaN is not
+    return "met" if all(value <= limit for value in values) else "missed"  # NaN misses

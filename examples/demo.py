@@ -21,7 +21,7 @@ from box_convolution.networks import pretrained
 from boxconv.data.classes import ClassTable
 from boxconv.data.image_files import open_image
 from boxconv.data.scenes.dataset import RoadScenes
-from boxconv.data.transforms import Augment, Prepare
+from boxconv.data.transforms import Augment, EvalTransform
 from boxconv.inference.predict import predict_image
 from boxconv.reports import drawing
 from boxconv.reports.html import Picture, Section, Table, write_report
@@ -53,7 +53,7 @@ def label_by_trained(images: list[Image.Image], path: Path) -> None:
     """Draw what the trained network of the package sees in ``images``."""
     about = pretrained.about("boxenet", "camvid")
     network = networks.create("boxenet", pretrained="camvid").eval()
-    prepare = Prepare(tuple(about["size"]), tuple(about["mean"]), tuple(about["std"]))
+    prepare = EvalTransform(tuple(about["size"]), tuple(about["mean"]), tuple(about["std"]))
     predictions = [predict_image(network, image, prepare, torch.device("cpu")) for image in images]
     classes = ClassTable.from_dict(about["classes"])
     drawing.prediction_panel([np.asarray(image) for image in images], None, predictions, classes, path)
@@ -74,7 +74,7 @@ def main() -> None:
     )  # fmt: skip
     augment = Augment(config.size, scale=config.scale)
     train_data = RoadScenes(config.scenes_per_epoch, config.size, seed=config.seed, split="train", transform=augment)
-    prepare = Prepare(config.size)
+    prepare = EvalTransform(config.size)
     val_data = RoadScenes(config.scenes_for_validation, config.size, split="val", transform=prepare)
     classes = train_data.classes
 

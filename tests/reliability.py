@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from faults import checkpoints, processes, runs, teams
+from faults import checkpoints, processes, runs, two_processes
 from faults.checkpoints import Tally
 
 HEADER = """# Reliability
@@ -27,7 +27,7 @@ tries every fault anew; the test suite tries the same faults, a few times each.
 that `boxconv` promises; every checkpoint that was there before still readable; and where a run went on afterwards,
 final weights **equal to the last bit** to those of a run that nothing happened to (same machine, threads, processes).
 
-| Fault | Tried | Right | Lost or wrong |
+| DataIssue | Tried | Right | Lost or wrong |
 |---|---:|---:|---|
 """
 
@@ -46,7 +46,9 @@ def main() -> int:
     parser.add_argument("--write", type=Path, help="Markdown file for the table")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the usual number of tries")
     parser.add_argument("--only", default="", help="try only faults whose name has these words, such as 'that end'")
-    parser.add_argument("--ends", type=int, default=0, help="how many teams of two are started to see how they end")
+    parser.add_argument(
+        "--ends", type=int, default=0, help="how many pairs of processes are started to see how they end"
+    )
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
@@ -78,18 +80,18 @@ def main() -> int:
     @functools.cache
     def two() -> str:
         with tempfile.TemporaryDirectory() as folder:
-            return teams.together(Path(folder))
+            return two_processes.together(Path(folder))
 
     fault("`kill -9` while a checkpoint is replaced, without a pause", lambda f: processes.killed_saves(f, times(30)))
     fault("`kill -9` of a training run at a random time, resumed",
           lambda f: processes.killed_runs(f, times(20), whole()))  # fmt: skip
     fault("one of two ranks killed under `torchrun`: restarts, ends within 30 s",
-          lambda f: teams.killed_ranks(f, times(10), two()))  # fmt: skip
-    fault("one of two ranks stopped (SIGSTOP) under `torchrun`", lambda f: teams.hung_rank(f, two()))
-    fault("`torchrun` itself killed: its ranks end within 10 s", lambda f: teams.orphans(f, times(3)))
-    fault("two processes that end: status 0, no message", lambda f: teams.ends(f, args.ends or times(200)))
+          lambda f: two_processes.killed_ranks(f, times(10), two()))  # fmt: skip
+    fault("one of two ranks stopped (SIGSTOP) under `torchrun`", lambda f: two_processes.hung_rank(f, two()))
+    fault("`torchrun` itself killed: its ranks end within 10 s", lambda f: two_processes.orphans(f, times(3)))
+    fault("two processes that end: status 0, no message", lambda f: two_processes.ends(f, args.ends or times(200)))
     fault("two processes that end beside two busy ones: status 0, no message",
-          lambda f: teams.ends_on_a_busy_machine(f, args.ends or times(60)))  # fmt: skip
+          lambda f: two_processes.ends_on_a_busy_machine(f, args.ends or times(60)))  # fmt: skip
     fault("checkpoint damaged at random: refused", lambda f: checkpoints.damaged(f, times(10_000)))
     fault("checkpoint tampered with, checksum renewed: refused or plain values, no crash",
           lambda f: tampered(f, times(10_000)))  # fmt: skip

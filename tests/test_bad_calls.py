@@ -12,7 +12,7 @@ from box_convolution import BoxBottleneck, BoxConv2d, box_conv2d, networks, ops
 from boxconv.data.classes import ClassTable, read_classes, write_classes
 from boxconv.data.datasets import SegmentationFolder
 from boxconv.data.scenes.dataset import SCENE_CLASSES, RoadScenes, draw_scene
-from boxconv.data.transforms import Augment, Prepare
+from boxconv.data.transforms import Augment, EvalTransform
 from boxconv.training import checkpoint
 from boxconv.training.checkpoint import CheckpointError
 from boxconv.training.config import TrainConfig, to_plain
@@ -190,9 +190,9 @@ DATA = [
     (lambda tmp: Augment((32, 32), scale=(2, 1)), ValueError, "scale must be a range"),
     (lambda tmp: Augment((32, 32), scale=(0, INF)), ValueError, "scale must be a range"),
     (lambda tmp: Augment((32, 32), brightness=1), ValueError, "brightness must be at least 0 and less than 1"),
-    (lambda tmp: Prepare((32, 32, 3)), ValueError, "size must be two positive integers"),
-    (lambda tmp: Prepare(mean=(0, NAN, 0)), ValueError, "mean must be three finite numbers"),
-    (lambda tmp: Prepare(std=(1, 0, 1)), ValueError, "std must be three positive numbers"),
+    (lambda tmp: EvalTransform((32, 32, 3)), ValueError, "size must be two positive integers"),
+    (lambda tmp: EvalTransform(mean=(0, NAN, 0)), ValueError, "mean must be three finite numbers"),
+    (lambda tmp: EvalTransform(std=(1, 0, 1)), ValueError, "std must be three positive numbers"),
     (lambda tmp: ConfusionMatrix(0), ValueError, "num_classes must be 1 to 255, found 0"),
     (lambda tmp: update([0], [0, 1]), ValueError, "expected one shape"),
     (lambda tmp: update([0.0], [0]), TypeError, "prediction must hold integers"),

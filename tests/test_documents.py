@@ -10,7 +10,7 @@ import torch
 from box_convolution import extras, networks
 from boxconv.cli import commands, recipes
 from boxconv.data.classes import read_classes
-from boxconv.data.label_coding import read_palette
+from boxconv.data.label_encoding import read_palette
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -106,6 +106,43 @@ def test_the_reader_of_documents_finds_them():
         check_boxconv(["train", "--no-such-option", "1"])
     with pytest.raises(AssertionError):
         check_make(["no-such-target"])
+
+
+LINK = re.compile(r"\]\(([^)\s:#]+)(?:#([^)\s]*))?\)")
+HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
+
+
+def place(heading):
+    """What a link to a heading ends with, as GitHub and the documentation site have it."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(document):
+    for target, heading in LINK.findall(BLOCK.sub("", document.read_text(encoding="utf-8"))):
+        path = document.parent / target
+        assert path.exists(), target
+        if heading:
+            assert heading in map(place, HEADING.findall(path.read_text(encoding="utf-8"))), f"{target}#{heading}"
+
+
+def test_the_annotated_tree_has_every_file_and_no_other():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    tree = next(block for _, block in BLOCK.findall(text) if block.startswith("box_convolution/"))
+    named, folders = set(), []
+    for line in tree.splitlines():
+        name, depth = line.split()[0], (len(line) - len(line.lstrip())) // 2
+        folders = [*folders[:depth], name]
+        if not name.endswith("/"):
+            named.add("".join(folders))
+    kinds = (".py", ".cpp", ".h", ".inl")
+    there = {
+        str(path.relative_to(ROOT))
+        for package in ("box_convolution", "boxconv")
+        for path in (ROOT / package).rglob("*")
+        if path.suffix in kinds and path.name != "__init__.py"
+    }
+    assert named == there
 
 
 @pytest.mark.parametrize("code", list(blocks("python")))

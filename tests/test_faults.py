@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from faults import checkpoints, hostile, teams
+from faults import checkpoints, hostile, two_processes
 
 from boxconv import cli, files
 from boxconv.cli import check_data, commands
@@ -73,8 +73,8 @@ def test_kill_at_random_times_and_resume(tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds torchrun's processes in /proc")
 def test_a_killed_rank_costs_nothing(tmp_path):
-    whole = teams.together(tmp_path)
-    tally, _ = teams.killed_ranks(tmp_path, 1, whole, limit=120)
+    whole = two_processes.together(tmp_path)
+    tally, _ = two_processes.killed_ranks(tmp_path, 1, whole, limit=120)
     assert tally.wrong == []
 
 
@@ -88,12 +88,12 @@ def test_a_worker_ends_when_its_launcher_is_killed():
     launcher.kill()
     launcher.wait()
     end = time.monotonic() + 60
-    while teams.alive(pid) and time.monotonic() < end:
+    while two_processes.alive(pid) and time.monotonic() < end:
         time.sleep(0.05)
     try:
-        assert not teams.alive(pid)
+        assert not two_processes.alive(pid)
     finally:
-        if teams.alive(pid):
+        if two_processes.alive(pid):
             os.kill(pid, signal.SIGKILL)
     assert "the launcher" in launcher.stderr.read()
     launcher.stdout.close()

@@ -70,7 +70,7 @@ def _explain(error: Exception) -> int:
     from ..data.classes import DataError
     from ..reports.run_comparison import RunError
     from ..training.checkpoint import CheckpointError
-    from ..training.distributed import PeerError, is_peer_failure
+    from ..training.distributed import DistributedError, is_peer_failure
     from ..training.interrupt import Interrupted
     from ..training.run_folder import RunFolderError
     from ..training.step import TrainingError, is_out_of_memory
@@ -80,7 +80,9 @@ def _explain(error: Exception) -> int:
         return 128 + error.number
     if isinstance(error, RunFolderError):
         return _fail(error, 2)
-    if isinstance(error, (DataError, CheckpointError, ExportError, WeightsError, RunError, TrainingError, PeerError)):
+    if isinstance(
+        error, (DataError, CheckpointError, ExportError, WeightsError, RunError, TrainingError, DistributedError)
+    ):
         return _fail(error, 1)
     first = (str(error).splitlines() or [type(error).__name__])[0]
     if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):

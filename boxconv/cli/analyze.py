@@ -108,9 +108,8 @@ def run(args: Analyze) -> None:
 
 def _measure(networks: dict[str, Any], levels: dict[str, str], images: Any, args: Analyze) -> dict[str, dict[str, Any]]:
     """Receptive fields by level's title and network; every network sees the same images at the same positions."""
-    from tqdm import tqdm
-
     from ..analysis.receptive_field import draw_positions, receptive_field
+    from ..progress import progress_bar
 
     units = len(networks) * len(levels) * len(images) * args.positions
     if not args.quiet:
@@ -125,7 +124,7 @@ def _measure(networks: dict[str, Any], levels: dict[str, str], images: Any, args
         fields[title] = {}
         for name, model in networks.items():
             total = positions.shape[0] * positions.shape[1]
-            with tqdm(desc=f"{name}, {title}", unit="position", total=total, leave=False, disable=args.quiet) as bar:
+            with progress_bar(desc=f"{name}, {title}", unit="position", total=total, shown=not args.quiet) as bar:
                 try:
                     fields[title][name] = receptive_field(model, images, positions, level=level, advance=bar.update)
                 except ValueError as error:

@@ -43,11 +43,11 @@ class CostOf:
 
 def run(args: CostOf) -> None:
     import torch
-    from tqdm import tqdm
 
     from box_convolution import networks
 
     from ..profiling.cost import cost, forward_times
+    from ..progress import progress_bar
     from ..training.engine import choose_device
 
     names = args.names or tuple(networks.names())
@@ -57,7 +57,7 @@ def run(args: CostOf) -> None:
     shape = (args.batch_size, args.in_channels, *args.size)
     rows: list[tuple[str, Cost, float | None]] = []
     blocks: dict[str, list[tuple[str, Cost, float | None]]] = {}
-    for name in tqdm(names, desc="measuring", unit="network", leave=False, disable=None):
+    for name in progress_bar(names, desc="measuring", unit="network"):
         network = networks.create(name, args.num_classes, args.size, in_channels=args.in_channels)
         counted = cost(network, shape, name)
         times = forward_times(network.to(device), torch.rand(shape, device=device), rounds=args.rounds)

@@ -103,13 +103,13 @@ def _measure(folders: Sequence[Path], args: Distance, defaults: dict[str, Any]) 
     """What the networks of the runs' last epochs answer. All see a scene before the next one is drawn."""
     import numpy as np
     import torch
-    from tqdm import tqdm
 
     from ..analysis.by_distance import Measured, answers_of, count_right
     from ..data.scenes.dataset import SCENE_CLASSES, RoadScenes
     from ..data.scenes.evidence import QUESTIONS, ask
     from ..data.sources import prepare_of
     from ..profiling import machine
+    from ..progress import progress_bar
     from ..reports.run_comparison import settings_of
     from ..training import checkpoint, engine
 
@@ -132,7 +132,7 @@ def _measure(folders: Sequence[Path], args: Distance, defaults: dict[str, Any]) 
         for size in sorted({config.size for config, _ in opened}):
             members = [k for k, (config, _) in enumerate(opened) if config.size == size]
             scenes = RoadScenes(max(lengths[k] for k in members), size, split="val")
-            for index in tqdm(range(len(scenes)), desc="scenes", leave=False, disable=args.quiet):
+            for index in progress_bar(range(len(scenes)), desc="scenes", shown=not args.quiet):
                 image, _ = scenes[index]
                 asked = ask(scenes.scene_seed(0, index), *size)
                 for k in members:

@@ -15,7 +15,7 @@ from .draw import require_picture
 
 if TYPE_CHECKING:
     from ..inference.load import Opened
-    from ..training.distributed import Team
+    from ..training.distributed import DistributedContext
 
 
 PICTURED = 4
@@ -50,7 +50,7 @@ class Evaluate:
 
 
 def run(args: Evaluate) -> None:
-    from ..training.distributed import joined
+    from ..training.distributed import init_distributed
 
     if args.batch_size < 1:
         raise UsageError(f"--batch-size: expected at least 1, got {args.batch_size}")
@@ -59,11 +59,11 @@ def run(args: Evaluate) -> None:
     require_picture("--picture", args.picture)
     outputs = {"--json": args.json, "--picture": args.picture}
     check_outputs(outputs, overwrite=args.overwrite, inputs=(file_of(args.network),))
-    with joined() as team:
-        _evaluate(args, team)
+    with init_distributed() as context:
+        _evaluate(args, context)
 
 
-def _evaluate(args: Evaluate, team: "Team") -> None:
+def _evaluate(args: Evaluate, context: "DistributedContext") -> None:
     import torch
 
     from ..data.sources import open_split
@@ -72,7 +72,7 @@ def _evaluate(args: Evaluate, team: "Team") -> None:
     from ..training.evaluate import evaluate as score
     from ..training.metrics import score_intervals
 
-    device = engine.choose_device(args.device, team.local_rank)
+    device = engine.choose_device(args.device, context.local_rank)
     opened = open_network(file_of(args.network))
     config = data_of(opened, args.network, args.data, args.root)
     split = args.split or config.val_split
@@ -88,10 +88,10 @@ def _evaluate(args: Evaluate, team: "Team") -> None:
         batch_size=1 if args.full_resolution else args.batch_size,
         workers=args.workers,
         progress=not args.quiet,
-        team=team,
+        context=context,
         by_image=by_image,
     )
-    if not team.first:
+    if not context.is_main:
         return
     scores, intervals = matrix.scores(classes), score_intervals(by_image, classes)
     size = "their own size" if prepare.size is None else f"{prepare.size[0]} x {prepare.size[1]}"

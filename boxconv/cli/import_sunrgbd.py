@@ -20,12 +20,11 @@ class ImportSunRgbd:
 
 
 def run(args: ImportSunRgbd) -> None:
-    from tqdm import tqdm
-
     from ..data.layouts import sunrgbd_import
+    from ..progress import progress_bar
 
     scenes = sunrgbd_import.plan(args.root, args.out, resume=args.resume)
     written = sunrgbd_import.write(args.root, scenes)
-    bar = tqdm(written, desc="importing", total=len(scenes), unit="scene", leave=False, disable=args.quiet)
+    bar = progress_bar(written, desc="importing", total=len(scenes), unit="scene", shown=not args.quiet)
     done = sum(1 for _ in bar)
     print(f"{done} scene{'' if done == 1 else 's'} written to {args.out}")

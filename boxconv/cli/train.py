@@ -17,7 +17,7 @@ from ..training.config import MOVABLE, TrainConfig
 from . import recipes
 
 if TYPE_CHECKING:
-    from ..training.distributed import Team
+    from ..training.distributed import DistributedContext
 
 
 @dataclass(frozen=True)
@@ -55,19 +55,19 @@ def defaults(recipe: str | None) -> Train:
 
 
 def run(args: Train) -> None:
-    from ..training.distributed import joined
+    from ..training.distributed import init_distributed
 
     if not args.resume:  # a run that goes on has been checked, and need not be described again
         args.check()
-    with joined(args.timeout) as team, ExitStack() as stack:
+    with init_distributed(args.timeout) as context, ExitStack() as stack:
         # While it trains, the first ctrl-C only sets a flag (`interrupt`). The second has this effect, to end the
         # process at once: KeyboardInterrupt, Python's own, would wait for the end of a backward pass.
         if threading.current_thread() is threading.main_thread():
             stack.callback(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, signal.SIG_DFL))
-        _train(args, team, stack)
+        _train(args, context, stack)
 
 
-def _train(args: Train, team: "Team", stack: ExitStack) -> None:
+def _train(args: Train, context: "DistributedContext", stack: ExitStack) -> None:
     import torch
 
     from box_convolution import networks
@@ -86,13 +86,13 @@ def _train(args: Train, team: "Team", stack: ExitStack) -> None:
     def open_folder() -> None:
         nonlocal folder
         folder = stack.enter_context(RunFolder(args.out, resume=how == "resume", overwrite=how == "overwrite"))
-        team.claim(str(args.out.absolute()))
+        context.claim(str(args.out.absolute()))
 
     config = _settings(args)
-    how = team.once("how to open the folder", lambda: _how(args, team))
+    how = context.run_on_main("how to open the folder", lambda: _how(args, context))
     resume = None
     if how == "resume":
-        team.once("folder", open_folder)
+        context.run_on_main("folder", open_folder)
         resume = checkpoint.load(args.out / "last.pt")
         config = _resumed(config, checkpoint.settings(resume, args.out / "last.pt"), _settings(defaults(args.recipe)))
     config.check()
@@ -104,18 +104,18 @@ def _train(args: Train, team: "Team", stack: ExitStack) -> None:
     if config.start_from is not None and resume is None:
         if how == "overwrite" and file_of(config.start_from).resolve().is_relative_to(args.out.resolve()):
             raise UsageError(f"--overwrite: would delete {config.start_from}, which --start-from reads")
-        config, trained = start_from(config, quiet=args.quiet or not team.first)
+        config, trained = start_from(config, quiet=args.quiet or not context.is_main)
     options = _options(config)
-    if config.batch_size < config.accumulate * team.size:
-        parts = f"{team.size} processes with {config.accumulate} parts each"
+    if config.batch_size < config.accumulate * context.world_size:
+        parts = f"{context.world_size} processes with {config.accumulate} parts each"
         raise UsageError(f"--batch-size: {config.batch_size} images are too few for {parts}")
-    device = engine.choose_device(config.device, team.local_rank)
+    device = engine.choose_device(config.device, context.local_rank)
     classes = classes_of(config)
     train_data = open_split(config, config.train_split, classes, augment_of(config), training=True, seed=config.seed)
     val_data = open_split(config, config.val_split, classes, prepare_of(config))
     if config.root is not None and args.check_files:
         splits = [config.train_split, config.val_split]
-        team.once("check", lambda: _require_sound(config, classes, splits, progress=not args.quiet))
+        context.run_on_main("check", lambda: _require_sound(config, classes, splits, progress=not args.quiet))
     pixels = count_pixels(train_data, max_samples=None if config.root else 50)  # type: ignore[arg-type]
 
     network = {
@@ -127,17 +127,18 @@ def _train(args: Train, team: "Team", stack: ExitStack) -> None:
     torch.manual_seed(config.seed)
     model = networks.create(config.network, len(classes), input_size=config.size, **options)
     if trained is not None:
-        take_weights(trained, model, config, classes, quiet=not team.first)
+        take_weights(trained, model, config, classes, quiet=not context.is_main)
     if config.snap:
         snap_boxes(model)
     if how != "resume":
-        team.once("folder", open_folder)
-    if not args.quiet and team.first:
+        context.run_on_main("folder", open_folder)
+    if not args.quiet and context.is_main:
         parameters = sum(p.numel() for p in model.parameters())
+        processes = f"{context.world_size} processes, each on " if context.world_size > 1 else ""
         print(
             f"{config.network}, {parameters:,} parameters, {len(classes)} classes; {len(train_data)} training and "  # type: ignore[arg-type]
             f"{len(val_data)} validation images at {config.size[0]} x {config.size[1]}; "  # type: ignore[arg-type]
-            f"{f'{team.size} processes, each on ' if team.size > 1 else ''}{device.type}, {torch.get_num_threads()} "
+            f"{processes}{device.type}, {torch.get_num_threads()} "
             f"threads; writing to {args.out}"
         )
     records = engine.train(
@@ -152,9 +153,9 @@ def _train(args: Train, team: "Team", stack: ExitStack) -> None:
         made_by=machine.made_by(),
         resume=resume,
         progress=not args.quiet,
-        team=team,
+        context=context,
     )
-    if team.first:
+    if context.is_main:
         best = max(record["val_class_iou"] for record in records if "val_class_iou" in record)
         print(f"best validation class IoU {percent(best)}; weights in {args.out / 'best.pt'}")
 
@@ -181,9 +182,9 @@ def _options(config: TrainConfig) -> dict[str, Any]:
     return options
 
 
-def _how(args: Train, team: "Team") -> str:
+def _how(args: Train, context: "DistributedContext") -> str:
     """Whether the run folder is opened as new, to resume, or to overwrite."""
-    if team.claimed_before(str(args.out.absolute())):  # torchrun has restarted us: go on, whatever the options say
+    if context.claimed_before(str(args.out.absolute())):  # torchrun has restarted us: go on, whatever the options say
         return "resume" if (args.out / "last.pt").exists() else "overwrite"
     if args.resume and args.overwrite:
         raise UsageError("--resume and --overwrite contradict each other: give one of them")

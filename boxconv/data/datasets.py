@@ -16,11 +16,11 @@ from torch.utils.data import Dataset
 from .classes import ClassTable, DataError
 from .image_cache import ImageCache
 from .image_files import check_sizes, cut_border, images_in, open_image, open_label, shown
-from .layouts.base import FOLDER, Fault, Layout, Pair, describe, find_pairs, splits_of
+from .layouts.base import FOLDER, DataIssue, Layout, Pair, describe, find_pairs, splits_of
 
 __all__ = [
     "DataError",
-    "Fault",
+    "DataIssue",
     "Pair",
     "SegmentationFolder",
     "describe",
@@ -57,7 +57,7 @@ def seeded(*numbers: int) -> Iterator[None]:
 class SegmentationFolder(Dataset[Any]):
     """The images of a folder tree with their labels, by default ROOT/images/SPLIT/* and ROOT/labels/SPLIT/*.png.
 
-        data = SegmentationFolder("camvid", "train", CAMVID, transform=Prepare((176, 240)))
+        data = SegmentationFolder("camvid", "train", CAMVID, transform=EvalTransform((176, 240)))
         image, label = data[0]          # epoch 0
         image, label = data[3, 0]       # the same pair, with the random numbers of epoch 3
 
@@ -93,7 +93,7 @@ class SegmentationFolder(Dataset[Any]):
         self.transform = transform
         self.seed = seed
         self.pairs = pairs
-        self.coding = layout.coding(self.root, split, classes)
+        self.encoding = layout.encoding(self.root, split, classes)
         self.border = border
         self.cache = cache
 
@@ -113,7 +113,7 @@ class SegmentationFolder(Dataset[Any]):
         if self.cache is None:
             image, label = self.read(index)
         else:
-            settings = (self.border, self.coding.described)
+            settings = (self.border, self.encoding.described)
             image, label = self.cache.get(self.pairs[index], settings, lambda: self.read(index))
         if self.transform is None:
             return image, label
@@ -123,11 +123,11 @@ class SegmentationFolder(Dataset[Any]):
     def read(self, index: int) -> tuple[Image.Image, Image.Image]:
         """Image and label from their files, without their border."""
         pair = self.pairs[index]
-        image, label = open_image(pair.image), open_label(pair.label, self.classes, self.coding)
+        image, label = open_image(pair.image), open_label(pair.label, self.classes, self.encoding)
         check_sizes(image, label, *pair)
         return cut_border(image, self.border, pair.image), cut_border(label, self.border, pair.label)
 
     def label(self, index: int) -> Image.Image:
         """The label map alone, mode L, void = 255; the image is not opened."""
         path = self.pairs[index].label
-        return cut_border(open_label(path, self.classes, self.coding), self.border, path)
+        return cut_border(open_label(path, self.classes, self.encoding), self.border, path)

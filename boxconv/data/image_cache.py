@@ -22,8 +22,8 @@ _HEADER = struct.Struct("<16sIII")  # signature, height, width, CRC-32 of the pi
 class ImageCache:
     """Pairs resized to `size` = (h, w), one file each in `folder`: four bytes a pixel, red, green, blue and label.
 
-    The image is resized bilinearly and the label takes the nearest pixel, just as `Prepare` does it; so evaluation with
-    a cache gives the same numbers. `Augment` then scales the resized image instead of the original one.
+    The image is resized bilinearly and the label takes the nearest pixel, just as `EvalTransform` does it; so
+    evaluation with a cache gives the same numbers. `Augment` then scales the resized image instead of the original one.
 
     An entry is made anew if it is damaged, or if size or time of change of one of the two files, the size or the
     `settings` of the data set differ. The folder may be shared by processes, and deleted at any time.

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .classes import ClassTable, DataError
-from .label_coding import UNKNOWN, Coding, ColourCoding, ValueCoding, index_coding
+from .label_encoding import UNKNOWN, ColourEncoding, LabelEncoding, ValueEncoding, index_encoding
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm"})
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")
@@ -89,15 +89,15 @@ def open_image(path: str | Path) -> Image.Image:
     return image.convert("RGB")
 
 
-def open_label(path: str | Path, classes: ClassTable, coding: Coding | None = None) -> Image.Image:
+def open_label(path: str | Path, classes: ClassTable, encoding: LabelEncoding | None = None) -> Image.Image:
     """Mode L, decoded fully: 0..K-1 are classes, everything that means void has become 255.
 
-    The file is a PNG. `coding` says what its pixels mean, by default that the byte (mode L) or the palette index (mode
-    P) is the class. For colours the mode is RGB or P. Other modes, and pixels that mean nothing, are errors.
+    The file is a PNG. `encoding` says what its pixels mean, by default that the byte (mode L) or the palette index
+    (mode P) is the class. For colours the mode is RGB or P. Other modes, and pixels that mean nothing, are errors.
     """
-    coding = coding or index_coding(classes)
+    encoding = encoding or index_encoding(classes)
     image, raw_mode = _decoded(path, ("PNG",))
-    if isinstance(coding, ColourCoding):
+    if isinstance(encoding, ColourEncoding):
         if image.mode not in ("RGB", "P"):
             raise DataError(
                 f"{shown(path)}: expected a label in colours (mode RGB or P), found mode {image.mode} "
@@ -116,12 +116,12 @@ def open_label(path: str | Path, classes: ClassTable, coding: Coding | None = No
         pixels = np.asarray(image)
         if raw_mode in _SPREAD:
             pixels = pixels // np.uint8(_SPREAD[raw_mode])
-    labels = coding.decode(pixels)
+    labels = encoding.decode(pixels)
     unknown = labels == UNKNOWN
     if unknown.any():
-        kind = "colour not in the palette" if isinstance(coding, ColourCoding) else "label value"
-        raise DataError(f"{shown(path)}: {coding.explain(pixels, unknown)}", kind)
-    if isinstance(coding, ValueCoding) and (doubt := coding.doubts(pixels)):
+        kind = "colour not in the palette" if isinstance(encoding, ColourEncoding) else "label value"
+        raise DataError(f"{shown(path)}: {encoding.explain(pixels, unknown)}", kind)
+    if isinstance(encoding, ValueEncoding) and (doubt := encoding.doubts(pixels)):
         raise DataError(f"{shown(path)}: {doubt}", "other kind of label")
     return Image.fromarray(labels.astype(np.uint8))
 

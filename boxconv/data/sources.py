@@ -15,7 +15,7 @@ from .layouts.camvid import CAMVID_FILMS, CamVidLayout
 from .layouts.cityscapes import CITYSCAPES, CityscapesLayout
 from .layouts.sunrgbd import SUNRGBD, SunRgbdLayout
 from .scenes.dataset import SCENE_CLASSES, RoadScenes
-from .transforms import Prepare
+from .transforms import EvalTransform
 
 _CLASSES = {"scenes": SCENE_CLASSES, "camvid": CAMVID, "cityscapes": CITYSCAPES, "sunrgbd": SUNRGBD}
 _LAYOUTS = {"camvid": CamVidLayout(), "cityscapes": CityscapesLayout(), "sunrgbd": SunRgbdLayout()}
@@ -54,9 +54,9 @@ def layout_of(config: DataConfig) -> Layout:
     return FolderLayout(config.palette) if config.data == "folder" else _LAYOUTS[config.data]
 
 
-def prepare_of(config: DataConfig) -> Prepare:
+def prepare_of(config: DataConfig) -> EvalTransform:
     """What evaluation and prediction do to an image."""
-    return Prepare(config.size, config.mean, config.std)
+    return EvalTransform(config.size, config.mean, config.std)
 
 
 def open_split(

@@ -22,7 +22,7 @@ Triple = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
-class Prepare:
+class EvalTransform:
     """For evaluation: resizes to `size` = (h, w) and normalises. Size None leaves every image as it is.
 
     The image is resized bilinearly, averaging over the source pixels where it shrinks; the label takes the nearest
@@ -55,9 +55,9 @@ class Augment:
     """For training: a random flip, scale, crop, rotation, blur, brightness and contrast; the result is always `size`.
 
     At scale 1 the whole image is `whole` = (h, w) pixels large, by default `size`, so that things are as large as
-    `Prepare` makes them. A scale is drawn from the range `scale`, evenly in its logarithm; then a window of `size` is
-    cut out at a random place. Where the scaled image is smaller than `size` it is put at a random place instead, with
-    the mean colour (0 after normalisation) and void around it.
+    `EvalTransform` makes them. A scale is drawn from the range `scale`, evenly in its logarithm; then a window of
+    `size` is cut out at a random place. Where the scaled image is smaller than `size` it is put at a random place
+    instead, with the mean colour (0 after normalisation) and void around it.
 
     `flip` mirrors left and right with probability 1/2. `rotate` turns the window about its centre by up to that many
     degrees either way, with the mean colour and void in the corners. `blur` is the probability of a 5 x 5 Gaussian

@@ -20,7 +20,7 @@ class Opened:
 
     model: Any
     classes: Any  # ClassTable
-    prepare: Any  # Prepare
+    prepare: Any  # EvalTransform
     about: dict[str, Any]
     network: dict[str, Any]
     """The arguments of `networks.create` that made it; none where it is deployed."""
@@ -94,7 +94,7 @@ def open_network(path: Path) -> Opened:
     Raises CheckpointError, ExportError or WeightsError for a file that holds none.
     """
     from ..data.classes import ClassTable
-    from ..data.transforms import Prepare
+    from ..data.transforms import EvalTransform
     from ..training import checkpoint
     from ..training.checkpoint import CheckpointError
 
@@ -117,7 +117,7 @@ def open_network(path: Path) -> Opened:
 
         model, values = export.open_onnx(path) if path.suffix == ".onnx" else export.open_program(path)
     try:
-        prepare = Prepare(tuple(values["size"]), tuple(values["mean"]), tuple(values["std"]))
+        prepare = EvalTransform(tuple(values["size"]), tuple(values["mean"]), tuple(values["std"]))
         return Opened(model.eval(), ClassTable.from_dict(values["classes"]), prepare, values, network, config)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(

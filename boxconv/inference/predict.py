@@ -12,12 +12,12 @@ import torch
 from PIL import Image
 from torch import nn
 from torch.nn.functional import interpolate
-from tqdm import tqdm
 
 from ..data.classes import ClassTable, DataError
 from ..data.datasets import images_in, open_image
-from ..data.transforms import Prepare
+from ..data.transforms import EvalTransform
 from ..files import write_atomic
+from ..progress import progress_bar
 from ..training.evaluate import most_likely
 from ..training.loading import ahead
 
@@ -95,7 +95,7 @@ def pending(jobs: Sequence[Job], existing: Literal["refuse", "overwrite", "skip"
 
 
 @torch.inference_mode()
-def predict_image(model: nn.Module, image: Image.Image, prepare: Prepare, device: torch.device) -> Labels:
+def predict_image(model: nn.Module, image: Image.Image, prepare: EvalTransform, device: torch.device) -> Labels:
     """Class indices (height, width), uint8, of a Pillow RGB image of any size, at that size."""
     logits = model(prepare.image(image)[None].to(device))
     if logits.shape[2:] != (image.height, image.width):
@@ -108,7 +108,7 @@ def predict(
     model: nn.Module,
     jobs: Sequence[Job],
     classes: ClassTable,
-    prepare: Prepare,
+    prepare: EvalTransform,
     *,
     device: torch.device,
     progress: bool = True,
@@ -122,8 +122,8 @@ def predict(
     model.eval().to(device)
     with ThreadPoolExecutor(1) as writer:
         waiting: list[tuple[Result, Future[None] | None]] = []
-        for job, image in tqdm(
-            ahead(_opened(jobs)), desc="predicting", unit="image", total=len(jobs), leave=False, disable=not progress
+        for job, image in progress_bar(
+            ahead(_opened(jobs)), desc="predicting", unit="image", total=len(jobs), shown=progress
         ):
             if isinstance(image, DataError):
                 if not keep_going:

@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import nn
-from tqdm import tqdm
 
 from ..data.classes import ClassTable, DataError
 from ..data.image_files import open_image, shown
 from ..data.layouts.base import describe, split_files
 from ..data.layouts.cityscapes import CITYSCAPES, LABEL_IDS, CityscapesLayout, submission_name
-from ..data.transforms import Prepare
+from ..data.transforms import EvalTransform
 from ..files import write_atomic
+from ..progress import progress_bar
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def check_classes(classes: ClassTable) -> None:
 
 
 @torch.inference_mode()
-def label_ids(model: nn.Module, image: Image.Image, prepare: Prepare, device: torch.device) -> Image.Image:
+def label_ids(model: nn.Module, image: Image.Image, prepare: EvalTransform, device: torch.device) -> Image.Image:
     """Mode L, in the size of `image`: the network's classes, enlarged by nearest pixel, as labelIds."""
     classes = model(prepare.image(image)[None].to(device)).argmax(1)[0].to("cpu", torch.uint8).numpy()
     enlarged = Image.fromarray(classes).resize(image.size, Image.Resampling.NEAREST)
@@ -69,11 +69,11 @@ def label_ids(model: nn.Module, image: Image.Image, prepare: Prepare, device: to
 
 
 def write(
-    model: nn.Module, entries: list[Entry], prepare: Prepare, *, device: torch.device, progress: bool = True
+    model: nn.Module, entries: list[Entry], prepare: EvalTransform, *, device: torch.device, progress: bool = True
 ) -> Iterator[Entry]:
     """Writes the file of each entry and yields it. DataError for an unreadable image."""
     model.eval().to(device)
-    for entry in tqdm(entries, desc="predicting", unit="image", leave=False, disable=not progress):
+    for entry in progress_bar(entries, desc="predicting", unit="image", shown=progress):
         prediction = label_ids(model, open_image(entry.image), prepare, device)
         entry.target.parent.mkdir(parents=True, exist_ok=True)
         _write_png(entry.target, prediction)

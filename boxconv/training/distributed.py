@@ -29,16 +29,16 @@ from torch import Tensor
 from ..errors import UsageError
 
 
-class PeerError(RuntimeError):
-    """Another process of the team is dead, hung or has failed; the message says what is known."""
+class DistributedError(RuntimeError):
+    """Another process of the run is dead, hung or has failed; the message says what is known."""
 
 
 @dataclass(frozen=True)
-class Team:
+class DistributedContext:
     """The processes of a run. The default is a run of one process, for which every method below costs nothing."""
 
     rank: int = 0
-    size: int = 1
+    world_size: int = 1
     local_rank: int = 0
     """Number of this process on its machine: the GPU it gets."""
     restart: int = 0
@@ -47,57 +47,59 @@ class Team:
     """Key-value store that outlives a restart; None without a launcher."""
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this process is the one that writes."""
         return self.rank == 0
 
-    def gather(self, *numbers: float) -> list[list[float]]:
-        """The numbers of every process, by rank. PeerError where one does not answer in time."""
-        if self.size == 1:
+    def all_gather(self, *numbers: float) -> list[list[float]]:
+        """The numbers of every process, by rank. DistributedError where one does not answer in time."""
+        if self.world_size == 1:
             return [list(numbers)]
         mine = torch.tensor(numbers, dtype=torch.float64)
-        every = [torch.empty_like(mine) for _ in range(self.size)]
+        every = [torch.empty_like(mine) for _ in range(self.world_size)]
         with explained():
             dist.all_gather(every, mine)
         return [row.tolist() for row in every]
 
     def sum(self, tensor: Tensor) -> Tensor:
         """Sum of a tensor over the processes."""
-        if self.size == 1:
+        if self.world_size == 1:
             return tensor
         total = tensor.clone()
         with explained():
             dist.all_reduce(total)
         return total
 
-    def copy_from_first(self, tensors: Iterator[Tensor]) -> None:
+    def broadcast(self, tensors: Iterator[Tensor]) -> None:
         """Overwrite the tensors with those of rank 0."""
-        if self.size > 1:
+        if self.world_size > 1:
             with explained():
                 for tensor in tensors:
                     dist.broadcast(tensor, 0)
 
     def require_equal(self, what: str, fingerprint: str) -> None:
-        """PeerError, naming the ranks, unless all processes come with the same fingerprint."""
-        if self.size == 1:
+        """DistributedError, naming the ranks, unless all processes come with the same fingerprint."""
+        if self.world_size == 1:
             return
-        every: list[str] = [""] * self.size
+        every: list[str] = [""] * self.world_size
         with explained():
             dist.all_gather_object(every, fingerprint)
         odd = [rank for rank, other in enumerate(every) if other != every[0]]
         if odd:
             ranks = ", ".join(map(str, odd))
-            raise PeerError(f"{what} of rank {ranks} differs from that of rank 0: start all processes in the same way")
+            raise DistributedError(
+                f"{what} of rank {ranks} differs from that of rank 0: start all processes in the same way"
+            )
 
-    def once(self, name: str, work: Callable[[], Any]) -> Any:
+    def run_on_main(self, name: str, work: Callable[[], Any]) -> Any:
         """Let rank 0 do ``work``, however long it takes, and give its result (plain JSON values) to all.
 
-        Where it fails there, the error is raised in rank 0, and PeerError in the others.
+        Where it fails there, the error is raised in rank 0, and DistributedError in the others.
         """
-        if self.size == 1:
+        if self.world_size == 1:
             return work()
         store = dist.PrefixStore(f"restart-{self.restart}", self.job)
-        if self.first:
+        if self.is_main:
             try:
                 result = work()
             except BaseException:
@@ -110,12 +112,12 @@ class Team:
                 time.sleep(0.05)
             answer = store.get(name).decode()
         if answer == "failed":
-            raise PeerError("rank 0 failed; its message says why")
+            raise DistributedError("rank 0 failed; its message says why")
         return json.loads(answer.removeprefix("done"))
 
     def claim(self, folder: str) -> None:
         """Note that this job works in ``folder``, so that it knows it again after a restart."""
-        if self.job is not None and self.first:
+        if self.job is not None and self.is_main:
             self.job.set(f"folder {folder}", str(self.restart))
 
     def claimed_before(self, folder: str) -> bool:
@@ -128,13 +130,13 @@ class Team:
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Collectives that fail raise PeerError, in words that help."""
+    """Collectives that fail raise DistributedError, in words that help."""
     try:
         yield
     except RuntimeError as error:
-        if isinstance(error, PeerError) or not is_peer_failure(error):
+        if isinstance(error, DistributedError) or not is_peer_failure(error):
             raise
-        raise PeerError(
+        raise DistributedError(
             "another process did not answer: it has ended, hangs, or, if it is rank 0, takes long to write a file; "
             f"--timeout is how long is waited ({str(error).splitlines()[0][:150]})"
         ) from error
@@ -149,14 +151,15 @@ def is_peer_failure(error: BaseException) -> bool:
 
 
 @contextmanager
-def joined(timeout: float = 60.0) -> Iterator[Team]:
-    """The team that this process was started in, or a team of one.
+def init_distributed(timeout: float = 60.0) -> Iterator[DistributedContext]:
+    """The processes that this one was started with, or this one alone.
 
     ``timeout`` (seconds) is how long a collective waits for the others. UsageError for an environment that makes no
-    sense, PeerError where the others cannot be reached. At the end the process group is destroyed, with its threads.
+    sense, DistributedError where the others cannot be reached. At the end the process group is destroyed, with its
+    threads.
     """
     if "RANK" not in os.environ and "WORLD_SIZE" not in os.environ:
-        yield Team()
+        yield DistributedContext()
         return
     rank, size, port = _number("RANK"), _number("WORLD_SIZE"), _number("MASTER_PORT")
     if not 0 <= rank < size:
@@ -180,8 +183,8 @@ def joined(timeout: float = 60.0) -> Iterator[Team]:
             atexit.register(_leave_at_exit, weakref.ref(dist.group.WORLD))
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0][:200]
-        raise PeerError(f"rank {rank} of {size} cannot meet the others at {host}:{port}: {reason}") from error
-    yield Team(rank, size, _number("LOCAL_RANK", 0), restart, job)
+        raise DistributedError(f"rank {rank} of {size} cannot meet the others at {host}:{port}: {reason}") from error
+    yield DistributedContext(rank, size, _number("LOCAL_RANK", 0), restart, job)
     if size > 1:
         _leave()
 

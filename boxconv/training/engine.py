@@ -10,20 +10,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
 from ..data.classes import ClassTable
+from ..progress import progress_bar
 from . import checkpoint
 from .box_history import BoxHistory
 from .config import MOVABLE, TrainConfig, to_plain
-from .distributed import Team
+from .distributed import DistributedContext
 from .evaluate import evaluate
-from .interrupt import Interrupt, Interrupted, noticed
+from .interrupt import Interrupt, Interrupted, defer_signals
 from .loading import EpochBatches, Loader, share
 from .metrics import ConfusionMatrix
-from .records import Board, one_line, percent
+from .records import TensorBoardLogger, one_line, percent
 from .run_folder import RunFolder
-from .step import LossNotFinite, Stepper, TrainingError, choose_device, segmentation_loss
+from .step import LossNotFinite, TrainingError, TrainStep, choose_device, segmentation_loss
 
 SCORES = ("class_iou", "category_iou", "class_accuracy", "pixel_accuracy", "iou")
 
@@ -31,7 +31,7 @@ __all__ = ["Interrupted", "TrainingError", "choose_device", "segmentation_loss",
 
 
 @dataclass
-class Position:
+class TrainState:
     """Where a run stands, as plain values: ``step`` batches of epoch ``epoch`` are done."""
 
     epoch: int = 0
@@ -59,14 +59,14 @@ def train(
     made_by: str = "",
     resume: dict[str, Any] | None = None,
     progress: bool = True,
-    team: Team = Team(),  # noqa: B008 - frozen
+    context: DistributedContext = DistributedContext(),  # noqa: B008 - frozen
 ) -> list[dict[str, Any]]:
     """Train ``model`` and return one record per epoch (what `metrics.jsonl` holds).
 
     Args:
         train_data: indexed by (epoch, index), yields (image (3, h, w), label (h, w)).
         val_data: yields the same for int indices.
-        folder: where the run is kept; None in processes that are not the first of their team.
+        folder: where the run is kept; None in processes that are not rank 0.
         class_weight: (K,), weights of the loss.
         network: how the model was made; goes into the checkpoints untouched.
         made_by: software and machine, for ``config.json``.
@@ -76,16 +76,16 @@ def train(
     Raises:
         Interrupted: after a signal, with ``last.pt`` written.
         TrainingError: the loss or the weights are not finite, or memory does not suffice.
-        PeerError: another process of the team is gone.
+        DistributedError: another process of the run is gone.
         DataError: a file cannot be read.
         OSError: a checkpoint cannot be written.
     """
-    run = _Run(model, train_data, val_data, classes, config, folder, class_weight, network, team, progress)
+    run = _Run(model, train_data, val_data, classes, config, folder, class_weight, network, context, progress)
     if resume is not None:
         run.restore(resume)
-    team.require_equal("the training data, the network or the settings", run.fingerprint(class_weight))
+    context.require_equal("the training data, the network or the settings", run.fingerprint(class_weight))
     run.begin(made_by, new=resume is None)
-    with noticed() as interrupt:
+    with defer_signals() as interrupt:
         while run.position.epoch < config.epochs:
             run.epoch(interrupt)
     return run.position.records
@@ -104,17 +104,17 @@ class _Run:
         folder: RunFolder | None,
         class_weight: Tensor,
         network: dict[str, Any],
-        team: Team,
+        context: DistributedContext,
         progress: bool,
     ) -> None:
         self.model, self.train_data, self.val_data, self.classes = model, train_data, val_data, classes
-        self.config, self.folder, self.network, self.team = config, folder, network, team
-        self.progress = progress and team.first
-        self.device = choose_device(config.device, team.local_rank)
+        self.config, self.folder, self.network, self.context = config, folder, network, context
+        self.progress = progress and context.is_main
+        self.device = choose_device(config.device, context.local_rank)
         self.length = len(train_data)  # type: ignore[arg-type]
         self.steps = math.ceil(self.length / config.batch_size)
-        self.stepper = Stepper(model, config, class_weight, self.device, team)
-        self.position = Position()
+        self.stepper = TrainStep(model, config, class_weight, self.device, context)
+        self.position = TrainState()
         self.scores: dict[str, Any] = {}
         self.saved = time.monotonic()
 
@@ -136,26 +136,25 @@ class _Run:
             self.folder.write_config(content, made_by if self.position.epoch < self.config.epochs else "")
             self.folder.write_records(self.position.records)
             self.history = BoxHistory(self.folder.boxes, self.model, self.position.epoch)
-            self.board = Board(self.folder.tensorboard, self.position.epoch)
+            self.board = TensorBoardLogger(self.folder.tensorboard, self.position.epoch)
 
     def epoch(self, interrupt: Interrupt) -> None:
         """One epoch, or the rest of one, and the scores behind it."""
-        config, team, position = self.config, self.team, self.position
+        config, context, position = self.config, self.context, self.position
         self.model.train()
         matrix = ConfusionMatrix(len(self.classes))
-        if position.matrix is not None and team.first:
+        if position.matrix is not None and context.is_main:
             matrix = ConfusionMatrix.from_state(position.matrix)
         batches = EpochBatches(self.length, config.batch_size, config.seed, position.epoch, position.step)
-        shares = [share(batch, config.accumulate, team.rank, team.size) for batch in batches]
+        shares = [share(batch, config.accumulate, context.rank, context.world_size) for batch in batches]
         loader = Loader(self.train_data, [part.keys for parts in shares for part in parts], workers=config.workers)
         loaded = iter(loader)
-        bar = tqdm(
+        bar = progress_bar(
             desc=f"epoch {position.epoch + 1}/{config.epochs}",
             unit="batch",
             initial=position.step,
             total=self.steps,
-            leave=False,
-            disable=not self.progress,
+            shown=self.progress,
         )
         began = time.monotonic() - position.seconds
         loaded_before = position.load_seconds
@@ -168,7 +167,7 @@ class _Run:
                 position.seconds = time.monotonic() - began
                 position.load_seconds = loaded_before + loader.seconds
                 bar.update()
-                if self.progress:
+                if not bar.disable:
                     mean = position.loss_sum / position.step
                     bar.set_postfix(loss=f"{mean:.3f}", mIoU=percent(_mean_iou(matrix, self.classes)))
                 if stop or due:
@@ -229,7 +228,7 @@ class _Run:
                 raise
         record |= self._speeds()
         better = "val_class_iou" in record and self.scores["class_iou"] > position.best
-        self.position = Position(
+        self.position = TrainState(
             epoch=position.epoch + 1,
             best=self.scores["class_iou"] if better else position.best,
             records=[*position.records, record],
@@ -242,10 +241,10 @@ class _Run:
             self.folder.write_records(self.position.records)
             self.board.write(record)
             if self.progress:
-                tqdm.write(one_line(record, better, self._seconds_left()))
+                print(one_line(record, better, self._seconds_left()), flush=True)
             if self.position.epoch == config.epochs:
                 self.board.close()
-        stop = int(max(row[0] for row in self.team.gather(interrupt.number or 0)))
+        stop = int(max(row[0] for row in self.context.all_gather(interrupt.number or 0)))
         if stop and self.position.epoch < config.epochs:
             raise Interrupted(stop)
 
@@ -263,7 +262,7 @@ class _Run:
             batch_size=self.config.batch_size,
             workers=self.config.workers,
             progress=self.progress,
-            team=self.team,
+            context=self.context,
             stop=lambda: interrupt.number or 0,
         )
         return matrix.scores(self.classes)
@@ -282,7 +281,7 @@ class _Run:
     def _total(self, matrix: ConfusionMatrix) -> ConfusionMatrix:
         """Sum of the processes' matrices."""
         total = ConfusionMatrix(len(self.classes))
-        total.counts = self.team.sum(matrix.counts)
+        total.counts = self.context.sum(matrix.counts)
         return total
 
     def _save_halfway(self, total: ConfusionMatrix) -> None:
@@ -314,7 +313,7 @@ class _Run:
     def _made_by(self) -> dict[str, Any]:
         """What the last bits of the weights depend on beside the settings."""
         return {
-            "processes": self.team.size,
+            "processes": self.context.world_size,
             "threads": torch.get_num_threads(),
             "device": self.device.type,
             "torch": str(torch.__version__),
@@ -327,7 +326,7 @@ class _Run:
             raise TrainingError("the checkpoint has no training state: resume from last.pt, not from best.pt")
         try:
             self.stepper.restore(content["model"], training)
-            self.position = Position(**training["position"])
+            self.position = TrainState(**training["position"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise TrainingError(f"the checkpoint's training state does not fit this version: {error}") from error
         self.scores = dict(content["scores"])
@@ -335,7 +334,7 @@ class _Run:
         others = [f"{name} {made_by.get(name)} then, {now} now" for name, now in self._made_by().items()
                   if made_by.get(name) != now]  # fmt: skip
         if others and self.progress:
-            tqdm.write(f"going on with the same samples, but the last bits will differ ({'; '.join(others)})")
+            print(f"going on with the same samples, but the last bits will differ ({'; '.join(others)})")
 
 
 def _name(data: Dataset[Any], index: int) -> str:

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
 from ..data.classes import ClassTable
-from ..data.transforms import Prepare, label_tensor
-from .distributed import Team
+from ..data.transforms import EvalTransform, label_tensor
+from ..progress import progress_bar
+from .distributed import DistributedContext
 from .interrupt import Interrupted
 from .loading import Loader
 from .metrics import ConfusionMatrix
@@ -20,7 +20,7 @@ from .metrics import ConfusionMatrix
 class PrepareImageOnly:
     """Resizes and normalises the image, keeps the label at the size of its file: for scores at full resolution."""
 
-    def __init__(self, prepare: Prepare) -> None:
+    def __init__(self, prepare: EvalTransform) -> None:
         self.prepare = prepare
 
     def __call__(self, image: Any, label: Any) -> tuple[Tensor, Tensor]:
@@ -42,7 +42,7 @@ def evaluate(
     batch_size: int = 8,
     workers: int = 0,
     progress: bool = True,
-    team: Team = Team(),  # noqa: B008 - frozen
+    context: DistributedContext = DistributedContext(),  # noqa: B008 - frozen
     stop: Callable[[], int] = lambda: 0,
     by_image: Tensor | None = None,
 ) -> ConfusionMatrix:
@@ -53,21 +53,21 @@ def evaluate(
     ``data`` yields (image (3, h, w), label (H, W)); where the label is larger than the image, the logits are enlarged
     bilinearly to it. Labels of different sizes need ``batch_size=1``. The model is left in the mode it came in.
 
-    With ``workers`` 0, a thread loads the next images while the network computes. The processes of ``team`` take turns
-    batch by batch, so that each batch is what it would be in a single process, and all get the sum. Interrupted is
-    raised in all of them once ``stop`` returns a signal's number in one.
+    With ``workers`` 0, a thread loads the next images while the network computes. The processes of ``context`` take
+    turns batch by batch, so that each batch is what it would be in a single process, and all get the sum.
+    Interrupted is raised in all of them once ``stop`` returns a signal's number in one.
     """
     was_training = model.training
     model.eval()
-    team.copy_from_first(model.buffers())  # statistics of batch normalisation, which differ between the processes
+    context.broadcast(model.buffers())  # statistics of batch normalisation, which differ between the processes
     matrix = ConfusionMatrix(len(classes))
     length = len(data)  # type: ignore[arg-type]
     batches = [list(range(i, min(i + batch_size, length))) for i in range(0, length, batch_size)]
-    loaded = iter(Loader(data, batches[team.rank :: team.size], workers=workers, thread=True))
-    rounds = range(0, len(batches), team.size)
+    loaded = iter(Loader(data, batches[context.rank :: context.world_size], workers=workers, thread=True))
+    rounds = range(0, len(batches), context.world_size)
     try:
-        for first in tqdm(rounds, desc="evaluating", unit="batch", leave=False, disable=not (progress and team.first)):
-            if first + team.rank < len(batches):
+        for first in progress_bar(rounds, desc="evaluating", unit="batch", shown=progress and context.is_main):
+            if first + context.rank < len(batches):
                 images, labels = next(loaded)
                 logits = model(images.to(device))
                 if logits.shape[2:] != labels.shape[1:]:
@@ -75,18 +75,18 @@ def evaluate(
                 prediction = most_likely(logits)
                 matrix.update(prediction, labels.to(device))
                 if by_image is not None:
-                    for index, each, label in zip(batches[first + team.rank], prediction, labels, strict=True):
+                    for index, each, label in zip(batches[first + context.rank], prediction, labels, strict=True):
                         single = ConfusionMatrix(len(classes))
                         single.update(each.cpu(), label)
                         by_image[index] = single.counts
-            number = int(max(row[0] for row in team.gather(stop())))
+            number = int(max(row[0] for row in context.all_gather(stop())))
             if number:
                 raise Interrupted(number)
     finally:
         model.train(was_training)
-    matrix.counts = team.sum(matrix.counts)
+    matrix.counts = context.sum(matrix.counts)
     if by_image is not None:
-        by_image.copy_(team.sum(by_image))
+        by_image.copy_(context.sum(by_image))
     return matrix
 
 

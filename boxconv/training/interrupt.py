@@ -25,7 +25,7 @@ class Interrupted(Exception):
 
 
 @contextmanager
-def noticed() -> Iterator[Interrupt]:
+def defer_signals() -> Iterator[Interrupt]:
     """Inside, the first SIGINT or SIGTERM only sets the yielded flag; the next has its usual effect.
 
     Signals can be handled in the main thread alone; elsewhere nothing is changed.

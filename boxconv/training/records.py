@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 
-class Board:
+class TensorBoardLogger:
     """TensorBoard events in ``folder``; events behind ``epochs`` finished ones, of a run that was cut off, are void."""
 
     def __init__(self, folder: Path, epochs: int) -> None:

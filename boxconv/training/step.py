@@ -17,7 +17,7 @@ from box_convolution.layer import BoxConv2d
 from ..data.classes import VOID
 from . import sync_batch_norm
 from .config import TrainConfig
-from .distributed import Team, explained
+from .distributed import DistributedContext, explained
 from .evaluate import most_likely
 
 AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -72,7 +72,7 @@ def _groups(model: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
     ]
 
 
-class Stepper:
+class TrainStep:
     """Takes training steps with ``model``, which it moves to ``device``.
 
     Whatever the number of parts and of processes, the gradient is that of the whole batch's loss (with the statistics
@@ -80,9 +80,14 @@ class Stepper:
     """
 
     def __init__(
-        self, model: nn.Module, config: TrainConfig, class_weight: Tensor, device: torch.device, team: Team
+        self,
+        model: nn.Module,
+        config: TrainConfig,
+        class_weight: Tensor,
+        device: torch.device,
+        context: DistributedContext,
     ) -> None:
-        self.device, self.team, self.seed = device, team, config.seed
+        self.device, self.context, self.seed = device, context, config.seed
         self.class_weight = class_weight.to(device)
         self.model = model.to(device)
         self.optimizer = torch.optim.Adam(_groups(model, config), lr=config.lr, weight_decay=config.weight_decay)
@@ -95,7 +100,7 @@ class Stepper:
             else AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True)
         )
         self.forward: nn.Module = model
-        if team.size > 1:
+        if context.world_size > 1:
             if config.sync_bn:
                 sync_batch_norm.synchronise(model)
             with explained():
@@ -105,7 +110,7 @@ class Stepper:
 
     def seed_step(self, epoch: int, step: int) -> None:
         """Dropout's random numbers depend on the seed, the epoch, the step and the rank alone: nothing to save."""
-        numbers = repr((self.seed, epoch, step, self.team.rank)).encode()
+        numbers = repr((self.seed, epoch, step, self.context.rank)).encode()
         torch.manual_seed(int.from_bytes(hashlib.blake2b(numbers, digest_size=7).digest(), "little"))
 
     def step(
@@ -146,23 +151,25 @@ class Stepper:
         self.optimizer.zero_grad(set_to_none=True)
         there = [(images.to(self.device), labels.to(self.device), counted) for images, labels, counted in parts]
         weights = [pixel_weight(labels, self.class_weight) * counted for _, labels, counted in there]
-        total_weight = self.team.sum(torch.stack(weights).sum())
+        total_weight = self.context.sum(torch.stack(weights).sum())
         value = 0.0
         results: list[tuple[Tensor, Tensor]] = []
         for i, (images, labels, counted) in enumerate(there):
-            with ExitStack() as context:
+            with ExitStack() as stack:
                 if isinstance(self.forward, DistributedDataParallel) and i + 1 < len(there):
-                    context.enter_context(self.forward.no_sync())
+                    stack.enter_context(self.forward.no_sync())
                 with torch.autocast(self.device.type, self.amp) if self.amp else nullcontext():
                     logits = self.forward(images)
                 loss = segmentation_loss(logits, labels, self.class_weight, total_weight) * counted
                 value += loss.item()
                 # DDP takes the mean over the processes, where the sum is meant.
                 with explained():
-                    self.scaler.scale(loss * self.team.size if self.team.size > 1 else loss).backward()
+                    self.scaler.scale(
+                        loss * self.context.world_size if self.context.world_size > 1 else loss
+                    ).backward()
             if counted:
                 results.append((most_likely(logits.detach()), labels))
-        every = self.team.gather(value, *flags)
+        every = self.context.all_gather(value, *flags)
         value = sum(row[0] for row in every)
         if not math.isfinite(value):
             raise LossNotFinite(f"the loss is {value}")

@@ -6,12 +6,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from box_convolution import BoxConv2d
 from boxconv.training import sync_batch_norm
-from boxconv.training.distributed import joined
+from boxconv.training.distributed import init_distributed
 
-with joined() as team:
+with init_distributed() as context:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), BoxConv2d(4, 2, 8, 8))
     sync_batch_norm.synchronise(network)
     wrapped = DistributedDataParallel(network)
     wrapped(torch.rand(2, 3, 8, 8)).sum().backward()
-    team.gather(team.rank)
+    context.all_gather(context.rank)

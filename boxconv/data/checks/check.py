@@ -3,16 +3,17 @@
 import hashlib
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ...progress import progress_bar
 from ..classes import ClassTable, DataError
 from ..image_files import check_regular, shown
-from ..label_coding import Coding
-from ..layouts.base import FOLDER, Fault, FolderLayout, Layout, describe, pair_up, split_files, splits_of
+from ..label_encoding import LabelEncoding
+from ..layouts.base import FOLDER, DataIssue, FolderLayout, Layout, describe, pair_up, split_files, splits_of
 from .inspect import Sample, inspect, odd_names
 
 
@@ -27,8 +28,8 @@ class Report:
     root: Path
     classes: ClassTable
     layout: Layout = FOLDER
-    faults: list[Fault] = field(default_factory=list)
-    warnings: list[Fault] = field(default_factory=list)
+    faults: list[DataIssue] = field(default_factory=list)
+    warnings: list[DataIssue] = field(default_factory=list)
     pairs: dict[str, int] = field(default_factory=dict)
     pixels: dict[str, list[int]] = field(default_factory=dict)
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
@@ -114,7 +115,7 @@ def check(
         samples += _samples_of(report, split)
     if not report.pairs:
         what = "no split in this folder" if os.path.isdir(root) else "no such folder"
-        report.faults.append(Fault(Path(root), "missing folder", f"{shown(root)}: {what}"))
+        report.faults.append(DataIssue(Path(root), "missing folder", f"{shown(root)}: {what}"))
     if decode:
         _decode_all(report, samples, workers or os.cpu_count() or 1, progress)
         report.warnings += _images_twice(samples)
@@ -133,21 +134,21 @@ def _samples_of(report: Report, split: str) -> list[Sample]:
     report.pixels[split] = [0] * (len(report.classes) + 1)
     for path in found.others:
         what = "sub-folders are not searched" if path.is_dir() else "not the suffix of an image"
-        report.warnings.append(Fault(path, "ignored", f"{shown(path)}: {what}"))
+        report.warnings.append(DataIssue(path, "ignored", f"{shown(path)}: {what}"))
     files = [path for _, path in (*found.images, *found.labels)]
     report.warnings += odd_names([*files, *found.others])
     try:
-        coding: Coding = report.layout.coding(report.root, split, report.classes)
+        encoding: LabelEncoding = report.layout.encoding(report.root, split, report.classes)
     except DataError as error:
-        report.faults.append(Fault(report.root, error.kind, str(error)))
+        report.faults.append(DataIssue(report.root, error.kind, str(error)))
         return []
     paired = {path for pair in pairs for path in pair}
     images = [path for _, path in found.images if path not in paired and _is_regular(path)]
     labels = [path for _, path in found.labels if path not in paired and _is_regular(path)]
     return [
-        *(Sample(split, *pair, coding, found.needs_labels) for pair in pairs),
-        *(Sample(split, path, None, coding) for path in images),
-        *(Sample(split, None, path, coding, found.needs_labels) for path in labels),
+        *(Sample(split, *pair, encoding, found.needs_labels) for pair in pairs),
+        *(Sample(split, path, None, encoding) for path in images),
+        *(Sample(split, None, path, encoding, found.needs_labels) for path in labels),
     ]
 
 
@@ -155,7 +156,8 @@ def _decode_all(report: Report, samples: list[Sample], workers: int, progress: b
     pool = ThreadPoolExecutor(workers)
     try:
         results = pool.map(lambda sample: inspect(sample, report.classes), samples)
-        for sample, found in zip(samples, _with_bar(results, len(samples), progress), strict=True):
+        bar = progress_bar(results, desc="decoding", unit="pair", total=len(samples), shown=progress)
+        for sample, found in zip(samples, bar, strict=True):
             report.faults += found.faults
             report.warnings += found.warnings
             if found.size:
@@ -167,7 +169,7 @@ def _decode_all(report: Report, samples: list[Sample], workers: int, progress: b
         pool.shutdown(cancel_futures=True)
 
 
-def _images_twice(samples: Iterable[Sample]) -> list[Fault]:
+def _images_twice(samples: Iterable[Sample]) -> list[DataIssue]:
     """Warnings about images whose bytes occur twice. Only files of equal size are read and compared."""
     by_size: dict[int, list[Sample]] = defaultdict(list)
     for sample in samples:
@@ -188,11 +190,11 @@ def _images_twice(samples: Iterable[Sample]) -> list[Fault]:
                 elsewhere = other.split != sample.split
                 kind = "image in two splits" if elsewhere else "image twice in a split"
                 message = f"{shown(sample.image)}: the same image as {shown(other.image)}"
-                found.append(Fault(sample.image, kind, message + (", in another split" if elsewhere else "")))
+                found.append(DataIssue(sample.image, kind, message + (", in another split" if elsewhere else "")))
     return found
 
 
-def _masks(report: Report, samples: Iterable[Sample]) -> list[Fault]:
+def _masks(report: Report, samples: Iterable[Sample]) -> list[DataIssue]:
     """Warnings about splits whose labels look like black-and-white masks: legal, as 255 is void, but hardly meant."""
     found = []
     folders = {sample.split: sample.label.parent for sample in samples if sample.label is not None}
@@ -200,7 +202,7 @@ def _masks(report: Report, samples: Iterable[Sample]) -> list[Fault]:
         counts = report.pixels[split]
         if len(counts) > 2 and counts[0] and counts[-1] and not any(counts[1:-1]):
             hint = "if these are masks of 0 and 255, change 255 to 1, for 255 means void"
-            found.append(Fault(folder, "class 0 only", f"{shown(folder)}: nothing but class 0 and void; {hint}"))
+            found.append(DataIssue(folder, "class 0 only", f"{shown(folder)}: nothing but class 0 and void; {hint}"))
     return found
 
 
@@ -212,13 +214,5 @@ def _is_regular(path: Path) -> bool:
     return True
 
 
-def _with_bar(results: Iterator[Any], total: int, progress: bool) -> Iterable[Any]:
-    if not progress:
-        return results
-    from tqdm import tqdm
-
-    return tqdm(results, total=total, desc="decoding", unit="pair", leave=False)
-
-
-def _counted(items: Sequence[Fault], what: str) -> str:
+def _counted(items: Sequence[DataIssue], what: str) -> str:
     return f"{len(items)} {what}{'' if len(items) == 1 else 's'}"

@@ -9,8 +9,8 @@ from PIL import Image
 
 from ..classes import VOID, ClassTable, DataError
 from ..image_files import FORMATS, check_sizes, open_image, open_label, shown
-from ..label_coding import Coding
-from ..layouts.base import Fault
+from ..label_encoding import LabelEncoding
+from ..layouts.base import DataIssue
 
 _ENDINGS = {
     "PNG": (".png",), "JPEG": (".jpg", ".jpeg"), "MPO": (".jpg", ".jpeg"), "BMP": (".bmp",), "TIFF": (".tif", ".tiff"),
@@ -30,7 +30,7 @@ class Sample:
     split: str
     image: Path | None
     label: Path | None
-    coding: Coding
+    encoding: LabelEncoding
     labelled: bool = True
 
 
@@ -38,8 +38,8 @@ class Sample:
 class Findings:
     """size: (height, width) of the image. pixels: how many of every class, and then of void, the label has."""
 
-    faults: list[Fault] = field(default_factory=list)
-    warnings: list[Fault] = field(default_factory=list)
+    faults: list[DataIssue] = field(default_factory=list)
+    warnings: list[DataIssue] = field(default_factory=list)
     size: tuple[int, int] | None = None
     pixels: list[int] | None = None
 
@@ -54,26 +54,26 @@ def inspect(sample: Sample, classes: ClassTable) -> Findings:
             found.size = (image.height, image.width)
             found.warnings += _oddities(sample.image, image)
         except DataError as error:
-            found.faults.append(Fault(sample.image, error.kind, str(error)))
+            found.faults.append(DataIssue(sample.image, error.kind, str(error)))
     if sample.label is not None:
         try:
-            label = open_label(sample.label, classes, sample.coding)
+            label = open_label(sample.label, classes, sample.encoding)
             histogram = label.histogram()
             found.pixels = [*histogram[: len(classes)], histogram[VOID]]
             if sample.labelled and not any(histogram[:VOID]):
                 message = f"{shown(sample.label)}: every pixel is void, there is nothing to learn from"
-                found.faults.append(Fault(sample.label, "label all void", message))
+                found.faults.append(DataIssue(sample.label, "label all void", message))
         except DataError as error:
-            found.faults.append(Fault(sample.label, error.kind, str(error)))
+            found.faults.append(DataIssue(sample.label, error.kind, str(error)))
     if image and label and sample.image and sample.label:
         try:
             check_sizes(image, label, sample.image, sample.label)
         except DataError as error:
-            found.faults.append(Fault(sample.label, error.kind, str(error)))
+            found.faults.append(DataIssue(sample.label, error.kind, str(error)))
     return found
 
 
-def odd_names(paths: Sequence[Path]) -> list[Fault]:
+def odd_names(paths: Sequence[Path]) -> list[DataIssue]:
     """Warnings about names that other systems and programs stumble over, and names that only some can tell apart."""
     found = []
     alike: dict[str, Path] = {}
@@ -89,15 +89,15 @@ def odd_names(paths: Sequence[Path]) -> list[Fault]:
         if not reason and _RESERVED.intersection(name):
             reason = f"a character that Windows reserves ({' '.join(sorted(_RESERVED.intersection(name)))})"
         if reason:
-            found.append(Fault(path, "odd file name", f"{shown(path)}: the name has {reason}"))
+            found.append(DataIssue(path, "odd file name", f"{shown(path)}: the name has {reason}"))
         first = alike.setdefault(str(path).casefold(), path)
         if first is not path:
             message = f"{shown(path)}: differs from {shown(first)} in upper and lower case alone"
-            found.append(Fault(path, "names alike but for case", message))
+            found.append(DataIssue(path, "names alike but for case", message))
     return found
 
 
-def _oddities(path: Path, image: Image.Image) -> list[Fault]:
+def _oddities(path: Path, image: Image.Image) -> list[DataIssue]:
     """Warnings about an image that can be decoded. DataError where more than its first picture is damaged."""
     found = []
     try:
@@ -109,15 +109,17 @@ def _oddities(path: Path, image: Image.Image) -> list[Fault]:
         message = f"{shown(path)}: the file is damaged behind its first picture: {error or type(error).__name__}"
         raise DataError(message, "damaged file") from error
     if path.suffix.lower() not in _ENDINGS.get(kind, ()):
-        found.append(Fault(path, "wrong suffix", f"{shown(path)}: the content is {kind}, the name says {path.suffix}"))
+        found.append(
+            DataIssue(path, "wrong suffix", f"{shown(path)}: the content is {kind}, the name says {path.suffix}")
+        )
     if frames > 1:
         message = f"{shown(path)}: holds {frames} images, of which the first is used"
-        found.append(Fault(path, "several images in a file", message))
+        found.append(DataIssue(path, "several images in a file", message))
     if orientation != 1:
         message = f"{shown(path)}: is turned by its EXIF orientation; its label must be turned already"
-        found.append(Fault(path, "image turned by EXIF", message))
+        found.append(DataIssue(path, "image turned by EXIF", message))
     extrema = image.getextrema()
     if all(low == high for low, high in extrema):  # type: ignore[misc]
         colour = ", ".join(str(low) for low, _ in extrema)  # type: ignore[misc]
-        found.append(Fault(path, "blank image", f"{shown(path)}: every pixel is ({colour})"))
+        found.append(DataIssue(path, "blank image", f"{shown(path)}: every pixel is ({colour})"))
     return found

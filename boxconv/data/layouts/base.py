@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple
 
 from ..classes import ClassTable, DataError
 from ..image_files import SUFFIXES, check_regular, entries, images_in, shown
-from ..label_coding import Coding, index_coding, read_palette
+from ..label_encoding import LabelEncoding, index_encoding, read_palette
 
 ADVICE = {"label value": "a value that means void needs a row named void in the class file"}
 
@@ -20,7 +20,7 @@ class Pair(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Fault:
+class DataIssue:
     """One thing wrong with one file. `message` is complete: it names the file, what was found and what was expected."""
 
     file: Path
@@ -41,7 +41,7 @@ class SplitFiles:
     expected: str
     images: list[tuple[str, Path]] = field(default_factory=list)
     labels: list[tuple[str, Path]] = field(default_factory=list)
-    faults: list[Fault] = field(default_factory=list)
+    faults: list[DataIssue] = field(default_factory=list)
     others: list[Path] = field(default_factory=list)
     needs_labels: bool = True
 
@@ -62,9 +62,9 @@ class Layout(ABC):
     def files(self, root: Path, split: str) -> SplitFiles:
         """The files of one split; what is missing is among their faults."""
 
-    def coding(self, root: Path, split: str, classes: ClassTable) -> Coding:
+    def encoding(self, root: Path, split: str, classes: ClassTable) -> LabelEncoding:
         """What the pixels of the split's labels mean."""
-        return index_coding(classes)
+        return index_encoding(classes)
 
 
 @dataclass(frozen=True)
@@ -96,10 +96,10 @@ class FolderLayout(Layout):
         found.others = others + more
         return found
 
-    def coding(self, root: Path, split: str, classes: ClassTable) -> Coding:
+    def encoding(self, root: Path, split: str, classes: ClassTable) -> LabelEncoding:
         palette = self.palette or root / "palette.csv"
         if self.palette is None and not palette.is_file():
-            return index_coding(classes)
+            return index_encoding(classes)
         return read_palette(palette, classes)
 
 
@@ -120,11 +120,11 @@ def split_files(root: str | Path, split: str, layout: Layout = FOLDER) -> SplitF
         below = [path.name for path in found.others if path.is_dir()]
         hint = f"; sub-folders ({shown(', '.join(below[:5]))}) are not searched" if below else ""
         message = f"{shown(found.place)}: no image ({' '.join(sorted(SUFFIXES))}) in this folder{hint}"
-        found.faults.append(Fault(found.place, "no images", message))
+        found.faults.append(DataIssue(found.place, "no images", message))
     return found
 
 
-def find_pairs(root: str | Path, split: str, layout: Layout = FOLDER) -> tuple[list[Pair], list[Fault]]:
+def find_pairs(root: str | Path, split: str, layout: Layout = FOLDER) -> tuple[list[Pair], list[DataIssue]]:
     """Images and labels of the same key, sorted by it, and all that keeps files from being part of a pair.
 
     Only names are looked at, no file is opened. Sub-folders and files of other kinds are no faults.
@@ -132,28 +132,28 @@ def find_pairs(root: str | Path, split: str, layout: Layout = FOLDER) -> tuple[l
     return pair_up(split_files(root, split, layout))
 
 
-def pair_up(found: SplitFiles) -> tuple[list[Pair], list[Fault]]:
+def pair_up(found: SplitFiles) -> tuple[list[Pair], list[DataIssue]]:
     faults = list(found.faults)
     images, labels = _one_per_key(found.images, faults), _one_per_key(found.labels, faults)
     if found.needs_labels:
         for key in sorted(images.keys() - labels.keys()):
             message = f"{shown(images[key])}: expected a label {found.expected.replace('{}', shown(key))}"
-            faults.append(Fault(images[key], "image without label", message))
+            faults.append(DataIssue(images[key], "image without label", message))
     for key in sorted(labels.keys() - images.keys()):
         message = f"{shown(labels[key])}: no image of this name in {shown(found.place)}"
-        faults.append(Fault(labels[key], "label without image", message))
+        faults.append(DataIssue(labels[key], "label without image", message))
     for path in labels.values():
         if path.suffix.lower() != ".png":
             message = f"{shown(path)}: labels must be PNG files, because other formats may change the values"
-            faults.append(Fault(path, "label is no PNG", message))
+            faults.append(DataIssue(path, "label is no PNG", message))
     unusable = {fault.file for fault in faults}
     pairs = [Pair(images[key], labels[key]) for key in sorted(images.keys() & labels.keys())]
     return [pair for pair in pairs if not unusable.intersection(pair)], faults
 
 
-def describe(faults: Sequence[Fault], root: str | Path, limit: int = 5) -> str:
+def describe(faults: Sequence[DataIssue], root: str | Path, limit: int = 5) -> str:
     """The faults grouped by kind: how many there are, and the first `limit`, with paths relative to `root`."""
-    groups: dict[str, list[Fault]] = {}
+    groups: dict[str, list[DataIssue]] = {}
     for fault in faults:
         groups.setdefault(fault.kind, []).append(fault)
     lines = []
@@ -164,13 +164,13 @@ def describe(faults: Sequence[Fault], root: str | Path, limit: int = 5) -> str:
     return "\n".join(lines)
 
 
-def missing_folders(root: Path, folders: list[Path], splits: list[str]) -> Fault:
+def missing_folders(root: Path, folders: list[Path], splits: list[str]) -> DataIssue:
     """The fault that says which folders are not there, and what is there instead."""
     if not os.path.lexists(root):
         found = f"{shown(root)} does not exist"
     else:
         found = f"splits there: {', '.join(map(shown, splits))}" if splits else f"{shown(root)} has no splits"
-    return Fault(folders[0], "missing folder", f"{' and '.join(map(shown, folders))}: no such folder; {found}")
+    return DataIssue(folders[0], "missing folder", f"{' and '.join(map(shown, folders))}: no such folder; {found}")
 
 
 def by_stem(folder: Path) -> tuple[list[tuple[str, Path]], list[Path]]:
@@ -179,16 +179,16 @@ def by_stem(folder: Path) -> tuple[list[tuple[str, Path]], list[Path]]:
     return [(path.stem, path) for path in images], sorted(set(entries(folder)) - set(images))
 
 
-def _one_per_key(files: list[tuple[str, Path]], faults: list[Fault]) -> dict[str, Path]:
+def _one_per_key(files: list[tuple[str, Path]], faults: list[DataIssue]) -> dict[str, Path]:
     """One path per key, the first one. Further ones, and whatever is no file, are added to `faults`."""
     found: dict[str, Path] = {}
     for key, path in files:
         try:
             check_regular(path)
         except DataError as error:
-            faults.append(Fault(path, error.kind, str(error)))
+            faults.append(DataIssue(path, error.kind, str(error)))
         first = found.setdefault(key, path)
         if first is not path:
             same = "has the same name, but for the suffix, as" if first.stem == path.stem else "is the same sample as"
-            faults.append(Fault(path, "duplicate name", f"{shown(path)}: {same} {shown(first)}"))
+            faults.append(DataIssue(path, "duplicate name", f"{shown(path)}: {same} {shown(first)}"))
     return found

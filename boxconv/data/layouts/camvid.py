@@ -16,7 +16,7 @@ from typing import ClassVar
 
 from ..classes import CAMVID, VOID, ClassTable
 from ..image_files import shown
-from ..label_coding import Coding, Colour, colour_coding, index_coding
+from ..label_encoding import Colour, LabelEncoding, colour_encoding, index_encoding
 from .base import FOLDER, Layout, SplitFiles, by_stem, missing_folders
 
 SPLITS = ("train", "val", "test")
@@ -47,7 +47,7 @@ COLOURS: dict[str, dict[str, Colour]] = {
 }  # fmt: skip
 """The 32 classes of the original and their colours, under the class of ours that each belongs to."""
 
-_CODING = colour_coding(
+_ENCODING = colour_encoding(
     {
         colour: VOID if name == "void" else CAMVID.names.index(name)
         for name, members in COLOURS.items()
@@ -90,8 +90,8 @@ class CamVidLayout(Layout):
             found.labels = [item for item in found.labels if _split_of(item[0]) == split]
         return found
 
-    def coding(self, root: Path, split: str, classes: ClassTable) -> Coding:
-        return _CODING if _in_colours(root, split) else index_coding(classes)
+    def encoding(self, root: Path, split: str, classes: ClassTable) -> LabelEncoding:
+        return _ENCODING if _in_colours(root, split) else index_encoding(classes)
 
 
 def _folders(root: Path, split: str) -> tuple[Path, Path]:

@@ -13,8 +13,8 @@ from typing import ClassVar
 
 from ..classes import VOID, ClassTable
 from ..image_files import entries, shown
-from ..label_coding import Coding, ValueCoding
-from .base import Fault, Layout, SplitFiles, missing_folders
+from ..label_encoding import LabelEncoding, ValueEncoding
+from .base import DataIssue, Layout, SplitFiles, missing_folders
 
 LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 """The id of each of the 19 classes in labelIds files and in submissions. The other ids up to 33 are void."""
@@ -50,12 +50,12 @@ def _train_ids_doubt(values: list[int]) -> str:
 
 
 # -1, a license plate, is 255 where a byte holds it.
-_IDS = ValueCoding(
+_IDS = ValueEncoding(
     ((VOID, VOID), *((value, LABEL_IDS.index(value) if value in LABEL_IDS else VOID) for value in range(34))),
     "labelIds 0 to 33, or 255 for a license plate",
     doubt=_train_ids_doubt,
 )
-_TRAIN_IDS = ValueCoding(
+_TRAIN_IDS = ValueEncoding(
     (*((k, k) for k in range(19)), (VOID, VOID)), "labelTrainIds 0 to 18, or 255 for void", _label_ids_hint
 )
 
@@ -94,7 +94,7 @@ class CityscapesLayout(Layout):
                 _sort_in(path, f"_gtFine_{kind}", found.labels, found)
         return found
 
-    def coding(self, root: Path, split: str, classes: ClassTable) -> Coding:
+    def encoding(self, root: Path, split: str, classes: ClassTable) -> LabelEncoding:
         return _IDS if _label_kind(_part(root, "gtFine") / split) == "labelIds" else _TRAIN_IDS
 
 
@@ -134,6 +134,6 @@ def _sort_in(path: Path, ending: str, samples: list[tuple[str, Path]], found: Sp
     match = _NAME.fullmatch(path.stem.removesuffix(ending)) if path.stem.endswith(ending) else None
     if match is None or match["city"] != city:
         message = f"{shown(path)}: expected a name like {shown(city)}_000000_000019{ending}.png in this folder"
-        found.faults.append(Fault(path, "odd name", message))
+        found.faults.append(DataIssue(path, "odd name", message))
         return
     samples.append((f"{city}/{match[0]}", path))

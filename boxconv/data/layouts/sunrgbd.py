@@ -19,8 +19,8 @@ from typing import ClassVar
 
 from ..classes import VOID, ClassTable
 from ..image_files import entries, images_in, shown
-from ..label_coding import Coding, ValueCoding
-from .base import Fault, Layout, SplitFiles, missing_folders
+from ..label_encoding import LabelEncoding, ValueEncoding
+from .base import DataIssue, Layout, SplitFiles, missing_folders
 
 SUNRGBD = ClassTable(
     names=(
@@ -35,7 +35,7 @@ SUNRGBD = ClassTable(
 
 TEST_SAMPLES, SAMPLES = 5050, 10335
 
-_CODING = ValueCoding(
+_ENCODING = ValueEncoding(
     ((0, VOID), *((k + 1, k) for k in range(37))), "labels 1 to 37, or 0 for void (the 37 classes of SUN RGB-D)"
 )
 _OFFICIAL = ("SUNRGBD", "SUNRGBDtoolbox")
@@ -62,7 +62,7 @@ class SunRgbdLayout(Layout):
             fault = missing_folders(root, absent or [images], self.splits(root))
             if any((root / name).is_dir() for name in _OFFICIAL):
                 hint = "for the archives of the official site, run `boxconv import-sunrgbd` first"
-                fault = Fault(fault.file, fault.kind, f"{fault.message}; {hint}")
+                fault = DataIssue(fault.file, fault.kind, f"{fault.message}; {hint}")
             found.faults.append(fault)
             return found
         shared = labels.parent == root  # one folder for both splits
@@ -72,8 +72,8 @@ class SunRgbdLayout(Layout):
             found.labels = [item for item in found.labels if (int(item[0]) <= TEST_SAMPLES) == (split == "test")]
         return found
 
-    def coding(self, root: Path, split: str, classes: ClassTable) -> Coding:
-        return _CODING
+    def encoding(self, root: Path, split: str, classes: ClassTable) -> LabelEncoding:
+        return _ENCODING
 
 
 def _image_folder(root: Path, split: str) -> Path:
@@ -104,5 +104,5 @@ def _numbered(folder: Path, split: str, found: SplitFiles) -> list[tuple[str, Pa
             samples.append((f"{number + shift:06}", path))
         else:
             message = f"{shown(path)}: expected a name like img-000001 with a number from 1 to {last}"
-            found.faults.append(Fault(path, "odd name", message))
+            found.faults.append(DataIssue(path, "odd name", message))
     return samples

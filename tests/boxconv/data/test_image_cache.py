@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from boxconv.data.config import DataConfig
 from boxconv.data.datasets import SegmentationFolder
 from boxconv.data.image_cache import ImageCache
-from boxconv.data.transforms import Augment, Prepare
+from boxconv.data.transforms import Augment, EvalTransform
 from boxconv.errors import UsageError
 
 SIZE = (6, 10)
@@ -45,12 +45,12 @@ def equal(first, second) -> bool:
 
 
 def test_evaluation_is_the_same_to_the_bit_and_decodes_once(root: Path) -> None:
-    plain = SegmentationFolder(root, "train", THREE, transform=Prepare(SIZE))
-    cached = opened(root, Prepare(SIZE))
+    plain = SegmentationFolder(root, "train", THREE, transform=EvalTransform(SIZE))
+    cached = opened(root, EvalTransform(SIZE))
     for _ in range(2):
         assert all(equal(cached[i], plain[i]) for i in range(4))
     assert cached.decoded == 4
-    again = opened(root, Prepare(SIZE))
+    again = opened(root, EvalTransform(SIZE))
     assert equal(again[3], plain[3])
     assert again.decoded == 0
 

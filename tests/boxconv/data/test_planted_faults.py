@@ -17,7 +17,7 @@ from PIL import Image
 from boxconv.data.checks.check import Report, check
 from boxconv.data.checks.inspect import Sample, inspect
 from boxconv.data.config import DataConfig
-from boxconv.data.label_coding import index_coding
+from boxconv.data.label_encoding import index_encoding
 from boxconv.data.sources import classes_of, layout_of
 
 IMAGE, LABEL = Path("images/train/scene1.png"), Path("labels/train/scene1.png")
@@ -226,7 +226,7 @@ def test_damage_anywhere_never_escapes(suffix: str, mutants: int, tmp_path: Path
     path = tmp_path / f"image.{suffix}"
     first.save(path, exif=exif, **pages)
     content, kinds = path.read_bytes(), set()
-    sample = Sample("train", path, None, index_coding(data_trees.THREE))
+    sample = Sample("train", path, None, index_encoding(data_trees.THREE))
     for _ in range(mutants):
         damaged = bytearray(content[: draw.randrange(1, len(content))] if draw.random() < 0.3 else content)
         for _ in range(draw.randint(1, 4)):

@@ -48,5 +48,5 @@ def test_a_folder_with_classes_of_its_own_is_no_camvid(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted(Path(boxconv.__file__).parent.rglob("*.py")), ids=lambda path: path.stem)
 def test_nobody_forgets_the_normalisation(path: Path) -> None:
-    """`Prepare(config.size)` would normalise as for Cityscapes, whatever is configured; `prepare_of` does not."""
-    assert not re.search(r"Prepare\([^,()]*(\([^()]*\))?\.size\)", path.read_text())
+    """`EvalTransform(config.size)` would normalise as for Cityscapes, whatever is configured; `prepare_of` does not."""
+    assert not re.search(r"EvalTransform\([^,()]*(\([^()]*\))?\.size\)", path.read_text())

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from boxconv.data.classes import VOID
 from boxconv.data.datasets import seeded
-from boxconv.data.transforms import MEAN, STD, Augment, Prepare
+from boxconv.data.transforms import MEAN, STD, Augment, EvalTransform
 
 PLAIN: dict[str, Any] = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 STILL: dict[str, Any] = {**PLAIN, "flip": False, "scale": (1.0, 1.0), "brightness": 0.0, "contrast": 0.0}
@@ -35,7 +35,7 @@ def furthest(image: Tensor, label: Tensor) -> tuple[float, float]:
 
 def test_prepare_without_size_is_exact() -> None:
     image, label = chequered()
-    prepared, classes = Prepare()(image, label)
+    prepared, classes = EvalTransform()(image, label)
     expected = (np.asarray(image) / 255.0 - MEAN) / STD
     assert (prepared.dtype, classes.dtype) == (torch.float32, torch.int64)
     assert prepared.is_contiguous()
@@ -47,13 +47,13 @@ def test_prepare_without_size_is_exact() -> None:
 
 @pytest.mark.parametrize("size", [(24, 32), (48, 64), (30, 50), (96, 100), (7, 5), (1, 1)])
 def test_prepare_resizes_both(size: tuple[int, int]) -> None:
-    image, label = Prepare(size, **PLAIN)(*chequered())
+    image, label = EvalTransform(size, **PLAIN)(*chequered())
     assert image.shape == (3, *size)
     assert label.shape == size
     down, right = furthest(image, label)
     assert down <= 4 + 48 / size[0] / 2
     assert right <= 4 + 64 / size[1] / 2
-    assert torch.equal(Prepare(size, **PLAIN).image(chequered()[0]), image)
+    assert torch.equal(EvalTransform(size, **PLAIN).image(chequered()[0]), image)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_augmented_pairs_stay_together(size: tuple[int, int], whole: tuple[int, 
 
 def test_scale_one_is_prepare() -> None:
     for size in ((24, 32), (50, 41)):
-        augmented, prepared = Augment(size, **STILL)(*chequered()), Prepare(size, **PLAIN)(*chequered())
+        augmented, prepared = Augment(size, **STILL)(*chequered()), EvalTransform(size, **PLAIN)(*chequered())
         assert torch.equal(augmented[0], prepared[0])
         assert torch.equal(augmented[1], prepared[1])
 
@@ -105,7 +105,7 @@ def test_padding_is_the_mean_colour() -> None:
 
 def test_brightness_and_contrast() -> None:
     image, label = chequered()
-    plain = Prepare(None, **PLAIN)(image, label)[0]
+    plain = EvalTransform(None, **PLAIN)(image, label)[0]
     gains, spreads = [], []
     for i in range(200):
         with seeded(i):
@@ -179,10 +179,10 @@ def test_only_torch_decides() -> None:
 @pytest.mark.parametrize(
     "make, words",
     [
-        (lambda: Prepare((0, 4)), "size must be two positive integers"),
-        (lambda: Prepare((3.0, 4)), "size must be"),  # type: ignore[arg-type]
-        (lambda: Prepare(std=(1, 0, 1)), "std must be"),
-        (lambda: Prepare(mean=(1, float("nan"), 1)), "mean must be"),
+        (lambda: EvalTransform((0, 4)), "size must be two positive integers"),
+        (lambda: EvalTransform((3.0, 4)), "size must be"),  # type: ignore[arg-type]
+        (lambda: EvalTransform(std=(1, 0, 1)), "std must be"),
+        (lambda: EvalTransform(mean=(1, float("nan"), 1)), "mean must be"),
         (lambda: Augment((4, 4), (4, -4)), "whole must be"),
         (lambda: Augment((4, 4), scale=(2, 1)), "scale must be"),
         (lambda: Augment((4, 4), scale=(0, 1)), "scale must be"),

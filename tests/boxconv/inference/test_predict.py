@@ -9,7 +9,7 @@ from PIL import Image
 from torch import nn
 
 from boxconv.data.classes import ClassTable, DataError
-from boxconv.data.transforms import Prepare
+from boxconv.data.transforms import EvalTransform
 from boxconv.inference.predict import Job, pending, plan, predict, predict_image
 
 CPU = torch.device("cpu")
@@ -37,7 +37,7 @@ def photo(tmp_path):
 
 @pytest.mark.parametrize("size", [None, (16, 24), (60, 100)])
 def test_the_label_has_the_size_of_the_image(photo, size):
-    label = predict_image(Brightness(), Image.open(photo), Prepare(size), CPU)
+    label = predict_image(Brightness(), Image.open(photo), EvalTransform(size), CPU)
     assert label.shape == (30, 50)
     assert label.dtype == np.uint8
     assert (label[:, :22] == 0).all()
@@ -48,7 +48,7 @@ def test_writes_indices_and_a_picture(photo, tmp_path):
     out = tmp_path / "out"
     jobs = plan([photo.parent], out)
     assert not out.exists()
-    results = list(predict(Brightness(), jobs, CLASSES, Prepare(), device=CPU, progress=False))
+    results = list(predict(Brightness(), jobs, CLASSES, EvalTransform(), device=CPU, progress=False))
     assert [(result.job.image, result.error) for result in results] == [(photo, None)]
     assert {path.name for path in out.iterdir()} == {"a photo.png", "a photo_colour.png"}
     label = np.asarray(Image.open(out / "a photo.png"))
@@ -81,7 +81,7 @@ def test_refuses_before_anything_is_written(photo, tmp_path, inputs, out, messag
 def test_overwrite_is_possible_when_asked(photo, tmp_path):
     for _ in range(2):
         jobs = pending(plan([photo], tmp_path / "out"), "overwrite")
-        list(predict(Brightness(), jobs, CLASSES, Prepare(), device=CPU, progress=False))
+        list(predict(Brightness(), jobs, CLASSES, EvalTransform(), device=CPU, progress=False))
 
 
 def test_an_unreadable_image_is_named(tmp_path):
@@ -90,7 +90,12 @@ def test_an_unreadable_image_is_named(tmp_path):
     with pytest.raises(DataError, match=r"broken\.png"):
         list(
             predict(
-                Brightness(), plan([broken], Path(tmp_path / "out")), CLASSES, Prepare(), device=CPU, progress=False
+                Brightness(),
+                plan([broken], Path(tmp_path / "out")),
+                CLASSES,
+                EvalTransform(),
+                device=CPU,
+                progress=False,
             )
         )
 
@@ -104,11 +109,11 @@ def many(folder, count):
 
 def test_resuming_skips_what_is_done_and_nothing_else(tmp_path):
     jobs, out = plan([many(tmp_path / "in", 5)], tmp_path / "out"), tmp_path / "out"
-    list(predict(Brightness(), jobs[:3], CLASSES, Prepare(), device=CPU, progress=False))
+    list(predict(Brightness(), jobs[:3], CLASSES, EvalTransform(), device=CPU, progress=False))
     jobs[1].picture.unlink()  # as if it had been killed between the two
     left = pending(jobs, "skip")
     assert left == [jobs[1], jobs[3], jobs[4]]
-    list(predict(Brightness(), left, CLASSES, Prepare(), device=CPU, progress=False))
+    list(predict(Brightness(), left, CLASSES, EvalTransform(), device=CPU, progress=False))
     assert pending(jobs, "skip") == []
     assert len(list(out.iterdir())) == 10
 
@@ -117,7 +122,7 @@ def test_bad_images_are_left_out_when_asked(tmp_path):
     folder = many(tmp_path / "in", 4)
     (folder / "2.png").write_bytes(b"no image")
     jobs = plan([folder], tmp_path / "out")
-    results = list(predict(Brightness(), jobs, CLASSES, Prepare(), device=CPU, progress=False, keep_going=True))
+    results = list(predict(Brightness(), jobs, CLASSES, EvalTransform(), device=CPU, progress=False, keep_going=True))
     assert [result.job for result in results] == jobs
     assert [result.error is None for result in results] == [True, True, False, True]
     assert "2.png" in results[2].error
@@ -140,7 +145,7 @@ def test_images_are_not_all_in_memory_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_write", lambda job, labels, classes: written.append(job))
     jobs = [Job(Path(f"{i}.png"), tmp_path) for i in range(50)]
     assert [
-        result.job for result in predict(Brightness(), jobs, CLASSES, Prepare(), device=CPU, progress=False)
+        result.job for result in predict(Brightness(), jobs, CLASSES, EvalTransform(), device=CPU, progress=False)
     ] == jobs
     assert len(written) == 50
     assert most <= 8
@@ -150,7 +155,9 @@ def test_an_output_that_cannot_be_written_is_an_error_that_names_the_file(photo,
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a photo.png").mkdir()  # cannot be replaced by a file
     with pytest.raises(OSError, match="cannot write") as caught:
-        list(predict(Brightness(), plan([photo], tmp_path / "out"), CLASSES, Prepare(), device=CPU, progress=False))
+        list(
+            predict(Brightness(), plan([photo], tmp_path / "out"), CLASSES, EvalTransform(), device=CPU, progress=False)
+        )
     assert caught.value.filename.endswith("a photo.png")
 
 
@@ -158,5 +165,5 @@ def test_names_as_long_as_names_can_be(tmp_path):
     image = tmp_path / ("n" * 240 + ".png")
     Image.new("RGB", (6, 4)).save(image)
     jobs = plan([image], tmp_path / "out")
-    list(predict(Brightness(), jobs, CLASSES, Prepare(), device=CPU, progress=False))
+    list(predict(Brightness(), jobs, CLASSES, EvalTransform(), device=CPU, progress=False))
     assert jobs[0].done()

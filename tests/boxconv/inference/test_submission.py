@@ -11,7 +11,7 @@ from torch import nn
 
 from boxconv.data.classes import DataError
 from boxconv.data.layouts.cityscapes import CITYSCAPES, LABEL_IDS
-from boxconv.data.transforms import Prepare
+from boxconv.data.transforms import EvalTransform
 from boxconv.inference.submission import check_classes, label_ids, plan, write
 
 CPU = torch.device("cpu")
@@ -34,7 +34,7 @@ def test_every_image_gets_a_prediction_in_its_size_with_label_ids(root: Path, tm
     data_trees_labels = root / "gtFine" / "test"
     data_trees_labels.rename(tmp_path / "labels-are-not-needed")
     out = tmp_path / "out"
-    written = list(write(Columns(), plan(root, "test", out), Prepare((8, 19)), device=CPU, progress=False))
+    written = list(write(Columns(), plan(root, "test", out), EvalTransform((8, 19)), device=CPU, progress=False))
     assert sorted(path.name for path in out.iterdir()) == [
         "berlin_000000_000019_pred_labelIds.png",
         "berlin_000000_000020_pred_labelIds.png",
@@ -48,7 +48,7 @@ def test_every_image_gets_a_prediction_in_its_size_with_label_ids(root: Path, tm
 def test_a_perfect_prediction_scores_as_such_with_the_labels(root: Path) -> None:
     """The ids written are those that the label files hold."""
     image = Image.fromarray(data_trees.noise("a", (16, 57)))
-    written = np.asarray(label_ids(Columns(), image, Prepare((8, 19)), CPU))
+    written = np.asarray(label_ids(Columns(), image, EvalTransform((8, 19)), CPU))
     path = next((root / "gtFine/val").rglob("*_labelIds.png"))
     Image.fromarray(written).save(path)
     from boxconv.data.datasets import SegmentationFolder

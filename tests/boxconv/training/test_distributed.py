@@ -11,18 +11,18 @@ from pairs import pair
 
 from boxconv.errors import UsageError
 from boxconv.training import distributed
-from boxconv.training.distributed import PeerError, Team, joined, shard
+from boxconv.training.distributed import DistributedContext, DistributedError, init_distributed, shard
 from boxconv.training.loading import share
 
-SCRIPT = Path(__file__).with_name("team_of_two.py")
+SCRIPT = Path(__file__).with_name("two_processes.py")
 
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
-    """What the processes of a team of two found, by rank."""
+    """What the processes of two processes found, by rank."""
     out = tmp_path_factory.mktemp("two")
-    with pair([sys.executable, SCRIPT, out]) as team:
-        for process in team:
+    with pair([sys.executable, SCRIPT, out]) as processes:
+        for process in processes:
             _, errors = process.communicate(timeout=240)
             assert process.returncode == 0, errors
     return [torch.load(out / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
@@ -31,13 +31,13 @@ def two(tmp_path_factory):
 @pytest.fixture(scope="module")
 def one(tmp_path_factory):
     """What a single process finds."""
-    spec = importlib.util.spec_from_file_location("team_of_two", SCRIPT)
+    spec = importlib.util.spec_from_file_location("two_processes", SCRIPT)
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return script.scenarios(Team(), tmp_path_factory.mktemp("one"))
+        return script.scenarios(DistributedContext(), tmp_path_factory.mktemp("one"))
     finally:
         torch.set_num_threads(threads)
 
@@ -72,7 +72,7 @@ def test_processes_that_differ_are_named(two):
 
 def test_an_error_in_rank_0_ends_all_and_a_result_reaches_all(two):
     assert two[0]["once"] == "ValueError: no"
-    assert two[1]["once"] == "PeerError: rank 0 failed; its message says why"
+    assert two[1]["once"] == "DistributedError: rank 0 failed; its message says why"
     assert [rank["result"] for rank in two] == [{"rank": 0}, {"rank": 0}]
 
 
@@ -116,7 +116,7 @@ def test_an_environment_that_makes_no_sense(monkeypatch, changes, message):
         {"RANK": "1", "WORLD_SIZE": "2", "MASTER_PORT": "1", "MASTER_ADDR": "localhost"} | changes
     ).items():
         monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(name, value)
-    with pytest.raises(UsageError, match=message), joined(1):
+    with pytest.raises(UsageError, match=message), init_distributed(1):
         pass
 
 
@@ -128,7 +128,7 @@ def test_a_team_that_nobody_joins_is_given_up(monkeypatch):
         names = {"RANK": 1, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         for name, value in names.items():
             monkeypatch.setenv(name, str(value))
-        with pytest.raises(PeerError, match="rank 1 of 2 cannot meet the others at 127"), joined(1):
+        with pytest.raises(DistributedError, match="rank 1 of 2 cannot meet the others at 127"), init_distributed(1):
             pass
 
 

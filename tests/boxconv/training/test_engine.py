@@ -12,7 +12,7 @@ from torch import nn
 from box_convolution import BoxConv2d
 from box_convolution import boxes as box
 from boxconv.data.scenes.dataset import RoadScenes
-from boxconv.data.transforms import Augment, Prepare
+from boxconv.data.transforms import Augment, EvalTransform
 from boxconv.errors import UsageError
 from boxconv.training import checkpoint, engine
 from boxconv.training.box_history import read_history
@@ -43,7 +43,7 @@ def config(**changes):
 
 def data(seed=1):
     train = RoadScenes(7, SIZE, seed=seed, transform=Augment(SIZE))
-    return train, RoadScenes(4, SIZE, split="val", transform=Prepare(SIZE))
+    return train, RoadScenes(4, SIZE, split="val", transform=EvalTransform(SIZE))
 
 
 def run(path, model=None, settings=None, *, data=None, resume=False):
@@ -52,7 +52,7 @@ def run(path, model=None, settings=None, *, data=None, resume=False):
         return engine.train(
             model or small_model(),
             data or RoadScenes(7, SIZE, seed=settings.seed, transform=Augment(SIZE)),
-            RoadScenes(4, SIZE, split="val", transform=Prepare(SIZE)),
+            RoadScenes(4, SIZE, split="val", transform=EvalTransform(SIZE)),
             CLASSES,
             settings,
             folder,

@@ -5,7 +5,7 @@ from torch import nn
 
 from boxconv.data.classes import ClassTable
 from boxconv.data.scenes.dataset import RoadScenes
-from boxconv.data.transforms import Prepare
+from boxconv.data.transforms import EvalTransform
 from boxconv.training.evaluate import PrepareImageOnly, evaluate, score_table
 from boxconv.training.metrics import ConfusionMatrix, score_intervals
 
@@ -20,7 +20,7 @@ def network():
 
 def test_equals_a_plain_loop_for_any_batch_size():
     model = network()
-    data = RoadScenes(5, (16, 24), split="val", transform=Prepare((16, 24)))
+    data = RoadScenes(5, (16, 24), split="val", transform=EvalTransform((16, 24)))
     expected = ConfusionMatrix(len(CLASSES))
     model.eval()
     for image, label in (data[i] for i in range(5)):
@@ -35,12 +35,14 @@ def test_equals_a_plain_loop_for_any_batch_size():
 def test_weights_and_statistics_stay_as_they_are():
     model = network()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    evaluate(model, RoadScenes(2, (16, 24), split="val", transform=Prepare()), CLASSES, device=CPU, progress=False)
+    evaluate(
+        model, RoadScenes(2, (16, 24), split="val", transform=EvalTransform()), CLASSES, device=CPU, progress=False
+    )
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
 def test_full_resolution_counts_every_pixel_of_the_label():
-    data = RoadScenes(3, (40, 60), split="val", transform=PrepareImageOnly(Prepare((16, 24))))
+    data = RoadScenes(3, (40, 60), split="val", transform=PrepareImageOnly(EvalTransform((16, 24))))
     matrix = evaluate(network(), data, CLASSES, device=CPU, batch_size=1, progress=False)
     labelled = sum((label != 255).sum() for _, label in (data[i] for i in range(3)))
     assert data[0][1].shape == (40, 60)
@@ -48,7 +50,7 @@ def test_full_resolution_counts_every_pixel_of_the_label():
 
 
 def test_intervals_are_those_of_resampled_images():
-    data = RoadScenes(6, (16, 24), split="val", transform=Prepare((16, 24)))
+    data = RoadScenes(6, (16, 24), split="val", transform=EvalTransform((16, 24)))
     by_image = torch.zeros(6, len(CLASSES), len(CLASSES), dtype=torch.int64)
     matrix = evaluate(network(), data, CLASSES, device=CPU, batch_size=4, progress=False, by_image=by_image)
     assert torch.equal(by_image.sum(0), matrix.counts)

@@ -9,14 +9,14 @@ from torch import nn
 
 from box_convolution import BoxConv2d
 from boxconv.data.scenes.dataset import RoadScenes
-from boxconv.data.transforms import Augment, Prepare
+from boxconv.data.transforms import Augment, EvalTransform
 from boxconv.errors import UsageError
 from boxconv.training import checkpoint, engine
 from boxconv.training.config import TrainConfig
-from boxconv.training.distributed import Team
+from boxconv.training.distributed import DistributedContext
 from boxconv.training.engine import Interrupted, TrainingError
 from boxconv.training.run_folder import RunFolder
-from boxconv.training.step import LossNotFinite, Stepper
+from boxconv.training.step import LossNotFinite, TrainStep
 
 SIZE = (16, 32)
 CLASSES = RoadScenes.classes
@@ -42,7 +42,7 @@ def train(path, settings, model=None, *, data=None, validation=None, resume=Fals
         engine.train(
             model,
             data or RoadScenes(5, SIZE, seed=1, transform=Augment(SIZE)),
-            validation or RoadScenes(3, SIZE, split="val", transform=Prepare(SIZE)),
+            validation or RoadScenes(3, SIZE, split="val", transform=EvalTransform(SIZE)),
             CLASSES,
             settings,
             folder,
@@ -71,7 +71,7 @@ class Signals(RoadScenes):
 def stepper(**changes):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Tanh(), nn.Conv2d(8, 4, 1))
-    return Stepper(model, config(**changes), torch.tensor([1.0, 2.0, 0.5, 1.0]), CPU, Team())
+    return TrainStep(model, config(**changes), torch.tensor([1.0, 2.0, 0.5, 1.0]), CPU, DistributedContext())
 
 
 def batch(count, seed=0):
@@ -106,7 +106,9 @@ def test_a_part_that_does_not_count_changes_nothing():
 
 def test_boxes_have_a_weight_decay_of_their_own(tmp_path):
     def trained(**changes):
-        it = Stepper(network(dropout=nn.Identity()), config(**changes), torch.ones(len(CLASSES)), CPU, Team())
+        it = TrainStep(
+            network(dropout=nn.Identity()), config(**changes), torch.ones(len(CLASSES)), CPU, DistributedContext()
+        )
         images, labels = torch.rand(2, 3, *SIZE), torch.zeros(2, *SIZE, dtype=torch.int64)
         it.step([(images, labels, True)], 1e-2)
         # Not the step itself, which Adam makes as long as the learning rate: the gradient that it remembers.
@@ -136,7 +138,7 @@ def test_boxes_have_a_learning_rate_of_their_own():
     def moved(**changes):
         model = network()
         before = {name: p.detach().clone() for name, p in model.named_parameters()}
-        it = Stepper(model, config(weight_decay=0.0, **changes), torch.ones(len(CLASSES)), CPU, Team())
+        it = TrainStep(model, config(weight_decay=0.0, **changes), torch.ones(len(CLASSES)), CPU, DistributedContext())
         torch.manual_seed(0)
         it.step([(torch.rand(2, 3, *SIZE), torch.zeros(2, *SIZE, dtype=torch.int64), True)], 1e-4)
         return {name: p.detach() - before[name] for name, p in model.named_parameters()}
@@ -236,7 +238,7 @@ def test_a_long_epoch_has_checkpoints_within(tmp_path):
 def test_a_signal_during_validation_costs_nothing(tmp_path):
     whole = train(tmp_path / "whole", config())
     with pytest.raises(Interrupted):
-        train(tmp_path / "run", config(), validation=Signals(7, "val", 1, Prepare(SIZE)))
+        train(tmp_path / "run", config(), validation=Signals(7, "val", 1, EvalTransform(SIZE)))
     position = checkpoint.load(tmp_path / "run/last.pt")["training"]["position"]
     assert (position["epoch"], position["step"]) == (0, 2)
     parts = train(tmp_path / "run", config(), resume=True)
@@ -266,7 +268,7 @@ def test_speeds_are_on_record(tmp_path):
     with RunFolder(tmp_path / "run") as folder:
         records = engine.train(
             network(), RoadScenes(5, SIZE, seed=1, transform=Augment(SIZE)),
-            RoadScenes(3, SIZE, split="val", transform=Prepare(SIZE)), CLASSES, config(), folder,
+            RoadScenes(3, SIZE, split="val", transform=EvalTransform(SIZE)), CLASSES, config(), folder,
             class_weight=torch.ones(len(CLASSES)), network={"name": "test"}, progress=False,
         )  # fmt: skip
     for record in records:

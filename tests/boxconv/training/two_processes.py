@@ -11,10 +11,10 @@ from torch import nn
 
 from box_convolution import BoxConv2d
 from boxconv.data.scenes.dataset import RoadScenes
-from boxconv.data.transforms import Augment, Prepare
+from boxconv.data.transforms import Augment, EvalTransform
 from boxconv.training import checkpoint, engine
 from boxconv.training.config import TrainConfig
-from boxconv.training.distributed import PeerError, Team, joined
+from boxconv.training.distributed import DistributedContext, DistributedError, init_distributed
 from boxconv.training.evaluate import evaluate
 from boxconv.training.interrupt import Interrupted
 from boxconv.training.run_folder import RunFolder
@@ -52,20 +52,22 @@ class Noted(RoadScenes):
 
 
 def validation(length: int) -> RoadScenes:
-    return RoadScenes(length, SIZE, split="val", transform=Prepare(SIZE))
+    return RoadScenes(length, SIZE, split="val", transform=EvalTransform(SIZE))
 
 
 def settings(**changes) -> TrainConfig:
     return TrainConfig(**{"size": SIZE, "epochs": 2, "batch_size": 4, "lr": 1e-2, "seed": 1} | changes)
 
 
-def train(team: Team, path: Path, config: TrainConfig, data: Noted, model: nn.Module, *, resume: bool = False) -> None:
-    folder = RunFolder(path, resume=resume) if team.first else None
+def train(
+    context: DistributedContext, path: Path, config: TrainConfig, data: Noted, model: nn.Module, *, resume: bool = False
+) -> None:
+    folder = RunFolder(path, resume=resume) if context.is_main else None
     try:
         engine.train(
             model, data, validation(3), CLASSES, config, folder, class_weight=torch.ones(len(CLASSES)),
             network={"name": "test"}, resume=checkpoint.load(path / "last.pt") if resume else None, progress=False,
-            team=team,
+            context=context,
         )  # fmt: skip
     finally:
         if folder:
@@ -76,56 +78,56 @@ def digest(model: nn.Module) -> str:
     return hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in model.parameters())).hexdigest()
 
 
-def scenarios(team: Team, out: Path) -> dict[str, object]:
-    """Everything, by name; a team of one does it as well, for comparison."""
+def scenarios(context: DistributedContext, out: Path) -> dict[str, object]:
+    """Everything, by name; one process does it as well, for comparison."""
     found: dict[str, object] = {}
     for length in (1, 4, 7):
         model = network(norm=True)
-        matrix = evaluate(model, validation(length), CLASSES, device=CPU, batch_size=2, progress=False, team=team)
+        matrix = evaluate(model, validation(length), CLASSES, device=CPU, batch_size=2, progress=False, context=context)
         found[f"matrix {length}"] = matrix.counts
 
     data = Noted(8)
     model = network(norm=True)
-    train(team, out / "sync", settings(sync_bn=True), data, model)
+    train(context, out / "sync", settings(sync_bn=True), data, model)
     found["sync"], found["sync asked"] = model.state_dict(), data.asked
 
     data = Noted(7)  # the last batch has 3 images, in 3 parts: one each, for two processes
     model = network(norm=False)
-    train(team, out / "parts", settings(accumulate=3), data, model)
+    train(context, out / "parts", settings(accumulate=3), data, model)
     found["parts"], found["parts asked"] = model.state_dict(), data.asked
     return found
 
 
-def only_together(team: Team, out: Path) -> dict[str, object]:
+def only_together(context: DistributedContext, out: Path) -> dict[str, object]:
     """What needs two processes."""
     found: dict[str, object] = {}
     try:
-        train(team, out / "unequal", settings(seed=team.rank), Noted(8), network(norm=False))
-    except PeerError as error:
+        train(context, out / "unequal", settings(seed=context.rank), Noted(8), network(norm=False))
+    except DistributedError as error:
         found["unequal"] = str(error)
 
     def fails() -> None:
         raise ValueError("no")
 
     try:
-        team.once("fails", fails)
-    except (ValueError, PeerError) as error:
+        context.run_on_main("fails", fails)
+    except (ValueError, DistributedError) as error:
         found["once"] = f"{type(error).__name__}: {error}"
-    found["result"] = team.once("works", lambda: {"rank": team.rank})
+    found["result"] = context.run_on_main("works", lambda: {"rank": context.rank})
 
     whole = network(norm=True, dropout=0.3)
-    train(team, out / "whole", settings(), Noted(8), whole)
+    train(context, out / "whole", settings(), Noted(8), whole)
     found["whole"] = digest(whole)
     parts = network(norm=True, dropout=0.3)
     try:
-        train(team, out / "halves", settings(), Noted(8, signal_at=2 if team.rank == 1 else 0), parts)
+        train(context, out / "halves", settings(), Noted(8, signal_at=2 if context.rank == 1 else 0), parts)
     except Interrupted as stop:
         found["stopped by"] = stop.number
-    team.gather(0)  # until rank 0 has saved
+    context.all_gather(0)  # until rank 0 has saved
     position = checkpoint.load(out / "halves" / "last.pt")["training"]["position"]
     found["stopped at"] = position["epoch"], position["step"]
     parts = network(norm=True, dropout=0.3)
-    train(team, out / "halves", settings(), Noted(8), parts, resume=True)
+    train(context, out / "halves", settings(), Noted(8), parts, resume=True)
     found["halves"] = digest(parts)
     return found
 
@@ -136,9 +138,9 @@ def threads() -> list[str]:
 
 
 if __name__ == "__main__":
-    with joined(100) as team:
+    with init_distributed(100) as context:
         out = Path(sys.argv[1])
-        found = scenarios(team, out) | only_together(team, out)
+        found = scenarios(context, out) | only_together(context, out)
         found["threads together"] = threads()
     found["threads afterwards"] = threads()
-    torch.save(found, out / f"rank{team.rank}.pt")
+    torch.save(found, out / f"rank{context.rank}.pt")

@@ -20,11 +20,11 @@ UNKNOWN = 65535
 
 
 @dataclass(frozen=True)
-class ValueCoding:
+class ValueEncoding:
     """The byte of a pixel (mode L, or the index of mode P) is looked up in `values`: (value, class or 255 for void).
 
     described: what a file may hold, for messages. hint: what a file with these unknown values probably is, or "".
-    doubt: why a file that holds just these values, all of them known, is none of this coding, or "".
+    doubt: why a file that holds just these values, all of them known, is none of this encoding, or "".
     """
 
     values: tuple[tuple[int, int], ...]
@@ -52,7 +52,7 @@ class ValueCoding:
 
 
 @dataclass(frozen=True)
-class ColourCoding:
+class ColourEncoding:
     """The colour of a pixel is looked up in `colours`: pairs ((red, green, blue), class or 255 = void)."""
 
     colours: tuple[tuple[Colour, int], ...]
@@ -75,22 +75,22 @@ class ColourCoding:
         return f"expected {self.described}, found (red, green, blue) {', '.join(found)}{hint}"
 
 
-Coding = ValueCoding | ColourCoding
+LabelEncoding = ValueEncoding | ColourEncoding
 
 
-def index_coding(classes: ClassTable) -> ValueCoding:
+def index_encoding(classes: ClassTable) -> ValueEncoding:
     """Value k is class k; 255 and the table's further void values are void."""
     values = {**{k: k for k in range(len(classes))}, **dict.fromkeys(classes.void, VOID), VOID: VOID}
     void = ", ".join(str(value) for value in (*sorted(classes.void), VOID))
     hint = {19: _label_ids, 37: _sun_rgbd}.get(len(classes))
-    return ValueCoding(tuple(values.items()), f"labels 0 to {len(classes) - 1}, or {void} for void", hint)
+    return ValueEncoding(tuple(values.items()), f"labels 0 to {len(classes) - 1}, or {void} for void", hint)
 
 
-def colour_coding(colours: Mapping[Colour, int], described: str) -> ColourCoding:
-    return ColourCoding(tuple(sorted(colours.items())), described)
+def colour_encoding(colours: Mapping[Colour, int], described: str) -> ColourEncoding:
+    return ColourEncoding(tuple(sorted(colours.items())), described)
 
 
-def read_palette(path: str | Path, classes: ClassTable) -> ColourCoding:
+def read_palette(path: str | Path, classes: ClassTable) -> ColourEncoding:
     """Reads a CSV file with columns red, green, blue and name, in any order; other columns are ignored.
 
     `name` is a class of the table or `void`; several colours may share a name. A class file is a palette file too.
@@ -122,7 +122,7 @@ def read_palette(path: str | Path, classes: ClassTable) -> ColourCoding:
             raise _palette_error(path, f"colour {colour} stands for two classes", line)
     if not set(colours.values()) - {VOID}:
         raise _palette_error(path, "no colour stands for a class")
-    return colour_coding(colours, f"the {len(colours)} colours of {Path(path).name}")
+    return colour_encoding(colours, f"the {len(colours)} colours of {Path(path).name}")
 
 
 def _palette_error(path: str | Path, what: str, line: int | None = None) -> DataError:

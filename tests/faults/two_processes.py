@@ -130,8 +130,8 @@ def ends(folder: Path, count: int) -> Tally:
             [*BOXCONV, "evaluate", folder / "end0" / "best.pt", "--quiet"],
             [sys.executable, Path(__file__).with_name("own_program.py")],
         )
-        with pair(commands[i % 3], stdout=subprocess.DEVNULL) as team:
-            found = [finish(process) for process in team]
+        with pair(commands[i % 3], stdout=subprocess.DEVNULL) as started:
+            found = [finish(process) for process in started]
         tally.tried += 1
         if bad := [result for result in found if result != (0, "")]:
             tally.wrong.append(f"run {i}: status {[status for status, _ in found]}: {bad[0][1][-1000:]}")

@@ -10,7 +10,7 @@ from PIL import Image
 
 from boxconv.data.classes import DataError, write_classes
 from boxconv.data.image_files import open_label
-from boxconv.data.label_coding import read_palette
+from boxconv.data.label_encoding import read_palette
 
 PALETTE = "name,red,green,blue\nroad,128,64,128\ncar,0,0,142\nCar,0,0,70\ntree,0,99,0\nvoid,0,0,0\n"
 
@@ -24,14 +24,14 @@ def palette(tmp_path: Path) -> Path:
 
 def test_colours_become_classes(palette: Path, tmp_path: Path) -> None:
     colours = np.array([[(128, 64, 128), (0, 0, 142), (0, 0, 70)], [(0, 99, 0), (0, 0, 0), (0, 0, 70)]], np.uint8)
-    coding = read_palette(palette, THREE)
+    encoding = read_palette(palette, THREE)
     expected = [[0, 1, 1], [2, 255, 1]]
     image = Image.fromarray(colours)
     image.save(tmp_path / "rgb.png")
     image.quantize(8).save(tmp_path / "palette.png")
     assert Image.open(tmp_path / "palette.png").mode == "P"
     for name in ("rgb.png", "palette.png"):
-        assert np.asarray(open_label(tmp_path / name, THREE, coding)).tolist() == expected, name
+        assert np.asarray(open_label(tmp_path / name, THREE, encoding)).tolist() == expected, name
 
 
 def test_unknown_colours_are_named_the_most_frequent_first(palette: Path, tmp_path: Path) -> None:
@@ -49,8 +49,8 @@ def test_unknown_colours_are_named_the_most_frequent_first(palette: Path, tmp_pa
 
 def test_a_class_file_is_a_palette(tmp_path: Path) -> None:
     write_classes(tmp_path / "classes.csv", THREE)
-    coding = read_palette(tmp_path / "classes.csv", THREE)
-    assert dict(coding.colours) == {(128, 64, 128): 0, (0, 0, 142): 1, (0, 99, 0): 2, (0, 0, 0): 255}
+    encoding = read_palette(tmp_path / "classes.csv", THREE)
+    assert dict(encoding.colours) == {(128, 64, 128): 0, (0, 0, 142): 1, (0, 99, 0): 2, (0, 0, 0): 255}
 
 
 @pytest.mark.parametrize(
