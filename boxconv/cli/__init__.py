@@ -8,6 +8,7 @@ import importlib
 import os
 import signal
 import sys
+import warnings
 from importlib import metadata
 
 from ..errors import UsageError
@@ -54,7 +55,9 @@ def _run(argv: list[str]) -> int:
 def _missing(error: ImportError) -> str | None:
     """What to install where an import failed for want of a package; None for any other failure."""
     try:
-        importlib.import_module("torch")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PyTorch's, where NumPy is missing
+            importlib.import_module("torch")
     except (ImportError, OSError) as failed:  # without it, nobody knows the packages' names
         return f"PyTorch cannot be imported ({failed}): pip install torch"
     from box_convolution import extras
