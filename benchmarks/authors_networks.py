@@ -1,4 +1,4 @@
-"""Our networks, as they are shipped, beside the PyTorch networks of the paper's authors, in evaluation mode.
+"""Our deployed networks beside the PyTorch networks of the paper's authors, in evaluation mode.
 
     python benchmarks/authors_networks.py SOURCE
 

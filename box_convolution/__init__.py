@@ -1,4 +1,4 @@
-"""Box convolutions for PyTorch: every channel is averaged over boxes of any size whose edges are learned."""
+"""Box convolutions for PyTorch: average every channel over boxes whose edges are learned."""
 
 from . import networks, ops
 from .functional import box_conv2d

@@ -1,4 +1,4 @@
-"""Numbers and bools as arguments of public functions: of Python or NumPy, as Python's. Errors name the argument."""
+"""Check number and bool arguments of public functions, Python's or NumPy's. Errors name the argument."""
 
 import math
 import numbers

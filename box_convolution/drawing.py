@@ -1,4 +1,4 @@
-"""Boxes over an image or a feature map, the more important the more opaque. Numbers in, one picture out."""
+"""Draw boxes over an image or a feature map; important boxes are more opaque."""
 
 import colorsys
 import os

@@ -1,4 +1,4 @@
-"""The documented stateless operator."""
+"""The functional form of the box convolution."""
 
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function
@@ -24,25 +24,24 @@ def box_conv2d(
             keep float32 beside a half-precision input. Edges may leave the image: it is 0 out there.
         normalize: divide by the full area of the box, also where the box leaves the image; False sums.
         stride: output pixel i is centred on input pixel i * stride.
-        out: contiguous tensor for the result, where no gradient is needed: saves allocating a large output anew.
+        out: contiguous tensor for the result, if no gradient is needed; saves the allocation of a large output.
 
     Returns:
         (B, C*M, ceil(H / stride), ceil(W / stride)), without B where ``input`` has none; dtype of ``input``; channel
         c*M + m is box m of channel c.
 
-    Works under autocast (boxes are never cast), torch.compile, torch.export and vmap; `torch.func.grad`, `jvp` and
-    forward-mode differentiation are served by the plain-PyTorch reference.
+    This works under autocast (boxes are never cast), torch.compile, torch.export and vmap. `torch.func.grad`, `jvp` and
+    forward-mode differentiation use the plain-PyTorch reference.
 
-    Gradients flow to ``input`` (equation 5) and ``boxes`` (equation 6), and may be differentiated again. Where an edge
-    lies on a pixel border its gradient is the right-hand derivative. A box of zero area averages to 0; an edge beyond
-    another (top > bottom) flips the sign of the sum, not of the average. A NaN edge makes that box's output NaN and no
-    other. A NaN or infinite pixel reaches every output whose box covers it and may reach others of the same image and
-    channel.
+    Gradients for ``input`` (equation 5) and ``boxes`` (equation 6) can be differentiated again. On a pixel border, the
+    gradient of an edge is the right-hand derivative. A box of zero area averages to 0. If top > bottom or left > right,
+    the sum changes its sign, the average does not. A NaN edge makes the output of its box NaN, and of no other. A NaN
+    or infinite pixel reaches every output whose box covers it, and may reach others of the same image and channel.
 
-    A float32 mean is right to 1e-6 of the largest |input| of its image and channel, and to 8e-6 of their root mean
-    square beside float32's own rounding, whatever the size of the plane and what is in it; beside float64 boxes
-    everything is summed in float64. A box of one whole pixel returns the image, bit for bit; sums
-    (``normalize=False``) of whole pixels that are integers are exact, as far as the result's dtype can tell them apart.
+    The error of a float32 mean is at most 1e-6 of the largest |input| of its image and channel. It is at most 8e-6 of
+    their root mean square, plus float32's own rounding, for every size and content. With float64 boxes, all sums are
+    float64. A box of one whole pixel returns the image, bit for bit. Sums (``normalize=False``) of whole pixels with
+    integer values are exact, if the result's dtype can represent them.
 
     Raises:
         TypeError: an argument is not a tensor, or its dtype is not floating point.

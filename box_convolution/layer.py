@@ -16,7 +16,7 @@ from .torch_internals import has_hooks
 
 
 class BoxConv2d(nn.Module):
-    """Averages each input channel over ``num_filters`` boxes whose edges are learned.
+    """Average each input channel over ``num_filters`` boxes whose edges are learned.
 
     >>> layer = BoxConv2d(16, 4, max_input_h=64, max_input_w=128)
     >>> layer(torch.rand(2, 16, 64, 128)).shape
@@ -25,27 +25,27 @@ class BoxConv2d(nn.Module):
     Input (B, C, H, W), output (B, C * num_filters, ceil(H / stride), ceil(W / stride)); output channel c*M + m is box m
     of channel c. Any input size works; boxes keep their size in pixels.
 
-    Boxes are at least one pixel high and wide, and their edges within ``max_input_h`` / ``max_input_w`` of the output
-    pixel. After the step of any `torch.optim` optimiser that holds them they are projected back into these limits;
-    nothing needs to be called. A weight changed in another way is projected where it is read, so that no invalid box is
-    ever used. The forward pass and evaluation change no weight.
+    Boxes are at least one pixel high and wide, and their edges are within ``max_input_h`` / ``max_input_w`` of the
+    output pixel. Each step of a `torch.optim` optimiser projects its boxes back into these limits, without a call. If a
+    weight is changed in another way, its box is projected when it is read, so that no invalid box is ever used. The
+    forward pass changes no weight, and neither does evaluation.
 
     Args:
         in_channels: C.
         num_filters: boxes per channel, M.
-        max_input_h, max_input_w: largest expected height and width of the input, in pixels: limits of initialisation
-            and of training, not of what the layer accepts.
-        reparametrization_factor: boxes are stored divided by about this times the image size, so that an optimiser's
-            step of ``lr`` moves an edge by about ``lr * reparametrization_factor`` of the image. The authors used 8 by
-            default, 0.86 in BoxENet, 1.5625 in BoxERFNet.
-        normalize: average; False sums.
+        max_input_h, max_input_w: largest expected height and width of the input, in pixels. They limit the boxes, at
+            initialisation and in training; the layer accepts any input size.
+        reparametrization_factor: boxes are stored divided by about this times the image size. With Adam, a step moves
+            an edge by about ``lr * reparametrization_factor`` of the image. The authors used 8 by default, 0.86 in
+            BoxENet, 1.5625 in BoxERFNet.
+        normalize: divide by the box's area; False sums.
         stride: output pixel i is centred on input pixel i * stride.
         symmetric: boxes extend equally far to the left and to the right. Three numbers a box, (top, bottom, width), are
-            stored in place of four (the parametrisation that section 4 of the paper suggests); `boxes` and `set_boxes`
-            speak of four edges all the same. A state dict of either kind loads into the other: from three exactly; from
+            stored instead of four (the parametrisation that section 4 of the paper suggests); `boxes` and `set_boxes`
+            still use four edges. A state dict of either kind loads into the other: from three exactly; from
             four the width is kept and the horizontal offset dropped, with a warning.
-        initial_boxes: how fresh boxes are drawn, see `boxes.initialise`. ``"uniform"``: the paper's; ``"log-uniform"``:
-            about the output pixel, small ones as often as large ones; ``"mixed"``: half of each.
+        initial_boxes: distribution of fresh boxes, see `boxes.initialise`. ``"uniform"``: the paper's;
+            ``"log-uniform"``: around the output pixel, small ones as often as large ones; ``"mixed"``: half of each.
         device, dtype: of the stored boxes.
 
     Raises:
@@ -107,7 +107,7 @@ class BoxConv2d(nn.Module):
     def boxes(self) -> Tensor:
         """(C, M, 4) edges (top, bottom, left, right) in pixels, always valid; differentiable.
 
-        Boxes that were loaded from beyond the layer's limits are valid until training, or anything else, sets them.
+        Loaded boxes beyond the layer's limits stay valid until training, or anything else, changes them.
         """
         scaled = whole(self.scaled_boxes)
         return self._pixels(scaled) if self._known(scaled) is not None else self._validated(scaled)
@@ -115,8 +115,8 @@ class BoxConv2d(nn.Module):
     def set_boxes(self, pixels: Tensor) -> None:
         """Set all boxes, (C, M, 4) in pixels.
 
-        Raises ValueError where the shape is wrong or a box is invalid: NaN, under a pixel in size, out of the limits,
-        or lopsided in a symmetric layer.
+        Raises ValueError if the shape is wrong or a box is invalid: NaN, under a pixel in size, outside the limits, or
+        not symmetric in a symmetric layer.
         """
         shape = (self.in_channels, self.num_filters, 4)
         pixels = torch.as_tensor(pixels)
@@ -144,7 +144,7 @@ class BoxConv2d(nn.Module):
         self._store(pixels)
 
     def freeze(self) -> "BoxConv2d":
-        """Keep the boxes as they are: no gradient, no weight decay (the paper's dagger ablation). Returns the layer."""
+        """Stop learning the boxes: no gradient, no weight decay (the paper's dagger ablation). Returns the layer."""
         self.scaled_boxes.requires_grad_(False)
         self.scaled_boxes.grad = None
         return self
@@ -159,7 +159,7 @@ class BoxConv2d(nn.Module):
         return self.freeze()
 
     def project_(self) -> None:
-        """Project the stored boxes into the limits. Optimisers' steps do this by themselves."""
+        """Project the stored boxes into the limits. Optimiser steps do this without a call."""
         scaled = self.scaled_boxes
         if self.loaded_reach is None and self._known(scaled) is not None:
             return
@@ -201,11 +201,11 @@ class BoxConv2d(nn.Module):
 
         Args:
             path: ends in .png or .svg.
-            image: what they lie over, (h, w), (h, w, 3), (C, h, w) or (B, C, h, w), array or tensor: the image that the
-                network sees, or features, whose mean over channels is shown (of a batch, the first), stretched over
+            image: background, array or tensor, (h, w), (h, w, 3), (C, h, w) or (B, C, h, w): the image that the network
+                sees, or features, of which the mean over channels is shown (of a batch, the first). It is stretched to
                 max_input_h x max_input_w.
-            importance: (C * M,), how opaque each box is, see `boxconv.analysis.importance`.
-            most: how many are drawn: the most important, or without ``importance`` the largest; None draws all.
+            importance: (C * M,), opacity of each box, see `boxconv.analysis.importance`.
+            most: number of boxes to draw: the most important, or without ``importance`` the largest; None draws all.
             centre: (row, column) of the output pixel, the middle by default.
 
         Raises:

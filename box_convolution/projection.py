@@ -1,7 +1,7 @@
-"""Projected gradient descent (section 3.1 of the paper): boxes return into their limits after every optimiser's step.
+"""Projected gradient descent (section 3.1 of the paper): project boxes into their limits after every optimiser step.
 
-A hook that torch calls behind the step of any `torch.optim.Optimizer` finds the layers whose weights the optimiser
-holds: as they are, as a `DTensor`, or as a copy in higher precision that is stepped in their place.
+A hook that torch calls after the step of any `torch.optim.Optimizer` finds the layers whose weights the optimiser
+updates: the weights themselves, a `DTensor`, or a copy in higher precision.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""What a BoxConv2d takes from state dicts: its own, those of the other number of numbers a box, and the authors'."""
+"""State dicts that a BoxConv2d loads: its own, those with three or four numbers a box, and the authors'."""
 
 import math
 import warnings

@@ -1,4 +1,4 @@
-"""The names of PyTorch that are not public and that this package uses all the same: all of them, and nothing else.
+"""All names of PyTorch that this package uses although they are not public.
 
 None is touched by a call of the operator or of the layer, but while `torch.compile` traces one. Where a release of
 PyTorch has lost one, its user gets the error that says so, or what is right though slower; `missing` lists them, and a

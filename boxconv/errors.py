@@ -1,5 +1,5 @@
-"""What goes wrong by the user's making, whatever part of the application finds it."""
+"""Errors that the user can mend, whatever part of the application finds them."""
 
 
 class UsageError(ValueError):
-    """An option has a value it cannot have; the message names the option, the value and what was expected."""
+    """An option has an impossible value; the message names the option, the value and what was expected."""

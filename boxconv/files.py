@@ -1,4 +1,4 @@
-"""Writing files so that nothing is lost: what was there before is replaced only when asked, and whole."""
+"""Write files so that nothing is lost: a file is replaced only on request, and never half written."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""From a trained network to the one that is shipped: the same answer, faster."""
+"""From the training form of a network to the deployed one: the same logits, faster."""
 
 from .convert import deploy, snap_boxes
 from .modules import FusedBoxBottleneck, FusedBoxConv2d

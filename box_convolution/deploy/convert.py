@@ -1,4 +1,4 @@
-"""`deploy`: from a network as it was trained to the one that is shipped."""
+"""`deploy`: from the training form of a network to the deployed one."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -25,28 +25,28 @@ def deploy(
     drop_classes: Sequence[int] = (),
     head: str = "head",
 ) -> nn.Module:
-    """A copy of ``network`` for inference: the same outputs up to rounding, with less work.
+    """Return a copy of ``network`` for inference: the same outputs up to rounding, with less work.
 
     - BatchNorms are folded into the convolutions, transposed convolutions and box convolutions that they follow;
-    - a `BoxBottleneck` adds its residual and applies its ReLU in the box convolution's single write;
-    - dropout is removed, boxes are numbers instead of parameters;
-    - images are held pixel by pixel (channels_last), as convolutions on CPUs and on half-precision GPUs like them.
+    - a `BoxBottleneck` adds its residual and applies its ReLU as the box convolution writes its output;
+    - dropout is removed, and boxes are numbers instead of parameters;
+    - images are channels_last, which convolutions on CPUs and on half-precision GPUs are fastest with.
 
-    Any network will do. What may be folded is read from its forward code; a layer that is called in several places, has
-    hooks or a forward of its own stays as it is, and so does a BatchNorm without running statistics. The original is
-    not changed. The copy is in evaluation mode and none of its weights asks for gradients. Its state dict fits what
-    ``deploy`` makes of another network of the same kind.
+    This works for any network: its forward code is traced to see what can be folded. Layers that are called in several
+    places, have hooks or override ``forward``, and BatchNorms without running statistics, are not changed. Nor is the
+    original. The copy is in evaluation mode, and its weights require no gradients. Its state dict fits the deployed
+    form of any network of the same kind.
 
     >>> network = box_convolution.networks.create("boxenet", 19, (512, 1024))
     >>> logits = deploy(network, snap=True)(torch.rand(1, 3, 512, 1024))
 
     Args:
         network: a trained network.
-        snap: move the edges of boxes to the nearest pixel borders. That changes outputs a little: `boxconv finetune`
-            trains the other weights to it.
-        channels_last: memory format inside, and of the output. The input may have any.
-        drop_classes: indices of output channels to leave out (void, say, where it was trained as a class).
-        head: name of the layer that makes the logits, where ``drop_classes`` is given.
+        snap: move the edges of boxes to the nearest pixel borders. That changes outputs a little; `boxconv finetune`
+            adapts the other weights.
+        channels_last: memory format inside the network and of its output. The input may have any format.
+        drop_classes: indices of output channels to leave out, such as void if it was trained as a class.
+        head: name of the layer that computes the logits, for ``drop_classes``.
 
     Raises:
         TypeError, ValueError: naming the argument; there is no such head or class.
@@ -90,7 +90,7 @@ def _replace_all(network: nn.Module, replacement_of: Callable[[nn.Module], nn.Mo
 
 
 def _deployed_layer(module: Any) -> Any:
-    """What stands for ``module`` in a deployed network: most modules stand for themselves."""
+    """The deployed form of ``module``; most modules are not replaced."""
     if type(module) in _DROPOUTS:
         return nn.Identity()
     if is_plain(module, BoxConv2d):

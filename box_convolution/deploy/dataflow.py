@@ -1,4 +1,4 @@
-"""Which layer's output goes where: what may be folded into what.
+"""Which layer reads which output, and therefore what can be folded into what.
 
 Networks are read by `torch.fx`, part by part: where the code of a part branches on its input (image sizes, say) and
 cannot be read, its children are. Nothing is generated: the network keeps its modules and its own forward code.

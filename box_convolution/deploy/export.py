@@ -1,4 +1,4 @@
-"""Deployed networks in files of their own, with all that their use needs: ONNX, and PyTorch's exported programs.
+"""Export deployed networks to files with everything that inference needs: ONNX, and PyTorch's exported programs.
 
 Metadata is a dictionary of plain values that travels in the file as JSON, and comes back when it is opened.
 """

@@ -1,4 +1,4 @@
-"""BatchNorm in evaluation mode is a scale and a shift of each channel: into the layer before it."""
+"""Fold BatchNorm, in evaluation mode a scale and a shift of each channel, into the layer before it."""
 
 from collections.abc import Sequence
 from itertools import accumulate

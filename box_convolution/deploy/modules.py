@@ -1,4 +1,4 @@
-"""Layers of a deployed network: numbers only, nothing to train."""
+"""Layers of deployed networks: fixed numbers, nothing to train."""
 
 from typing import Any, TypeGuard, TypeVar
 
@@ -79,10 +79,10 @@ class FusedBoxBottleneck(nn.Module):
 
 
 class PointwiseConv2d(nn.Conv2d):
-    """A 1x1 convolution of a channels_last image, which is twice as fast this way where there is one thread.
+    """A 1x1 convolution of a channels_last image, made twice as fast on one thread by a dilation.
 
-    There PyTorch multiplies matrices instead of calling oneDNN, except where a convolution is dilated, as if that
-    mattered to a kernel of one number. Compiled and exported graphs get the plain convolution.
+    Without dilation, PyTorch multiplies matrices there. Dilation does not affect a 1x1 kernel, but selects oneDNN.
+    Compiled and exported graphs get the plain convolution.
     """
 
     @classmethod
@@ -101,7 +101,7 @@ class PointwiseConv2d(nn.Conv2d):
 
 
 class ChannelAffine(nn.Module):
-    """Scale and shift of the channels from ``start`` on, in place: what is left of a BatchNorm behind a concatenation.
+    """Scale and shift of the channels from ``start`` on, in place: the rest of a BatchNorm after a concatenation.
 
     The other channels' share is folded into the convolutions that they come from. (B, N, H, W) -> (B, N, H, W).
     """

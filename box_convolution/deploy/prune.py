@@ -1,8 +1,8 @@
-"""Boxes that do nothing, or next to nothing, out of a deployed network.
+"""Leave out the boxes of a deployed network that have little or no effect.
 
-A box that is taken out leaves what it contributes on average, a constant, in its layer's shift. Its place among the
-output channels stays, because the residual connection of the block passes through it; a scale of 0 tells the kernel
-that there is nothing to compute. A channel that only such boxes read is not summed up either.
+A removed box leaves its average contribution, a constant, in the shift of its layer. Its output channel stays, because
+the residual connection of the block passes through it; a scale of 0 tells the kernel to compute nothing. A channel that
+only removed boxes read is not summed, either.
 """
 
 import copy
@@ -21,7 +21,7 @@ from .modules import FusedBoxBottleneck, FusedBoxConv2d
 
 @dataclass(frozen=True)
 class Pruned:
-    """What was taken out of one layer of boxes."""
+    """What was removed from one layer of boxes."""
 
     name: str
     boxes: int
@@ -40,22 +40,22 @@ def prune(
     min_area: float = 0.0,
     drop_channels: bool = False,
 ) -> tuple[nn.Module, list[Pruned]]:
-    """A copy of ``network`` without useless boxes, and what was removed, layer by layer.
+    """Return a copy of ``network`` without useless boxes, and what was removed from each layer.
 
-    Without a threshold only boxes are removed that cannot change the result: those that reach no pixel of images as
-    large as ``images``, are scaled by zero, read a channel that is always zero, or are followed by weights of zero.
-    With one, also boxes with an influence below it: how much the box's output, scaled, varies over ``images`` (its
-    standard deviation), as a share of the typical box of the layer (root mean square). The result then changes: score
-    it again.
+    With a threshold of 0, only boxes that cannot change the result are removed: those that reach no pixel of images as
+    large as ``images``, are scaled by zero, read a channel that is always zero, or are followed by weights of zero. A
+    larger threshold also removes boxes with a smaller influence. The influence of a box is the standard deviation of
+    its scaled output over ``images``, divided by that of a typical box of the layer (root mean square). The result
+    then changes: score the network again.
 
     Args:
         network: what :func:`.deploy` returned.
-        images: batches (B, 3, H, W) as the network gets them, at least one.
+        images: at least one batch (B, 3, H, W), prepared as for the network.
         threshold: 0, or a share such as 0.05.
-        min_area: boxes of less than so many pixels are removed too, like those with little influence: 1.1 for boxes
-            that shrank to a pixel, the smallest there are.
-        drop_channels: take idle channels out of the 1x1 convolutions before the boxes: fewer weights, but slower on the
-            CPU as a rule, because those that stay must be put in their places again.
+        min_area: boxes with an area of fewer pixels are removed, too: 1.1 for boxes that have shrunk to a pixel, the
+            smallest size.
+        drop_channels: remove idle channels from the 1x1 convolutions before the boxes. That saves weights, but is
+            usually slower on the CPU, because the remaining channels must be copied to their places.
 
     Raises:
         TypeError, ValueError: there is nothing to prune, no image, or a number is negative.

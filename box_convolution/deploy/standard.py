@@ -1,4 +1,4 @@
-"""Box convolutions in standard operations, for exported graphs that must run without this package."""
+"""Box convolutions as standard operations, for exported graphs that run without this package."""
 
 from collections.abc import Callable
 from typing import Any

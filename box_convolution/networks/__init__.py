@@ -20,7 +20,7 @@ _NETWORKS: dict[str, tuple[type[enet.ENet] | type[erfnet.ERFNet], Table]] = {
 
 
 def names() -> list[str]:
-    """Names that :func:`create` knows."""
+    """List the names of the networks that :func:`create` makes."""
     return list(_NETWORKS)
 
 
@@ -32,27 +32,27 @@ def create(
     pretrained: str | None = None,
     **options: Any,
 ) -> nn.Module:
-    """A network, with fresh weights drawn from torch's generator, or with trained ones.
+    """Create a network, with fresh weights from torch's generator or with trained ones.
 
     >>> create("boxenet", num_classes=19, input_size=(512, 1024))(torch.rand(1, 3, 512, 1024)).shape
     torch.Size([1, 19, 512, 1024])
     >>> network = create("boxenet", pretrained="camvid").eval()                   # 11 classes of road scenes
-    >>> network = create("boxenet", num_classes=3, pretrained="camvid")           # a fresh head for classes of your own
+    >>> network = create("boxenet", num_classes=3, pretrained="camvid")           # a fresh last layer, 3 classes
 
     Args:
         name: one of :func:`names`.
-        num_classes: channels of the logits, without void. Those of the trained network if left out.
-        input_size: (h, w), largest expected image, in pixels. Other sizes work; boxes keep their size in pixels. That
-            of the trained network if left out.
-        pretrained: what the weights were trained on, see `pretrained.available`; None for fresh ones. With another
-            number of classes, the last layer is fresh.
-        options: ``in_channels``, 3 by default: 1 for grey images, 4 for RGB-D, any number for others; with
-            ``pretrained`` and another number than its own, the first block is fresh. And what text and authors' code do
-            differently: see `enet.ENet` and `erfnet.ERFNet`.
+        num_classes: channels of the logits, without void; by default those of the trained network.
+        input_size: (h, w), the largest expected image, in pixels; by default that of the trained network. Other sizes
+            work, and boxes keep their size in pixels.
+        pretrained: data that the weights were trained on, see `pretrained.available`; None for fresh weights. With
+            another number of classes, the last layer is fresh.
+        options: ``in_channels``: 3 by default, 1 for grey images, 4 for RGB-D, any number for others; with
+            ``pretrained`` and another number than in its training, the first block is fresh. Further options select
+            between the paper's text and the authors' code where they differ: see `enet.ENet` and `erfnet.ERFNet`.
 
     Returns:
-        Network from (B, in_channels, H, W) to logits (B, num_classes, H, W), any H and W, in training mode. A single
-        image may come without B.
+        A network in training mode, from (B, in_channels, H, W) to logits (B, num_classes, H, W), for any H and W. A
+        single image may come without B.
 
     Raises:
         TypeError, ValueError: naming the argument, what came and what was expected.

@@ -1,12 +1,12 @@
-"""Networks on the Hugging Face Hub. Needs huggingface_hub, which `import box_convolution` alone does not import.
+"""Networks on the Hugging Face Hub. Needs huggingface_hub, which `import box_convolution` does not import.
 
 >>> from box_convolution.networks.hub import HubNetwork
 >>> network = HubNetwork("boxenet", num_classes=11, input_size=(360, 480))
 >>> network.save_pretrained("camvid-boxenet")                  # or network.push_to_hub("user/camvid-boxenet")
 >>> network = HubNetwork.from_pretrained("camvid-boxenet")     # a folder, or "user/camvid-boxenet"
 
-The folder holds config.json, a model card, and model.safetensors, a file of :mod:`.weights` that is complete in itself.
-Weights have the licence of the data that they learned from: name it in the card.
+The folder has config.json, a model card, and model.safetensors, a complete file of :mod:`.weights`. Weights have the
+licence of the data that they were trained on: name it in the card.
 """
 
 from inspect import signature
@@ -30,9 +30,9 @@ class HubNetwork(
     pipeline_tag="image-segmentation",
     paper_url="https://papers.nips.cc/paper/7859-deep-neural-networks-with-box-convolutions",
 ):
-    """One of :func:`box_convolution.networks.create`, which the arguments are for, as ``.network``.
+    """A network for the Hugging Face Hub: ``.network`` is `box_convolution.networks.create` of these arguments.
 
-    ``about`` is a dictionary of further plain values to keep with the weights, the class table, say.
+    ``about`` is a dictionary of further plain values to store with the weights, such as the class table.
     """
 
     def __init__(

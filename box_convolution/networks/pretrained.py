@@ -1,7 +1,7 @@
 """Trained networks that come with the package: ``networks.create("boxenet", pretrained="camvid")``.
 
-Their files are in `box_convolution/pretrained`, beside the model card that says what they were trained on, under which
-licence, and how good they are. Needs safetensors.
+Their files are in `box_convolution/pretrained`, beside the model card with their data, licence and scores. Needs
+safetensors.
 """
 
 from pathlib import Path
@@ -16,13 +16,13 @@ FOLDER = Path(__file__).parents[1] / "pretrained"
 
 
 def available() -> list[tuple[str, str]]:
-    """(network, data) of every trained network there is: ("boxenet", "camvid"), ..."""
+    """List the trained networks as (network, data): ("boxenet", "camvid"), ..."""
     files = sorted(FOLDER.glob("*-*.safetensors"))
     return [(name, data) for name, _, data in (file.stem.rpartition("-") for file in files)]
 
 
 def file_of(name: str, data: str) -> Path:
-    """The file of a trained network, readable with :func:`.weights.load`. ValueError where there is none."""
+    """Return the file of a trained network, for :func:`.weights.load`. ValueError if there is none."""
     if (name, data) not in available():
         known = ", ".join(f"{network} on {pretrained}" for network, pretrained in available())
         raise ValueError(f"pretrained must be one of the trained networks, {known}; got {name} on {data!r}")
@@ -30,10 +30,10 @@ def file_of(name: str, data: str) -> Path:
 
 
 def about(name: str, data: str) -> dict[str, Any]:
-    """What it takes to use a trained network, as plain values.
+    """Return what is needed to use a trained network, as plain values.
 
-    "classes" (names, colours, categories), "size" (h, w) and the "mean" and "std" of red, green and blue, of 0 to 1,
-    that images were prepared with, "scores" on validation images, "licence", "network" (the arguments of `create`).
+    "classes" (names, colours, categories); "size" (h, w) of its images, and the "mean" and "std" of red, green and blue
+    that they were normalised with; "scores" on validation images; "licence"; "network" (the arguments of `create`).
     """
     return weights.load(file_of(name, data))[1]
 

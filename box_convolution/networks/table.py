@@ -1,4 +1,4 @@
-"""A network's blocks of equal resolution, as a table that reads like the paper's, and the stages built from it."""
+"""Networks as tables that read like the paper's, and the stages built from them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

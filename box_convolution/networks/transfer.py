@@ -1,4 +1,4 @@
-"""From a trained network to another of its kind: other classes, channels or size, or symmetric boxes."""
+"""Trained weights for a network with other classes, channels, size, or symmetric boxes."""
 
 from typing import Any
 

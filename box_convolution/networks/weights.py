@@ -1,7 +1,7 @@
-"""A network in one safetensors file, with all that is needed to make it again: name, classes, input size, options.
+"""A network in one safetensors file, with what `create` needs: name, classes, input size, options.
 
-The weights are those of the state dict; the rest is JSON in the file's own metadata, under `KEY`. Needs safetensors,
-which is imported only here and only when asked for: MissingPackageError, an ImportError, without it.
+The tensors are those of the state dict; the rest is JSON in the file's metadata, under `KEY`. Needs safetensors, which
+is imported only here, by the functions that use it. Without it they raise MissingPackageError, an ImportError.
 """
 
 import json
@@ -27,9 +27,9 @@ def save(network: nn.Module, path: str | Path, description: dict[str, Any], *, h
     Args:
         description: the arguments of :func:`box_convolution.networks.create` that made it: ``name``, ``num_classes``,
             ``input_size`` and ``options``.
-        half: in half precision, but for boxes and for what BatchNorm has seen, which are small and need their digits:
-            half the size. :func:`load` returns single precision all the same. WeightsError where a number is too large.
-        more: further plain values to keep in the file (class names, say): :func:`load` returns them.
+        half: store weights in half precision, for half the size; boxes and BatchNorm's statistics keep their digits.
+            :func:`load` returns single precision. WeightsError if a number is too large for half precision.
+        more: further plain values to store, such as class names; :func:`load` returns them.
     """
     require("a network in a file", "safetensors")
     from safetensors.torch import save as to_bytes
@@ -46,9 +46,9 @@ def save(network: nn.Module, path: str | Path, description: dict[str, Any], *, h
 
 
 def load(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
-    """The network in the file, in training mode on the CPU, and what else was saved: {"network": ..., ...}.
+    """Return the network, in training mode on the CPU, and the other stored values: {"network": ..., ...}.
 
-    Raises WeightsError for a file that is damaged or something else, FileNotFoundError where there is none.
+    Raises WeightsError for a file that is damaged or of another kind, FileNotFoundError if there is none.
     """
     require("a network in a file", "safetensors")
     from safetensors import SafetensorError, safe_open

@@ -1,4 +1,4 @@
-"""One operator, several implementations: which one serves a tensor is told by `backend` and overridden by `use`."""
+"""One operator, several implementations: `backend` names the one that serves a tensor, `use` chooses one."""
 
 from . import fused
 from .dispatch import backend, use

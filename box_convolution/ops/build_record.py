@@ -1,4 +1,4 @@
-"""What pip knows of this installation: why the C++ kernels were not built, and the command that tries again."""
+"""What pip has recorded of this installation: why the C++ kernels are missing, and the command that builds them."""
 
 import json
 import sys

@@ -1,7 +1,7 @@
 """The operators `box_convolution::box_conv2d` and `box_conv2d_backward`, before autograd, autocast, vmap and compilers.
 
 Each implementation is a module with functions of the same names and arguments (:mod:`.fused` registers the third).
-Which one serves a tensor is decided here and nowhere else: :func:`backend` tells, :func:`use` overrides.
+This file alone decides which one serves a tensor: :func:`backend` names it, :func:`use` chooses another.
 """
 
 import functools
@@ -48,7 +48,7 @@ _forced: str | None = None
 
 
 def backend(tensor: Tensor) -> str:
-    """Name of the implementation that would serve ``tensor`` now: the fastest one that is there for its device."""
+    """Name the implementation that serves ``tensor`` now: the fastest one available on its device."""
     if _forced is not None:
         return _forced
     if tensor.device.type == "cpu":
@@ -79,10 +79,10 @@ def serving(tensor: Tensor) -> Implementation:
 
 @contextmanager
 def use(name: str) -> Iterator[None]:
-    """Force one implementation, for tests and bug reports: ``with box_convolution.ops.use("reference"): ...``.
+    """Choose one implementation, for tests and bug reports: ``with box_convolution.ops.use("reference"): ...``.
 
-    It holds for the whole process, because autograd may run the backward pass in another thread. OSError, with the
-    reason, where the implementation is not there.
+    This applies to the whole process, because autograd may run the backward pass in another thread. Raises OSError,
+    with the reason, if the implementation is not available.
     """
     global _forced
     if name not in IMPLEMENTATIONS:

@@ -99,5 +99,5 @@ _register_autocast("cpu", "AutocastCPU")
 _register_autocast("cuda", "AutocastCUDA")
 
 
-# Those of box_conv2d: what is done to each output by itself counts nowhere else in FlopCounterMode either.
+# Those of box_conv2d: FlopCounterMode ignores element-wise operations.
 register_flop_formula(_op.overloadpacket, get_raw=True)(box_conv2d_flops)

@@ -1,4 +1,4 @@
-"""The C++ kernels: argument marshalling, and the loader of the shared library that holds them."""
+"""The C++ kernels: loads their shared library and calls it with PyTorch's tensors."""
 
 import ctypes
 import functools

@@ -1,10 +1,10 @@
-"""The definition of the box convolution in plain PyTorch: any device, traceable, differentiable, the truth to read.
+"""The definition of the box convolution in plain PyTorch, for any device; traceable and differentiable.
 
 A box average is separable. For output row i (centred on input row i*stride) the weight of input row p is the length of
-the overlap between the pixel ``[p - 1/2, p + 1/2]`` and the box ``[i*stride + top, i*stride + bottom]``; columns alike.
+the overlap of the pixel ``[p - 1/2, p + 1/2]`` and the box ``[i*stride + top, i*stride + bottom]``; so for columns.
 With those weights in two matrices, R (H' x H) and Q (W' x W), equation (4) of the paper is
-``output = R @ image @ Q.T``, and every gradient is a product of the same matrices. There is no integral image here, so
-nothing is lost to cancellation; the price is a cost that grows with H + W for every pixel.
+``output = R @ image @ Q.T``, and every gradient is a product of the same matrices. Without an integral image, no digit
+is lost to cancellation; the price is a cost for each pixel that grows with H + W.
 """
 
 import torch

@@ -1,1 +1,1 @@
-"""What the boxes of a trained network see, and how they came there."""
+"""What the boxes of a trained network see, and how training moved them."""

@@ -1,8 +1,8 @@
-"""Which convolutions stand before and behind every box layer, read off the graph that autograd records.
+"""Find the convolutions before and after every box layer in the graph that autograd records.
 
-The graph holds what really happened, so any network can be asked, whatever its modules are called and its forward pass
-does: channels are followed through all that keeps them apart (BatchNorm, activations, dropout, sums of residual
-branches, pooling, padding, cropping, concatenation) and up to the nearest convolutions.
+The graph records what really happened, so this works for any network, whatever its modules are called. Channels are
+followed up to the nearest convolutions, through everything that does not mix them: BatchNorm, activations, dropout,
+sums of residual branches, pooling, padding, cropping, concatenation.
 """
 
 from collections.abc import Iterator
@@ -61,7 +61,7 @@ class Neighbours:
 def find_neighbours(model: nn.Module, image: Tensor) -> list[Neighbours]:
     """Every box layer of ``model`` in the order in which ``image`` (B, 3, h, w) passes them.
 
-    A layer that is used more than once counts where it is used first. The network is left as it was.
+    A layer that is used more than once counts where it is used first. The network is not changed.
     """
     outputs: dict[BoxConv2d, Tensor] = {}
     sizes: dict[BoxConv2d, tuple[int, int]] = {}

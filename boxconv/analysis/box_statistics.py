@@ -1,4 +1,4 @@
-"""What the boxes of a network look like: sizes, symmetry, limits, movement, and what importance goes to."""
+"""Statistics of a network's boxes: size, symmetry, limits, movement, and importance by size."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence

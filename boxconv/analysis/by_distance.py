@@ -1,8 +1,8 @@
-"""Accuracy between two things that look alike, against how far off the evidence is that tells them apart.
+"""Accuracy between two look-alikes, by the distance to the evidence that tells them apart.
 
-A pixel is right where the score of its own side exceeds that of the other, whatever else the network sees there. Of
-each range of distances, the accuracy is the mean of the shares that are right of either side: whoever answers without
-looking at the evidence gets 50 %, also where one side has more pixels.
+A pixel is right if the score of its class exceeds that of the look-alike; scores of further classes are ignored. The
+accuracy in a range of distances is the share of right pixels of each class, averaged over the two: an answer that
+ignores the evidence has 50 %, also where one class has more pixels.
 """
 
 import statistics
@@ -17,9 +17,9 @@ from torch import Tensor
 from ..reports.tables import Section, Table
 
 RANGES = 32
-"""The image's width holds so many ranges of distances."""
+"""Number of ranges of distances, over the width of the image."""
 RARE = 0.01
-"""Ranges of a smaller share of a question's pixels are left out: too few scenes have them."""
+"""Ranges with a smaller share of a question's pixels are left out: too few scenes have them."""
 LEVEL = 0.95
 Counts = npt.NDArray[np.int64]
 

@@ -1,4 +1,4 @@
-"""Accuracy between look-alikes over the distance to the evidence, a line for each network."""
+"""A picture of accuracy by the distance to the evidence, a line for each network."""
 
 import statistics
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Looking at a network must leave it as it was."""
+"""Analysis must not change a network."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -15,9 +15,9 @@ class LayerImportance:
     Attributes:
         name: of the layer in the network.
         boxes: (n, 4) edges (top, bottom, left, right) in pixels of the map that the layer reads, float64.
-        importance: (n,) float64, NaN where there is no convolution before or behind the box.
-        map_size: (h, w) of that map for the image that was looked at.
-        limits: (max_input_h, max_input_w), how far an edge may reach.
+        importance: (n,) float64, NaN where there is no convolution before or after the box.
+        map_size: (h, w) of that map for the given image.
+        limits: (max_input_h, max_input_w), the farthest places of an edge.
         preceding: names of the convolutions that make the layer's input, in order of execution.
         following: name and kernel (h, w) of the first convolution that reads the layer's output; None if there is none.
     """
@@ -32,9 +32,9 @@ class LayerImportance:
 
     @property
     def remark(self) -> str:
-        """What sets this layer apart from the paper's definition, which asks for a 1x1 convolution behind; or ''."""
+        """How this layer departs from the paper's definition, which needs a 1x1 convolution after it; or ''."""
         if not self.preceding or self.following is None:
-            side = "before" if not self.preceding else "behind"
+            side = "before" if not self.preceding else "after"
             return f"no convolution {side} it: its boxes have no importance"
         h, w = self.following[1]
         return "" if (h, w) == (1, 1) else f"read by a {h}x{w} convolution ({self.following[0]}): largest tap taken"
@@ -53,7 +53,7 @@ def importance(model: nn.Module, image: Tensor, *, gamma: bool = False) -> list[
         image: (B, 3, h, w), any image of a usual size: only the way that channels take through the network matters.
         gamma: also multiply by the absolute weights of the BatchNorms in between, as the authors' script does.
 
-    The network is left as it was.
+    The network is not changed.
     """
     return [_of_layer(found, gamma) for found in find_neighbours(model, image)]
 

@@ -1,4 +1,4 @@
-"""Plots of box statistics and receptive fields: Figures 3 and 4 of the paper, and what it says in words."""
+"""Plots of box statistics and receptive fields: Figures 3 and 4 of the paper, and its statements about symmetry."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How far a unit of a network really sees ("Receptive fields analysis" in section 4 of the paper).
+"""How far a unit of a network sees ("Receptive fields analysis" in section 4 of the paper).
 
 The gradient response map of position (p, q) at a level of N channels y_i is
     M(x, y) = 1/N sum_i || d y_i(p, q) / d image(x, y) ||,

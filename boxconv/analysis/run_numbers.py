@@ -1,4 +1,4 @@
-"""Everything that is measured on a trained network, as one value; its numbers as JSON and CSV files."""
+"""All measurements of a trained network, as one value; their numbers as JSON and CSV files."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""The report on a trained network: pictures, tables, and sentences that say what the numbers say and no more."""
+"""The report on a trained network: pictures, tables, and sentences that say no more than the numbers."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""The command line: the only place that wires networks, data and training together. One file a command.
+"""The command line: connects networks, data and training. One file a command.
 
-Exit status: 0 done, 1 the run failed, 2 wrong usage, 130 / 143 stopped by a signal after saving, 141 nobody reads what
-it prints.
+Exit status: 0 done, 1 the run failed, 2 wrong usage, 130 / 143 stopped by a signal after saving, 141 the output was
+closed.
 """
 
 import importlib
@@ -15,7 +15,7 @@ from ..errors import UsageError
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; returns the exit status. Errors of the user's making are one message, never a traceback."""
+    """Run one command; returns the exit status. Errors that the user can mend are one message, without a traceback."""
     try:
         status = _run(sys.argv[1:] if argv is None else argv)
         print(end="", flush=True)  # here, where a closed pipe has an answer

@@ -13,30 +13,30 @@ from ..inference.load import data_of, file_of, open_trained
 
 @dataclass(frozen=True)
 class Analyze:
-    """What the boxes of a trained network learned and how far it sees: one HTML report, all numbers as JSON and CSV."""
+    """Report what the boxes of a network learned and how far it sees, as HTML; all numbers as JSON and CSV."""
 
     run: tyro.conf.Positional[Path]
-    """Run folder of `boxconv train`, whose best.pt is taken; or a checkpoint, a .safetensors file, or a network that
-    comes with the package (boxenet-camvid, boxonlyenet-camvid), with --root."""
+    """Folder of a run (its best.pt) or a checkpoint; or, with --root, a .safetensors file or a packaged network
+    (boxenet-camvid, boxonlyenet-camvid)."""
     against: tuple[Path, ...] = ()
-    """Other runs or checkpoints whose receptive fields are drawn beside this one's."""
+    """Other runs or checkpoints, whose receptive fields are drawn beside this one's."""
     out: Path | None = None
-    """Folder for the report; RUN/analysis if left out, NAME-analysis where there is no run."""
+    """Folder for the report; by default RUN/analysis, or NAME-analysis without a run."""
     overwrite: bool = False
     """Replace the report that is there already."""
     levels: tuple[str, ...] | None = None
-    """Modules whose receptive field is measured, besides the output; the first box block if left out."""
+    """Modules whose receptive fields are measured, besides the output; by default the first box block."""
     images: int = 30
     positions: int = 20
-    """Random positions in each image. Time goes with images x positions x channels; 0 leaves receptive fields out."""
+    """Random positions in each image. The time grows with images x positions x channels; 0 skips receptive fields."""
     root: Path | None = None
-    """Folder with images/ and labels/; the one it was trained on if left out."""
+    """Folder with images/ and labels/; by default that of the training."""
     split: str | None = None
-    """Name of the split the images come from; the validation split of the run if left out."""
+    """Name of the split that the images come from; by default the validation split of the run."""
     gamma: bool = False
-    """Importance as in the authors' script: also times the weights of the BatchNorms."""
+    """Importance as in the authors' script: multiplied by the weights of the BatchNorms, too."""
     seed: int = 0
-    """Of the positions."""
+    """Seed of the positions."""
     device: str = "auto"
     quiet: bool = False
 
@@ -143,7 +143,7 @@ def _label(network: dict[str, Any]) -> str:
 
 
 def _checkpoint_in(path: Path) -> Path:
-    """The checkpoint that a run folder stands for, or another file of a network."""
+    """The checkpoint of a run folder, or another file of a network."""
     for name in ("best.pt", "last.pt"):
         if (path / name).exists():
             return path / name

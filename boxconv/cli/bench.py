@@ -15,9 +15,9 @@ NAME = "boxconv bench"
 
 @dataclass(frozen=True)
 class Bench:
-    """Time the paper's networks side by side, as they are shipped: BatchNorm folded, boxes snapped, blocks fused.
+    """Time the deployed networks of the paper side by side: BatchNorm folded, boxes snapped, blocks fused.
 
-    All contenders of a table take turns in one process; read the ratios, the milliseconds belong to the machine.
+    All contenders of a table take turns in one process. Read the ratios: the milliseconds depend on the machine.
     """
 
     networks: tyro.conf.Positional[tuple[str, ...]] = TABLE_3
@@ -26,7 +26,7 @@ class Bench:
     rounds: int = 11
     """Turns of each contender; the median and the quartiles are reported."""
     threads: tuple[int, ...] = tuple(sorted({1, os.cpu_count() or 1}))
-    """Numbers of threads on the CPU. With one, processor time is measured, else time on the wall's clock."""
+    """Numbers of threads on the CPU. With 1, processor time is measured, else wall time."""
     device: str = "auto"
     """cpu, cuda, or auto: the CPU, and a GPU where there is one."""
     compile: bool = False
@@ -36,7 +36,7 @@ class Bench:
     train: bool = True
     """Also a training step: 240 x 176, batch 8, Adam."""
     write: Path | None = None
-    """Markdown file whose section of `boxconv bench`, between two comments, is written anew; appended if missing."""
+    """Markdown file: its section between the comments of `boxconv bench` is replaced, or appended if missing."""
 
 
 def run(args: Bench) -> None:

@@ -14,30 +14,30 @@ from ..files import check_outputs, write_atomic
 
 @dataclass(frozen=True)
 class CheckData:
-    """Look for everything in a data set that training would stumble over. Changes nothing."""
+    """Check every file of a data set for what would stop or spoil a training. Changes nothing."""
 
     root: tyro.conf.Positional[Path]
     """Folder of the data set."""
     data: Literal["auto", "camvid", "cityscapes", "sunrgbd", "folder"] = "auto"
-    """Which data set it is; auto: what its folders look like, else images/SPLIT/* and labels/SPLIT/*.png."""
+    """Kind of data set. auto recognises it by its folders; else it is images/SPLIT/* and labels/SPLIT/*.png."""
     classes: Path | None = None
-    """CSV file of the classes; ROOT/classes.csv if left out."""
+    """CSV file of the classes; by default ROOT/classes.csv."""
     palette: Path | None = None
-    """CSV file of the labels' colours, for a folder; ROOT/palette.csv where there is one."""
+    """CSV file of the labels' colours, for a folder; by default ROOT/palette.csv, if it exists."""
     split: tuple[str, ...] = ()
-    """Which splits to look at; all if left out."""
+    """Splits to check; by default all."""
     decode: bool = True
-    """Decode every file; --no-decode looks at the names only."""
+    """Decode every file; --no-decode checks only the names."""
     workers: int = 0
     """Threads that decode; 0: one per core."""
     limit: int = 5
-    """How many faults of a kind are shown."""
+    """Number of faults of a kind to show."""
     json: Path | None = None
-    """Also write all that was found here."""
+    """Also write all faults and warnings to this file."""
     manifest: Path | None = None
-    """Also write the SHA-256 of every file below ROOT here, in the form of sha256sum."""
+    """Also write the SHA-256 of every file below ROOT to this file, in the form of sha256sum."""
     verify: Path | None = None
-    """Compare all files below ROOT with such a manifest, and look at nothing else."""
+    """Only compare all files below ROOT with such a manifest."""
     overwrite: bool = False
     """Replace files that are there already."""
     quiet: bool = False

@@ -1,4 +1,4 @@
-"""The commands there are, and how a command line is read."""
+"""The list of commands, and how a command line is read."""
 
 import ast
 import dataclasses

@@ -34,18 +34,18 @@ PAPER = {
 
 @dataclass(frozen=True)
 class Compare:
-    """Finished training runs side by side: scores after the last epoch, mean and spread over seeds, curves, classes.
+    """Compare finished training runs: scores after the last epoch, mean and spread over seeds, curves, classes.
 
-    Runs that differ by nothing but their seed share a row; settings by which others differ are named.
+    Runs that differ only in their seed share a row. Rows are named by the settings in which they differ.
     """
 
     runs: tyro.conf.Positional[tuple[Path, ...]] = ()
-    """Folders of boxconv train; runs that are not finished are left out."""
+    """Folders of runs; unfinished runs are left out."""
     kept: Path | None = None
-    """JSON file of runs: those in it are compared too, and the given ones are added to it."""
+    """JSON file of runs: its runs are compared, too, and the given runs are added to it."""
     write: Path | None = None
-    """Markdown file, which must exist, whose section of `boxconv compare`, between two comments, is written anew;
-    appended where there is none."""
+    """Markdown file, which must exist: its section between the comments of `boxconv compare` is replaced, or appended
+    if missing."""
     part: str = ""
     """Name of the section, for a file that has several."""
     plot: Path | None = None

@@ -14,29 +14,30 @@ if TYPE_CHECKING:
     from ..reports.tables import Table
 
 _EXPLANATION = """\
-paper: as Table 3 of the paper counts (BatchNorm free, a transposed convolution as if it worked at its output's size).
-parameters: all, but for biases that BatchNorm makes redundant. MAC: multiply-accumulates of convolutions.
-box: operations of box convolutions. MB: most megabytes that results of operations take at one time, without weights.
-ms: median time of a forward pass in evaluation mode, as trained: nothing folded or fused."""
+parameters: all that training changes, with BatchNorm's, without the biases that a following BatchNorm cancels.
+paper: the convention of the paper's Table 3, without BatchNorm; a transposed convolution counts at its output's size.
+MAC: multiply-adds of convolutions. box: operations of box convolutions.
+MB: peak memory of results of operations, without weights.
+ms: median time of a forward pass in evaluation mode of the training form, with nothing folded or fused."""
 
 
 @dataclass(frozen=True)
 class CostOf:
-    """Count parameters and operations of networks, by the paper's convention and the usual one; memory and time."""
+    """Count parameters and operations of networks, by the usual convention and the paper's; measure memory and time."""
 
     names: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Networks; all if left out."""
+    """Networks; all by default."""
     size: tuple[int, int] = (512, 1024)
     """Height and width of the image, in pixels."""
     num_classes: int = 19
     in_channels: int = 3
     batch_size: int = 1
     blocks: bool = False
-    """Also each block by itself."""
+    """Also show each block."""
     rounds: int = 5
-    """Forward passes to time; 0: none."""
+    """Forward passes to time; 0 times none."""
     threads: int = 1
-    """For the timed passes. With one, processor time is measured, which other programs do not lengthen."""
+    """Threads of the timed passes. With 1, processor time is measured, which other programs do not lengthen."""
     device: str = "auto"
     format: Literal["text", "json", "markdown"] = "text"
 

@@ -24,28 +24,28 @@ NAME = "boxconv distance"
 
 @dataclass(frozen=True)
 class Distance:
-    """Right between things that look alike, by the distance to what tells them apart, on drawn road scenes.
+    """Measure on drawn scenes how often networks tell look-alikes apart, by the distance to the evidence.
 
-    Networks are those after the last epoch, on the validation scenes of their training. Runs that differ by nothing but
+    Networks are taken after the last epoch, and see the validation scenes of their training. Runs that differ only in
     their seed share a line.
     """
 
     runs: tyro.conf.Positional[tuple[Path, ...]] = ()
-    """Folders of boxconv train --data scenes."""
+    """Folders of runs on drawn scenes."""
     kept: Path | None = None
-    """JSON file of what was measured: what it holds is shown too, and the given runs are added to it."""
+    """JSON file of measurements: those in it are shown, too, and those of the given runs are added to it."""
     networks: tuple[str, ...] = ()
-    """Show these only, such as enet boxenet; all if left out."""
+    """Show only these, such as enet boxenet; by default all."""
     plot: Path | None = None
     """Picture of the lines, .png or .svg."""
     csv: Path | None = None
-    """Every number, with its confidence interval (95 %, bootstrap over scenes) and how many pixels were asked."""
+    """CSV file of every number, with its confidence interval (95 %, bootstrap over scenes) and its number of pixels."""
     write: Path | None = None
-    """Markdown file, which must exist, whose section of `boxconv distance`, between two comments, is written anew."""
+    """Markdown file, which must exist: its section between the comments of `boxconv distance` is replaced."""
     part: str = ""
     """Name of the section, for a file that has several."""
     scenes: int | None = None
-    """Validation scenes; as many as the run was validated on if left out."""
+    """Number of validation scenes; by default that of the run."""
     device: str = "auto"
     overwrite: bool = False
     """Replace the files of --plot and --csv if they are there already; --kept and --write only add to theirs."""

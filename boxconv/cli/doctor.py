@@ -1,4 +1,4 @@
-"""`boxconv doctor`: what runs here, what is missing, and the command that mends it. Works with whatever is missing."""
+"""`boxconv doctor`: what runs here, what is missing, and the command that installs it. It needs nothing itself."""
 
 import importlib
 import os
@@ -15,14 +15,14 @@ _COMPILERS = ("c++", "g++", "clang++")
 
 @dataclass(frozen=True)
 class Doctor:
-    """Show versions, what the layer runs on here, what is missing, and the command that mends it: one screen.
+    """Show on one screen: versions, what the layer runs on here, what is missing, and the command that installs it.
 
     The exit status is 1 if the layer runs on its slow reference or not at all.
     """
 
 
 class Finding(NamedTuple):
-    """A line of the screen, and what mends it where something is amiss."""
+    """A line of the screen, and the remedy if something is missing."""
 
     name: str
     value: str
@@ -36,7 +36,7 @@ def run(args: Doctor | None = None) -> int:
     for name, value, _, _ in findings:
         print(f"{name:{width}}  {value}")
     remedies = [(name, remedy) for name, _, remedy, _ in findings if remedy]
-    print("\nNothing is missing." if not remedies else "\nWhat is missing, and what mends it:")
+    print("\nNothing is missing." if not remedies else "\nWhat is missing, and how to get it:")
     for name, remedy in remedies:
         print(f"  {name}: {remedy}")
     return int(any(finding.grave for finding in findings))

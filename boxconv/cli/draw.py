@@ -13,25 +13,24 @@ from ..inference.load import file_of, open_trained
 
 @dataclass(frozen=True)
 class Draw:
-    """Draw the boxes of one layer of a trained network, the more important the more opaque."""
+    """Draw the boxes of one layer of a trained network; important boxes are more opaque."""
 
     checkpoint: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="NETWORK")]
-    """best.pt or last.pt of a run, a .safetensors file, or a network that comes with the package (boxenet-camvid,
-    boxonlyenet-camvid)."""
+    """best.pt or last.pt of a run, a .safetensors file, or a packaged network (boxenet-camvid, boxonlyenet-camvid)."""
     out: Path
     """Picture to write, .png or .svg."""
     layer: str | None = None
-    """Name of the box layer, such as stage1.1.box; the first one if left out."""
+    """Name of the box layer, such as stage1.1.box; by default the first one."""
     image: Path | None = None
-    """Image that the boxes are drawn over; an empty map if left out."""
+    """Image that the boxes are drawn over; by default an empty map."""
     features: bool = False
-    """Draw over what the layer reads of --image, averaged over its channels, in place of the image."""
+    """Draw over the layer's input for --image, averaged over its channels, not over the image."""
     at: tuple[float, float] | None = None
-    """Row and column of the output pixel, in pixels of the layer's map; the middle if left out."""
+    """Row and column of the output pixel, in pixels of the layer's input; by default the middle."""
     most: int = 32
-    """How many boxes: the most important ones."""
+    """Number of boxes to draw, the most important ones."""
     gamma: bool = False
-    """Importance as in the authors' script: also times the weights of the BatchNorms."""
+    """Importance as in the authors' script: multiplied by the weights of the BatchNorms, too."""
     overwrite: bool = False
     """Replace files that are there already."""
 

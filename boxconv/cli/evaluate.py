@@ -26,24 +26,24 @@ class Evaluate:
     """Score a network on a data set."""
 
     network: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="NETWORK")]
-    """best.pt or last.pt of a run; or, with --root, an exported network (.onnx, .pt2, .safetensors) or one that comes
-    with the package (boxenet-camvid, boxonlyenet-camvid)."""
+    """best.pt or last.pt of a run; or, with --root, an exported file (.onnx, .pt2, .safetensors) or a packaged network
+    (boxenet-camvid, boxonlyenet-camvid)."""
     data: Data | None = None
-    """What kind of data set: that of the training run if left out."""
+    """Kind of data set; by default that of the training."""
     root: Path | None = None
-    """Folder with images/ and labels/; the one it was trained on if left out."""
+    """Folder with images/ and labels/; by default that of the training."""
     split: str | None = None
-    """Name of the split; the validation split of the training run, or val, if left out."""
+    """Name of the split; by default the validation split of the training, or val."""
     full_resolution: bool = False
-    """Compare with the labels at the size they have in their files, not at the network's."""
+    """Score at the size of the label files, not at the network's."""
     batch_size: int = 8
     workers: int = 0
     """Processes that load images; with 0, a thread loads the next ones while the network computes."""
     device: str = "auto"
     json: Path | None = None
-    """Also write the scores, their confidence intervals and the confusion matrix here."""
+    """Also write the scores, their confidence intervals and the confusion matrix to this file."""
     picture: Path | None = None
-    """Also draw image, truth, prediction and errors of four images, evenly chosen: FILE.png or .svg."""
+    """Also draw image, truth, prediction and errors of four evenly spaced images, into FILE.png or .svg."""
     overwrite: bool = False
     """Replace files that are there already."""
     quiet: bool = False

@@ -22,32 +22,32 @@ SUFFIXES: dict[Kind, str] = {"onnx": ".onnx", "torch": ".pt2", "safetensors": ".
 
 @dataclass(frozen=True)
 class Export:
-    """Write a trained network as one file that needs nothing else: weights, classes, sizes, normalisation.
+    """Write a trained network to one complete file: weights, classes, sizes, normalisation.
 
-    onnx and torch hold the deployed network, BatchNorm folded and box blocks fused; its answers are compared with those
-    of the trained one on three image sizes. safetensors holds it as it was trained. boxconv predict reads all three.
+    onnx and torch files have the deployed network, with BatchNorm folded and box blocks fused. Its logits are compared
+    with those of the trained network at three image sizes. safetensors files have the training form. boxconv predict
+    reads all three.
     """
 
     checkpoint: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="NETWORK")]
-    """best.pt or last.pt of a run, a .safetensors file, or a network that comes with the package (boxenet-camvid,
-    boxonlyenet-camvid)."""
+    """best.pt or last.pt of a run, a .safetensors file, or a packaged network (boxenet-camvid, boxonlyenet-camvid)."""
     out: Path
     """FILE.onnx, FILE.pt2 (torch) or FILE.safetensors."""
     format: Kind | None = None
-    """Told by --out where left out. onnx: standard operators only, any image size and batch."""
+    """By default, the suffix of --out decides. onnx: standard operators only, any image size and batch."""
     half: bool = False
-    """With safetensors: weights in half precision, half the size."""
+    """With safetensors: weights in half precision, for half the size."""
     licence: str | None = None
-    """Licence of the weights, kept with them; that of the trained network's file if left out."""
+    """Licence of the weights, written beside them; by default that in the trained network's file."""
     snap: bool = False
-    """Move boxes to whole pixel borders first; boxconv finetune does it and lets the other weights adapt."""
+    """Move boxes to whole pixel borders first. (boxconv finetune --snap also lets the other weights adapt.)"""
     prune: float | None = None
-    """Take boxes out of the deployed network whose output varies less than this share (0.1, say) of what is typical of
-    their layer; 0 takes out only those without any effect. Scores it on the validation split, before and after."""
+    """Leave out boxes whose output varies less than this share (such as 0.1) of what is typical in their layer; 0
+    leaves out only those without any effect. The network is scored on the validation split before and after."""
     min_area: float = 0.0
-    """With --prune: take out boxes of less than so many pixels, too; 1.1 those that shrank to a pixel."""
+    """With --prune: also leave out boxes with an area of fewer pixels than this, such as 1.1 for single pixels."""
     root: Path | None = None
-    """With --prune: folder with images/ and labels/; the one it was trained on if left out."""
+    """With --prune: folder with images/ and labels/; by default that of the training."""
     overwrite: bool = False
     """Replace files that are there already."""
 

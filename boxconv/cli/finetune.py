@@ -14,14 +14,14 @@ from . import train
 
 @dataclass(frozen=True)
 class Finetune:
-    """Go on training from a checkpoint's weights, as a new run with the settings of the old one but for those below.
+    """Start a new run from a checkpoint's weights, with the settings of its run except for those below.
 
     With --snap the boxes move to whole pixel borders and stay there, while all other weights adapt (section 4 of the
-    paper). boxconv train --resume goes on with a fine-tuning run too.
+    paper). boxconv train --resume continues an interrupted fine-tuning run.
     """
 
     checkpoint: tyro.conf.Positional[Path]
-    """Checkpoint, or run folder, whose best.pt is taken."""
+    """Checkpoint, or the folder of a run (its best.pt)."""
     out: Path
     """Folder of the new run."""
     snap: bool = False
@@ -29,13 +29,13 @@ class Finetune:
     lr: float = 1e-4
     """Learning rate of Adam at the start."""
     root: Path | None = None
-    """Folder with images/ and labels/; the one it was trained on if left out."""
+    """Folder with images/ and labels/; by default that of the training."""
     batch_size: int | None = None
-    """That of the old run if left out; so are device and workers."""
+    """By default that of the old run; so are device and workers."""
     device: str | None = None
     workers: int | None = None
     overwrite: bool = False
-    """Delete the run in --out, with its report in analysis/, and start afresh."""
+    """Delete the run in --out, with its report in analysis/, and start again."""
     quiet: bool = False
 
 

@@ -8,14 +8,14 @@ import tyro
 
 @dataclass(frozen=True)
 class ImportSunRgbd:
-    """Make a folder of images and labels from the archives of SUN RGB-D's official site, for --data sunrgbd."""
+    """Convert the archives of SUN RGB-D's official site to folders of images and labels, for --data sunrgbd."""
 
     root: tyro.conf.Positional[Path]
-    """Folder that holds SUNRGBD/ and SUNRGBDtoolbox/, as unzipped."""
+    """Folder with SUNRGBD/ and SUNRGBDtoolbox/, as unzipped."""
     out: Path
     """Folder for the results: about 2 GB."""
     resume: bool = False
-    """Go on with what is in --out already."""
+    """Write only the scenes that are not in --out yet."""
     quiet: bool = False
 
 

@@ -17,18 +17,17 @@ class Predict:
     """Write label maps (NAME.png, class indices) and colour pictures (NAME_colour.png) for images."""
 
     inputs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="[NETWORK] IMAGE [IMAGE ...]")]
-    """Images, or folders of images. A network may come first: a run's folder or checkpoint, an exported one (.onnx,
-    .pt2, .safetensors), or one of the package, boxenet-camvid (also if none is given) or boxonlyenet-camvid, which
-    label street scenes."""
+    """Images, or folders of images. A network may come first: a run's folder or checkpoint, an exported file (.onnx,
+    .pt2, .safetensors), or a packaged network for street scenes, boxenet-camvid (the default) or boxonlyenet-camvid."""
     out: Path = Path("predictions")
     """Folder for the results."""
     resume: bool = False
-    """Go on where an earlier call ended: leave out images whose outputs are there already."""
+    """Skip images whose outputs are there already."""
     overwrite: bool = False
     """Replace outputs that are there already."""
     keep_going: bool = False
-    """Leave out images that cannot be read; they are listed at the end, and the exit status is 1 (but 0 under torchrun,
-    which would stop the other processes)."""
+    """Skip images that cannot be read. They are listed at the end, and the exit status is 1 (0 under torchrun, which
+    would stop the other processes)."""
     device: str = "auto"
     quiet: bool = False
 
@@ -68,7 +67,7 @@ def run(args: Predict) -> int:
 
 
 def _split(inputs: tuple[Path, ...]) -> tuple[Path, Path, tuple[Path, ...]]:
-    """The network as it is called, its file, and the images."""
+    """The network's name, its file, and the images."""
     given = bool(inputs) and is_network(inputs[0])
     images = inputs[1:] if given else inputs
     if not images:

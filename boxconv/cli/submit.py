@@ -12,18 +12,18 @@ from ..inference.load import network_of
 
 @dataclass(frozen=True)
 class Submit:
-    """Write what the Cityscapes benchmark takes: CITY_SEQUENCE_FRAME_pred_labelIds.png for every image of a split."""
+    """Write files for the Cityscapes benchmark: CITY_SEQUENCE_FRAME_pred_labelIds.png for every image of a split."""
 
     checkpoint: tyro.conf.Positional[Path]
     out: Path
-    """Folder for the results: zip it and hand it in, or score it with the cityscapesScripts."""
+    """Folder for the results: zip it and upload it, or score it with the cityscapesScripts."""
     root: Annotated[Path | None, tyro.conf.arg(aliases=["--data-root"])] = None
-    """Folder that holds leftImg8bit/; the one the network was trained on if left out."""
+    """Folder with leftImg8bit/; by default that of the training."""
     split: str = "test"
     overwrite: bool = False
     """Replace files that are there already."""
     resume: bool = False
-    """Keep files that are there already, and write the others."""
+    """Write only the files that are not there yet."""
     device: str = "auto"
     quiet: bool = False
 

@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Train(TrainConfig):
-    """Train a network. Give --out, and nothing else, to see it work on drawn road scenes."""
+    """Train a network. With --out alone, it trains on drawn road scenes."""
 
     recipe: str | None = None
-    """Settings of an experiment by name, or a JSON file of settings; options given beside it override them.
-    `--recipe help` lists the names. Settings that a recipe does not name are the paper's. Without a recipe, defaults
-    are what was found to train best (docs/results.md): --lr 2e-3 --box-lr 4 --box-weight-decay 0, and in the ENet
-    family --box-dropout 0.01 0.1 0 0, the dropout of the blocks that box blocks replace."""
+    """Name of an experiment's settings, or a JSON file of settings; other options override them. `--recipe help` lists
+    the names. Settings that a recipe does not name are the paper's. Without a recipe, the defaults are those that
+    trained best (docs/results.md): --lr 2e-3 --box-lr 4 --box-weight-decay 0, and in the ENet family --box-dropout
+    0.01 0.1 0 0, the dropout of the blocks that box blocks replace."""
     root: Annotated[Path | None, tyro.conf.arg(aliases=["--data-root"])] = None
     """Folder of the data set; for --data folder it holds images/SPLIT/* and labels/SPLIT/*.png."""
     out: Path = Path("runs/default")
     """Folder of the run: settings, metrics, checkpoints."""
     resume: bool = False
-    """Go on with the run in --out, with the settings it was started with."""
+    """Continue the run in --out, with its settings."""
     overwrite: bool = False
-    """Delete the run in --out, with its report in analysis/, and start afresh."""
+    """Delete the run in --out, with its report in analysis/, and start again."""
     check_files: bool = True
     """Decode every image and label before training starts."""
     quiet: bool = False

@@ -1,4 +1,4 @@
-"""Which images there are, and how they are prepared. Importing this costs no torch."""
+"""Settings: which images, and how they are prepared. Importing this does not import torch."""
 
 import math
 from dataclasses import dataclass
@@ -30,17 +30,17 @@ class DataConfig:
     """CSV file of the labels' colours for --data folder: red,green,blue,name. ROOT/palette.csv where there is one, else
     labels are class indices."""
     border: int = 0
-    """Pixels cut off at every side of image and label before anything else."""
+    """Pixels that are cut off at every side of image and label before anything else."""
     size: tuple[int, int] = (128, 256)
     """Height and width that images are resized to, in pixels."""
     mean: tuple[float, float, float] = MEAN
-    """Mean of red, green and blue, of 0 to 1, which is subtracted from images; Cityscapes' by default."""
+    """Mean of red, green and blue, between 0 and 1, which is subtracted from images; by default that of Cityscapes."""
     std: tuple[float, float, float] = STD
-    """Standard deviation of the three, by which they are divided."""
+    """Standard deviation of red, green and blue, by which images are divided."""
     cache: Path | None = None
-    """Folder that keeps images resized to --size, for large files: later epochs need not decode them."""
+    """Folder where resized images are kept, so that later epochs need not decode large files."""
     scenes_per_epoch: int = 240
-    """Drawn scenes in an epoch; no scene comes twice."""
+    """Drawn scenes in an epoch; no scene is shown twice."""
     scenes_for_validation: int = 60
 
     def check(self) -> None:

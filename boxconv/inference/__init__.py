@@ -1,1 +1,1 @@
-"""Trained networks: opening them, and what they say about images."""
+"""Trained networks: how they are opened, and their predictions."""

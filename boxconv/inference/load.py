@@ -1,4 +1,4 @@
-"""From a file to the network in it, ready for images."""
+"""Open trained networks from runs, checkpoints, exported files and the package."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from ..training.config import TrainConfig
 
 EXPORTED = (".onnx", ".pt2", ".safetensors")
 TRAINED = "boxenet-camvid"
-"""What labels images when no network is named."""
+"""Default network of `boxconv predict`."""
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A network, and what it takes to give it images and to read its answers."""
+    """A network, the transform of its input, and the classes of its output."""
 
     model: Any
     classes: Any  # ClassTable

@@ -1,4 +1,4 @@
-"""What a training run takes over from the trained network that it starts from."""
+"""What a training run takes from the trained network that it starts from."""
 
 import dataclasses
 from typing import Any

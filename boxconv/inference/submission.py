@@ -1,4 +1,4 @@
-"""Predictions in the form that the Cityscapes benchmark takes: one PNG per image, in its size, pixels are labelIds."""
+"""Predictions for the Cityscapes benchmark: one PNG per image, of the image's size, whose pixels are labelIds."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,1 +1,1 @@
-"""What networks cost: parameters, operations, memory and time."""
+"""The cost of networks: parameters, operations, memory and time."""

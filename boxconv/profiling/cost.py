@@ -1,7 +1,7 @@
-"""What a network costs: parameters, operations, memory and time, in all and block by block.
+"""The cost of a network and of its blocks: parameters, operations, memory and time.
 
-Nothing is tabulated: the network's own forward code runs on the meta device, without weights or pixels, while every
-operation that it calls is looked at. Blocks are the network's children, those of plain containers one by one.
+The network's own forward code runs on the meta device, without weights or pixels, and every operation is counted as it
+is called. Blocks are the network's children; plain containers are replaced by their children.
 """
 
 import copy
@@ -29,11 +29,11 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 class Parameters:
     """Numbers of scalars.
 
-    paper: as counted for Table 3 of the paper: all but BatchNorm's.
-    standard: all, BatchNorm's included, but for biases that a BatchNorm follows: they change nothing.
+    paper: the convention of the paper's Table 3: without BatchNorm's.
+    standard: this project's convention: with BatchNorm's, without the biases that a following BatchNorm cancels.
     norm: BatchNorm's.
     boxes: coordinates of boxes.
-    trainable: of ``standard``, what asks for gradients.
+    trainable: those of ``standard`` that require gradients.
     """
 
     paper: int
@@ -47,8 +47,8 @@ class Parameters:
 class Cost:
     """Of one block, or of the whole network, in one forward pass in evaluation mode.
 
-    memory: most bytes that results of operations, the block's input not included, take at one time while it runs. What
-        an operation needs for itself while it runs is not known, weights are not counted.
+    memory: peak bytes of all results of operations that are alive at one time, without the block's input. Weights, and
+        the working memory of an operation, are not included.
     """
 
     name: str
@@ -78,7 +78,7 @@ def blocks_of(network: nn.Module) -> dict[str, nn.Module]:
 
 
 def cost(network: nn.Module, image: tuple[int, int, int, int], name: str = "") -> NetworkCost:
-    """Count what ``network`` does to an image of shape (B, C, H, W). Takes no time and changes nothing."""
+    """Count the cost of ``network`` for an image of shape (B, C, H, W). Runs nothing and changes nothing."""
     twin = copy.deepcopy(network).to("meta").eval()
     ledger = _Ledger()
     blocks = blocks_of(twin)
@@ -108,10 +108,10 @@ def cost(network: nn.Module, image: tuple[int, int, int, int], name: str = "") -
 
 
 def forward_times(network: nn.Module, image: Tensor, *, rounds: int = 11) -> dict[str, float]:
-    """Median milliseconds of a forward pass in evaluation mode: by block, and of all under "".
+    """Median milliseconds of a forward pass in evaluation mode, by block; "" is the whole network.
 
-    Of processor time on one thread of the CPU, else on the wall's clock. A first pass is not counted. With 0 ``rounds``
-    nothing runs. ``network`` is left as it was.
+    Processor time on one thread of the CPU, else wall time. The first pass is not counted. With ``rounds`` 0 nothing
+    runs. ``network`` is not changed.
     """
     if rounds == 0:
         return {}
@@ -184,7 +184,7 @@ class _Ledger(TorchDispatchMode):
         self._live = 0
         self._live_before: dict[str, int] = {}
         self._seen: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
-        # Biases whose sum with something is all that a tensor holds of them: a BatchNorm takes them away again.
+        # By tensor, the biases that were added to it: a following BatchNorm cancels them.
         self._biases: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 
     def entering(self, block: str) -> Callable[..., None]:

@@ -1,4 +1,4 @@
-"""What a reader of measured times must know of the machine and the software."""
+"""Facts about the machine and the software, which stand beside measured times."""
 
 import datetime
 import os

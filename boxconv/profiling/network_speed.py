@@ -55,9 +55,9 @@ class Settings(Protocol):
 def about(args: Settings, keeps_memory: bool) -> Section:
     rows = [["command", f"`{shlex.join(['boxconv', *sys.argv[1:]])}`"], *machine.facts(args.threads, keeps_memory)]
     text = (
-        "The paper's protocol: one image, networks as they are shipped (BatchNorm folded, boxes snapped to whole "
-        "pixels, residual and ReLU in the box convolution's write), 19 classes. Contenders of a table take turns in "
-        f"one process, {args.rounds} turns each; quartiles beside the median. With one thread it is processor time."
+        "The paper's protocol: one image, 19 classes, deployed networks (BatchNorm folded, boxes snapped to whole "
+        "pixels, residual and ReLU fused into the box convolution). Contenders of a table take turns in one process, "
+        f"{args.rounds} turns each; quartiles stand beside the median. Times with one thread are processor time."
     )
     return Section("Speed of the networks", text, Table(["", ""], rows, text=True))
 

@@ -1,4 +1,4 @@
-"""What one operation of a network costs, by the convention of the paper and by the usual one.
+"""The cost of one operation of a network, by the convention of the paper and by the usual one.
 
 Both look at the shapes of tensors alone, so they can be read off a network on the meta device.
 """

@@ -1,1 +1,1 @@
-"""Pictures, tables and pages of numbers that others have found."""
+"""Pictures, tables and pages. They show numbers, and compute none."""

@@ -1,4 +1,4 @@
-"""A run's results as one HTML file that can be mailed: style and pictures are inside, nothing is fetched."""
+"""A report as one HTML file: style and pictures are inside, nothing is fetched."""
 
 import base64
 import os

@@ -1,4 +1,4 @@
-"""From label maps to pixels: what is right, what is wrong, what is void. Arrays in, arrays out."""
+"""From label maps to colours: classes, errors and void. Arrays in, arrays out."""
 
 from collections.abc import Sequence
 

@@ -1,8 +1,8 @@
 """Training runs side by side: networks as rows, mean and spread over seeds; the paper's Table 1 for any data set.
 
-A run is its folder's config.json and metrics.jsonl, reduced to what a table or a curve needs: plain values, which a
-JSON file keeps when the folder is gone. Scores are those after the last epoch: to pick the epoch by the validation
-scores that are reported would flatter every network, and the noisiest one most.
+A run is what tables and curves need of its folder's config.json and metrics.jsonl: plain values, which a JSON file
+keeps when the folder is gone. Scores are those after the last epoch: choosing the epoch by the reported validation
+scores would flatter every network, and the noisiest one most.
 """
 
 import json
@@ -15,12 +15,12 @@ from typing import Any, Protocol, TypeVar
 from .tables import Section, Table
 
 SCORES = ("class_iou", "category_iou", "class_accuracy", "pixel_accuracy")
-# What does not make a run another experiment.
+# Settings that are ignored when runs are grouped.
 ASIDE = ("classes", "palette", "cache", "device", "workers", "checkpoint_minutes", "timeout", "val_every")
 
 
 class Experiment(Protocol):
-    """What rows are made of: a trained network and the settings of its training."""
+    """A trained network and the settings of its training, from which rows are made."""
 
     @property
     def network(self) -> str: ...

@@ -1,4 +1,4 @@
-"""Tables, and sections around them, as aligned text and as Markdown; and writing them into a file."""
+"""Tables and sections, as aligned text and as Markdown, and how they are written into a file."""
 
 import math
 import textwrap

@@ -1,4 +1,4 @@
-"""Every number that a training run depends on, in one place. Importing this costs no torch."""
+"""Settings: every number that a training run depends on. Importing this does not import torch."""
 
 import bisect
 import dataclasses
@@ -20,16 +20,16 @@ class TrainConfig(DataConfig):
 
     network: str = "boxenet"
     symmetric: bool = False
-    """Boxes that extend equally far to both sides: three numbers each in place of four."""
+    """Boxes that extend equally far to the left and to the right, with three parameters each instead of four."""
     initial_boxes: InitialBoxes = "uniform"
-    """How fresh boxes are drawn. uniform: the paper's; log-uniform: about the output pixel, small ones as often as
+    """Distribution of fresh boxes. uniform: the paper's; log-uniform: around the output pixel, small ones as often as
     large ones; mixed: half of each channel's boxes log-uniform, half uniform."""
     dropout: tuple[float, ...] = ()
-    """Of plain blocks, from the first stage on: two numbers; the paper's by default, 0.01 0.1 in the ENet family, 0.03
-    0.3 in ERFNet's."""
+    """Dropout of plain blocks, stage by stage: two numbers. By default the paper's: 0.01 0.1 in the ENet family, 0.03
+    0.3 in the ERFNet family."""
     box_dropout: tuple[float, ...] = ()
-    """Of box blocks, from the first stage on: four numbers in the ENet family, 0.15 0.25 0.15 0.15 by default as in the
-    paper; two in ERFNet's, those of its plain blocks by default."""
+    """Dropout of box blocks, stage by stage: four numbers in the ENet family (the paper's are 0.15 0.25 0.15 0.15), two
+    in the ERFNet family (by default those of its plain blocks)."""
     start_from: Path | None = None
     """Trained network whose weights training starts from: a checkpoint, a run, a .safetensors file, or boxenet-camvid
     and boxonlyenet-camvid, which come with the package. With other classes the last layer is fresh; with another size,
@@ -44,15 +44,15 @@ class TrainConfig(DataConfig):
     """Learning rate of the boxes, as a multiple of --lr (4, not 4e-3). In a step, Adam moves an edge by up to about
     this times --lr times the network's reparametrization_factor (0.5 to 1.6) of the image."""
     weight_decay: float = 2e-4
-    """L2 regularisation of all weights (section 3.1 of the paper); of boxes too, but for --box-weight-decay."""
+    """L2 regularisation of all weights (section 3.1 of the paper), and of boxes without --box-weight-decay."""
     box_weight_decay: float | None = None
     """L2 regularisation of the boxes' stored coordinates; --weight-decay if left out."""
     ema: float | None = None
     """Decay of an exponential moving average of the weights, updated after every step: 0.99 averages over about the
     last 100 steps. best.pt then holds the averaged weights, and is chosen by their scores. No average if left out."""
     class_balance: float = 1.10
-    """c of the classes' weights in the loss, 1 / ln(c + share of the pixels): the smaller, the more do rare classes
-    count. 1.10 is that of the paper's authors, 1.02 that of ENet's."""
+    """c in the class weights of the loss, 1 / ln(c + share of the pixels): smaller values give rare classes more
+    weight. The paper's authors use 1.10, ENet's authors 1.02."""
     schedule: Literal["poly", "step", "constant"] = "poly"
     """poly: (1 - progress)^0.9; step: times STEP_FACTOR every STEP_EPOCHS, or after each of MILESTONES."""
     step_epochs: int = 100
@@ -60,7 +60,7 @@ class TrainConfig(DataConfig):
     """Epochs after which --schedule step multiplies the learning rate, in ascending order."""
     step_factor: float = 0.1
     warmup: float = 0.0
-    """Epochs in which the learning rate grows, step by step, to that of the schedule."""
+    """Epochs at the start in which the learning rate grows linearly to that of the schedule."""
     flip: bool = True
     scale: tuple[float, float] = (0.8, 1.25)
     """Range of the random scale of training images."""
@@ -88,9 +88,9 @@ class TrainConfig(DataConfig):
     sync_bn: bool = False
     """Under torchrun: batch normalisation with the statistics of all processes."""
     checkpoint_minutes: float = 10.0
-    """Longest time without a checkpoint, also within an epoch."""
+    """Longest time between two checkpoints, also within an epoch."""
     timeout: float = 60.0
-    """Under torchrun: seconds after which a process that does not answer is given up."""
+    """Under torchrun: seconds after which a process that does not answer counts as failed."""
 
     def check(self) -> None:
         """Raise UsageError for a value out of range."""
@@ -153,7 +153,7 @@ class TrainConfig(DataConfig):
 
 
 MOVABLE = ("root", "classes", "palette", "device", "workers", "checkpoint_minutes", "timeout")
-"""Settings that say where and how a run is done, not what: they may change when it is resumed."""
+"""Run-time settings, which may change when a run is resumed."""
 
 
 def to_plain(config: Any) -> dict[str, Any]:

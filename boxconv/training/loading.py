@@ -111,7 +111,7 @@ class Loader:
         self.workers = workers
         self.images = 0
         self.seconds = 0.0
-        # A generator of its own: the loader's draws must not move the numbers that dropout gets.
+        # A separate generator: loading must not change dropout's random numbers.
         loader = DataLoader(
             _Reported(data),
             batch_sampler=batches,

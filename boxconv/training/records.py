@@ -1,11 +1,11 @@
-"""What is told about an epoch: a line of text, and TensorBoard's events. (`RunFolder` writes the JSON lines.)"""
+"""An epoch as a line of text and as TensorBoard events. (`RunFolder` writes the JSON lines.)"""
 
 from pathlib import Path
 from typing import Any
 
 
 class TensorBoardLogger:
-    """TensorBoard events in ``folder``; events behind ``epochs`` finished ones, of a run that was cut off, are void."""
+    """TensorBoard events in ``folder``. An interrupted run's events after ``epochs`` are ignored."""
 
     def __init__(self, folder: Path, epochs: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -23,19 +23,19 @@ class TensorBoardLogger:
 
 
 def percent(share: float) -> str:
-    """A score as people read it. Files hold fractions of 1."""
+    """A score in per cent, for people; files have fractions of 1."""
     return f"{100 * share:.1f} %"
 
 
 def duration(seconds: float) -> str:
-    """A time to wait, in its largest unit."""
+    """Seconds as text, in a suitable unit."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def one_line(record: dict[str, Any], better: bool, seconds_left: float) -> str:
-    """An epoch for the terminal, and the time to the end of the last one."""
+    """An epoch as one line, with the time that is left."""
     line = (
         f"epoch {record['epoch']:4d}  loss {record['train_loss']:.4f}  train mIoU {percent(record['train_class_iou'])}"
     )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 class _Sum(torch.autograd.Function):
-    """Sum over the processes. Each of them has a loss of its own, and what is differentiated is the losses' sum."""
+    """Sum over the processes, each of which has its own loss; the gradient is that of the losses' sum."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:

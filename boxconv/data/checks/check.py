@@ -19,7 +19,7 @@ from .inspect import Sample, inspect, odd_names
 
 @dataclass
 class Report:
-    """What `check` found. `faults` keep a split from being used as it is, `warnings` do not.
+    """What `check` found. A split with `faults` cannot be used; one with `warnings` can.
 
     pairs: image-label pairs per split. pixels: label pixels per split, of the K classes and then of void, in the labels
     that could be read. sizes: how many images are (height, width) pixels large, over all splits.

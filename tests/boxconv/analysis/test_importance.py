@@ -142,7 +142,7 @@ def test_layers_without_a_convolution_beside_them_are_reported():
     found = only(last)
     assert found.following is None
     assert found.importance.isnan().all()
-    assert found.remark == "no convolution behind it: its boxes have no importance"
+    assert found.remark == "no convolution after it: its boxes have no importance"
     first = nn.Sequential(box(3, 2), conv(6, 1))
     assert only(first).importance.isnan().all()
     assert only(first).remark == "no convolution before it: its boxes have no importance"

@@ -78,7 +78,7 @@ def test_the_page_shows_everything_and_needs_no_other_file(analysis, tmp_path):
     assert page.count("data:image/png;base64,") == 5
     assert page.count("data:image/gif;base64,") == 1
     assert 'src="' not in page.replace('src="data:', "")
-    assert "3: no convolution behind it: its boxes have no importance." in page
+    assert "3: no convolution after it: its boxes have no importance." in page
     assert "an edge moved 1.0 pixels on average" in page
     share = numbers_of(analysis)["boxes"]["larger_than_3x3"]
     assert f"{100 * share:.0f} % are larger than a 3x3 kernel" in page
