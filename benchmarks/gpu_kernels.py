@@ -121,7 +121,7 @@ def _traffic(compiler: Any) -> Section:
     header += [f"{way} {name} MB" for name in DTYPE_SIZES for way in ("fwd", "bwd")]
     header += ["fwd launches", "fwd scratch MB", "bwd launches", "bwd scratch MB"]
     text = (
-        "The least that must go through memory: forward reads P and writes M*P bytes, backward reads M*P and P and "
+        "The least that must go through memory: forward reads P and writes `M*P` bytes, backward reads `M*P` and P and "
         "writes P. Launches and scratch memory (float32 input; integral images, each read while it is in a near "
         "cache; sums for the boxes' gradients) are those on a GPU with 132 processors and 50 MB of L2 cache."
     )

@@ -43,9 +43,9 @@ def _extremes(name: str, timings: Mapping[str, Mapping[str, Timing]]) -> str:
 def shape_section(shapes: Mapping[str, Shape], missing: list[str]) -> Section:
     rows = [[name, *map(str, shape), f"{4 * shape.outputs / 1e6:.1f}"] for name, shape in shapes.items()]
     text = (
-        "float32, (B, C, H, W) in, (B, C*M, H, W) out, boxes as a new layer draws them. `conv` is a depthwise `conv2d` "
-        "C -> C*M. `avg_pool2d` and OpenCV work on C*M planes. The copies (`clone`) show what it costs to move the "
-        "results through memory."
+        "float32, `(B, C, H, W)` in, `(B, C*M, H, W)` out, boxes as a new layer draws them. `conv` is a depthwise "
+        "`conv2d` from C to `C*M` channels. `avg_pool2d` and OpenCV work on `C*M` planes. The copies (`clone`) show "
+        "what it costs to move the results through memory."
     )
     if missing:
         text += f" Not measured: {', '.join(missing)}."

@@ -12,10 +12,11 @@ def box_conv2d(
 ) -> Tensor:
     """Average every channel of an image over boxes with real-valued edges (equations 3-4 of the paper).
 
-    >>> image = torch.rand(1, 3, 64, 64)
-    >>> boxes = torch.tensor([-7.5, 7.5, -2.25, 30.0]).expand(3, 2, 4)     # 2 boxes for each of 3 channels
-    >>> box_conv2d(image, boxes).shape
-    torch.Size([1, 6, 64, 64])
+    Examples:
+        >>> image = torch.rand(1, 3, 64, 64)
+        >>> boxes = torch.tensor([-7.5, 7.5, -2.25, 30.0]).expand(3, 2, 4)     # 2 boxes for each of 3 channels
+        >>> box_conv2d(image, boxes).shape
+        torch.Size([1, 6, 64, 64])
 
     Args:
         input: (B, C, H, W), or (C, H, W), float16, bfloat16, float32 or float64; any strides.
@@ -27,8 +28,8 @@ def box_conv2d(
         out: contiguous tensor for the result, if no gradient is needed; saves the allocation of a large output.
 
     Returns:
-        (B, C*M, ceil(H / stride), ceil(W / stride)), without B where ``input`` has none; dtype of ``input``; channel
-        c*M + m is box m of channel c.
+        ``(B, C*M, ceil(H / stride), ceil(W / stride))``, without B if ``input`` has none; dtype of ``input``. Channel
+        ``c*M + m`` is box m of channel c.
 
     This works under autocast (boxes are never cast), torch.compile, torch.export and vmap. `torch.func.grad`, `jvp` and
     forward-mode differentiation use the plain-PyTorch reference.

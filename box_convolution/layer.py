@@ -18,12 +18,13 @@ from .torch_internals import has_hooks
 class BoxConv2d(nn.Module):
     """Average each input channel over ``num_filters`` boxes whose edges are learned.
 
-    >>> layer = BoxConv2d(16, 4, max_input_h=64, max_input_w=128)
-    >>> layer(torch.rand(2, 16, 64, 128)).shape
-    torch.Size([2, 64, 64, 128])
+    Examples:
+        >>> layer = BoxConv2d(16, 4, max_input_h=64, max_input_w=128)
+        >>> layer(torch.rand(2, 16, 64, 128)).shape
+        torch.Size([2, 64, 64, 128])
 
-    Input (B, C, H, W), output (B, C * num_filters, ceil(H / stride), ceil(W / stride)); output channel c*M + m is box m
-    of channel c. Any input size works; boxes keep their size in pixels.
+    Input (B, C, H, W), output (B, C * num_filters, ceil(H / stride), ceil(W / stride)); output channel ``c*M + m`` is
+    box m of channel c. Any input size works; boxes keep their size in pixels.
 
     Boxes are at least one pixel high and wide, and their edges are within ``max_input_h`` / ``max_input_w`` of the
     output pixel. Each step of a `torch.optim` optimiser projects its boxes back into these limits, without a call. If a
@@ -33,8 +34,9 @@ class BoxConv2d(nn.Module):
     Args:
         in_channels: C.
         num_filters: boxes per channel, M.
-        max_input_h, max_input_w: largest expected height and width of the input, in pixels. They limit the boxes, at
-            initialisation and in training; the layer accepts any input size.
+        max_input_h: largest expected height of the input, in pixels. It limits the boxes, at initialisation and in
+            training; the layer accepts any input size.
+        max_input_w: the same for the width.
         reparametrization_factor: boxes are stored divided by about this times the image size. With Adam, a step moves
             an edge by about ``lr * reparametrization_factor`` of the image. The authors used 8 by default, 0.86 in
             BoxENet, 1.5625 in BoxERFNet.
@@ -46,7 +48,8 @@ class BoxConv2d(nn.Module):
             four the width is kept and the horizontal offset dropped, with a warning.
         initial_boxes: distribution of fresh boxes, see `boxes.initialise`. ``"uniform"``: the paper's;
             ``"log-uniform"``: around the output pixel, small ones as often as large ones; ``"mixed"``: half of each.
-        device, dtype: of the stored boxes.
+        device: of the stored boxes.
+        dtype: of the stored boxes.
 
     Raises:
         TypeError, ValueError: naming the argument, what came and what was expected.
@@ -197,7 +200,8 @@ class BoxConv2d(nn.Module):
     ) -> None:
         """Draw the boxes of one output pixel into a PNG or SVG file (needs matplotlib).
 
-        >>> layer.draw("boxes.svg", image=features)          # doctest: +SKIP
+        Examples:
+            >>> layer.draw("boxes.svg", image=features)          # doctest: +SKIP
 
         Args:
             path: ends in .png or .svg.

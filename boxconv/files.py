@@ -70,7 +70,7 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 
 def sweep(folder: Path, older_than: float = 0.0) -> None:
-    """Delete what processes left in ``folder`` that were killed in :func:`write_atomic`, ``older_than`` seconds ago."""
+    """Delete what processes left in ``folder`` that were killed in `write_atomic`, ``older_than`` seconds ago."""
     for stray in folder.glob(".*.tmp.*"):
         with contextlib.suppress(FileNotFoundError):
             if time.time() - stray.stat().st_mtime >= older_than:

@@ -1,6 +1,6 @@
 """The table of machines, compilers and versions in docs/compatibility.md: what ran, where and when.
 
-Commands that try something write it down with :func:`record`, in docs/compatibility.json. `python
+Commands that try something write it down with `record`, in docs/compatibility.json. `python
 tests/compatibility_table.py` writes the table.
 """
 

@@ -21,7 +21,7 @@ def overlaps(low: float, high: float, size_out: int, size_in: int, stride: int) 
 
 
 def edge_slopes(edge: float, size_out: int, size_in: int, stride: int) -> np.ndarray:
-    """Right-hand derivative of :func:`overlaps` by ``high``, and minus that by ``low``: (size_out, size_in)."""
+    """Right-hand derivative of `overlaps` by ``high``, and minus that by ``low``: (size_out, size_in)."""
     start = _starts(size_out, size_in, stride)
     return ((start <= edge) & (edge < start + 1)).astype(np.float64)
 

@@ -37,8 +37,9 @@ def deploy(
     original. The copy is in evaluation mode, and its weights require no gradients. Its state dict fits the deployed
     form of any network of the same kind.
 
-    >>> network = box_convolution.networks.create("boxenet", 19, (512, 1024))
-    >>> logits = deploy(network, snap=True)(torch.rand(1, 3, 512, 1024))
+    Examples:
+        >>> network = box_convolution.networks.create("boxenet", 19, (512, 1024))
+        >>> logits = deploy(network, snap=True)(torch.rand(1, 3, 512, 1024))
 
     Args:
         network: a trained network.

@@ -53,7 +53,7 @@ class FusedBoxConv2d(Float32Buffers):
 class FusedBoxBottleneck(nn.Module):
     """`BoxBottleneck` in two steps: a 1x1 convolution with a bias, and the box convolution with all that follows.
 
-    (B, N, H, W) -> (B, N, H, W). Where :func:`.prune` left out narrow channels, ``channels`` (C,) tells which of those
+    (B, N, H, W) -> (B, N, H, W). Where `prune` left out narrow channels, ``channels`` (C,) tells which of those
     that are computed each channel of ``box`` gets; else it is None.
     """
 

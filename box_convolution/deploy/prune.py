@@ -49,7 +49,7 @@ def prune(
     then changes: score the network again.
 
     Args:
-        network: what :func:`.deploy` returned.
+        network: what `deploy` returned.
         images: at least one batch (B, 3, H, W), prepared as for the network.
         threshold: 0, or a share such as 0.05.
         min_area: boxes with an area of fewer pixels are removed, too: 1.1 for boxes that have shrunk to a pixel, the

@@ -14,10 +14,10 @@ def decompositions() -> dict[Any, Callable[..., Tensor]]:
 
 
 def box_conv2d(input: Tensor, boxes: Tensor, normalize: bool = True, stride: int = 1) -> Tensor:
-    """See :func:`box_convolution.box_conv2d`; here it is two products with matrices of overlaps, in float32.
+    """See `box_convolution.box_conv2d`; here it is two products with matrices of overlaps, in float32.
 
     Memory beside the output: a matrix (H', H) and one (W', W) for each box. What the definition in
-    :mod:`box_convolution.ops.reference` does in float64 for every box, float32 does for boxes of at least a pixel.
+    `box_convolution.ops.reference` does in float64 for every box, float32 does for boxes of at least a pixel.
     """
     return box_conv2d_fused(input, boxes, normalize=normalize, stride=stride)
 
@@ -32,7 +32,7 @@ def box_conv2d_fused(
     normalize: bool = True,
     stride: int = 1,
 ) -> Tensor:
-    """See :mod:`box_convolution.ops.fused`."""
+    """See `box_convolution.ops.fused`."""
     b, c, h, w = input.shape
     m = boxes.shape[1]
     h_out, w_out = (h + stride - 1) // stride, (w + stride - 1) // stride

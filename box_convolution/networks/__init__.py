@@ -20,7 +20,7 @@ _NETWORKS: dict[str, tuple[type[enet.ENet] | type[erfnet.ERFNet], Table]] = {
 
 
 def names() -> list[str]:
-    """List the names of the networks that :func:`create` makes."""
+    """List the names of the networks that `create` makes."""
     return list(_NETWORKS)
 
 
@@ -34,13 +34,14 @@ def create(
 ) -> nn.Module:
     """Create a network, with fresh weights from torch's generator or with trained ones.
 
-    >>> create("boxenet", num_classes=19, input_size=(512, 1024))(torch.rand(1, 3, 512, 1024)).shape
-    torch.Size([1, 19, 512, 1024])
-    >>> network = create("boxenet", pretrained="camvid").eval()                   # 11 classes of road scenes
-    >>> network = create("boxenet", num_classes=3, pretrained="camvid")           # a fresh last layer, 3 classes
+    Examples:
+        >>> create("boxenet", num_classes=19, input_size=(512, 1024))(torch.rand(1, 3, 512, 1024)).shape
+        torch.Size([1, 19, 512, 1024])
+        >>> network = create("boxenet", pretrained="camvid").eval()                   # 11 classes of road scenes
+        >>> network = create("boxenet", num_classes=3, pretrained="camvid")           # a fresh last layer, 3 classes
 
     Args:
-        name: one of :func:`names`.
+        name: one of `names`.
         num_classes: channels of the logits, without void; by default those of the trained network.
         input_size: (h, w), the largest expected image, in pixels; by default that of the trained network. Other sizes
             work, and boxes keep their size in pixels.

@@ -12,18 +12,22 @@ class BoxBottleneck(nn.Module):
 
     conv1x1 -> BatchNorm -> [ReLU] -> BoxConv2d -> BatchNorm -> dropout of whole channels; + input; ReLU.
 
-    >>> block = BoxBottleneck(64, max_input_h=64, max_input_w=128)
-    >>> block(torch.rand(1, 64, 64, 128)).shape
-    torch.Size([1, 64, 64, 128])
+    Examples:
+        >>> block = BoxBottleneck(64, max_input_h=64, max_input_w=128)
+        >>> block(torch.rand(1, 64, 64, 128)).shape
+        torch.Size([1, 64, 64, 128])
 
     Args:
         channels: N, of input and output (B, N, H, W).
         boxes_per_channel: m; the block is N -> N/m -> N.
-        max_input_h, max_input_w: largest expected height and width at this depth of the network, in pixels.
+        max_input_h: largest expected height at this depth of the network, in pixels.
+        max_input_w: the same for the width.
         dropout: probability of dropping a channel of the residual branch.
         inner_relu: ReLU before the boxes (as in the ENet family; the ERFNet family has none).
         bias: of the 1x1 convolution. Redundant before BatchNorm; the authors' BoxENet has it.
-        reparametrization_factor, symmetric, initial_boxes: see `BoxConv2d`.
+        reparametrization_factor: see `BoxConv2d`.
+        symmetric: see `BoxConv2d`.
+        initial_boxes: see `BoxConv2d`.
 
     Raises:
         TypeError, ValueError: an argument is of another kind or out of range, or ``channels`` does not divide by

@@ -5,7 +5,7 @@
 >>> network.save_pretrained("camvid-boxenet")                  # or network.push_to_hub("user/camvid-boxenet")
 >>> network = HubNetwork.from_pretrained("camvid-boxenet")     # a folder, or "user/camvid-boxenet"
 
-The folder has config.json, a model card, and model.safetensors, a complete file of :mod:`.weights`. Weights have the
+The folder has config.json, a model card, and model.safetensors, a complete file of `weights`. Weights have the
 licence of the data that they were trained on: name it in the card.
 """
 
@@ -55,7 +55,7 @@ class HubNetwork(
 
     @classmethod
     def from_file(cls, path: str | Path) -> "HubNetwork":
-        """The network in a file of :func:`box_convolution.networks.weights.save`."""
+        """The network in a file of `box_convolution.networks.weights.save`."""
         network, content = weights.load(path)
         hub = cls(**content.pop("network"), about=content)
         hub.network = network.eval()

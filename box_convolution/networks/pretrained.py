@@ -22,7 +22,7 @@ def available() -> list[tuple[str, str]]:
 
 
 def file_of(name: str, data: str) -> Path:
-    """Return the file of a trained network, for :func:`.weights.load`. ValueError if there is none."""
+    """Return the file of a trained network, for `weights.load`. ValueError if there is none."""
     if (name, data) not in available():
         known = ", ".join(f"{network} on {pretrained}" for network, pretrained in available())
         raise ValueError(f"pretrained must be one of the trained networks, {known}; got {name} on {data!r}")

@@ -25,11 +25,11 @@ def save(network: nn.Module, path: str | Path, description: dict[str, Any], *, h
     """Write ``network`` to ``path``.
 
     Args:
-        description: the arguments of :func:`box_convolution.networks.create` that made it: ``name``, ``num_classes``,
+        description: the arguments of `box_convolution.networks.create` that made it: ``name``, ``num_classes``,
             ``input_size`` and ``options``.
         half: store weights in half precision, for half the size; boxes and BatchNorm's statistics keep their digits.
-            :func:`load` returns single precision. WeightsError if a number is too large for half precision.
-        more: further plain values to store, such as class names; :func:`load` returns them.
+            `load` returns single precision. WeightsError if a number is too large for half precision.
+        more: further plain values to store, such as class names; `load` returns them.
     """
     require("a network in a file", "safetensors")
     from safetensors.torch import save as to_bytes

@@ -1,7 +1,7 @@
 """The operators `box_convolution::box_conv2d` and `box_conv2d_backward`, before autograd, autocast, vmap and compilers.
 
-Each implementation is a module with functions of the same names and arguments (:mod:`.fused` registers the third).
-This file alone decides which one serves a tensor: :func:`backend` names it, :func:`use` chooses another.
+Each implementation is a module with functions of the same names and arguments (`fused` registers the third).
+This file alone decides which one serves a tensor: `backend` names it, `use` chooses another.
 """
 
 import functools
@@ -22,7 +22,7 @@ from .triton import launch
 
 
 class Implementation(Protocol):
-    """What a module must offer to serve the operators; arguments have passed :mod:`.checks`."""
+    """What a module must offer to serve the operators; arguments have passed `checks`."""
 
     def box_conv2d(self, input: Tensor, boxes: Tensor, normalize: bool, stride: int) -> Tensor: ...
 
@@ -65,7 +65,7 @@ def _kernels_are_there(device: torch.device) -> bool:
 
 
 def serving(tensor: Tensor) -> Implementation:
-    """The module that :func:`backend` names. Raises ValueError where it cannot serve ``tensor``'s device."""
+    """The module that `backend` names. Raises ValueError where it cannot serve ``tensor``'s device."""
     name = backend(tensor)
     if name == "cpu" and tensor.device.type != "cpu":
         raise ValueError(f"implementation 'cpu' was asked for, but input is on {tensor.device}")

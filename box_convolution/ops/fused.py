@@ -3,7 +3,7 @@
     box_conv2d_fused(input, boxes, scale, shift, residual, relu, normalize, stride)
         = [relu]([residual +] [scale *] box_conv2d(input, boxes, normalize, stride) [+ shift])
 
-input (B, C, H, W), boxes (C, M, 4) and output (B, C*M, H', W') as in :func:`box_convolution.box_conv2d`; scale and
+input (B, C, H, W), boxes (C, M, 4) and output (B, C*M, H', W') as in `box_convolution.box_conv2d`; scale and
 shift (C*M,), float32; residual like the output. None leaves a part out. Sums are those of box_conv2d, the result is
 rounded once. A BatchNorm in evaluation mode is a scale and a shift. Where a scale is 0 its box is not computed (and not
 seen, should it or the image hold a NaN).

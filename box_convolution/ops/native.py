@@ -109,7 +109,7 @@ def _remedy() -> str:
 def status() -> str | None:
     """None where the kernels can serve; else, in one line, why not and what to do about it.
 
-    Where BOX_CONVOLUTION_ISA is set, the kernels are wanted: then this raises what :func:`library` raises.
+    Where BOX_CONVOLUTION_ISA is set, the kernels are wanted: then this raises what `library` raises.
     """
     try:
         library()
@@ -180,7 +180,7 @@ def _problem(input: Tensor, boxes: Tensor, exact: bool, normalize: bool, stride:
 
 
 def box_conv2d(input: Tensor, boxes: Tensor, normalize: bool, stride: int, out: Tensor | None = None) -> Tensor:
-    """See :func:`box_convolution.box_conv2d`. The result, if not ``out``, has the memory format of the input.
+    """See `box_convolution.box_conv2d`. The result, if not ``out``, has the memory format of the input.
 
     Boxes in float64 ask for sums in float64.
     """
@@ -203,7 +203,7 @@ def box_conv2d_fused(
     normalize: bool,
     stride: int,
 ) -> Tensor:
-    """See :mod:`.fused`. The result has the memory format of the input."""
+    """See `fused`. The result has the memory format of the input."""
     batch, channels, h, w = input.shape
     shape = (batch, channels * boxes.shape[1], -(-h // stride), -(-w // stride))
     last = memory_format(input) == torch.channels_last

@@ -39,7 +39,7 @@ def antiderivative(edge: Tensor, size_out: int, size_in: int, stride: int) -> Te
 
 
 def antiderivative_slope(edge: Tensor, size_out: int, size_in: int, stride: int) -> Tensor:
-    """Derivative of :func:`antiderivative` by ``edge``: 1 for the pixel that the edge is in, else 0.
+    """Derivative of `antiderivative` by ``edge``: 1 for the pixel that the edge is in, else 0.
 
     On a pixel border the edge counts as being in the pixel after it (the right-hand derivative).
     """
@@ -123,7 +123,7 @@ def box_conv2d_fused(
     normalize: bool,
     stride: int,
 ) -> Tensor:
-    """[relu]([residual +] [scale *] average [+ shift]), rounded once: see :mod:`.fused`."""
+    """[relu]([residual +] [scale *] average [+ shift]), rounded once: see `fused`."""
     output = _averages(input, boxes, normalize, stride)
     if scale is not None:
         output = (output * scale[:, None, None]).where(scale[:, None, None] != 0, 0.0)

@@ -13,7 +13,7 @@ from box_convolution import __version__
 
 
 def facts(threads: Iterable[int], keeps_memory: bool) -> list[list[str]]:
-    """Rows of a table: date, hardware, versions and what else moves a time; ``keeps_memory``: see :mod:`.timing`."""
+    """Rows of a table: date, hardware, versions and what else moves a time; ``keeps_memory``: see `timing`."""
     settings = [f"`{name}={value}`" for name, value in sorted(os.environ.items()) if name.startswith(("OMP_", "KMP_"))]
     return [
         ["date", datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")],

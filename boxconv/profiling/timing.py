@@ -40,7 +40,7 @@ def interleaved(calls: Mapping[Key, Call], repeats: Repeats, *, wall: bool = Fal
     """Times of ``calls``.
 
     A call that alone takes longer than ``repeats.seconds`` is timed once. The time includes allocating and freeing the
-    results. Calls that work on a GPU must wait for it (:func:`waiting`), and be timed by the clock on the wall. Nothing
+    results. Calls that work on a GPU must wait for it (`waiting`), and be timed by the clock on the wall. Nothing
     is repeated back to back: what a call reads has been pushed out of the near caches by the others,
     as it is in a network.
     """

@@ -107,7 +107,7 @@ def read_run(folder: Path, defaults: Mapping[str, Any], noted_by: str) -> Run:
 
 
 def read_kept(path: Path, defaults: Mapping[str, Any]) -> list[Run]:
-    """The runs of a file that holds what :func:`kept` gave. RunError where it holds something else."""
+    """The runs of a file that holds what `kept` gave. RunError where it holds something else."""
     try:
         runs = [Run(**values) for values in json.loads(path.read_text(encoding="utf-8"))]
         return [_checked(replace(run, settings=settings_of(run.settings, defaults))) for run in runs]

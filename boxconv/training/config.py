@@ -157,7 +157,7 @@ MOVABLE = ("root", "classes", "palette", "device", "workers", "checkpoint_minute
 
 
 def to_plain(config: Any) -> dict[str, Any]:
-    """A configuration as strings, numbers and lists, for checkpoints and JSON; :func:`from_plain` is the inverse."""
+    """A configuration as strings, numbers and lists, for checkpoints and JSON; `from_plain` is the inverse."""
     values = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
     return {
         name: str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
@@ -166,7 +166,7 @@ def to_plain(config: Any) -> dict[str, Any]:
 
 
 def from_plain(values: dict[str, Any]) -> TrainConfig:
-    """The configuration that :func:`to_plain` wrote. ValueError for unknown names or missing ones without a default."""
+    """The configuration that `to_plain` wrote. ValueError for unknown names or missing ones without a default."""
     known = {f.name: f for f in dataclasses.fields(TrainConfig)}
     unknown = sorted(set(values) - set(known))
     if unknown:

@@ -19,7 +19,7 @@ class LockedError(RuntimeError):
 
 
 def lock(path: Path) -> None:
-    """Take the lock file ``path`` until :func:`unlock` or the end of this process. LockedError where another has it.
+    """Take the lock file ``path`` until `unlock` or the end of this process. LockedError where another has it.
 
     A POSIX record lock: child processes do not inherit it, so that a data-loading process that outlives its parent does
     not hold it, and it works over NFS.

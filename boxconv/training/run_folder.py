@@ -27,7 +27,7 @@ class RunFolderError(ValueError):
 class RunFolder:
     """Opens ``path`` for a new run, or for going on with the one in it (``resume``), or in its place (``overwrite``).
 
-    The folder is locked until :meth:`close`, or the end of a `with` block, or of the process. Raises RunFolderError
+    The folder is locked until `close`, or the end of a `with` block, or of the process. Raises RunFolderError
     where a run is in the way, none is there to resume, another process works in it, or it cannot be written.
     """
 

@@ -54,7 +54,7 @@ def pixel_weight(label: Tensor, weight: Tensor) -> Tensor:
 def segmentation_loss(logits: Tensor, label: Tensor, weight: Tensor, total_weight: Tensor | None = None) -> Tensor:
     """Weighted cross-entropy of (B, K, h, w) against (B, h, w), void left out. 0, not NaN, where all is void.
 
-    ``total_weight`` is the :func:`pixel_weight` of a whole batch of which this is a part: losses of parts then add up.
+    ``total_weight`` is the `pixel_weight` of a whole batch of which this is a part: losses of parts then add up.
     """
     total = cross_entropy(logits.float(), label, weight, ignore_index=VOID, reduction="sum")
     return total / (pixel_weight(label, weight) if total_weight is None else total_weight).clamp_min(1e-12)
@@ -185,7 +185,7 @@ class TrainStep:
         return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict(), **average}
 
     def restore(self, model_state: dict[str, Any], state: dict[str, Any]) -> None:
-        """Back to what :meth:`state` gave."""
+        """Back to what `state` gave."""
         self.model.load_state_dict(model_state)
         self.optimizer.load_state_dict(state["optimizer"])
         if state.get("scaler"):

@@ -172,7 +172,7 @@ def _sixteenths(w: int) -> int:
 
 
 def box_conv2d(input: Tensor, boxes: Tensor, normalize: bool, stride: int, out: Tensor | None = None) -> Tensor:
-    """See :func:`box_convolution.box_conv2d`. The result is contiguous."""
+    """See `box_convolution.box_conv2d`. The result is contiguous."""
     return _forward(input, boxes, None, None, None, False, normalize, stride, out)
 
 
