@@ -20,21 +20,22 @@ from faults.checkpoints import Tally
 
 HEADER = """# Reliability
 
-What was tried, how often, and what was lost. This page is written by `make reliability` (`tests/reliability.py`), which
-tries every fault anew; the test suite tries the same faults, a few times each.
+What was tried, how often, and what was lost. `make reliability` (`tests/reliability.py`) tries every fault and writes
+this page. The test suite tries the same faults a few times each.
 
-"Right" means: no crash, no hang, no traceback; one message with the file, the cause and the way on, and the exit status
-that `boxconv` promises; every checkpoint that was there before still readable; and where a run went on afterwards,
-final weights **equal to the last bit** to those of a run that nothing happened to (same machine, threads, processes).
+"Right" means: no crash, no hang and no traceback, but one message with the file, the cause and the remedy, and the
+documented exit status. Every earlier checkpoint is still readable. A run that was resumed ends with weights that are
+**equal, bit for bit**, to those of an undisturbed run (on the same machine, with the same number of threads and
+processes).
 
-| DataIssue | Tried | Right | Lost or wrong |
+| Fault | Tried | Right | Lost or wrong |
 |---|---:|---:|---|
 """
 
 FOOTER = """
-`kill -9` strikes real processes; "disk full" is a limit on the size of files (RLIMIT_FSIZE), "too little memory" one on
-the address space. The hostile files are made by `tests/faults/hostile.py`: code hidden in pickles in every way we know,
-tensors and lists that claim more memory than the file has, and other programs' files.
+`kill -9` ends real processes. "Disk full" is a limit on the size of files (RLIMIT_FSIZE), "too little memory" a limit
+on the address space. `tests/faults/hostile.py` makes the hostile files: code hidden in pickles in every way we know,
+tensors and lists that claim more memory than the file has, and files of other programs.
 
 Not tried: power cuts (files are flushed in the order that survives one: data, name, folder), network file systems, GPUs
 and NCCL, Windows and macOS. There is no lock on Windows.
