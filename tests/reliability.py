@@ -27,7 +27,7 @@ tries every fault anew; the test suite tries the same faults, a few times each.
 that `boxconv` promises; every checkpoint that was there before still readable; and where a run went on afterwards,
 final weights **equal to the last bit** to those of a run that nothing happened to (same machine, threads, processes).
 
-| DataIssue | Tried | Right | Lost or wrong |
+| Fault | Tried | Right | Lost or wrong |
 |---|---:|---:|---|
 """
 

@@ -83,8 +83,7 @@ def run(args: CheckData) -> int:
     )
     print(report.text(args.limit))
     if args.json is not None:
-        text = json.dumps({"data": data, **report.to_dict()}, indent=2) + "\n"
-        write_atomic(args.json, lambda file: file.write(text.encode()))
+        write_atomic(args.json, json.dumps({"data": data, **report.to_dict()}, indent=2) + "\n")
     if args.manifest is not None:
         count = write_manifest(args.root, args.manifest, workers=args.workers or None)
         print(f"SHA-256 of {count} files written to {args.manifest}")

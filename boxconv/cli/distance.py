@@ -11,7 +11,7 @@ import tyro
 
 from ..errors import UsageError
 from ..files import check_outputs, write_atomic
-from ..inference.load import network_of
+from ..inference.open import TrainedNetwork, open_network
 from ..reports.tables import replaced_section, write_sections
 from ..training.config import TrainConfig, to_plain
 from .draw import require_picture
@@ -76,7 +76,7 @@ def run(args: Distance) -> None:
     every = list(measured.values())
     if args.kept is not None and args.runs:
         text = "[\n" + ",\n".join(json.dumps(run.plain()) for run in every) + "\n]\n"
-        write_atomic(args.kept, lambda file: file.write(text.encode()))
+        write_atomic(args.kept, text)
     shown = [run for run in every if not args.networks or run.network in args.networks]
     if not shown:
         raise UsageError("RUNS: expected folders of runs on drawn scenes, or --kept FILE with some")
@@ -92,8 +92,7 @@ def run(args: Distance) -> None:
     if args.plot is not None:
         draw_by_distance(groups, evidence, args.plot, width=width)
     if args.csv is not None:
-        text = csv_text(rows_of(groups, width))
-        write_atomic(args.csv, lambda file: file.write(text.encode()))
+        write_atomic(args.csv, csv_text(rows_of(groups, width)))
     if args.write is not None:
         write_sections(args.write, f"{NAME} {args.part}".strip(), tables, level=3)
         print(f"written to {args.write}")
@@ -107,30 +106,33 @@ def _measure(folders: Sequence[Path], args: Distance, defaults: dict[str, Any]) 
     from ..analysis.by_distance import Measured, answers_of, count_right
     from ..data.scenes.dataset import SCENE_CLASSES, RoadScenes
     from ..data.scenes.evidence import QUESTIONS, ask
-    from ..data.sources import prepare_of
     from ..profiling import machine
     from ..progress import progress_bar
     from ..reports.run_comparison import settings_of
-    from ..training import checkpoint, engine
+    from ..training.device import choose_device
 
-    device = engine.choose_device(args.device)
-    opened: list[tuple[TrainConfig, Any]] = []
+    device = choose_device(args.device)
+    opened: list[TrainedNetwork] = []
+    configs: list[TrainConfig] = []
     for folder in folders:
-        path = folder / "last.pt"
-        content = checkpoint.load(path)
-        config = checkpoint.settings(content, path)
-        if config.data != "scenes":
-            raise UsageError(f"{folder}: trained on {config.data}; only of drawn scenes it is known where evidence is")
-        opened.append((config, network_of(content, path).to(device).eval()))
-    lengths = [args.scenes or config.scenes_for_validation for config, _ in opened]
+        network = open_network(folder / "last.pt")
+        assert network.config is not None  # of a checkpoint
+        if network.config.data != "scenes":
+            raise UsageError(
+                f"{folder}: trained on {network.config.data}; only of drawn scenes it is known where evidence is"
+            )
+        network.model.to(device)
+        opened.append(network)
+        configs.append(network.config)
+    lengths = [args.scenes or config.scenes_for_validation for config in configs]
     sides: dict[str, Any] = {
         question.name: tuple([SCENE_CLASSES.names.index(name) for name in side] for side in question.sides)
         for question in QUESTIONS
     }
     counts: list[dict[str, list[Any]]] = [{question.name: [] for question in QUESTIONS} for _ in opened]
     with torch.inference_mode():
-        for size in sorted({config.size for config, _ in opened}):
-            members = [k for k, (config, _) in enumerate(opened) if config.size == size]
+        for size in sorted({config.size for config in configs}):
+            members = [k for k, config in enumerate(configs) if config.size == size]
             scenes = RoadScenes(max(lengths[k] for k in members), size, split="val")
             for index in progress_bar(range(len(scenes)), desc="scenes", shown=not args.quiet):
                 image, _ = scenes[index]
@@ -138,8 +140,7 @@ def _measure(folders: Sequence[Path], args: Distance, defaults: dict[str, Any]) 
                 for k in members:
                     if index >= lengths[k]:
                         continue
-                    config, model = opened[k]
-                    scores = model(prepare_of(config).image(image)[None].to(device))[0]
+                    scores = opened[k].model(opened[k].transform.image(image)[None].to(device))[0]
                     for name, question in asked.items():
                         counts[k][name].append(count_right(scores, sides[name], question.side, question.distance))
     return [
@@ -149,9 +150,9 @@ def _measure(folders: Sequence[Path], args: Distance, defaults: dict[str, Any]) 
             settings=settings_of(to_plain(config), defaults),
             scenes=length,
             answers={name: answers_of(np.stack(of_scenes)) for name, of_scenes in found.items()},
-            noted_by=machine.made_by(),
+            noted_by=machine.provenance(),
         )
-        for (config, _), length, found in zip(opened, lengths, counts, strict=True)
+        for config, length, found in zip(configs, lengths, counts, strict=True)
     ]
 
 

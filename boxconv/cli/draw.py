@@ -8,7 +8,7 @@ import tyro
 
 from ..errors import UsageError
 from ..files import check_outputs
-from ..inference.load import file_of, open_trained
+from ..inference.open import file_of, open_layers
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,10 @@ def run(args: Draw) -> None:
         raise UsageError(f"--most: expected at least 1, got {args.most}")
     if args.features and args.image is None:
         raise UsageError("--features: needs an --image for the network to look at")
-    opened = open_trained(args.checkpoint)
+    opened = open_layers(args.checkpoint)
     model, kind = opened.model, opened.network["name"]
     picture = open_image(args.image) if args.image is not None else None
-    seen = torch.zeros(3, *opened.about["size"]) if picture is None else opened.prepare.image(picture)
+    seen = torch.zeros(3, *opened.about["size"]) if picture is None else opened.transform.image(picture)
     layers = {layer.name: layer for layer in importance(model, seen[None], gamma=args.gamma)}
     if not layers:
         raise UsageError(f"{args.checkpoint}: {kind} has no box layers")

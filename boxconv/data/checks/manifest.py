@@ -50,7 +50,7 @@ def write_manifest(root: Path, path: Path, *, workers: int | None = None) -> int
     if unreadable:
         raise DataError(f"{unreadable[0]}; {len(unreadable)} of {len(sums) + len(unreadable)} files cannot be read")
     content = b"".join(_line(name, digest) for name, digest in sorted(sums.items()))
-    write_atomic(path, lambda file: file.write(content))
+    write_atomic(path, content)
     return len(sums)
 
 
