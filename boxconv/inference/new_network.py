@@ -5,13 +5,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
-from ..training.config import TrainConfig, option
+from ..training.config import TrainConfig, option, to_plain
 from .open import TrainedNetwork, file_of, open_layers
 
 if TYPE_CHECKING:
     from ..data.classes import ClassTable
     from ..training.setup import CreateNetwork
 
+OPTIONS = ("symmetric", "initial_boxes", "dropout", "box_dropout")
+"""Settings that are options of `networks.create`, of the same names."""
 INHERITED = ("mean", "std", "dropout", "box_dropout")
 """Settings that weights were made for: those of the trained network where the run leaves them at their defaults."""
 
@@ -59,13 +61,8 @@ def _options(config: TrainConfig) -> dict[str, Any]:
 
     from box_convolution import networks
 
-    given = {
-        "symmetric": config.symmetric,
-        "initial_boxes": config.initial_boxes if config.initial_boxes != "uniform" else None,
-        "dropout": list(config.dropout),
-        "box_dropout": list(config.box_dropout),
-    }
-    options: dict[str, Any] = {name: value for name, value in given.items() if value}
+    default = to_plain(TrainConfig())
+    options = {name: value for name, value in to_plain(config).items() if name in OPTIONS and value != default[name]}
     try:
         with torch.device("meta"):
             networks.create(config.network, 1, config.size, **options)
