@@ -62,7 +62,7 @@ WITHIN_APPLICATION = {
     "training": {"data", "errors", "files", "progress"},
     "inference": {"training", "data", "errors", "files", "progress"},
     "reports": {"data", "errors", "files"},
-    "analysis": {"reports", "data", "files"},
+    "analysis": {"reports", "data", "files", "progress"},
     "profiling": {"reports", "data"},
     "cli": {"inference", "training", "analysis", "profiling", "reports", "data", "errors", "files", "progress"},
     "__main__": {"cli"},
