@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from command import boxconv
 from PIL import Image
 
 from box_convolution import BoxConv2d, networks
@@ -16,24 +17,12 @@ from box_convolution.networks import pretrained
 from box_convolution.networks.weights import create_from
 from box_convolution.networks.weights import load as load_weights
 from box_convolution.networks.weights import save as save_weights
-from boxconv.cli import main
 from boxconv.data.classes import write_classes
 from boxconv.data.scenes.dataset import SCENE_CLASSES, draw_scene
 from boxconv.training import checkpoint
 from boxconv.training.config import TrainConfig, to_plain
 
 SIZE = (32, 64)
-
-
-def boxconv(capsys, *arguments):
-    """Exit status, stdout and stderr of a command."""
-    try:
-        status = main([str(argument) for argument in arguments])
-    except SystemExit as stop:
-        status = stop.code
-    captured = capsys.readouterr()
-    assert "Traceback" not in captured.err
-    return status, captured.out, captured.err
 
 
 def write_checkpoint(path: Path, name: str) -> Path:
