@@ -17,6 +17,7 @@ import torch
 
 import boxconv
 from box_convolution import BoxConv2d
+from boxconv.analysis.evaluation_mode import input_of
 from boxconv.data.image_files import open_image
 from boxconv.data.scenes.dataset import RoadScenes
 from boxconv.inference.new_network import network_for
@@ -35,16 +36,6 @@ SHOWN = 5
 
 def first_box_layer(model: torch.nn.Module) -> BoxConv2d:
     return next(module for module in model.modules() if isinstance(module, BoxConv2d))
-
-
-def input_of(layer: torch.nn.Module, model: torch.nn.Module, image: torch.Tensor) -> torch.Tensor:
-    """What ``layer`` sees when ``model`` looks at ``image`` (3, h, w): (C, h', w')."""
-    seen: list[torch.Tensor] = []
-    handle = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    with torch.inference_mode():
-        model.eval()(image[None])
-    handle.remove()
-    return seen[0][0]
 
 
 def boxes_section(network: Any, before: torch.Tensor, image: Any, path: Path) -> Section:

@@ -48,6 +48,7 @@ def run(args: Draw) -> None:
 
     from box_convolution.drawing import draw_boxes
 
+    from ..analysis.evaluation_mode import input_of
     from ..analysis.importance import importance
     from ..data.datasets import open_image
 
@@ -73,7 +74,7 @@ def run(args: Draw) -> None:
         raise UsageError(f"--at: {name} has a map of {h} x {w} pixels, got row {args.at[0]:g}, column {args.at[1]:g}")
     under: Any = None if picture is None else np.asarray(picture)
     if args.features:
-        under = input_of(model, name, seen).mean(0).numpy()
+        under = input_of(model.get_submodule(name), model, seen).mean(0).numpy()
     draw_boxes(
         found.boxes.numpy(),
         args.out,
@@ -87,15 +88,3 @@ def run(args: Draw) -> None:
     print(f"{min(args.most, len(found.boxes))} of {len(found.boxes)} boxes of {name} drawn in {args.out}")
     if found.remark:
         print(f"{name}: {found.remark}")
-
-
-def input_of(model: Any, name: str, image: Any) -> Any:
-    """What the layer ``name`` reads when ``model`` sees ``image`` (3, h, w): (C, h', w')."""
-    import torch
-
-    seen: list[Any] = []
-    handle = model.get_submodule(name).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    with torch.inference_mode():
-        model.eval()(image[None])
-    handle.remove()
-    return seen[0][0]
