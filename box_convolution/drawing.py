@@ -87,7 +87,6 @@ def draw_boxes(
     height = panel * (bottom - top) / (right - left)
     head = 0.52 if title else 0.27
     with canvas(path, panel, height + head) as figure:
-        figure.patch.set_facecolor("white")
         if title:
             figure.text(0.1 / panel, 1 - 0.08 / (height + head), title, weight="bold", va="top", fontsize=10)
         figure.text(0.1 / panel, (height + 0.07) / (height + head), _note(len(edges), len(shown), importance is None))
@@ -97,10 +96,15 @@ def draw_boxes(
             axes.imshow(_pale(image), extent=(-0.5, w - 0.5, h - 0.5, -0.5), aspect="auto", interpolation="nearest")
         axes.add_patch(Rectangle((-0.5, -0.5), w, h, fill=False, edgecolor=SOFT, linewidth=0.9))
         _add_boxes(axes, shown, opacity)
-        axes.plot(column, row, marker="+", markersize=13, markeredgewidth=4, color="white", zorder=8)
-        axes.plot(column, row, marker="+", markersize=12, markeredgewidth=1.8, color=INK, zorder=9)
+        mark(axes, row, column)
         axes.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[])
         axes.spines[:].set(visible=True, color=FAINT)
+
+
+def mark(axes: "Axes", row: float, column: float) -> None:
+    """A cross at the output pixel."""
+    axes.plot(column, row, marker="+", markersize=13, markeredgewidth=4, color="white", zorder=8)
+    axes.plot(column, row, marker="+", markersize=12, markeredgewidth=1.8, color=INK, zorder=9)
 
 
 def _add_boxes(axes: "Axes", boxes: npt.NDArray[np.float64], opacity: npt.NDArray[np.float64]) -> None:

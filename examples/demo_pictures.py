@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from box_convolution.drawing import FAINT, INK, SOFT, canvas
+from box_convolution.drawing import FAINT, INK, SOFT, canvas, mark
 from boxconv.data.classes import ClassTable
 from boxconv.reports.colours import BLUE, ORANGE
 
@@ -77,8 +77,7 @@ def boxes_over_map(
             # Lightened, so that the boxes stay the darkest and most saturated thing in the picture.
             axes.imshow(image, cmap="gray", vmin=low, vmax=high + (high == low), alpha=0.5, aspect="equal")
             _draw_boxes(axes, boxes + origin, colours)
-            axes.plot(column, row, marker="+", markersize=13, markeredgewidth=4, color="white", zorder=8)
-            axes.plot(column, row, marker="+", markersize=12, markeredgewidth=1.8, color=INK, zorder=9)
+            mark(axes, row, column)
             axes.set(xlim=(left - margin, right + margin), ylim=(bottom + margin, top - margin))
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set(visible=True, color=FAINT)
