@@ -48,7 +48,7 @@ def test_a_network_of_ones_own(tmp_path):
     assert torch.equal(run.model.weight, again.model.weight), "fresh weights depend on the seed alone"
     assert not torch.equal(run.model.weight, build_run(config(seed=1), own_network).model.weight)
     assert run.class_weight.shape == (len(SCENE_CLASSES),)
-    assert str(run).startswith("mine, 40 parameters, 10 classes; 2 training and 1 validation images at 32 x 64; cpu, ")
+    assert str(run).startswith("mine, 44 parameters, 11 classes; 2 training and 1 validation images at 32 x 64; cpu, ")
     with RunFolder(tmp_path / "run") as folder:
         assert [record["epoch"] for record in train(run, folder, progress=False)] == [1]
     assert not torch.equal(run.model.weight, again.model.weight)
