@@ -13,6 +13,7 @@ import numpy.typing as npt
 from .arguments import as_int
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 INK, SOFT, FAINT = "#1f2430", "#6b7280", "#d5d9e0"
@@ -86,7 +87,6 @@ def draw_boxes(
     height = panel * (bottom - top) / (right - left)
     head = 0.52 if title else 0.27
     with canvas(path, panel, height + head) as figure:
-        figure.patch.set_facecolor("white")
         if title:
             figure.text(0.1 / panel, 1 - 0.08 / (height + head), title, weight="bold", va="top", fontsize=10)
         figure.text(0.1 / panel, (height + 0.07) / (height + head), _note(len(edges), len(shown), importance is None))
@@ -95,18 +95,28 @@ def draw_boxes(
         if image is not None:
             axes.imshow(_pale(image), extent=(-0.5, w - 0.5, h - 0.5, -0.5), aspect="auto", interpolation="nearest")
         axes.add_patch(Rectangle((-0.5, -0.5), w, h, fill=False, edgecolor=SOFT, linewidth=0.9))
-        sizes = areas[ranking]
-        for k in np.argsort(-sizes, kind="stable"):  # small boxes lie on top
-            colour = colorsys.hls_to_rgb(k * 0.618034 % 1, 0.42, 0.85)
-            place = ((shown[k, 2], shown[k, 0]), shown[k, 3] - shown[k, 2], shown[k, 1] - shown[k, 0])
-            axes.add_patch(Rectangle(*place, facecolor=colour, alpha=0.10 * opacity[k], linewidth=0))
-            axes.add_patch(
-                Rectangle(*place, fill=False, edgecolor=colour, alpha=0.08 + 0.92 * opacity[k], linewidth=1.5)
-            )
-        axes.plot(column, row, marker="+", markersize=13, markeredgewidth=4, color="white", zorder=8)
-        axes.plot(column, row, marker="+", markersize=12, markeredgewidth=1.8, color=INK, zorder=9)
+        _add_boxes(axes, shown, opacity)
+        mark(axes, row, column)
         axes.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[])
         axes.spines[:].set(visible=True, color=FAINT)
+
+
+def mark(axes: "Axes", row: float, column: float) -> None:
+    """A cross at the output pixel."""
+    axes.plot(column, row, marker="+", markersize=13, markeredgewidth=4, color="white", zorder=8)
+    axes.plot(column, row, marker="+", markersize=12, markeredgewidth=1.8, color=INK, zorder=9)
+
+
+def _add_boxes(axes: "Axes", boxes: npt.NDArray[np.float64], opacity: npt.NDArray[np.float64]) -> None:
+    """``boxes`` (n, 4) in pixels of the map, each with its opacity; small ones lie on top."""
+    from matplotlib.patches import Rectangle
+
+    top, bottom, left, right = boxes.T
+    for k in np.argsort(-(bottom - top) * (right - left), kind="stable"):
+        colour = colorsys.hls_to_rgb(k * 0.618034 % 1, 0.42, 0.85)
+        place = ((left[k], top[k]), right[k] - left[k], bottom[k] - top[k])
+        axes.add_patch(Rectangle(*place, facecolor=colour, alpha=0.10 * opacity[k], linewidth=0))
+        axes.add_patch(Rectangle(*place, fill=False, edgecolor=colour, alpha=0.08 + 0.92 * opacity[k], linewidth=1.5))
 
 
 def _note(total: int, shown: int, equal: bool) -> str:

@@ -3,11 +3,21 @@
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, Literal
 
 from .errors import UsageError
+
+Existing = Literal["refuse", "resume", "overwrite"]
+"""What becomes of results that are there already: an error, kept and gone on with, replaced."""
+
+
+def existing(*, resume: bool, overwrite: bool) -> Existing:
+    """What the two options of a command ask for. UsageError where they contradict each other."""
+    if resume and overwrite:
+        raise UsageError("--resume and --overwrite contradict each other: give one of them")
+    return "resume" if resume else "overwrite" if overwrite else "refuse"
 
 
 def check_outputs(outputs: Mapping[str, Path | None], *, overwrite: bool, inputs: Iterable[Path | None] = ()) -> None:
@@ -45,18 +55,18 @@ def _same(path: Path, other: Path) -> bool:
     return path.resolve() == other.resolve() or (path.exists() and other.exists() and path.samefile(other))
 
 
-def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Let ``write`` fill a new file beside ``path``, flush it to the disk, then put it in the place of ``path``.
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """The name of a file beside ``path``, to be written inside the block; at its end it takes the place of ``path``.
 
     Whatever happens, ``path`` holds either the old content or the new one. Raises OSError naming ``path``.
     """
     path = Path(path)
-    # Not the whole name: it may be as long as names can be.
-    temporary = path.with_name(f".{path.name[:32]}.tmp.{os.getpid()}")
+    # Not the whole name: it may be as long as names can be. The same suffix: some writers go by it.
+    temporary = path.with_name(f".{path.stem[:32]}.tmp.{os.getpid()}{path.suffix[:32]}")
     try:
-        with open(temporary, "wb") as file:
-            write(file)
-            file.flush()
+        yield temporary
+        with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
         _sync_folder(path.parent)
@@ -69,8 +79,22 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
         raise
 
 
+def write_atomic(path: Path, content: bytes | str | Callable[[BinaryIO], object]) -> None:
+    """Put ``content``, or what it writes into an open file, in the place of ``path``, by :func:`replacing`."""
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        if callable(content):
+            content(file)
+        else:
+            file.write(content.encode() if isinstance(content, str) else content)
+
+
+def write_png(path: Path, image: Any) -> None:
+    """A Pillow image as a PNG file, by :func:`replacing`."""
+    write_atomic(path, lambda file: image.save(file, "PNG"))
+
+
 def sweep(folder: Path, older_than: float = 0.0) -> None:
-    """Delete what processes left in ``folder`` that were killed in `write_atomic`, ``older_than`` seconds ago."""
+    """Delete what processes left in ``folder`` that were killed in :func:`replacing`, ``older_than`` seconds ago."""
     for stray in folder.glob(".*.tmp.*"):
         with contextlib.suppress(FileNotFoundError):
             if time.time() - stray.stat().st_mtime >= older_than:

@@ -53,15 +53,10 @@ def main() -> int:
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-
-    def times(count: int) -> int:
-        return max(1, round(count * args.scale))
-
     rows: list[tuple[str, Tally]] = []
-
-    def fault(name: str, attempt: Callable[[Path], Tally | tuple[Tally, float]]) -> None:
+    for name, attempt in faults(args.scale, args.ends).items():
         if args.only not in name:
-            return
+            continue
         started = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
             result = attempt(Path(folder))
@@ -70,6 +65,23 @@ def main() -> int:
         print(f"{row(*rows[-1])}  {time.monotonic() - started:.0f} s", flush=True)
         for line in tally.wrong[:5]:
             print("    ", line, flush=True)
+
+    cores = len(os.sched_getaffinity(0))
+    machine = f"{platform.machine()}, {cores} cores, {platform.system()}"
+    versions = f"Python {platform.python_version()}, PyTorch {torch.__version__}"
+    table = HEADER + "".join(row(*each) + "\n" for each in rows)
+    table += f"\nMeasured on {machine}; {versions}; 1 thread a process.\n" + FOOTER
+    if args.write:
+        args.write.write_text(table)
+    print(table)
+    return 1 if any(tally.wrong or tally.right < tally.tried for _, tally in rows) else 0
+
+
+def faults(scale: float, ends: int) -> dict[str, Callable[[Path], Tally | tuple[Tally, float]]]:
+    """What is tried in a folder, by its name in the table."""
+
+    def times(count: int) -> int:
+        return max(1, round(count * scale))
 
     @functools.cache
     def whole() -> str:
@@ -83,35 +95,27 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             return two_processes.together(Path(folder))
 
-    fault("`kill -9` while a checkpoint is replaced, without a pause", lambda f: processes.killed_saves(f, times(30)))
-    fault("`kill -9` of a training run at a random time, resumed",
-          lambda f: processes.killed_runs(f, times(20), whole()))  # fmt: skip
-    fault("one of two ranks killed under `torchrun`: restarts, ends within 30 s",
-          lambda f: two_processes.killed_ranks(f, times(10), two()))  # fmt: skip
-    fault("one of two ranks stopped (SIGSTOP) under `torchrun`", lambda f: two_processes.hung_rank(f, two()))
-    fault("`torchrun` itself killed: its ranks end within 10 s", lambda f: two_processes.orphans(f, times(3)))
-    fault("two processes that end: status 0, no message", lambda f: two_processes.ends(f, args.ends or times(200)))
-    fault("two processes that end beside two busy ones: status 0, no message",
-          lambda f: two_processes.ends_on_a_busy_machine(f, args.ends or times(60)))  # fmt: skip
-    fault("checkpoint damaged at random: refused", lambda f: checkpoints.damaged(f, times(10_000)))
-    fault("checkpoint tampered with, checksum renewed: refused or plain values, no crash",
-          lambda f: tampered(f, times(10_000)))  # fmt: skip
-    fault("hostile and foreign files as checkpoints: refused, no code run, no memory taken", checkpoints.hostile_files)
-    fault("SIGINT, SIGTERM, and both twice", lambda f: processes.signalled(f, whole()))
-    fault("disk full, folder not writable, too little memory", lambda f: processes.starved(f, whole()))
-    fault("a data-loading process killed", lambda f: processes.dead_workers(f, times(3), whole()))
-    fault("a second process for the folder of a run: refused", lambda f: processes.second_writers(f, times(4)))
-    fault("loss or weights not finite", processes.losses)
-
-    cores = len(os.sched_getaffinity(0))
-    machine = f"{platform.machine()}, {cores} cores, {platform.system()}"
-    versions = f"Python {platform.python_version()}, PyTorch {torch.__version__}"
-    table = HEADER + "".join(row(*each) + "\n" for each in rows)
-    table += f"\nMeasured on {machine}; {versions}; 1 thread a process.\n" + FOOTER
-    if args.write:
-        args.write.write_text(table)
-    print(table)
-    return 1 if any(tally.wrong or tally.right < tally.tried for _, tally in rows) else 0
+    return {
+        "`kill -9` while a checkpoint is replaced, without a pause": lambda f: processes.killed_saves(f, times(30)),
+        "`kill -9` of a training run at a random time, resumed":
+            lambda f: processes.killed_runs(f, times(20), whole()),
+        "one of two ranks killed under `torchrun`: restarts, ends within 30 s":
+            lambda f: two_processes.killed_ranks(f, times(10), two()),
+        "one of two ranks stopped (SIGSTOP) under `torchrun`": lambda f: two_processes.hung_rank(f, two()),
+        "`torchrun` itself killed: its ranks end within 10 s": lambda f: two_processes.orphans(f, times(3)),
+        "two processes that end: status 0, no message": lambda f: two_processes.ends(f, ends or times(200)),
+        "two processes that end beside two busy ones: status 0, no message":
+            lambda f: two_processes.ends_on_a_busy_machine(f, ends or times(60)),
+        "checkpoint damaged at random: refused": lambda f: checkpoints.damaged(f, times(10_000)),
+        "checkpoint tampered with, checksum renewed: refused or plain values, no crash":
+            lambda f: tampered(f, times(10_000)),
+        "hostile and foreign files as checkpoints: refused, no code run, no memory taken": checkpoints.hostile_files,
+        "SIGINT, SIGTERM, and both twice": lambda f: processes.signalled(f, whole()),
+        "disk full, folder not writable, too little memory": lambda f: processes.starved(f, whole()),
+        "a data-loading process killed": lambda f: processes.dead_workers(f, times(3), whole()),
+        "a second process for the folder of a run: refused": lambda f: processes.second_writers(f, times(4)),
+        "loss or weights not finite": processes.losses,
+    }  # fmt: skip
 
 
 def tampered(folder: Path, count: int) -> Tally:

@@ -108,7 +108,9 @@ def save_program(network: PaddedNetwork, path: Path, metadata: dict[str, Any]) -
     image = torch.zeros(2, network.in_channels, 8 * _MULTIPLE, 12 * _MULTIPLE)
     with _quiet():
         program: ExportedProgram = torch.export.export(_Multiples(network), (image,), dynamic_shapes=(sizes,))
-        torch.export.save(program, str(path), extra_files={KEY: json.dumps({**metadata, "torch": torch.__version__})})
+        more = {KEY: json.dumps({**metadata, "torch": torch.__version__})}
+        with open(path, "wb") as file:  # by its path, PyTorch would write the file's name into it
+            torch.export.save(program, file, extra_files=more)
 
 
 def open_onnx(path: Path) -> tuple[nn.Module, dict[str, Any]]:

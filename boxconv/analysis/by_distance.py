@@ -5,15 +5,22 @@ accuracy in a range of distances is the share of right pixels of each class, ave
 ignores the evidence has 50 %, also where one class has more pixels.
 """
 
+import json
 import statistics
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
+from ..data.scenes.dataset import SCENE_CLASSES, RoadScenes
+from ..data.scenes.evidence import QUESTIONS, ask
+from ..progress import progress_bar
+from ..reports.run_comparison import RunError, experiment, settings_of
 from ..reports.tables import Section, Table
 
 RANGES = 32
@@ -53,6 +60,11 @@ class Measured:
     answers: dict[str, Answers]
     noted_by: str
 
+    @property
+    def identity(self) -> str:
+        """The same for two runs that must come out alike."""
+        return json.dumps([self.network, self.seed, experiment(self)], sort_keys=True)
+
     def plain(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -60,6 +72,44 @@ class Measured:
     def from_plain(cls, values: dict[str, Any]) -> "Measured":
         answers = {name: Answers(**entry) for name, entry in values["answers"].items()}
         return cls(**{**values, "answers": answers})
+
+
+def read_kept(path: Path, defaults: Mapping[str, Any]) -> list[Measured]:
+    """What a file holds, with ``defaults`` for settings that are newer. RunError where it holds something else."""
+    try:
+        runs = [Measured.from_plain(values) for values in json.loads(path.read_text(encoding="utf-8"))]
+        return [replace(run, settings=settings_of(run.settings, defaults)) for run in runs]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RunError(f"{path}: holds nothing that was measured: {type(error).__name__}: {error}") from error
+
+
+@torch.inference_mode()
+def answers_on_scenes(
+    networks: Sequence[Any], lengths: Sequence[int], device: torch.device, *, progress: bool = True
+) -> list[dict[str, Answers]]:
+    """What each of ``networks`` answers on its first validation scenes. All see a scene before the next one is drawn.
+
+    networks: `boxconv.open_network`'s, of runs on drawn scenes, on ``device``. lengths: how many scenes each of them
+    sees.
+    """
+    sides: dict[str, Any] = {
+        question.name: tuple([SCENE_CLASSES.names.index(name) for name in side] for side in question.sides)
+        for question in QUESTIONS
+    }
+    counts: list[dict[str, list[Counts]]] = [{question.name: [] for question in QUESTIONS} for _ in networks]
+    for size in sorted({network.config.size for network in networks}):
+        members = [k for k, network in enumerate(networks) if network.config.size == size]
+        scenes = RoadScenes(max(lengths[k] for k in members), size, split="val")
+        for index in progress_bar(range(len(scenes)), desc="scenes", shown=progress):
+            image, _ = scenes[index]
+            asked = ask(scenes.scene_seed(0, index), *size)
+            for k in members:
+                if index >= lengths[k]:
+                    continue
+                scores = networks[k].model(networks[k].transform.image(image)[None].to(device))[0]
+                for name, question in asked.items():
+                    counts[k][name].append(count_right(scores, sides[name], question.side, question.distance))
+    return [{name: answers_of(np.stack(of_scenes)) for name, of_scenes in found.items()} for found in counts]
 
 
 def count_right(

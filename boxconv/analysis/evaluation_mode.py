@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 @contextmanager
@@ -26,3 +26,13 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
             module.training = mode
         for parameter in learnt:
             parameter.requires_grad_(True)
+
+
+def input_of(layer: nn.Module, model: nn.Module, image: Tensor) -> Tensor:
+    """What ``layer`` reads when ``model`` sees ``image`` (channels, h, w): (C, h', w')."""
+    seen: list[Tensor] = []
+    handle = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
+    with evaluation_mode(model):
+        model(image[None])
+    handle.remove()
+    return seen[0][0]

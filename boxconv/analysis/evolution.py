@@ -1,7 +1,6 @@
 """Boxes of one layer as training goes on (Figure 2 of the paper): a grid of snapshots, and an animation."""
 
-import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import numpy.typing as npt
 from box_convolution.boxes import MIN_SIZE
 from box_convolution.drawing import FAINT, INK, SOFT, STYLE, canvas
 
+from ..files import write_atomic
 from ..reports.colours import BLUE, ORANGE
 from .box_statistics import AT_LIMIT
 
@@ -98,10 +98,27 @@ def animation(
     path = Path(path)
     if path.suffix.lower() != ".gif":
         raise ValueError(f"path must end in .gif, found {path}")
+    from PIL import Image
+
+    chosen = np.unique(np.linspace(0, len(evolution.epochs) - 1, frames).round().astype(int))
+    pictures = [Image.fromarray(pixels) for pixels in _frames(evolution, chosen, title, columns, rows)]
+    # One palette for all frames: otherwise unchanging colours flicker.
+    palette = pictures[-1].quantize(64, dither=Image.Dither.NONE)
+    indexed = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
+    step = int(1000 * seconds / len(indexed))
+    durations = [min(500, step)] * (len(indexed) - 1) + [2000]
+    more: dict[str, Any] = {"append_images": indexed[1:], "duration": durations, "loop": 0, "optimize": True}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, lambda file: indexed[0].save(file, format="GIF", save_all=True, **more))
+
+
+def _frames(
+    evolution: Evolution, chosen: npt.NDArray[np.int_], title: str, columns: int, rows: int
+) -> Iterator[npt.NDArray[np.uint8]]:
+    """The pixels (h, w, 3) of a figure of tiles at each of the ``chosen`` states."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from PIL import Image
 
     count = min(columns * rows, evolution.boxes.shape[1])
     rows = -(-count // columns)
@@ -109,8 +126,6 @@ def animation(
     tile_w, head, foot = 0.95, 0.62, 0.36
     tile_h = max(0.45, min(1.4, tile_w * high / wide))
     width, height = max(NARROWEST, columns * tile_w + 0.1), head + rows * tile_h + foot
-    chosen = np.unique(np.linspace(0, len(evolution.epochs) - 1, frames).round().astype(int))
-    pictures: list[Any] = []
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height), dpi=110, facecolor="white")
         sheet = FigureCanvasAgg(figure)
@@ -130,21 +145,7 @@ def animation(
             for k, patch in enumerate(patches):
                 _place(patch, evolution.boxes[t, k])
             sheet.draw()
-            pictures.append(Image.fromarray(np.asarray(sheet.buffer_rgba())[..., :3]))
-    # One palette for all frames: otherwise unchanging colours flicker.
-    palette = pictures[-1].quantize(64, dither=Image.Dither.NONE)
-    indexed = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
-    step = int(1000 * seconds / len(indexed))
-    durations = [min(500, step)] * (len(indexed) - 1) + [2000]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        indexed[0].save(
-            part, format="GIF", save_all=True, append_images=indexed[1:], duration=durations, loop=0, optimize=True
-        )
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+            yield np.asarray(sheet.buffer_rgba())[..., :3].copy()
 
 
 def spread(count: int, wanted: int) -> list[int]:

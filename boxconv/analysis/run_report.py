@@ -8,8 +8,8 @@ import torch
 
 from box_convolution.drawing import draw_boxes
 
-from ..reports.html import Picture, Section, Table, write_report
-from ..reports.tables import rounded
+from ..reports.html import write_report
+from ..reports.tables import Picture, Section, Table, rounded
 from .box_statistics import MIN_AREA_FOR_SYMMETRY, area, symmetry
 from .evolution import animation, snapshots
 from .plots import area_against_importance, energy_curves, symmetry_histogram
@@ -59,7 +59,7 @@ def _what_boxes_are(analysis: RunAnalysis, folder: Path) -> Section:
         "across half of the image, or down to a single pixel. The same boxes are laid around every output pixel. The "
         f"picture shows them around one, marked +. This layer works on maps of {h} x {w} pixels; a box that reaches "
         "beyond the map sees zeros there.",
-        [Picture(folder / "boxes.png", f"The most important boxes of {first.name} around one output pixel")],
+        pictures=[Picture(folder / "boxes.png", f"The most important boxes of {first.name} around one output pixel")],
     )
 
 
@@ -113,8 +113,8 @@ def _importance(analysis: RunAnalysis, numbers: dict[str, Any], folder: Path) ->
         + _large_and_important(boxes)
         + "The paper, on images of 1024 x 512 pixels, reports boxes of more than 10,000 pixels, and that most of the "
         "very large ones are important." + ("\n\n" + " ".join(remarks) if remarks else ""),
-        pictures,
         Table(header, rows),
+        pictures,
     )
 
 
@@ -156,7 +156,7 @@ def _evolution(analysis: RunAnalysis, numbers: dict[str, Any], folder: Path) -> 
     return Section(
         heading,
         text,
-        [
+        pictures=[
             Picture(folder / "evolution.png", "A row for each epoch shown, a column for each box"),
             Picture(folder / "evolution.gif", "The same as an animation, with more boxes and every recorded epoch"),
         ],
@@ -193,7 +193,7 @@ def _symmetry(analysis: RunAnalysis, numbers: dict[str, Any], folder: Path) -> S
         [row["layer"], rounded(row["symmetry_boxes"]), *(_percent(row[key]) for key in keys)]
         for row in numbers["layers"]
     ]
-    return Section("Are boxes symmetric?", text, pictures, Table(header, rows))
+    return Section("Are boxes symmetric?", text, Table(header, rows), pictures)
 
 
 def _limits(numbers: dict[str, Any]) -> Section:
@@ -242,8 +242,8 @@ def _receptive_field(analysis: RunAnalysis, numbers: dict[str, Any], folder: Pat
         "averaged over images and positions. Where it reaches 1, nothing farther away has any influence: that is how "
         "far the network sees. The slower a curve rises, the more the network relies on what is far away."
         + (f"\n\n{dead} positions were left out because no unit there had any gradient." if dead else ""),
-        [Picture(folder / "receptive_field.png", "Share of the gradient within r pixels, for each network and level")],
         Table(header, rows),
+        [Picture(folder / "receptive_field.png", "Share of the gradient within r pixels, for each network and level")],
     )
 
 

@@ -1,4 +1,4 @@
-"""The command line: connects networks, data and training. One file a command.
+"""The command line: one file a command, which parses, calls and prints.
 
 Exit status: 0 done, 1 the run failed, 2 wrong usage, 130 / 143 stopped by a signal after saving, 141 the output was
 closed.
@@ -46,7 +46,7 @@ def _run(argv: list[str]) -> int:
     if argv == ["doctor"]:  # whatever is missing, also what reads command lines
         from . import doctor
 
-        return doctor.run()
+        return doctor.run(doctor.Doctor())
     from . import commands
 
     return commands.run(argv)
@@ -73,10 +73,10 @@ def _explain(error: Exception) -> int:
     from ..data.classes import DataError
     from ..reports.run_comparison import RunError
     from ..training.checkpoint import CheckpointError
+    from ..training.device import TrainingError, is_out_of_memory
     from ..training.distributed import DistributedError, is_peer_failure
     from ..training.interrupt import Interrupted
     from ..training.run_folder import RunFolderError
-    from ..training.step import TrainingError, is_out_of_memory
 
     if isinstance(error, Interrupted):
         print(f"boxconv: stopped by {error}; the state is saved, go on with --resume", file=sys.stderr)

@@ -8,7 +8,8 @@ import tyro
 
 from ..errors import UsageError
 from ..files import check_output_folder
-from ..inference.load import data_of, file_of, open_trained
+from ..inference.open import file_of, open_layers
+from ..inference.scoring import data_of
 
 
 @dataclass(frozen=True)
@@ -44,57 +45,32 @@ class Analyze:
 def run(args: Analyze) -> None:
     import torch
 
-    from box_convolution.networks import names
-
     from ..analysis.importance import importance
     from ..analysis.run_numbers import RunAnalysis, with_history
     from ..analysis.run_report import report_on
     from ..data.sources import open_split
-    from ..training import checkpoint, engine
-    from ..training.box_history import read_history
+    from ..training.device import choose_device
     from ..training.records import percent
 
     for name in ("images", "positions", "seed"):
         least = 1 if name == "images" else 0
         if getattr(args, name) < least:
             raise UsageError(f"--{name}: expected at least {least}, got {getattr(args, name)}")
-    device = engine.choose_device(args.device)
+    device = choose_device(args.device)
     path = _checkpoint_in(args.run)
-    opened = open_trained(path)
+    opened = open_layers(path)
     out = args.out or (Path(f"{args.run.stem}-analysis") if opened.config is None else path.parent / "analysis")
     check_output_folder("--out", out, overwrite=args.overwrite)
     config = data_of(opened, args.run, root=args.root)
     name = _label(opened.network)
-    model = opened.model.to(device)
-    data: Any = open_split(config, args.split or config.val_split, opened.classes, opened.prepare)
+    opened.model.to(device)
+    data: Any = open_split(config, args.split or config.val_split, opened.classes, opened.transform)
     count = min(args.images, len(data))
     images = torch.stack([data[i * len(data) // count][0] for i in range(count)]).to(device)
-    layers = importance(model, images[:1], gamma=args.gamma)
-
-    networks = {name: model}
-    for other in args.against:
-        theirs = open_trained(_checkpoint_in(other))
-        label = _label(theirs.network)
-        networks[label if label not in networks else f"{label} ({other})"] = theirs.model.to(device)
-    # In the order of every other picture, so that a network has one colour.
-    networks = dict(sorted(networks.items(), key=lambda item: names().index(item[0].partition(" (")[0])))
-    levels = {"output": ""}
-    for level in args.levels if args.levels is not None else [layer.name.rpartition(".")[0] for layer in layers[:1]]:
-        if level:
-            levels[level if args.levels is not None else f"{level}, the first box block"] = level
-    for label, network in networks.items():  # before minutes are spent on measuring
-        missing = [level for level in levels.values() if level not in dict(network.named_modules())]
-        if missing and args.positions:
-            raise UsageError(f"--levels: {label} has no module named {missing[0]!r}")
-    fields = _measure(networks, levels, images, args) if args.positions else {}
-
-    history = path.parent / "boxes.jsonl"
-    try:
-        lines = read_history(history) if opened.config and history.exists() and layers else []
-    except ValueError as error:
-        raise checkpoint.CheckpointError(history, str(error)) from error
-    mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (config.mean, config.std))
-    pixels = ((images[count // 2] * std + mean).clamp(0, 1) * 255).byte().permute(1, 2, 0).cpu().numpy()
+    layers = importance(opened.model, images[:1], gamma=args.gamma)
+    fields = _fields(args, {name: opened.model}, layers, images) if args.positions else {}
+    lines = _history(path) if opened.config and layers else []
+    pixels = _pixels(images[count // 2], opened.transform)
     analysis = RunAnalysis(name, layers, fields=fields, image=pixels, **with_history(lines, layers))
     scores = opened.about.get("scores", {})
     summary = {
@@ -104,6 +80,47 @@ def run(args: Analyze) -> None:
         "class IoU": percent(scores["class_iou"]) if "class_iou" in scores else "not scored",
     }
     print(f"report: {report_on(analysis, out, summary)}")
+
+
+def _fields(args: Analyze, networks: dict[str, Any], layers: Any, images: Any) -> dict[str, dict[str, Any]]:
+    """Receptive fields of the network and those of --against. UsageError before minutes are spent on measuring."""
+    from box_convolution.networks import names
+
+    for other in args.against:
+        theirs = open_layers(_checkpoint_in(other))
+        label = _label(theirs.network)
+        networks[label if label not in networks else f"{label} ({other})"] = theirs.model.to(images.device)
+    # In the order of every other picture, so that a network has one colour.
+    networks = dict(sorted(networks.items(), key=lambda item: names().index(item[0].partition(" (")[0])))
+    levels = {"output": ""}
+    for level in args.levels if args.levels is not None else [layer.name.rpartition(".")[0] for layer in layers[:1]]:
+        if level:
+            levels[level if args.levels is not None else f"{level}, the first box block"] = level
+    for label, network in networks.items():
+        missing = [level for level in levels.values() if level not in dict(network.named_modules())]
+        if missing:
+            raise UsageError(f"--levels: {label} has no module named {missing[0]!r}")
+    return _measure(networks, levels, images, args)
+
+
+def _history(path: Path) -> list[dict[str, Any]]:
+    """The boxes that the run of a checkpoint recorded."""
+    from ..training.box_history import read_history
+    from ..training.checkpoint import CheckpointError
+
+    history = path.parent / "boxes.jsonl"
+    try:
+        return read_history(history) if history.exists() else []
+    except ValueError as error:
+        raise CheckpointError(history, str(error)) from error
+
+
+def _pixels(image: Any, transform: Any) -> Any:
+    """What ``transform`` made of an image, as (h, w, 3) uint8 again."""
+    import torch
+
+    mean, std = (torch.tensor(values, device=image.device)[:, None, None] for values in (transform.mean, transform.std))
+    return ((image * std + mean).clamp(0, 1) * 255).byte().permute(1, 2, 0).cpu().numpy()
 
 
 def _measure(networks: dict[str, Any], levels: dict[str, str], images: Any, args: Analyze) -> dict[str, dict[str, Any]]:

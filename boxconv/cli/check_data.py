@@ -34,10 +34,6 @@ class CheckData:
     """Number of faults of a kind to show."""
     json: Path | None = None
     """Also write all faults and warnings to this file."""
-    manifest: Path | None = None
-    """Also write the SHA-256 of every file below ROOT to this file, in the form of sha256sum."""
-    verify: Path | None = None
-    """Only compare all files below ROOT with such a manifest."""
     overwrite: bool = False
     """Replace files that are there already."""
     quiet: bool = False
@@ -45,7 +41,6 @@ class CheckData:
 
 def run(args: CheckData) -> int:
     from ..data.checks.check import check
-    from ..data.checks.manifest import verify_manifest, write_manifest
     from ..data.classes import DataError
     from ..data.sources import classes_of, detect, layout_of
 
@@ -54,17 +49,9 @@ def run(args: CheckData) -> int:
             raise UsageError(f"--{name}: expected at least {least}, got {getattr(args, name)}")
     if not args.root.is_dir():
         raise DataError(f"{args.root}: no such folder")
-    for name in ("json", "manifest"):
-        path = getattr(args, name)
-        if path is not None and path.resolve().is_relative_to(args.root.resolve()):
-            raise UsageError(f"--{name}: {path} is in the data folder {args.root}, which is never written to")
-    outputs = {"--json": args.json, "--manifest": args.manifest}
-    check_outputs(outputs, overwrite=args.overwrite, inputs=(args.classes, args.palette, args.verify))
-    if args.verify is not None:
-        difference = verify_manifest(args.root, args.verify, workers=args.workers or None)
-        print(difference.text(args.limit))
-        return 0 if difference.ok else 1
-
+    if args.json is not None and args.json.resolve().is_relative_to(args.root.resolve()):
+        raise UsageError(f"--json: {args.json} is in the data folder {args.root}, which is never written to")
+    check_outputs({"--json": args.json}, overwrite=args.overwrite, inputs=(args.classes, args.palette))
     data = detect(args.root) if args.data == "auto" else args.data
     if data == "folder" and args.classes is None and args.root.is_dir() and not (args.root / "classes.csv").exists():
         raise UsageError(
@@ -83,9 +70,5 @@ def run(args: CheckData) -> int:
     )
     print(report.text(args.limit))
     if args.json is not None:
-        text = json.dumps({"data": data, **report.to_dict()}, indent=2) + "\n"
-        write_atomic(args.json, lambda file: file.write(text.encode()))
-    if args.manifest is not None:
-        count = write_manifest(args.root, args.manifest, workers=args.workers or None)
-        print(f"SHA-256 of {count} files written to {args.manifest}")
+        write_atomic(args.json, json.dumps({"data": data, **report.to_dict()}, indent=2) + "\n")
     return 0 if report.ok else 1

@@ -3,52 +3,31 @@
 import ast
 import dataclasses
 import functools
+import importlib
 import inspect
 import operator
 import textwrap
 from collections.abc import Callable, Iterator
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import tyro
 
-from . import (
-    analyze,
-    bench,
-    check_data,
-    compare,
-    cost,
-    distance,
-    doctor,
-    draw,
-    evaluate,
-    export,
-    finetune,
-    import_sunrgbd,
-    predict,
-    recipes,
-    submit,
-    train,
+from . import recipes, train
+
+NAMES = (
+    *("train", "evaluate", "predict", "submit", "finetune", "export", "check-data", "import-sunrgbd", "compare"),
+    *("cost", "bench", "analyze", "draw", "distance", "doctor"),
 )
 
-# What each command's settings are, and what runs it. Modules import PyTorch and other large libraries only in ``run``.
-COMMANDS: dict[str, tuple[type, Callable[[Any], int | None]]] = {
-    "train": (train.Train, train.run),
-    "evaluate": (evaluate.Evaluate, evaluate.run),
-    "predict": (predict.Predict, predict.run),
-    "submit": (submit.Submit, submit.run),
-    "finetune": (finetune.Finetune, finetune.run),
-    "export": (export.Export, export.run),
-    "check-data": (check_data.CheckData, check_data.run),
-    "import-sunrgbd": (import_sunrgbd.ImportSunRgbd, import_sunrgbd.run),
-    "compare": (compare.Compare, compare.run),
-    "cost": (cost.CostOf, cost.run),
-    "bench": (bench.Bench, bench.run),
-    "analyze": (analyze.Analyze, analyze.run),
-    "draw": (draw.Draw, draw.run),
-    "distance": (distance.Distance, distance.run),
-    "doctor": (doctor.Doctor, doctor.run),
-}
+
+def _command(name: str) -> tuple[type, Callable[[Any], int | None]]:
+    """Settings, and what runs with them: of the file of this name, which imports large libraries only in ``run``."""
+    run = importlib.import_module(f".{name.replace('-', '_')}", __package__).run
+    return get_type_hints(run)["args"], run
+
+
+COMMANDS = {name: _command(name) for name in NAMES}
 
 
 def run(argv: list[str]) -> int:

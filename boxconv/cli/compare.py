@@ -66,7 +66,7 @@ def run(args: Compare) -> None:
     if args.write is not None:
         replaced_section(args.write, f"{NAME} {args.part}".strip(), "")
     defaults = to_plain(TrainConfig())
-    noted_by = machine.made_by()
+    noted_by = machine.provenance()
     runs: dict[Path, Run] = {}
     for folder in args.runs:
         try:
@@ -91,8 +91,7 @@ def run(args: Compare) -> None:
     for section in found:
         print(section.plain())
     if args.kept is not None and runs:
-        text = kept(every)
-        write_atomic(args.kept, lambda file: file.write(text.encode()))
+        write_atomic(args.kept, kept(every))
     if args.plot is not None:
         draw_curves(groups, args.plot, title="Validation class IoU while training")
     if args.write is not None:

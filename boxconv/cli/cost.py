@@ -49,7 +49,7 @@ def run(args: CostOf) -> None:
 
     from ..profiling.cost import cost, forward_times
     from ..progress import progress_bar
-    from ..training.engine import choose_device
+    from ..training.device import choose_device
 
     names = args.names or tuple(networks.names())
     _check(args, names, networks.names())

@@ -1,6 +1,5 @@
 """`boxconv distance`."""
 
-import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ import tyro
 
 from ..errors import UsageError
 from ..files import check_outputs, write_atomic
-from ..inference.load import network_of
+from ..inference.open import TrainedNetwork, open_network
 from ..reports.tables import replaced_section, write_sections
 from ..training.config import TrainConfig, to_plain
 from .draw import require_picture
@@ -55,7 +54,7 @@ class Distance:
 def run(args: Distance) -> None:
     from box_convolution import networks
 
-    from ..analysis.by_distance import rows_of, sections
+    from ..analysis.by_distance import read_kept, rows_of, sections
     from ..analysis.distance_picture import draw_by_distance
     from ..analysis.run_numbers import csv_text
     from ..data.scenes.evidence import QUESTIONS
@@ -71,12 +70,11 @@ def run(args: Distance) -> None:
     if args.write is not None:
         replaced_section(args.write, f"{NAME} {args.part}".strip(), "")
     defaults = to_plain(TrainConfig())
-    measured = {_identity(run): run for run in _read_kept(args.kept, defaults)}
-    measured |= {_identity(run): run for run in _measure(args.runs, args, defaults)}
-    every = list(measured.values())
+    known = read_kept(args.kept, defaults) if args.kept is not None and args.kept.exists() else []
+    every = list({run.identity: run for run in (*known, *_measure(args.runs, args, defaults))}.values())
     if args.kept is not None and args.runs:
         text = "[\n" + ",\n".join(json.dumps(run.plain()) for run in every) + "\n]\n"
-        write_atomic(args.kept, lambda file: file.write(text.encode()))
+        write_atomic(args.kept, text)
     shown = [run for run in every if not args.networks or run.network in args.networks]
     if not shown:
         raise UsageError("RUNS: expected folders of runs on drawn scenes, or --kept FILE with some")
@@ -92,83 +90,40 @@ def run(args: Distance) -> None:
     if args.plot is not None:
         draw_by_distance(groups, evidence, args.plot, width=width)
     if args.csv is not None:
-        text = csv_text(rows_of(groups, width))
-        write_atomic(args.csv, lambda file: file.write(text.encode()))
+        write_atomic(args.csv, csv_text(rows_of(groups, width)))
     if args.write is not None:
         write_sections(args.write, f"{NAME} {args.part}".strip(), tables, level=3)
         print(f"written to {args.write}")
 
 
 def _measure(folders: Sequence[Path], args: Distance, defaults: dict[str, Any]) -> "list[Measured]":
-    """What the networks of the runs' last epochs answer. All see a scene before the next one is drawn."""
-    import numpy as np
-    import torch
-
-    from ..analysis.by_distance import Measured, answers_of, count_right
-    from ..data.scenes.dataset import SCENE_CLASSES, RoadScenes
-    from ..data.scenes.evidence import QUESTIONS, ask
-    from ..data.sources import prepare_of
+    """What the networks of the runs' last epochs answer."""
+    from ..analysis.by_distance import Measured, answers_on_scenes
     from ..profiling import machine
-    from ..progress import progress_bar
     from ..reports.run_comparison import settings_of
-    from ..training import checkpoint, engine
+    from ..training.device import choose_device
 
-    device = engine.choose_device(args.device)
-    opened: list[tuple[TrainConfig, Any]] = []
+    device = choose_device(args.device)
+    networks: list[TrainedNetwork] = []
+    configs: list[TrainConfig] = []
     for folder in folders:
-        path = folder / "last.pt"
-        content = checkpoint.load(path)
-        config = checkpoint.settings(content, path)
-        if config.data != "scenes":
-            raise UsageError(f"{folder}: trained on {config.data}; only of drawn scenes it is known where evidence is")
-        opened.append((config, network_of(content, path).to(device).eval()))
-    lengths = [args.scenes or config.scenes_for_validation for config, _ in opened]
-    sides: dict[str, Any] = {
-        question.name: tuple([SCENE_CLASSES.names.index(name) for name in side] for side in question.sides)
-        for question in QUESTIONS
-    }
-    counts: list[dict[str, list[Any]]] = [{question.name: [] for question in QUESTIONS} for _ in opened]
-    with torch.inference_mode():
-        for size in sorted({config.size for config, _ in opened}):
-            members = [k for k, (config, _) in enumerate(opened) if config.size == size]
-            scenes = RoadScenes(max(lengths[k] for k in members), size, split="val")
-            for index in progress_bar(range(len(scenes)), desc="scenes", shown=not args.quiet):
-                image, _ = scenes[index]
-                asked = ask(scenes.scene_seed(0, index), *size)
-                for k in members:
-                    if index >= lengths[k]:
-                        continue
-                    config, model = opened[k]
-                    scores = model(prepare_of(config).image(image)[None].to(device))[0]
-                    for name, question in asked.items():
-                        counts[k][name].append(count_right(scores, sides[name], question.side, question.distance))
+        network = open_network(folder / "last.pt")
+        assert network.config is not None  # of a checkpoint
+        if (data := network.config.data) != "scenes":
+            raise UsageError(f"{folder}: trained on {data}; only of drawn scenes it is known where evidence is")
+        network.model.to(device)
+        networks.append(network)
+        configs.append(network.config)
+    lengths = [args.scenes or config.scenes_for_validation for config in configs]
+    answers = answers_on_scenes(networks, lengths, device, progress=not args.quiet)
     return [
         Measured(
             network=config.network,
             seed=config.seed,
             settings=settings_of(to_plain(config), defaults),
             scenes=length,
-            answers={name: answers_of(np.stack(of_scenes)) for name, of_scenes in found.items()},
-            noted_by=machine.made_by(),
+            answers=found,
+            noted_by=machine.provenance(),
         )
-        for (config, _), length, found in zip(opened, lengths, counts, strict=True)
+        for config, length, found in zip(configs, lengths, answers, strict=True)
     ]
-
-
-def _identity(run: "Measured") -> str:
-    from ..reports.run_comparison import experiment
-
-    return json.dumps([run.network, run.seed, experiment(run)], sort_keys=True)
-
-
-def _read_kept(path: Path | None, defaults: dict[str, Any]) -> "list[Measured]":
-    from ..analysis.by_distance import Measured
-    from ..reports.run_comparison import RunError, settings_of
-
-    if path is None or not path.exists():
-        return []
-    try:
-        runs = [Measured.from_plain(values) for values in json.loads(path.read_text(encoding="utf-8"))]
-        return [dataclasses.replace(run, settings=settings_of(run.settings, defaults)) for run in runs]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise RunError(f"{path}: holds nothing that was measured: {type(error).__name__}: {error}") from error

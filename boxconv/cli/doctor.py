@@ -30,7 +30,7 @@ class Finding(NamedTuple):
     grave: bool = False
 
 
-def run(args: Doctor | None = None) -> int:
+def run(args: Doctor) -> int:
     findings = [*_versions(), *_layer(), *_packages()]
     width = max(len(finding.name) for finding in findings)
     for name, value, _, _ in findings:

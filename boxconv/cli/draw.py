@@ -8,7 +8,7 @@ import tyro
 
 from ..errors import UsageError
 from ..files import check_outputs
-from ..inference.load import file_of, open_trained
+from ..inference.open import file_of, open_layers
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ def run(args: Draw) -> None:
 
     from box_convolution.drawing import draw_boxes
 
+    from ..analysis.evaluation_mode import input_of
     from ..analysis.importance import importance
     from ..data.datasets import open_image
 
@@ -56,10 +57,10 @@ def run(args: Draw) -> None:
         raise UsageError(f"--most: expected at least 1, got {args.most}")
     if args.features and args.image is None:
         raise UsageError("--features: needs an --image for the network to look at")
-    opened = open_trained(args.checkpoint)
+    opened = open_layers(args.checkpoint)
     model, kind = opened.model, opened.network["name"]
     picture = open_image(args.image) if args.image is not None else None
-    seen = torch.zeros(3, *opened.about["size"]) if picture is None else opened.prepare.image(picture)
+    seen = torch.zeros(3, *opened.about["size"]) if picture is None else opened.transform.image(picture)
     layers = {layer.name: layer for layer in importance(model, seen[None], gamma=args.gamma)}
     if not layers:
         raise UsageError(f"{args.checkpoint}: {kind} has no box layers")
@@ -72,7 +73,7 @@ def run(args: Draw) -> None:
         raise UsageError(f"--at: {name} has a map of {h} x {w} pixels, got row {args.at[0]:g}, column {args.at[1]:g}")
     under: Any = None if picture is None else np.asarray(picture)
     if args.features:
-        under = input_of(model, name, seen).mean(0).numpy()
+        under = input_of(model.get_submodule(name), model, seen).mean(0).numpy()
     draw_boxes(
         found.boxes.numpy(),
         args.out,
@@ -86,15 +87,3 @@ def run(args: Draw) -> None:
     print(f"{min(args.most, len(found.boxes))} of {len(found.boxes)} boxes of {name} drawn in {args.out}")
     if found.remark:
         print(f"{name}: {found.remark}")
-
-
-def input_of(model: Any, name: str, image: Any) -> Any:
-    """What the layer ``name`` reads when ``model`` sees ``image`` (3, h, w): (C, h', w')."""
-    import torch
-
-    seen: list[Any] = []
-    handle = model.get_submodule(name).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    with torch.inference_mode():
-        model.eval()(image[None])
-    handle.remove()
-    return seen[0][0]

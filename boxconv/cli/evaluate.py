@@ -10,11 +10,12 @@ import tyro
 from ..data.config import Data
 from ..errors import UsageError
 from ..files import check_outputs, write_atomic
-from ..inference.load import data_of, file_of, open_network
+from ..inference.open import file_of, open_network
+from ..inference.scoring import data_of
 from .draw import require_picture
 
 if TYPE_CHECKING:
-    from ..inference.load import Opened
+    from ..inference.open import TrainedNetwork
     from ..training.distributed import DistributedContext
 
 
@@ -67,21 +68,20 @@ def _evaluate(args: Evaluate, context: "DistributedContext") -> None:
     import torch
 
     from ..data.sources import open_split
-    from ..training import engine
-    from ..training.evaluate import PrepareImageOnly, score_table
-    from ..training.evaluate import evaluate as score
+    from ..training.device import choose_device
+    from ..training.evaluation import ImageTransform, score_table
+    from ..training.evaluation import evaluate as score
     from ..training.metrics import score_intervals
 
-    device = engine.choose_device(args.device, context.local_rank)
-    opened = open_network(file_of(args.network))
+    device = choose_device(args.device, context.local_rank)
+    opened = open_network(args.network)
     config = data_of(opened, args.network, args.data, args.root)
     split = args.split or config.val_split
-    classes, prepare = opened.classes, opened.prepare
-    model = opened.model.to(device)
-    data = open_split(config, split, classes, PrepareImageOnly(prepare) if args.full_resolution else prepare)
-    by_image = torch.zeros(len(data), len(classes), len(classes), dtype=torch.int64)  # type: ignore[arg-type]
+    classes, transform = opened.classes, opened.transform
+    data: Any = open_split(config, split, classes, ImageTransform(transform) if args.full_resolution else transform)
+    by_image = torch.zeros(len(data), len(classes), len(classes), dtype=torch.int64)
     matrix = score(
-        model,
+        opened.model.to(device),
         data,
         classes,
         device=device,
@@ -94,33 +94,22 @@ def _evaluate(args: Evaluate, context: "DistributedContext") -> None:
     if not context.is_main:
         return
     scores, intervals = matrix.scores(classes), score_intervals(by_image, classes)
-    size = "their own size" if prepare.size is None else f"{prepare.size[0]} x {prepare.size[1]}"
+    size = "their own size" if transform.size is None else f"{transform.size[0]} x {transform.size[1]}"
     where = "the labels' own resolution" if args.full_resolution else size
-    print(f"{args.network} on {config.root or 'drawn scenes'}, {split}: {len(data)} images, scored at {where}")  # type: ignore[arg-type]
+    print(f"{args.network} on {config.root or 'drawn scenes'}, {split}: {len(data)} images, scored at {where}")
     print(score_table(scores, intervals))
     if args.json is not None:
-        text = json.dumps(
-            {"scores": scores, "intervals": intervals, **matrix.state(), "classes": list(classes.names)}, indent=2
-        )
-        write_atomic(args.json, lambda file: file.write(f"{text}\n".encode()))
+        numbers = {"scores": scores, "intervals": intervals, **matrix.state(), "classes": list(classes.names)}
+        write_atomic(args.json, json.dumps(numbers, indent=2) + "\n")
     if args.picture is not None:
-        _draw(args.picture, opened, open_split(config, split, classes, None), device)
+        _draw(args.picture, opened, open_split(config, split, classes, None))
 
 
-def _draw(path: Path, opened: "Opened", data: Any, device: Any) -> None:
-    import numpy as np
-
-    from ..inference.predict import predict_image
-    from ..reports.drawing import prediction_panel
+def _draw(path: Path, opened: "TrainedNetwork", data: Any) -> None:
+    from ..reports.predictions import prediction_panel
 
     count = min(PICTURED, len(data))
     chosen = [i * len(data) // count for i in range(count)]
-    pairs = [data[index] for index in chosen]
-    prediction_panel(
-        [np.asarray(image) for image, _ in pairs],
-        [np.asarray(label) for _, label in pairs],
-        [predict_image(opened.model, image, opened.prepare, device) for image, _ in pairs],
-        opened.classes,
-        path,
-        titles=[data.name(index) for index in chosen],
-    )
+    images, labels = zip(*(data[index] for index in chosen), strict=True)
+    prediction_panel(images, labels, list(map(opened.predict, images)), opened.classes, path,
+                     titles=[data.name(index) for index in chosen])  # fmt: skip

@@ -1,7 +1,5 @@
 """`boxconv export`."""
 
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -9,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from ..errors import UsageError
-from ..files import check_outputs
-from ..inference.load import data_of, file_of, open_trained, validation_scores
+from ..files import check_outputs, replacing
+from ..inference.open import file_of, open_layers
+from ..inference.scoring import data_of, validation_scores
 
 if TYPE_CHECKING:
-    from ..inference.load import Opened
+    from ..inference.open import TrainedNetwork
 
 Kind = Literal["onnx", "torch", "safetensors"]
 CALIBRATION_IMAGES = 50  # of the training split, evenly chosen
@@ -69,7 +68,7 @@ def run(args: Export) -> None:
         raise UsageError("--min-area: needs --prune; --prune 0 takes out nothing else")
     if args.half and kind != "safetensors":
         raise UsageError(f"--half: only safetensors files are written in half precision, not {kind}")
-    trained = open_trained(args.checkpoint)
+    trained = open_layers(args.checkpoint)
     network, values = trained.model, dict(trained.about)
     if args.snap:
         snap_boxes(network)
@@ -81,22 +80,20 @@ def run(args: Export) -> None:
     if args.prune is not None:
         network = _pruned(trained, args)
         values.pop("scores", None)
-    with tempfile.TemporaryDirectory(dir=args.out.parent, prefix=".export") as folder:
-        written = Path(folder) / args.out.name
+    with replacing(args.out) as written:
         if kind == "safetensors":
             weights.save(network, written, trained.network, half=args.half, **values)
         else:
             print(f"exporting to {args.out}: up to a minute or two", flush=True)
             deployed: Any = network if args.prune is not None else deploy(network)
             (export.save_onnx if kind == "onnx" else export.save_program)(deployed, written, values)
-        os.replace(written, args.out)
     print(f"{args.out}: {args.out.stat().st_size / 1e6:.2f} MB")
     if kind != "safetensors":
         opened, _ = (export.open_onnx if kind == "onnx" else export.open_program)(args.out)
         _compare(network, opened, values["size"], "trained network" if args.prune is None else "pruned network")
 
 
-def _pruned(trained: "Opened", args: Export) -> Any:
+def _pruned(trained: "TrainedNetwork", args: Export) -> Any:
     """The network, deployed and pruned; prints what that costs."""
     import torch
 

@@ -1,15 +1,14 @@
 """`boxconv finetune`."""
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
 
-from ..errors import UsageError
-from ..inference.load import EXPORTED, file_of, network_of, validation_scores
-from ..training.config import TrainConfig
-from . import train
+from ..files import existing
+from ..inference.new_network import finetuning, network_for
+from ..inference.open import open_network
+from ..inference.scoring import validation_scores
 
 
 @dataclass(frozen=True)
@@ -42,45 +41,31 @@ class Finetune:
 def run(args: Finetune) -> None:
     from box_convolution.deploy import snap_boxes
 
-    from ..data.sources import classes_of
-    from ..training import checkpoint
-    from ..training.records import percent
+    from ..profiling import machine
+    from ..training.distributed import init_distributed
+    from ..training.records import best_of, percent
+    from ..training.start import train_into
 
-    path = file_of(args.checkpoint)
-    if path.suffix in EXPORTED:
-        raise UsageError(
-            f"{args.checkpoint}: expected a checkpoint, with the settings of its run; from other weights, train: "
-            f"boxconv train --start-from {args.checkpoint} --network NAME --data ..."
-        )
-    content = checkpoint.load(path)
+    opened = open_network(args.checkpoint)
     given = {name: getattr(args, name) for name in ("root", "batch_size", "device", "workers")}
-    settings = checkpoint.settings(content, path)
-    tables = {name: getattr(settings, name) for name in ("classes", "palette")}
-    if args.root is not None:  # they may have moved with it
-        tables = {name: table if table and table.exists() else None for name, table in tables.items()}
-    config = dataclasses.replace(
-        settings,
-        warmup=0.0,
-        start_from=path.resolve(),
-        snap=args.snap,
-        epochs=args.epochs,
-        lr=args.lr,
-        **tables,
-        **{name: value for name, value in given.items() if value is not None},
-    )
-    config.check()
-    classes = checkpoint.class_table(content, path)
-    if (found := classes_of(config).names) != classes.names:
-        raise UsageError(
-            f"--root: {args.checkpoint} tells apart {', '.join(classes.names)}; {config.root} has the classes "
-            f"{', '.join(found)}: boxconv train --start-from gives the network a fresh last layer for them"
-        )
+    changes = {name: value for name, value in given.items() if value is not None}
+    config = finetuning(opened, args.checkpoint, snap=args.snap, epochs=args.epochs, lr=args.lr, **changes)
     if not args.quiet:
-        network = network_of(content, path)
-        before = validation_scores(network, classes, config)["class_iou"]
+        before = validation_scores(opened.model, opened.classes, config)["class_iou"]
         print(f"validation class IoU of {args.checkpoint}: {percent(before)}")
         if args.snap:
-            snap_boxes(network)
-            print(f"with snapped boxes: {percent(validation_scores(network, classes, config)['class_iou'])}")
-    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(TrainConfig)}
-    train.run(train.Train(**values, out=args.out, overwrite=args.overwrite, quiet=args.quiet))
+            snap_boxes(opened.model)
+            after = validation_scores(opened.model, opened.classes, config)["class_iou"]
+            print(f"with snapped boxes: {percent(after)}")
+    with init_distributed(config.timeout) as context:
+        records = train_into(
+            args.out,
+            config,
+            network_for,
+            existing=existing(resume=False, overwrite=args.overwrite),
+            progress=not args.quiet,
+            provenance=machine.provenance(),
+            context=context,
+        )
+        if context.is_main:
+            print(f"{best_of(records)}; weights in {args.out / 'best.pt'}")

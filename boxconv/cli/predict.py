@@ -9,7 +9,8 @@ from typing import Annotated
 import tyro
 
 from ..errors import UsageError
-from ..inference.load import TRAINED, file_of, is_network, open_network, trained
+from ..files import existing
+from ..inference.open import DEFAULT, is_network, open_network, packaged
 
 
 @dataclass(frozen=True)
@@ -36,29 +37,32 @@ def run(args: Predict) -> int:
     from ..files import sweep
     from ..inference.predict import pending, plan
     from ..inference.predict import predict as label
-    from ..training import engine
+    from ..training.device import choose_device
     from ..training.distributed import shard
 
-    if args.resume and args.overwrite:
-        raise UsageError("--resume and --overwrite contradict each other: give one of them")
+    mode = existing(resume=args.resume, overwrite=args.overwrite)
     network, file, inputs = _split(args.inputs)
-    device = engine.choose_device(args.device, int(os.environ.get("LOCAL_RANK", "0")))
+    device = choose_device(args.device, int(os.environ.get("LOCAL_RANK", "0")))
     opened = open_network(file)
+    opened.model.to(device)
     # After a restart by torchrun the outputs of the first attempt are there.
-    resume = args.resume or os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+    if mode == "refuse" and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
+        mode = "resume"
     mine = shard(plan(inputs, args.out))
-    jobs = pending(mine, "overwrite" if args.overwrite else "skip" if resume else "refuse")
-    if resume:
+    jobs = pending(mine, mode)
+    if mode == "resume":
         sweep(args.out, older_than=3600)  # younger ones may be another process's
-    done, unreadable = 0, []
-    for result in label(
-        opened.model, jobs, opened.classes, opened.prepare, device=device, progress=not args.quiet,
-        keep_going=args.keep_going,
-    ):  # fmt: skip
-        if result.error is None:
-            done += 1
-        else:
-            unreadable.append(result.error)
+    results = list(
+        label(
+            jobs,
+            opened.predict,
+            lambda labels: (labels, opened.classes.colourise(labels)),
+            progress=not args.quiet,
+            keep_going=args.keep_going,
+        )
+    )
+    unreadable = [result.error for result in results if result.error is not None]
+    done = len(results) - len(unreadable)
     before = f", {len(mine) - len(jobs)} were there already" if len(mine) > len(jobs) else ""
     print(f"{done} image{'' if done == 1 else 's'} labelled by {network} in {args.out}{before}")
     if unreadable:
@@ -76,5 +80,5 @@ def _split(inputs: tuple[Path, ...]) -> tuple[Path, Path, tuple[Path, ...]]:
     if misplaced := [word for word in images if is_network(word)]:
         raise UsageError(f"{misplaced[0]}: is a network, and only one may be given, before the images")
     if given:
-        return inputs[0], file_of(inputs[0]), images
-    return Path(TRAINED), trained()[TRAINED], images  # whatever else has this name in the folder
+        return inputs[0], inputs[0], images
+    return Path(DEFAULT), packaged()[DEFAULT], images  # whatever else has this name in the folder

@@ -7,7 +7,8 @@ from typing import Annotated
 import tyro
 
 from ..errors import UsageError
-from ..inference.load import network_of
+from ..files import existing
+from ..inference.open import open_network
 
 
 @dataclass(frozen=True)
@@ -29,21 +30,24 @@ class Submit:
 
 
 def run(args: Submit) -> None:
-    from ..data.sources import prepare_of
     from ..inference import submission
-    from ..training import checkpoint, engine
+    from ..inference.predict import pending, predict
+    from ..training.device import choose_device
 
-    if args.overwrite and args.resume:
-        raise UsageError("--resume and --overwrite contradict each other: give one of them")
-    device = engine.choose_device(args.device)
-    content = checkpoint.load(args.checkpoint)
-    config = checkpoint.settings(content, args.checkpoint)
-    submission.check_classes(checkpoint.class_table(content, args.checkpoint))
-    root = args.root or config.root
+    mode = existing(resume=args.resume, overwrite=args.overwrite)
+    device = choose_device(args.device)
+    opened = open_network(args.checkpoint)
+    submission.check_classes(opened.classes)
+    root = args.root or (opened.config.root if opened.config else None)
     if root is None:
         raise UsageError("--root: needed, for the network was not trained on files")
-    entries = submission.plan(root, args.split, args.out, overwrite=args.overwrite, resume=args.resume)
-    model = network_of(content, args.checkpoint)
-    prepare = prepare_of(config)
-    done = sum(1 for _ in submission.write(model, entries, prepare, device=device, progress=not args.quiet))
+    jobs = pending(submission.plan(root, args.split, args.out), mode)
+    model, transform = opened.model.to(device), opened.transform
+    results = predict(
+        jobs,
+        lambda image: submission.label_ids(model, image, transform, device),
+        lambda labels: [labels],
+        progress=not args.quiet,
+    )
+    done = sum(1 for _ in results)
     print(f"{done} image{'' if done == 1 else 's'} labelled in {args.out}")

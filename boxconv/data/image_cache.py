@@ -82,4 +82,4 @@ def _load(path: Path, signature: bytes) -> np.ndarray | None:
 def _store(path: Path, signature: bytes, pixels: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     header = _HEADER.pack(signature, *pixels.shape[:2], zlib.crc32(pixels.tobytes()))
-    write_atomic(path, lambda file: file.write(header + pixels.tobytes()))
+    write_atomic(path, header + pixels.tobytes())

@@ -69,7 +69,7 @@ def commit() -> str:
     return "commit " + described.stdout.strip()
 
 
-def made_by() -> str:
+def provenance() -> str:
     """Software and hardware in a line."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else processor()
     return f"box_convolution {__version__}, {commit()}; torch {torch.__version__}; {device}"

@@ -1,12 +1,13 @@
 """A report as one HTML file: style and pictures are inside, nothing is fetched."""
 
 import base64
-import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+
+from ..files import write_atomic
+from .tables import Picture, Section, Table
 
 SIGNATURES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}
 NUMBER = re.compile(r"[-−+]?[\d.,]+\s*(%|px|ms|s|M|k|GB|MB|x|×)?|[-–—]|")
@@ -40,35 +41,6 @@ th { border-bottom-color: #9aa1ac; font-weight: 600; white-space: nowrap; }
 """
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A PNG, JPEG or GIF file.
-
-    `caption` says in words what is to be seen: it stands below, and is read out in its place.
-    """
-
-    path: str | Path
-    caption: str
-
-
-@dataclass(frozen=True)
-class Table:
-    """Column names and rows of as many cells; columns that hold only numbers are aligned to the right."""
-
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
-
-
-@dataclass(frozen=True)
-class Section:
-    """A heading, and under it text (a blank line parts paragraphs), pictures and a table, in this order."""
-
-    heading: str
-    text: str = ""
-    pictures: Sequence[Picture] = ()
-    table: Table | None = None
-
-
 def write_report(folder: str | Path, *, title: str, summary: dict[str, str], sections: Sequence[Section]) -> Path:
     """Writes `folder`/report.html and returns its path; the folder is made, an older report is replaced at the end.
 
@@ -79,7 +51,7 @@ def write_report(folder: str | Path, *, title: str, summary: dict[str, str], sec
     if not title.strip():
         raise ValueError("title must not be empty")
     facts = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>\n" for name, value in summary.items())
-    links = "".join(f'<a href="#section-{i}">{escape(s.heading)}</a>\n' for i, s in enumerate(sections, start=1))
+    links = "".join(f'<a href="#section-{i}">{escape(s.title)}</a>\n' for i, s in enumerate(sections, start=1))
     parts = [
         "<!DOCTYPE html>",
         '<html lang="en">',
@@ -93,12 +65,7 @@ def write_report(folder: str | Path, *, title: str, summary: dict[str, str], sec
     ]
     path = Path(folder) / "report.html"
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text("\n".join(filter(None, parts)), encoding="utf-8")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_atomic(path, "\n".join(filter(None, parts)))
     return path
 
 
@@ -106,10 +73,10 @@ def _section(section: Section, number: int) -> str:
     paragraphs = [text.strip() for text in re.split(r"\n\s*\n", section.text) if text.strip()]
     return "\n".join(
         [
-            f'<section id="section-{number}">\n<h2>{escape(section.heading)}</h2>',
+            f'<section id="section-{number}">\n<h2>{escape(section.title)}</h2>',
             *(f"<p>{escape(text)}</p>" for text in paragraphs),
             *(_picture(picture) for picture in section.pictures),
-            *([_table(section.table, section.heading)] if section.table else []),
+            *([_table(section.table, section.title)] if section.table else []),
             "</section>",
         ]
     )

@@ -94,7 +94,7 @@ def read_run(folder: Path, defaults: Mapping[str, Any], noted_by: str) -> Run:
             train_class_iou=last["train_class_iou"],
             train_loss=last["train_loss"],
             minutes=sum(record["train_seconds"] for record in records) / 60,
-            noted_by=content.get("made_by") or noted_by,
+            noted_by=content.get("provenance") or content.get("made_by") or noted_by,  # made_by: its older name
             average={name: last[f"val_average_{name}"] for name in (*SCORES, "iou")}
             if "val_average_class_iou" in last
             else None,

@@ -46,16 +46,31 @@ class Table(NamedTuple):
         ]
 
 
+class Picture(NamedTuple):
+    """A PNG, JPEG or GIF file.
+
+    `caption` says in words what is to be seen: it stands below, and is read out in its place.
+    """
+
+    path: str | Path
+    caption: str
+
+
 class Section(NamedTuple):
+    """A heading, and under it text (a blank line parts paragraphs), pictures and a table. Pictures are for HTML."""
+
     title: str
-    text: str
-    table: Table
+    text: str = ""
+    table: Table | None = None
+    pictures: Sequence[Picture] = ()
 
     def plain(self) -> str:
-        return f"{self.title.upper()}\n{textwrap.fill(self.text, LINE)}\n\n{self.table.plain()}\n"
+        table = f"\n\n{self.table.plain()}" if self.table else ""
+        return f"{self.title.upper()}\n{textwrap.fill(self.text, LINE)}{table}\n"
 
     def markdown(self, level: int = 2) -> str:
-        return f"{'#' * level} {self.title}\n\n{self.text}\n\n{self.table.markdown()}\n"
+        table = f"\n\n{self.table.markdown()}" if self.table else ""
+        return f"{'#' * level} {self.title}\n\n{self.text}{table}\n"
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -91,4 +106,4 @@ def replaced_section(path: Path, command: str, section: str) -> str:
 def write_sections(path: Path, command: str, sections: Sequence[Section], level: int = 2) -> None:
     """Put ``sections``, with headings of ``level``, into the part of ``command``."""
     text = replaced_section(path, command, "\n".join(section.markdown(level) for section in sections))
-    write_atomic(path, lambda file: file.write(text.encode()))
+    write_atomic(path, text)

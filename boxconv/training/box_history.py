@@ -20,7 +20,7 @@ from ..files import write_atomic
 class BoxHistory:
     """Appends to ``path`` the boxes of ``model``, which has been trained for ``epoch`` epochs.
 
-    A run that goes on behind an earlier checkpoint first drops the lines of later epochs, and one that a crash cut off,
+    A run that goes on from an earlier checkpoint first drops the lines of later epochs, and one that a crash cut off,
     so that no epoch is there twice. A network without boxes leaves no file.
     """
 
@@ -31,7 +31,7 @@ class BoxHistory:
             return
         kept = [line for line in read_history(path) if line["epoch"] <= epoch] if path.exists() else []
         text = "".join(map(_line, kept))
-        write_atomic(path, lambda file: file.write(text.encode()))
+        write_atomic(path, text)
         if not kept or kept[-1]["epoch"] < epoch:
             self.record(epoch)
 

@@ -5,11 +5,10 @@ A checkpoint is one dictionary in PyTorch's zip format:
     network    {"name", "num_classes", "input_size", "options"}: what `networks.create` needs
     classes    the class table; config: the `TrainConfig` of the run
     model      state dict; in the `best.pt` of a run with --ema that of the averaged weights
-    training   optimiser and position with its records, for an exact resume; None in `best.pt`
+    training   optimiser and `TrainState` with its records, for an exact resume; None in `best.pt`
     scores     of the last validation
 
-The zip comment holds the SHA-256 of all that is before it. (Files without one, from earlier versions, are read as well;
-their content is protected by the zip format's CRC.)
+The zip comment holds the SHA-256 of all that is before it.
 """
 
 import io
@@ -42,14 +41,14 @@ def save(path: Path, content: dict[str, Any]) -> None:
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, **content}, buffer)
     data = sealed(buffer.getvalue())
-    write_atomic(path, lambda file: file.write(data))
+    write_atomic(path, data)
 
 
 def load(path: Path) -> dict[str, Any]:
     """Read a checkpoint onto the CPU. Raises CheckpointError for a file that is damaged or something else.
 
     No code in the file is ever run, no memory is taken for more than the file holds, and every byte is compared with
-    its checksum, because torch itself does not.
+    its checksum (`archive` says why torch does not suffice).
     """
     path = Path(path)
     if not path.exists():

@@ -105,6 +105,8 @@ class TrainConfig(DataConfig):
                 raise UsageError(f"{option(name)}: expected a positive number, got {value}")
         if not 0 <= self.warmup < math.inf:
             raise UsageError(f"--warmup: expected a number of epochs, at least 0, got {self.warmup}")
+        if self.warmup >= self.epochs:
+            raise UsageError(f"--warmup: expected less than --epochs {self.epochs}, got {self.warmup}")
         for name in ("dropout", "box_dropout"):
             values = getattr(self, name)
             if not all(isinstance(value, (int, float)) and 0 <= value < 1 for value in values):

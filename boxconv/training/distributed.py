@@ -128,6 +128,10 @@ class DistributedContext:
         return int(self.job.get(key)) < self.restart
 
 
+ALONE = DistributedContext()
+"""A run of one process."""
+
+
 @contextmanager
 def explained() -> Iterator[None]:
     """Collectives that fail raise DistributedError, in words that help."""
@@ -159,7 +163,7 @@ def init_distributed(timeout: float = 60.0) -> Iterator[DistributedContext]:
     threads.
     """
     if "RANK" not in os.environ and "WORLD_SIZE" not in os.environ:
-        yield DistributedContext()
+        yield ALONE
         return
     rank, size, port = _number("RANK"), _number("WORLD_SIZE"), _number("MASTER_PORT")
     if not 0 <= rank < size:

@@ -48,3 +48,19 @@ def defer_signals() -> Iterator[Interrupt]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def second_signal_ends_at_once() -> Iterator[None]:
+    """Inside, ctrl-C that nobody defers ends the process at once, as any program of the shell.
+
+    KeyboardInterrupt, Python's own answer, would wait for the end of a backward pass.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)

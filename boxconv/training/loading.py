@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -25,18 +25,8 @@ Key = Any
 
 def augment_of(config: TrainConfig) -> Augment:
     """What training does to an image and its label."""
-    return Augment(
-        config.crop or config.size,
-        whole=config.size,
-        mean=config.mean,
-        std=config.std,
-        flip=config.flip,
-        scale=config.scale,
-        rotate=config.rotate,
-        blur=config.blur,
-        brightness=config.brightness,
-        contrast=config.brightness,
-    )
+    shared = {field.name: getattr(config, field.name) for field in fields(Augment) if hasattr(config, field.name)}
+    return Augment(**shared | {"size": config.crop or config.size, "whole": config.size, "contrast": config.brightness})
 
 
 class EpochBatches:

@@ -1,7 +1,68 @@
-"""An epoch as a line of text and as TensorBoard events. (`RunFolder` writes the JSON lines.)"""
+"""What a run leaves in its folder, epoch by epoch: checkpoints, records, boxes, TensorBoard's events."""
 
+import time
 from pathlib import Path
 from typing import Any
+
+from . import checkpoint
+from .box_history import BoxHistory
+from .config import to_plain
+from .run_folder import RunFolder
+from .setup import Run
+from .state import TrainState, content_of
+from .step import TrainStep
+
+
+class Recorder:
+    """Writes down how ``run`` goes on. In processes that have no ``folder``, all rank 0's, it does nothing."""
+
+    def __init__(self, run: Run, folder: RunFolder | None, train_step: TrainStep, *, progress: bool) -> None:
+        self.run, self.folder, self.train_step, self.progress = run, folder, train_step, progress
+        self.began = self.saved = time.monotonic()
+        self.first_epoch = 0
+
+    def begin(self, state: TrainState, provenance: str, *, new: bool) -> None:
+        """Write down what is known, and the first checkpoint: a full disk is noticed now, not after an epoch."""
+        self.began, self.first_epoch = time.monotonic(), state.epoch
+        if self.folder is None:
+            return
+        if new:
+            self.save(state)
+        run = self.run
+        content = {"config": to_plain(run.config), "network": run.network, "classes": run.classes.to_dict()}
+        self.folder.write_config(content, provenance if state.epoch < run.config.epochs else "")
+        self.folder.write_records(state.records)
+        self.history = BoxHistory(self.folder.boxes, run.model, state.epoch)
+        self.board = TensorBoardLogger(self.folder.tensorboard, state.epoch)
+
+    def due(self) -> bool:
+        """Whether there was no checkpoint for as long as the settings allow."""
+        return time.monotonic() - self.saved > 60 * self.run.config.checkpoint_minutes
+
+    def save(self, state: TrainState) -> None:
+        """Write ``last.pt``."""
+        self.saved = time.monotonic()
+        if self.folder is not None:
+            checkpoint.save(self.folder.last, content_of(self.run, self.train_step, state, resumable=True))
+
+    def epoch(self, state: TrainState, *, better: bool) -> None:
+        """Write down the epoch that has ended; its weights are the best so far if ``better``."""
+        if self.folder is None:
+            return
+        record = state.records[-1]
+        self.history.record(state.epoch)
+        if better:
+            checkpoint.save(self.folder.best, content_of(self.run, self.train_step, state, resumable=False))
+        self.save(state)
+        self.folder.write_records(state.records)
+        self.board.write(record)
+        left = self.run.config.epochs - state.epoch
+        if self.progress:
+            # At the mean pace of this process's epochs, validation included.
+            pace = (time.monotonic() - self.began) / (state.epoch - self.first_epoch)
+            print(one_line(record, better, pace * left), flush=True)
+        if left == 0:
+            self.board.close()
 
 
 class TensorBoardLogger:
@@ -25,6 +86,12 @@ class TensorBoardLogger:
 def percent(share: float) -> str:
     """A score in per cent, for people; files have fractions of 1."""
     return f"{100 * share:.1f} %"
+
+
+def best_of(records: list[dict[str, Any]]) -> str:
+    """The best epoch's score in words."""
+    best = max(record["val_class_iou"] for record in records if "val_class_iou" in record)
+    return f"best validation class IoU {percent(best)}"
 
 
 def duration(seconds: float) -> str:

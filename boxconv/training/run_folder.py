@@ -14,7 +14,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from ..files import sweep, write_atomic
+from ..files import existing, sweep, write_atomic
 from .lock import LockedError, lock, unlock
 
 _OURS = ("config.json", "metrics.jsonl", "boxes.jsonl", "best.pt", "last.pt", "tensorboard")
@@ -33,8 +33,7 @@ class RunFolder:
 
     def __init__(self, path: Path, *, resume: bool = False, overwrite: bool = False) -> None:
         self.path = Path(path)
-        if resume and overwrite:
-            raise RunFolderError("--resume and --overwrite contradict each other: give one of them")
+        existing(resume=resume, overwrite=overwrite)
         if self.path.exists() and not self.path.is_dir():
             raise RunFolderError(f"{self.path}: a file is in the place of the run folder")
         present = sorted(entry.name for entry in self.path.iterdir()) if self.path.exists() else []
@@ -93,19 +92,17 @@ class RunFolder:
     def tensorboard(self) -> Path:
         return self.path / "tensorboard"
 
-    def write_config(self, content: dict[str, Any], made_by: str) -> None:
-        """Settings, and software and machine (none: nothing is made any more); all of them where a run was resumed."""
+    def write_config(self, content: dict[str, Any], provenance: str) -> None:
+        """Settings, and software and machine ("": nothing is computed any more); all of them if a run was resumed."""
         try:
-            before = json.loads((self.path / "config.json").read_text(encoding="utf-8")).get("made_by", "unknown")
+            before = json.loads((self.path / "config.json").read_text(encoding="utf-8")).get("provenance", "")
         except (OSError, ValueError, AttributeError):
             before = ""
-        makers = str(before).split(" | ") if before else []
-        if made_by and made_by not in makers:
-            makers.append(made_by)
-        text = json.dumps({**content, "made_by": " | ".join(makers)}, indent=2) + "\n"
-        write_atomic(self.path / "config.json", lambda file: file.write(text.encode()))
+        sources = dict.fromkeys(source for source in (*str(before).split(" | "), provenance) if source)
+        text = json.dumps({**content, "provenance": " | ".join(sources)}, indent=2) + "\n"
+        write_atomic(self.path / "config.json", text)
 
     def write_records(self, records: list[dict[str, Any]]) -> None:
         """All epochs so far: rewritten whole, so that a resumed run never has an epoch twice."""
         text = "".join(json.dumps(record) + "\n" for record in records)
-        write_atomic(self.metrics, lambda file: file.write(text.encode()))
+        write_atomic(self.metrics, text)

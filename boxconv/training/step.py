@@ -17,32 +17,15 @@ from box_convolution.layer import BoxConv2d
 from ..data.classes import VOID
 from . import sync_batch_norm
 from .config import TrainConfig
+from .device import TrainingError, is_out_of_memory
 from .distributed import DistributedContext, explained
-from .evaluate import most_likely
+from .evaluation import most_likely
 
 AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-class TrainingError(RuntimeError):
-    """Training cannot go on; the message says where and why. The last checkpoint is intact."""
-
-
 class LossNotFinite(TrainingError):
     """The loss of a step is infinite or no number; the weights are those before the step."""
-
-
-def choose_device(name: str, local_rank: int = 0) -> torch.device:
-    """``auto`` is cuda if there is one. Raises TrainingError for a device that is not there."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and local_rank:
-        name = f"cuda:{local_rank}"
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise TrainingError(f"--device {name}: not available here ({str(error).splitlines()[0]})") from error
-    return device
 
 
 def pixel_weight(label: Tensor, weight: Tensor) -> Tensor:
@@ -188,8 +171,7 @@ class TrainStep:
         """Back to what `state` gave."""
         self.model.load_state_dict(model_state)
         self.optimizer.load_state_dict(state["optimizer"])
-        if state.get("scaler"):
-            self.scaler.load_state_dict(state["scaler"])
+        self.scaler.load_state_dict(state["scaler"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
 
@@ -201,9 +183,3 @@ class TrainStep:
     def averaged(self) -> nn.Module | None:
         """The network with the averaged weights, if there is an average."""
         return None if self.average is None else self.average.module
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """PyTorch reports a lack of memory by different types and words for every kind of device."""
-    words = ("out of memory", "can't allocate memory", "bad_alloc")
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(word in str(error) for word in words)

@@ -38,7 +38,7 @@ def honest() -> dict[str, object]:
         "config": to_plain(TrainConfig()),
         "model": model.state_dict(),
         "scores": {"class_iou": 0.5},
-        "training": {"optimizer": optimizer.state_dict(), "position": {"epoch": 1, "records": [{"epoch": 1}]}},
+        "training": {"optimizer": optimizer.state_dict(), "state": {"epoch": 1, "records": [{"epoch": 1}]}},
     }
 
 

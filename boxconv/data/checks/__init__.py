@@ -1,1 +1,1 @@
-"""Faults of a data set, and the checksums of its files."""
+"""Faults of a data set."""

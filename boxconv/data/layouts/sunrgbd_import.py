@@ -22,7 +22,7 @@ from PIL import Image
 
 from box_convolution.extras import require
 
-from ...files import write_atomic
+from ...files import write_atomic, write_png
 from ..classes import DataError
 from ..image_files import check_regular, check_sizes, open_image, shown
 
@@ -94,7 +94,7 @@ def write(root: Path, scenes: list[Scene]) -> Iterator[Scene]:
             for path in (scene.image, scene.label):
                 path.parent.mkdir(parents=True, exist_ok=True)
             _copy(scene.source, scene.image)
-            _write_png(scene.label, label)
+            write_png(scene.label, label)
             yield scene
 
 
@@ -136,7 +136,3 @@ def _below(path: Any) -> str:
 def _copy(source: Path, target: Path) -> None:
     with open(source, "rb") as file:
         write_atomic(target, lambda copy: shutil.copyfileobj(file, copy))
-
-
-def _write_png(path: Path, image: Image.Image) -> None:
-    write_atomic(path, lambda file: image.save(file, "PNG"))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import data_trees
 import pytest
+from command import boxconv
 from PIL import Image
 
 from boxconv.cli import main
@@ -20,12 +21,6 @@ def runs(tmp_path_factory):
     for network, epochs in (("boxenet", "2"), ("enet_minus", "1")):
         assert main(["train", "--network", network, "--epochs", epochs, "--out", str(folder / network), *SCENES]) == 0
     return folder
-
-
-def boxconv(capsys, *arguments):
-    status = main([str(argument) for argument in arguments])
-    captured = capsys.readouterr()
-    return status, captured.out, captured.err
 
 
 def test_analyze_writes_one_page_and_all_numbers(runs, tmp_path, capsys):

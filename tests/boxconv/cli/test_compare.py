@@ -99,8 +99,9 @@ def test_kept_runs_outlive_their_folders(folders: list[Path], tmp_path: Path) ->
 
 def test_a_run_knows_what_made_it(folders: list[Path]) -> None:
     config = json.loads((folders[0] / "config.json").read_text())
-    (folders[0] / "config.json").write_text(json.dumps({**config, "made_by": "an earlier version"}))
-    assert [read_run(folder, DEFAULTS, "here").noted_by for folder in folders[:2]] == ["an earlier version", "here"]
+    for name in ("provenance", "made_by"):  # the latter in older folders
+        (folders[0] / "config.json").write_text(json.dumps({**config, name: "another machine"}))
+        assert [read_run(folder, DEFAULTS, "here").noted_by for folder in folders[:2]] == ["another machine", "here"]
 
 
 def test_runs_of_an_earlier_version_had_the_defaults(folders: list[Path]) -> None:

@@ -18,7 +18,6 @@ OUTPUTS = [
     ("evaluate boxenet-camvid --root data --json there.png", "--json"),
     ("evaluate boxenet-camvid --root data --picture there.png", "--picture"),
     ("check-data data --json there.png", "--json"),
-    ("check-data data --manifest there.png", "--manifest"),
     ("compare runs --plot there.png", "--plot"),
     ("distance runs --plot there.png", "--plot"),
     ("distance runs --csv there.png", "--csv"),
@@ -36,7 +35,6 @@ INPUTS = [
     "evaluate there.safetensors --root data --json there.safetensors",
     "check-data data --classes classes.csv --json classes.csv",
     "compare runs --kept runs.png --plot runs.png",
-    "check-data data --json same --manifest same",
     "distance runs --kept classes.csv --csv classes.csv",
     "distance runs --csv same.png --plot same.png",
 ]
@@ -83,7 +81,7 @@ def test_what_is_read_is_kept_whatever_is_asked(here, capsys, line, more):
 
 def test_every_command_with_an_output_is_in_the_tables():
     """An option that names what is written has --overwrite beside it; import-sunrgbd never replaces anything."""
-    writing = {"out", "json", "picture", "plot", "manifest"}
+    writing = {"out", "json", "picture", "plot"}
     settings = {name: {field.name for field in dataclasses.fields(kind)} for name, (kind, _) in COMMANDS.items()}
     found = {name for name, fields in settings.items() if writing & fields}
     offering = {name for name, fields in settings.items() if "overwrite" in fields}

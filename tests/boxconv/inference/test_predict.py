@@ -24,6 +24,15 @@ class Brightness(nn.Module):
         return torch.cat((-mean, mean), 1)
 
 
+def run(jobs, **options):
+    """The results of predicting by brightness."""
+
+    def label(image):
+        return predict_image(Brightness(), image, EvalTransform(), CPU)
+
+    return list(predict(jobs, label, lambda labels: (labels, CLASSES.colourise(labels)), progress=False, **options))
+
+
 @pytest.fixture
 def photo(tmp_path):
     """Left half dark, right half bright, 30 x 50."""
@@ -48,7 +57,7 @@ def test_writes_indices_and_a_picture(photo, tmp_path):
     out = tmp_path / "out"
     jobs = plan([photo.parent], out)
     assert not out.exists()
-    results = list(predict(Brightness(), jobs, CLASSES, EvalTransform(), device=CPU, progress=False))
+    results = run(jobs)
     assert [(result.job.image, result.error) for result in results] == [(photo, None)]
     assert {path.name for path in out.iterdir()} == {"a photo.png", "a photo_colour.png"}
     label = np.asarray(Image.open(out / "a photo.png"))
@@ -64,7 +73,7 @@ def test_writes_indices_and_a_picture(photo, tmp_path):
         (["photos", "other"], "out", r"would be written for both .*photos.*other"),
         (["labels"], "labels", r"would replace an input"),
         (["photos"], "photos/a photo.jpg", "a file is in the place of the output folder"),
-        (["photos"], "done", r"a photo\.png: exists already; .*--overwrite"),
+        (["photos"], "done", r"a photo\.png: exists already, as do 1 of 2 outputs; .*--overwrite"),
     ],
 )
 def test_refuses_before_anything_is_written(photo, tmp_path, inputs, out, message):
@@ -81,23 +90,14 @@ def test_refuses_before_anything_is_written(photo, tmp_path, inputs, out, messag
 def test_overwrite_is_possible_when_asked(photo, tmp_path):
     for _ in range(2):
         jobs = pending(plan([photo], tmp_path / "out"), "overwrite")
-        list(predict(Brightness(), jobs, CLASSES, EvalTransform(), device=CPU, progress=False))
+        run(jobs)
 
 
 def test_an_unreadable_image_is_named(tmp_path):
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"not a picture")
     with pytest.raises(DataError, match=r"broken\.png"):
-        list(
-            predict(
-                Brightness(),
-                plan([broken], Path(tmp_path / "out")),
-                CLASSES,
-                EvalTransform(),
-                device=CPU,
-                progress=False,
-            )
-        )
+        run(plan([broken], tmp_path / "out"))
 
 
 def many(folder, count):
@@ -109,12 +109,12 @@ def many(folder, count):
 
 def test_resuming_skips_what_is_done_and_nothing_else(tmp_path):
     jobs, out = plan([many(tmp_path / "in", 5)], tmp_path / "out"), tmp_path / "out"
-    list(predict(Brightness(), jobs[:3], CLASSES, EvalTransform(), device=CPU, progress=False))
-    jobs[1].picture.unlink()  # as if it had been killed between the two
-    left = pending(jobs, "skip")
+    run(jobs[:3])
+    jobs[1].outputs[1].unlink()  # as if it had been killed between the two
+    left = pending(jobs, "resume")
     assert left == [jobs[1], jobs[3], jobs[4]]
-    list(predict(Brightness(), left, CLASSES, EvalTransform(), device=CPU, progress=False))
-    assert pending(jobs, "skip") == []
+    run(left)
+    assert pending(jobs, "resume") == []
     assert len(list(out.iterdir())) == 10
 
 
@@ -122,7 +122,7 @@ def test_bad_images_are_left_out_when_asked(tmp_path):
     folder = many(tmp_path / "in", 4)
     (folder / "2.png").write_bytes(b"no image")
     jobs = plan([folder], tmp_path / "out")
-    results = list(predict(Brightness(), jobs, CLASSES, EvalTransform(), device=CPU, progress=False, keep_going=True))
+    results = run(jobs, keep_going=True)
     assert [result.job for result in results] == jobs
     assert [result.error is None for result in results] == [True, True, False, True]
     assert "2.png" in results[2].error
@@ -142,11 +142,9 @@ def test_images_are_not_all_in_memory_at_once(tmp_path, monkeypatch):
         return Image.new("RGB", (6, 4))
 
     monkeypatch.setattr(module, "open_image", open_image)
-    monkeypatch.setattr(module, "_write", lambda job, labels, classes: written.append(job))
-    jobs = [Job(Path(f"{i}.png"), tmp_path) for i in range(50)]
-    assert [
-        result.job for result in predict(Brightness(), jobs, CLASSES, EvalTransform(), device=CPU, progress=False)
-    ] == jobs
+    monkeypatch.setattr(module, "_write", lambda job, labels, pictures: written.append(job))
+    jobs = [Job(Path(f"{i}.png"), (tmp_path / f"{i}.png",)) for i in range(50)]
+    assert [result.job for result in run(jobs)] == jobs
     assert len(written) == 50
     assert most <= 8
 
@@ -155,9 +153,7 @@ def test_an_output_that_cannot_be_written_is_an_error_that_names_the_file(photo,
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a photo.png").mkdir()  # cannot be replaced by a file
     with pytest.raises(OSError, match="cannot write") as caught:
-        list(
-            predict(Brightness(), plan([photo], tmp_path / "out"), CLASSES, EvalTransform(), device=CPU, progress=False)
-        )
+        run(plan([photo], tmp_path / "out"))
     assert caught.value.filename.endswith("a photo.png")
 
 
@@ -165,5 +161,5 @@ def test_names_as_long_as_names_can_be(tmp_path):
     image = tmp_path / ("n" * 240 + ".png")
     Image.new("RGB", (6, 4)).save(image)
     jobs = plan([image], tmp_path / "out")
-    list(predict(Brightness(), jobs, CLASSES, EvalTransform(), device=CPU, progress=False))
+    run(jobs)
     assert jobs[0].done()

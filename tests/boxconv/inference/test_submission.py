@@ -12,7 +12,8 @@ from torch import nn
 from boxconv.data.classes import DataError
 from boxconv.data.layouts.cityscapes import CITYSCAPES, LABEL_IDS
 from boxconv.data.transforms import EvalTransform
-from boxconv.inference.submission import check_classes, label_ids, plan, write
+from boxconv.inference.predict import pending, predict
+from boxconv.inference.submission import check_classes, label_ids, plan
 
 CPU = torch.device("cpu")
 
@@ -25,6 +26,10 @@ class Columns(nn.Module):
         return torch.eye(19)[None, :, None].expand(len(image), 19, image.shape[2], 19)
 
 
+def ids(image: Image.Image) -> np.ndarray:
+    return label_ids(Columns(), image, EvalTransform((8, 19)), CPU)
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     return data_trees.cityscapes(tmp_path / "data", size=(16, 57))
@@ -34,13 +39,15 @@ def test_every_image_gets_a_prediction_in_its_size_with_label_ids(root: Path, tm
     data_trees_labels = root / "gtFine" / "test"
     data_trees_labels.rename(tmp_path / "labels-are-not-needed")
     out = tmp_path / "out"
-    written = list(write(Columns(), plan(root, "test", out), EvalTransform((8, 19)), device=CPU, progress=False))
+    jobs = plan(root, "test", out)
+    results = list(predict(jobs, ids, lambda labels: [labels], progress=False))
+    assert [(result.job, result.error) for result in results] == [(job, None) for job in jobs]
     assert sorted(path.name for path in out.iterdir()) == [
         "berlin_000000_000019_pred_labelIds.png",
         "berlin_000000_000020_pred_labelIds.png",
     ]
-    for entry in written:
-        image = Image.open(entry.target)
+    for job in jobs:
+        image = Image.open(*job.outputs)
         assert (image.mode, image.size) == ("L", (57, 16))
         assert np.array_equal(np.asarray(image), np.tile(np.repeat(LABEL_IDS, 3), (16, 1)))
 
@@ -48,9 +55,8 @@ def test_every_image_gets_a_prediction_in_its_size_with_label_ids(root: Path, tm
 def test_a_perfect_prediction_scores_as_such_with_the_labels(root: Path) -> None:
     """The ids written are those that the label files hold."""
     image = Image.fromarray(data_trees.noise("a", (16, 57)))
-    written = np.asarray(label_ids(Columns(), image, EvalTransform((8, 19)), CPU))
     path = next((root / "gtFine/val").rglob("*_labelIds.png"))
-    Image.fromarray(written).save(path)
+    Image.fromarray(ids(image)).save(path)
     from boxconv.data.datasets import SegmentationFolder
     from boxconv.data.layouts.cityscapes import CityscapesLayout
 
@@ -64,11 +70,10 @@ def test_nothing_is_replaced_unasked(root: Path, tmp_path: Path) -> None:
     kept = out / "lindau_000000_000019_pred_labelIds.png"
     kept.write_bytes(b"old")
     with pytest.raises(DataError, match=r"lindau_000000_000019_pred_labelIds\.png: exists already, as do 1 of 2"):
-        plan(root, "val", out)
-    assert [entry.image.name for entry in plan(root, "val", out, resume=True)] == [
-        "lindau_000000_000020_leftImg8bit.png"
-    ]
-    assert len(plan(root, "val", out, overwrite=True)) == 2
+        pending(plan(root, "val", out), "refuse")
+    jobs = pending(plan(root, "val", out), "resume")
+    assert [job.image.name for job in jobs] == ["lindau_000000_000020_leftImg8bit.png"]
+    assert len(pending(plan(root, "val", out), "overwrite")) == 2
 
 
 def test_refusals(root: Path, tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def write(folder: Path, *sections: Section, title: str = "A run", summary: dict[
 def test_everything_given_is_on_the_page(tmp_path, png):
     page = write(
         tmp_path / "new" / "folder",
-        Section("Scores", "First.\n\nSecond\nline.", [Picture(png, "a dot")], Table(["name"], [["91.2"]])),
+        Section("Scores", "First.\n\nSecond\nline.", Table(["name"], [["91.2"]]), [Picture(png, "a dot")]),
         Section("Boxes"),
         summary={"class IoU": "61.8 %"},
     )
@@ -84,7 +84,7 @@ def test_texts_that_look_like_html_are_shown(tmp_path, png):
     nasty = """<script>alert("1")</script> & 'x' </style>"""
     page = write(
         tmp_path,
-        Section(nasty, nasty, [Picture(png, nasty)], Table([nasty], [[nasty]])),
+        Section(nasty, nasty, Table([nasty], [[nasty]]), [Picture(png, nasty)]),
         title=nasty,
         summary={nasty: nasty},
     )

@@ -1,5 +1,6 @@
-"""One training step: in parts, in mixed precision, out of memory; and the engine's promises around it."""
+"""One training step: in parts, in mixed precision, out of memory; and what the loop promises around it."""
 
+import json
 import os
 import signal
 
@@ -11,11 +12,14 @@ from box_convolution import BoxConv2d
 from boxconv.data.scenes.dataset import RoadScenes
 from boxconv.data.transforms import Augment, EvalTransform
 from boxconv.errors import UsageError
-from boxconv.training import checkpoint, engine
+from boxconv.training import checkpoint
 from boxconv.training.config import TrainConfig
+from boxconv.training.device import TrainingError
 from boxconv.training.distributed import DistributedContext
-from boxconv.training.engine import Interrupted, TrainingError
+from boxconv.training.interrupt import Interrupted
+from boxconv.training.loop import train as train_loop
 from boxconv.training.run_folder import RunFolder
+from boxconv.training.setup import Run
 from boxconv.training.step import LossNotFinite, TrainStep
 
 SIZE = (16, 32)
@@ -37,21 +41,18 @@ def config(**changes):
 
 
 def train(path, settings, model=None, *, data=None, validation=None, resume=False):
-    model = model or network()
+    run = Run(
+        settings,
+        model or network(),
+        {"name": "test"},
+        CLASSES,
+        data or RoadScenes(5, SIZE, seed=1, transform=Augment(SIZE)),
+        validation or RoadScenes(3, SIZE, split="val", transform=EvalTransform(SIZE)),
+        torch.ones(len(CLASSES)),
+    )
     with RunFolder(path, resume=resume) as folder:
-        engine.train(
-            model,
-            data or RoadScenes(5, SIZE, seed=1, transform=Augment(SIZE)),
-            validation or RoadScenes(3, SIZE, split="val", transform=EvalTransform(SIZE)),
-            CLASSES,
-            settings,
-            folder,
-            class_weight=torch.ones(len(CLASSES)),
-            network={"name": "test"},
-            resume=checkpoint.load(folder.last) if resume else None,
-            progress=False,
-        )
-    return model
+        train_loop(run, folder, resume=checkpoint.load(folder.last) if resume else None, progress=False)
+    return run.model
 
 
 class Signals(RoadScenes):
@@ -68,7 +69,7 @@ class Signals(RoadScenes):
         return super().__getitem__(key)
 
 
-def stepper(**changes):
+def train_step(**changes):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Tanh(), nn.Conv2d(8, 4, 1))
     return TrainStep(model, config(**changes), torch.tensor([1.0, 2.0, 0.5, 1.0]), CPU, DistributedContext())
@@ -84,7 +85,7 @@ def batch(count, seed=0):
 
 def test_a_batch_in_parts_is_the_batch():
     images, labels = batch(5)
-    whole, parts = stepper(), stepper(accumulate=3)
+    whole, parts = train_step(), train_step(accumulate=3)
     for _ in range(3):
         loss, results, flags = whole.step([(images, labels, True)], 1e-2, (7,))
         again, more, _ = parts.step([(images[i], labels[i], True) for i in (slice(1), slice(1, 3), slice(3, 5))], 1e-2)
@@ -97,7 +98,7 @@ def test_a_batch_in_parts_is_the_batch():
 
 def test_a_part_that_does_not_count_changes_nothing():
     images, labels = batch(3)
-    one, other = stepper(), stepper()
+    one, other = train_step(), train_step()
     one.step([(images, labels, True)], 1e-2)
     _, results, _ = other.step([(images, labels, True), (images[:1], labels[:1], False)], 1e-2)
     assert len(results) == 1
@@ -152,7 +153,7 @@ def test_boxes_have_a_learning_rate_of_their_own():
 
 def test_a_loss_that_is_not_finite_leaves_the_weights():
     images, labels = batch(2)
-    it = stepper()
+    it = train_step()
     before = [value.clone() for value in it.model.parameters()]
     with pytest.raises(LossNotFinite, match="the loss is nan"):
         it.step([(images, labels, True), (images * float("nan"), labels, True)], 1e-2)
@@ -162,7 +163,7 @@ def test_a_loss_that_is_not_finite_leaves_the_weights():
 @pytest.mark.parametrize("amp, rel", [("bf16", 0.02), ("fp16", 0.005)])
 def test_mixed_precision_is_close_and_resumes_to_the_bit(tmp_path, amp, rel):
     images, labels = batch(4)
-    exact, mixed = stepper(), stepper(amp=amp)
+    exact, mixed = train_step(), train_step(amp=amp)
     losses = [[it.step([(images, labels, True)], 1e-2)[0] for _ in range(10)] for it in (exact, mixed)]
     assert losses[0] != losses[1]
     assert losses[1] == pytest.approx(losses[0], rel=rel)
@@ -229,8 +230,8 @@ def test_a_long_epoch_has_checkpoints_within(tmp_path):
     whole = train(tmp_path / "whole", settings)
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "run", settings, data=Dies(5, SIZE, seed=1, transform=Augment(SIZE)))
-    position = checkpoint.load(tmp_path / "run/last.pt")["training"]["position"]
-    assert (position["epoch"], position["step"]) == (0, 4)
+    state = checkpoint.load(tmp_path / "run/last.pt")["training"]["state"]
+    assert (state["epoch"], state["step"]) == (0, 4)
     parts = train(tmp_path / "run", settings, resume=True)
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), parts.parameters(), strict=True))
 
@@ -239,8 +240,8 @@ def test_a_signal_during_validation_costs_nothing(tmp_path):
     whole = train(tmp_path / "whole", config())
     with pytest.raises(Interrupted):
         train(tmp_path / "run", config(), validation=Signals(7, "val", 1, EvalTransform(SIZE)))
-    position = checkpoint.load(tmp_path / "run/last.pt")["training"]["position"]
-    assert (position["epoch"], position["step"]) == (0, 2)
+    state = checkpoint.load(tmp_path / "run/last.pt")["training"]["state"]
+    assert (state["epoch"], state["step"]) == (0, 2)
     parts = train(tmp_path / "run", config(), resume=True)
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), parts.parameters(), strict=True))
     assert [path.read_text().count("\n") for path in tmp_path.glob("*/metrics.jsonl")] == [2, 2]
@@ -259,19 +260,14 @@ def test_a_dead_loading_process_leaves_the_checkpoint(tmp_path):
     whole = train(tmp_path / "whole", config())
     with pytest.raises(RuntimeError, match="DataLoader worker"):
         train(tmp_path / "run", config(workers=1), data=data)
-    assert checkpoint.load(tmp_path / "run/last.pt")["training"]["position"]["epoch"] == 1
+    assert checkpoint.load(tmp_path / "run/last.pt")["training"]["state"]["epoch"] == 1
     parts = train(tmp_path / "run", config(), resume=True)
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), parts.parameters(), strict=True))
 
 
 def test_speeds_are_on_record(tmp_path):
-    with RunFolder(tmp_path / "run") as folder:
-        records = engine.train(
-            network(), RoadScenes(5, SIZE, seed=1, transform=Augment(SIZE)),
-            RoadScenes(3, SIZE, split="val", transform=EvalTransform(SIZE)), CLASSES, config(), folder,
-            class_weight=torch.ones(len(CLASSES)), network={"name": "test"}, progress=False,
-        )  # fmt: skip
-    for record in records:
+    train(tmp_path / "run", config())
+    for record in map(json.loads, (tmp_path / "run/metrics.jsonl").read_text().splitlines()):
         assert record["loader_images_per_second"] > 0
         assert record["step_images_per_second"] > 0
         # Loading and steps, one after the other, take no longer than the epoch.

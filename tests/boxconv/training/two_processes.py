@@ -4,6 +4,7 @@ import hashlib
 import os
 import signal
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -12,12 +13,14 @@ from torch import nn
 from box_convolution import BoxConv2d
 from boxconv.data.scenes.dataset import RoadScenes
 from boxconv.data.transforms import Augment, EvalTransform
-from boxconv.training import checkpoint, engine
+from boxconv.training import checkpoint
 from boxconv.training.config import TrainConfig
 from boxconv.training.distributed import DistributedContext, DistributedError, init_distributed
-from boxconv.training.evaluate import evaluate
+from boxconv.training.evaluation import evaluate
 from boxconv.training.interrupt import Interrupted
+from boxconv.training.loop import train as train_loop
 from boxconv.training.run_folder import RunFolder
+from boxconv.training.setup import Run
 
 SIZE = (16, 32)
 CLASSES = RoadScenes.classes
@@ -62,16 +65,10 @@ def settings(**changes) -> TrainConfig:
 def train(
     context: DistributedContext, path: Path, config: TrainConfig, data: Noted, model: nn.Module, *, resume: bool = False
 ) -> None:
-    folder = RunFolder(path, resume=resume) if context.is_main else None
-    try:
-        engine.train(
-            model, data, validation(3), CLASSES, config, folder, class_weight=torch.ones(len(CLASSES)),
-            network={"name": "test"}, resume=checkpoint.load(path / "last.pt") if resume else None, progress=False,
-            context=context,
-        )  # fmt: skip
-    finally:
-        if folder:
-            folder.close()
+    weight = torch.ones(len(CLASSES))
+    run = Run(config, model, {"name": "test"}, CLASSES, data, validation(3), weight, CPU, context)
+    with RunFolder(path, resume=resume) if context.is_main else nullcontext() as folder:
+        train_loop(run, folder, resume=checkpoint.load(path / "last.pt") if resume else None, progress=False)
 
 
 def digest(model: nn.Module) -> str:
@@ -124,8 +121,8 @@ def only_together(context: DistributedContext, out: Path) -> dict[str, object]:
     except Interrupted as stop:
         found["stopped by"] = stop.number
     context.all_gather(0)  # until rank 0 has saved
-    position = checkpoint.load(out / "halves" / "last.pt")["training"]["position"]
-    found["stopped at"] = position["epoch"], position["step"]
+    state = checkpoint.load(out / "halves" / "last.pt")["training"]["state"]
+    found["stopped at"] = state["epoch"], state["step"]
     parts = network(norm=True, dropout=0.3)
     train(context, out / "halves", settings(), Noted(8), parts, resume=True)
     found["halves"] = digest(parts)

@@ -1,104 +1,25 @@
-"""Pictures of a run: predictions, boxes before and after training, curves, class scores. One function, one PNG."""
+"""Pictures of the demo's report: boxes before and after training, curves, class scores. One function, one PNG."""
 
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from box_convolution.drawing import FAINT, INK, SOFT, canvas
-
-from .colours import BLUE, ORANGE
-from .label_pictures import VOID, VOID_STRIPE, WRONG, checked_rows, errors_picture, striped
+from box_convolution.drawing import FAINT, INK, SOFT, canvas, mark
+from boxconv.data.classes import ClassTable
+from boxconv.reports.colours import BLUE, ORANGE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-VOID_NAME = "void, not scored"
 BOX_COLOURS = (
     "#e6194b", "#1f77e0", "#2ca02c", "#f58a07", "#9b30d9", "#00a8a8",
     "#e04fd0", "#8c5a1e", "#6f8f00", "#1b2a9b", "#ff6f61", "#4b5563",
 )  # fmt: skip
-
-
-class Classes(Protocol):
-    """What drawing needs of a class table: K names and K (red, green, blue) colours of 0..255."""
-
-    @property
-    def names(self) -> tuple[str, ...]: ...
-
-    @property
-    def colours(self) -> tuple[tuple[int, int, int], ...]: ...
-
-
-def prediction_panel(
-    images: Sequence[npt.ArrayLike],
-    truths: Sequence[npt.ArrayLike] | None,
-    predictions: Sequence[npt.ArrayLike],
-    classes: Classes,
-    path: str | Path,
-    titles: Sequence[str] | None = None,
-) -> None:
-    """One row per image: image, true labels, predicted labels, errors; below them a legend of the classes that occur.
-
-    images: (h, w, 3) uint8 each; they may differ in size.
-    truths, predictions: (h, w) integers each; values outside 0..K-1 are void: striped grey, and not scored in truths.
-        Without truths there are two columns, image and predicted labels.
-    titles: one line above each row.
-    ValueError names the argument and row that does not fit.
-    """
-    void = len(classes.names)
-    rows = checked_rows(images, predictions if truths is None else truths, predictions, void)
-    if titles is not None and len(titles) != len(rows):
-        raise ValueError(f"titles must have one entry per image, found {len(titles)} for {len(rows)} images")
-    palette = np.array([*classes.colours, VOID], np.uint8)  # (K + 1, 3), void last
-    seen = sorted(set().union(*(np.unique(labels) for _, *maps in rows for labels in maps)) - {void})
-    entries = [(classes.names[k], classes.colours[k]) for k in seen] + [("wrong", WRONG)] * (truths is not None)
-    shown = ("Image", "Truth", "Prediction", "Errors") if truths is not None else ("Image", "Prediction")
-
-    from matplotlib.patches import Patch
-
-    panel, gap, head, strip = 3.2, 0.1, 0.3, 0.27  # inches
-    width = len(shown) * (panel + gap) + gap
-    heights = [panel * image.shape[0] / image.shape[1] for image, _, _ in rows]
-    longest = max(len(name) for name in (VOID_NAME, *classes.names))
-    columns = max(1, int((width - 2 * gap) / (0.55 + 0.075 * longest)))
-    legend = 0.25 + 0.21 * math.ceil((len(entries) + 1) / columns)
-    total = head + sum(heights) + strip * len(rows) + legend
-    with canvas(path, width, total) as figure:
-        lefts = [gap + j * (panel + gap) for j in range(len(shown))]
-        for left, name in zip(lefts, shown, strict=True):
-            figure.text(left / width, 1 - 0.1 / total, name, weight="bold", va="top", fontsize=10.5)
-        bottom = total - head
-        for i, ((image, truth, prediction), height) in enumerate(zip(rows, heights, strict=True)):
-            errors, right = errors_picture(image, truth, prediction, void)
-            if titles is not None:
-                figure.text(lefts[0] / width, (bottom - strip + 0.07) / total, titles[i], color=SOFT)
-            if truths is not None:
-                score = "nothing to score" if right is None else f"{right:.1%} of the pixels right"
-                figure.text(lefts[3] / width, (bottom - strip + 0.07) / total, score, color=SOFT)
-            bottom -= strip + height
-            labels = [striped(palette[k], k == void) for k in (truth, prediction)]
-            pictures = {"Image": image, "Truth": labels[0], "Prediction": labels[1], "Errors": errors}
-            for left, picture in zip(lefts, map(pictures.__getitem__, shown), strict=True):
-                axes = figure.add_axes((left / width, bottom / total, panel / width, height / total))
-                # Averaged label colours would show classes that are not there.
-                nearest = picture is labels[0] or picture is labels[1]
-                axes.imshow(picture, aspect="auto", interpolation="nearest" if nearest else None)
-                axes.set_axis_off()
-        handles = [Patch(facecolor=_hex(colour), edgecolor=SOFT, linewidth=0.5, label=name) for name, colour in entries]
-        stripes = Patch(facecolor=_hex(VOID), edgecolor=_hex(VOID_STRIPE), hatch="////", linewidth=0, label=VOID_NAME)
-        figure.legend(
-            handles=[*handles, stripes],
-            ncols=min(columns, len(handles) + 1),
-            loc="upper left",
-            bbox_to_anchor=(gap / width, (bottom - 0.08) / total),
-            borderaxespad=0,
-            borderpad=0.1,
-            handlelength=1.3,
-        )
 
 
 def boxes_over_map(
@@ -134,7 +55,6 @@ def boxes_over_map(
         raise ValueError(f"highlight must hold indices of the {len(old)} boxes, found {list(highlight)}")
     colours = {int(k): BOX_COLOURS[i % len(BOX_COLOURS)] for i, k in enumerate(highlight)}
 
-    from matplotlib.lines import Line2D
     from matplotlib.patches import Rectangle
 
     low, high = np.percentile(image, (1, 99))
@@ -157,28 +77,37 @@ def boxes_over_map(
             # Lightened, so that the boxes stay the darkest and most saturated thing in the picture.
             axes.imshow(image, cmap="gray", vmin=low, vmax=high + (high == low), alpha=0.5, aspect="equal")
             _draw_boxes(axes, boxes + origin, colours)
-            axes.plot(column, row, marker="+", markersize=13, markeredgewidth=4, color="white", zorder=8)
-            axes.plot(column, row, marker="+", markersize=12, markeredgewidth=1.8, color=INK, zorder=9)
+            mark(axes, row, column)
             axes.set(xlim=(left - margin, right + margin), ylim=(bottom + margin, top - margin))
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set(visible=True, color=FAINT)
-        handles = [
-            Line2D([], [], color=colour, linewidth=2.2, label=f"box {k}: {moves[k]:.1f} px")
-            for k, colour in colours.items()
-        ]
-        if others := len(old) - len(colours):
-            handles.append(Line2D([], [], color=SOFT, linewidth=0.6, label=f"{others} others"))
-        handles.append(Line2D([], [], color=INK, linestyle="", marker="+", markersize=8, label="output pixel"))
-        figure.legend(
-            handles=handles,
-            title="farthest move of an edge",
-            loc="upper left",
-            bbox_to_anchor=((2 * panel + 3 * gap) / width, (foot + panel * shape) / total),
-            alignment="left",
-            borderaxespad=0,
-            fontsize=8.5,
-            title_fontsize=8.5,
-        )
+        corner = ((2 * panel + 3 * gap) / width, (foot + panel * shape) / total)
+        _moves_legend(figure, colours, moves, corner)
+
+
+def _moves_legend(
+    figure: "Figure", colours: Mapping[int, str], moves: npt.NDArray[np.float64], corner: tuple[float, float]
+) -> None:
+    """How far the boxes in ``colours`` moved; ``corner``: the upper left one, as shares of the figure."""
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D([], [], color=colour, linewidth=2.2, label=f"box {k}: {moves[k]:.1f} px")
+        for k, colour in colours.items()
+    ]
+    if others := len(moves) - len(colours):
+        handles.append(Line2D([], [], color=SOFT, linewidth=0.6, label=f"{others} others"))
+    handles.append(Line2D([], [], color=INK, linestyle="", marker="+", markersize=8, label="output pixel"))
+    figure.legend(
+        handles=handles,
+        title="farthest move of an edge",
+        loc="upper left",
+        bbox_to_anchor=corner,
+        alignment="left",
+        borderaxespad=0,
+        fontsize=8.5,
+        title_fontsize=8.5,
+    )
 
 
 def training_curves(records: Sequence[Mapping[str, Any]], path: str | Path) -> None:
@@ -236,13 +165,13 @@ def training_curves(records: Sequence[Mapping[str, Any]], path: str | Path) -> N
         grid[-1, 0].xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
 
 
-def class_bars(iou: Mapping[str, float | None], classes: Classes, path: str | Path) -> None:
+def class_bars(iou: Mapping[str, float | None], classes: ClassTable, path: str | Path) -> None:
     """Horizontal bars of the IoU per class (fractions of 1, drawn in percent), best first, in the classes' colours.
 
     A class whose IoU is None or NaN occurs neither in truth nor prediction; it is listed last, without a bar.
     ValueError for a name that is not in `classes`.
     """
-    colours = dict(zip(classes.names, classes.colours, strict=True))
+    colours = {name: "#" + bytes(rgb).hex() for name, rgb in zip(classes.names, classes.colours, strict=True)}
     unknown = [name for name in iou if name not in colours]
     if unknown or not iou:
         raise ValueError(f"iou must name classes of the table, found {unknown or 'none'}")
@@ -258,7 +187,7 @@ def class_bars(iou: Mapping[str, float | None], classes: Classes, path: str | Pa
                 axes.text(1, i, "does not occur", va="center", color=SOFT, fontsize=8)
                 continue
             # The outline keeps white and yellow classes visible on white paper.
-            axes.barh(i, value, height=0.72, color=_hex(colours[name]), edgecolor=SOFT, linewidth=0.6)
+            axes.barh(i, value, height=0.72, color=colours[name], edgecolor=SOFT, linewidth=0.6)
             axes.text(value + 1, i, f"{value:.1f}", va="center", fontsize=8.5)
         if known:
             mean = sum(known) / len(known)
@@ -304,7 +233,3 @@ def _curve(records: Sequence[Mapping[str, Any]], key: str) -> tuple[npt.NDArray[
     table = np.array(points, dtype=np.float64).reshape(-1, 2)
     table = table[np.isfinite(table).all(axis=1)]
     return table[:, 0], table[:, 1]
-
-
-def _hex(colour: Sequence[int]) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*colour)

@@ -6,7 +6,7 @@ from torch import nn
 from boxconv.data.classes import ClassTable
 from boxconv.data.scenes.dataset import RoadScenes
 from boxconv.data.transforms import EvalTransform
-from boxconv.training.evaluate import PrepareImageOnly, evaluate, score_table
+from boxconv.training.evaluation import ImageTransform, evaluate, score_table
 from boxconv.training.metrics import ConfusionMatrix, score_intervals
 
 CPU = torch.device("cpu")
@@ -42,7 +42,7 @@ def test_weights_and_statistics_stay_as_they_are():
 
 
 def test_full_resolution_counts_every_pixel_of_the_label():
-    data = RoadScenes(3, (40, 60), split="val", transform=PrepareImageOnly(EvalTransform((16, 24))))
+    data = RoadScenes(3, (40, 60), split="val", transform=ImageTransform(EvalTransform((16, 24))))
     matrix = evaluate(network(), data, CLASSES, device=CPU, batch_size=1, progress=False)
     labelled = sum((label != 255).sum() for _, label in (data[i] for i in range(3)))
     assert data[0][1].shape == (40, 60)

@@ -14,12 +14,16 @@ from box_convolution import boxes as box
 from boxconv.data.scenes.dataset import RoadScenes
 from boxconv.data.transforms import Augment, EvalTransform
 from boxconv.errors import UsageError
-from boxconv.training import checkpoint, engine
+from boxconv.training import checkpoint
 from boxconv.training.box_history import read_history
 from boxconv.training.config import TrainConfig, from_plain, to_plain
-from boxconv.training.engine import Interrupted, TrainingError, segmentation_loss
+from boxconv.training.device import TrainingError, choose_device
+from boxconv.training.interrupt import Interrupted
 from boxconv.training.loading import EpochBatches
+from boxconv.training.loop import train
 from boxconv.training.run_folder import RunFolder, RunFolderError
+from boxconv.training.setup import Run
+from boxconv.training.step import segmentation_loss
 
 SIZE = (16, 32)
 CLASSES = RoadScenes.classes
@@ -41,26 +45,18 @@ def config(**changes):
     return TrainConfig(**{"size": SIZE, "epochs": 3, "batch_size": 3, "lr": 1e-2, "seed": 1} | changes)
 
 
-def data(seed=1):
-    train = RoadScenes(7, SIZE, seed=seed, transform=Augment(SIZE))
-    return train, RoadScenes(4, SIZE, split="val", transform=EvalTransform(SIZE))
+def parts(model=None, settings=None, data=None):
+    settings = settings or config()
+    train_data = data or RoadScenes(7, SIZE, seed=settings.seed, transform=Augment(SIZE))
+    val_data = RoadScenes(4, SIZE, split="val", transform=EvalTransform(SIZE))
+    weight = torch.ones(len(CLASSES))
+    return Run(settings, model or small_model(), {"name": "test"}, CLASSES, train_data, val_data, weight)
 
 
 def run(path, model=None, settings=None, *, data=None, resume=False):
-    settings = settings or config()
     with RunFolder(path, resume=resume) as folder:
-        return engine.train(
-            model or small_model(),
-            data or RoadScenes(7, SIZE, seed=settings.seed, transform=Augment(SIZE)),
-            RoadScenes(4, SIZE, split="val", transform=EvalTransform(SIZE)),
-            CLASSES,
-            settings,
-            folder,
-            class_weight=torch.ones(len(CLASSES)),
-            network={"name": "test"},
-            resume=checkpoint.load(folder.last) if resume else None,
-            progress=False,
-        )
+        saved = checkpoint.load(folder.last) if resume else None
+        return train(parts(model, settings, data), folder, resume=saved, progress=False)
 
 
 class StopsAt:
@@ -178,10 +174,7 @@ def test_signal_handlers_are_put_back(tmp_path):
 def test_best_is_for_inference_not_for_resuming(tmp_path):
     run(tmp_path / "run", settings=config(epochs=1))
     with pytest.raises(TrainingError, match=r"resume from last\.pt"):
-        engine.train(
-            small_model(), *data(), CLASSES, config(), None, class_weight=torch.ones(len(CLASSES)),
-            network={"name": "test"}, resume=checkpoint.load(tmp_path / "run/best.pt"),
-        )  # fmt: skip
+        train(parts(), None, resume=checkpoint.load(tmp_path / "run/best.pt"))
 
 
 def test_a_loss_that_is_not_finite_stops_at_once(tmp_path):
@@ -280,7 +273,7 @@ def test_run_folders_are_never_overwritten_unasked(tmp_path):
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
     with pytest.raises(RunFolderError, match=r"holds a run already.*--resume.*--overwrite"):
         RunFolder(tmp_path / "run")
-    with pytest.raises(RunFolderError, match="contradict"):
+    with pytest.raises(UsageError, match="contradict"):
         RunFolder(tmp_path / "run", resume=True, overwrite=True)
     assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
     (tmp_path / "run/notes.txt").write_text("mine")
@@ -306,7 +299,7 @@ def test_run_folders_that_cannot_be(tmp_path):
 
 def test_files_of_a_killed_writer_are_swept(tmp_path):
     run(tmp_path / "run", settings=config(epochs=1))
-    stray = tmp_path / "run/.last.pt.tmp.12345"
+    stray = tmp_path / "run/.last.tmp.12345.pt"
     stray.touch()
     RunFolder(tmp_path / "run", resume=True)
     assert not stray.exists()
@@ -314,4 +307,4 @@ def test_files_of_a_killed_writer_are_swept(tmp_path):
 
 def test_unknown_device_is_an_error():
     with pytest.raises(TrainingError, match="--device quantum: not available here"):
-        engine.choose_device("quantum")
+        choose_device("quantum")

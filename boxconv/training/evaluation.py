@@ -11,20 +11,20 @@ from torch.utils.data import Dataset
 from ..data.classes import ClassTable
 from ..data.transforms import EvalTransform, label_tensor
 from ..progress import progress_bar
-from .distributed import DistributedContext
+from .distributed import ALONE, DistributedContext
 from .interrupt import Interrupted
 from .loading import Loader
 from .metrics import ConfusionMatrix
 
 
-class PrepareImageOnly:
+class ImageTransform:
     """Resizes and normalises the image, keeps the label at the size of its file: for scores at full resolution."""
 
-    def __init__(self, prepare: EvalTransform) -> None:
-        self.prepare = prepare
+    def __init__(self, transform: EvalTransform) -> None:
+        self.transform = transform
 
     def __call__(self, image: Any, label: Any) -> tuple[Tensor, Tensor]:
-        return self.prepare.image(image), label_tensor(label)
+        return self.transform.image(image), label_tensor(label)
 
 
 def most_likely(logits: Tensor) -> Tensor:
@@ -42,7 +42,7 @@ def evaluate(
     batch_size: int = 8,
     workers: int = 0,
     progress: bool = True,
-    context: DistributedContext = DistributedContext(),  # noqa: B008 - frozen
+    context: DistributedContext = ALONE,
     stop: Callable[[], int] = lambda: 0,
     by_image: Tensor | None = None,
 ) -> ConfusionMatrix:

@@ -12,11 +12,14 @@ import pytest
 pytest.importorskip("matplotlib")
 Image = pytest.importorskip("PIL.Image")
 
+import demo_pictures  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.patches import Rectangle  # noqa: E402
 
-from boxconv.reports import drawing  # noqa: E402
 from boxconv.reports.label_pictures import VOID, VOID_STRIPE, WRONG, errors_picture  # noqa: E402
+from boxconv.reports.predictions import prediction_panel  # noqa: E402
+
+ROOT = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ def rows(*sizes: tuple[int, int]):
 class TestPredictionPanel:
     def test_names_of_the_classes_that_occur_stand_in_the_legend(self, tmp_path, saved):
         images, truths, predictions = rows((6, 12), (9, 12))
-        drawing.prediction_panel(images, truths, predictions, Table(), tmp_path / "panel.png", titles=["one", "two"])
+        prediction_panel(images, truths, predictions, Table(), tmp_path / "panel.png", titles=["one", "two"])
         assert legend_texts(saved[0]) == ["sky", "road", "wrong", "void, not scored"]
         texts = [text.get_text() for text in saved[0].texts]
         assert {"one", "two", "Image", "Truth", "Prediction", "Errors", "100.0% of the pixels right"} <= set(texts)
@@ -71,14 +74,14 @@ class TestPredictionPanel:
 
     def test_label_colours_are_the_tables(self, tmp_path, saved):
         truth = np.array([[0, 1, 2], [2, 1, 255]])
-        drawing.prediction_panel([np.zeros((2, 3, 3), np.uint8)], [truth], [truth], Table(), tmp_path / "panel.png")
+        prediction_panel([np.zeros((2, 3, 3), np.uint8)], [truth], [truth], Table(), tmp_path / "panel.png")
         shown = saved[0].axes[1].images[0].get_array()
         assert [tuple(pixel) for pixel in shown[0]] == list(Table().colours)
         assert tuple(shown[1, 2]) in (VOID, VOID_STRIPE)
 
     def test_without_truths_there_is_nothing_to_score(self, tmp_path, saved):
         images, _, predictions = rows((6, 12), (9, 12))
-        drawing.prediction_panel(images, None, predictions, Table(), tmp_path / "panel.png")
+        prediction_panel(images, None, predictions, Table(), tmp_path / "panel.png")
         assert {text.get_text() for text in saved[0].texts} == {"Image", "Prediction"}
         assert legend_texts(saved[0]) == ["sky", "road", "void, not scored"]
         assert len(saved[0].axes) == 4
@@ -89,7 +92,7 @@ class TestPredictionPanel:
         table = Table(names, tuple((k, 0, 0) for k in range(count)))
         truth = np.full((5, 8), 255)
         prediction = np.arange(count).reshape(5, 8)
-        drawing.prediction_panel([np.zeros((5, 8, 3), np.uint8)], [truth], [prediction], table, tmp_path / "p.png")
+        prediction_panel([np.zeros((5, 8, 3), np.uint8)], [truth], [prediction], table, tmp_path / "p.png")
         assert "nothing to score" in [text.get_text() for text in saved[0].texts]
         box = saved[0].legends[0].get_window_extent()
         assert box.x0 >= 0
@@ -109,12 +112,12 @@ class TestPredictionPanel:
     def test_bad_rows_are_named(self, tmp_path, change, message):
         images, truths, predictions = change(*rows((4, 6), (4, 6)))
         with pytest.raises(ValueError, match=message):
-            drawing.prediction_panel(images, truths, predictions, Table(), tmp_path / "panel.png")
+            prediction_panel(images, truths, predictions, Table(), tmp_path / "panel.png")
         assert not list(tmp_path.iterdir())
 
     def test_bad_titles(self, tmp_path):
         with pytest.raises(ValueError, match="titles"):
-            drawing.prediction_panel(*rows((4, 6)), Table(), tmp_path / "panel.png", titles=["one", "two"])
+            prediction_panel(*rows((4, 6)), Table(), tmp_path / "panel.png", titles=["one", "two"])
 
 
 def test_errors_picture_marks_wrong_and_void():
@@ -135,7 +138,7 @@ class TestBoxesOverMap:
         return [patch for patch in figure.axes[panel].patches if isinstance(patch, Rectangle)][1:]  # first: the map
 
     def test_boxes_lie_around_the_output_pixel(self, tmp_path, saved):
-        drawing.boxes_over_map(
+        demo_pictures.boxes_over_map(
             np.eye(7, 9), self.before[:1], self.after[:1], tmp_path / "b.png", title="t", centre=(2, 5)
         )
         [box] = self.rectangles(saved[0], 0)
@@ -143,7 +146,7 @@ class TestBoxesOverMap:
         assert (top, top + box.get_height(), left, left + box.get_width()) == (-0.5, 3.5, 2.0, 7.0)
 
     def test_colours_match_and_limits_hold_every_box(self, tmp_path, saved):
-        drawing.boxes_over_map(np.zeros((7, 9)), self.before, self.after, tmp_path / "b.png", title="t")
+        demo_pictures.boxes_over_map(np.zeros((7, 9)), self.before, self.after, tmp_path / "b.png", title="t")
         old, new = (self.rectangles(saved[0], panel) for panel in (0, 1))
         assert {box.get_edgecolor() for box in old} == {box.get_edgecolor() for box in new}
         assert len({box.get_edgecolor() for box in old}) == 3
@@ -160,16 +163,16 @@ class TestBoxesOverMap:
         before = np.tile([[-1.0, 1.0, -1.0, 1.0]], (80, 1))
         after = before.copy()
         after[[3, 50], 1] += (2, 5)
-        drawing.boxes_over_map(np.zeros((8, 8)), before, after, tmp_path / "b.png", title="t")
+        demo_pictures.boxes_over_map(np.zeros((8, 8)), before, after, tmp_path / "b.png", title="t")
         texts = legend_texts(saved[0])
         assert texts[:2] == ["box 50: 5.0 px", "box 3: 2.0 px"]
         assert "72 others" in texts
-        drawing.boxes_over_map(np.zeros((8, 8)), before, after, tmp_path / "b.png", title="t", highlight=[7])
+        demo_pictures.boxes_over_map(np.zeros((8, 8)), before, after, tmp_path / "b.png", title="t", highlight=[7])
         assert legend_texts(saved[1])[:2] == ["box 7: 0.0 px", "79 others"]
 
     def test_flat_map_has_room_for_its_legend(self, tmp_path, saved):
         boxes = np.tile([[-0.5, 0.5, -1.0, 1.0]], (12, 1))
-        drawing.boxes_over_map(np.zeros((1, 64)), boxes, boxes, tmp_path / "b.png", title="t")
+        demo_pictures.boxes_over_map(np.zeros((1, 64)), boxes, boxes, tmp_path / "b.png", title="t")
         assert saved[0].legends[0].get_window_extent().y0 >= 0
 
     @pytest.mark.parametrize(
@@ -187,7 +190,7 @@ class TestBoxesOverMap:
     def test_bad_arguments_are_named(self, tmp_path, change, message):
         good = {"feature_map": np.zeros((7, 9)), "before": self.before, "after": self.after, "path": tmp_path / "b.png"}
         with pytest.raises(ValueError, match=message):
-            drawing.boxes_over_map(**(good | change), title="t")
+            demo_pictures.boxes_over_map(**(good | change), title="t")
 
 
 class TestTrainingCurves:
@@ -197,7 +200,7 @@ class TestTrainingCurves:
             {"epoch": 2, "train_loss": float("nan"), "val_class_iou": 0.25, "val_pixel_accuracy": None},
             {"epoch": 3, "train_loss": 1.0, "val_class_iou": 0.5, "other": "x"},
         ]
-        drawing.training_curves(records, tmp_path / "deep" / "curves.png")
+        demo_pictures.training_curves(records, tmp_path / "deep" / "curves.png")
         assert [axes.get_ylabel() for axes in saved[0].axes] == ["training loss", "validation, %", "learning rate"]
         assert saved[0].axes[0].lines[0].get_xydata().tolist() == [[1, 2], [3, 1]]
         assert legend_texts(saved[0]) == ["mean class IoU, best 50.0 at epoch 3"]
@@ -206,18 +209,18 @@ class TestTrainingCurves:
         assert 600 < height < 1500
 
     def test_only_panels_with_values(self, tmp_path, saved):
-        drawing.training_curves([{"train_loss": 1.0}], tmp_path / "curves.png")
+        demo_pictures.training_curves([{"train_loss": 1.0}], tmp_path / "curves.png")
         assert len(saved[0].axes) == 1
 
     @pytest.mark.parametrize("records", [[], [{"epoch": 1}], [{"epoch": 1, "train_loss": None}]])
     def test_nothing_to_draw(self, tmp_path, records):
         with pytest.raises(ValueError, match="records hold none of train_loss"):
-            drawing.training_curves(records, tmp_path / "curves.png")
+            demo_pictures.training_curves(records, tmp_path / "curves.png")
 
 
 class TestClassBars:
     def test_best_first_and_absent_last(self, tmp_path, saved):
-        drawing.class_bars({"sky": 0.2, "road": None, "tree": 0.8}, Table(), tmp_path / "bars.png")
+        demo_pictures.class_bars({"sky": 0.2, "road": None, "tree": 0.8}, Table(), tmp_path / "bars.png")
         [axes] = saved[0].axes
         assert [label.get_text() for label in axes.get_yticklabels()] == ["tree", "sky", "road"]
         assert [bar.get_width() for bar in axes.patches] == pytest.approx([80, 20])
@@ -225,13 +228,13 @@ class TestClassBars:
         assert size(tmp_path / "bars.png")[0] == 1050
 
     def test_all_absent(self, tmp_path):
-        drawing.class_bars({"sky": None, "road": float("nan")}, Table(), tmp_path / "bars.png")
+        demo_pictures.class_bars({"sky": None, "road": float("nan")}, Table(), tmp_path / "bars.png")
         assert (tmp_path / "bars.png").is_file()
 
     @pytest.mark.parametrize("iou", [{}, {"sea": 0.5}])
     def test_unknown_class(self, tmp_path, iou):
         with pytest.raises(ValueError, match="iou must name classes"):
-            drawing.class_bars(iou, Table(), tmp_path / "bars.png")
+            demo_pictures.class_bars(iou, Table(), tmp_path / "bars.png")
 
 
 def test_a_failed_picture_leaves_the_old_one(tmp_path, monkeypatch):
@@ -244,19 +247,20 @@ def test_a_failed_picture_leaves_the_old_one(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Figure, "savefig", fail)
     with pytest.raises(OSError, match="disk full"):
-        drawing.training_curves([{"train_loss": 1.0}], path)
+        demo_pictures.training_curves([{"train_loss": 1.0}], path)
     assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("curves.png", b"old")]
 
 
 def test_matplotlib_is_imported_late_and_pyplot_never(tmp_path):
     program = f"""
 import sys
-from boxconv.reports import drawing, html
+import demo_pictures
+from boxconv.reports import html, predictions
 assert "matplotlib" not in sys.modules
-drawing.training_curves([{{"train_loss": 1.0}}], {str(tmp_path / "curves.png")!r})
+demo_pictures.training_curves([{{"train_loss": 1.0}}], {str(tmp_path / "curves.png")!r})
 import matplotlib
 assert "matplotlib.pyplot" not in sys.modules
 assert matplotlib.rcParams["font.size"] == matplotlib.rcParamsDefault["font.size"]
 """
-    paths = os.pathsep.join(filter(None, [str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH")]))
+    paths = os.pathsep.join([*map(str, (ROOT, ROOT / "examples")), os.environ.get("PYTHONPATH", "")])
     subprocess.run([sys.executable, "-c", program], check=True, env=os.environ | {"PYTHONPATH": paths})

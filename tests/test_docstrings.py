@@ -6,11 +6,12 @@ from types import ModuleType
 import pytest
 import torch
 
+import boxconv
 from box_convolution import boxes, functional, layer, networks, ops
 from box_convolution.networks import box_block, enet, padding
 from box_convolution.ops import checks, dispatch, reference
 
-WITH_EXAMPLES = [functional, layer, networks, box_block]
+WITH_EXAMPLES = [functional, layer, networks, box_block, boxconv]
 ALL = [*WITH_EXAMPLES, boxes, ops, enet, padding, checks, dispatch, reference]
 
 

@@ -1,0 +1,157 @@
+"""From a file, or the name of a network in the package, to the network in it, ready for images."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UsageError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from ..data.classes import ClassTable
+    from ..data.transforms import EvalTransform
+    from ..training.config import TrainConfig
+    from .predict import Labels
+
+EXPORTED = (".onnx", ".pt2", ".safetensors")
+DEFAULT = "boxenet-camvid"
+"""Network of `boxconv predict` where none is named."""
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """A network, and what it takes to give it images and to read its answers.
+
+    Attributes:
+        model: from images (B, C, h, w) to logits (B, K, h, w), in evaluation mode, on the CPU.
+        classes: names, colours and categories of the K classes.
+        transform: from an image to what ``model`` takes.
+        about: what else the file says, as plain values: scores, licence, data it was trained on ...
+        network: the arguments of `networks.create` that made it; none where it is deployed.
+        config: settings of its training, if the file is a checkpoint.
+    """
+
+    model: Any
+    classes: "ClassTable"
+    transform: "EvalTransform"
+    about: dict[str, Any]
+    network: dict[str, Any]
+    config: "TrainConfig | None" = None
+
+    def predict(self, image: "Image") -> "Labels":
+        """Class indices (height, width), uint8, of a Pillow image of any size, at that size."""
+        import torch
+
+        from .predict import predict_image
+
+        device = next((value.device for value in self.model.parameters()), torch.device("cpu"))
+        return predict_image(self.model, image.convert("RGB"), self.transform, device)
+
+
+def open_network(path_or_name: str | Path) -> TrainedNetwork:
+    """Open a trained network.
+
+    Args:
+        path_or_name: a run's folder, whose best.pt is taken; a checkpoint; a file that `boxconv export` wrote (.onnx,
+            .pt2 or .safetensors); or the name of a network in the package, such as "boxenet-camvid".
+
+    Raises CheckpointError, ExportError or WeightsError for a file that holds no network.
+    """
+    from ..data.classes import ClassTable
+    from ..data.transforms import EvalTransform
+    from ..training import checkpoint
+    from ..training.checkpoint import CheckpointError
+
+    path, network, config = file_of(Path(path_or_name)), {}, None
+    if not path.exists() and not path.suffix:
+        raise CheckpointError(path, f"no such file, nor one of the package's networks, {', '.join(packaged())}")
+    if path.suffix not in EXPORTED:
+        content = checkpoint.load(path)
+        config = checkpoint.settings(content, path)
+        model, values = _network_of(content, path), _about(content, config)
+        network = content["network"]
+    elif not path.is_file():
+        raise CheckpointError(path, "no such file")
+    elif path.suffix == ".safetensors":
+        from box_convolution.networks import weights
+
+        model, values = weights.load(path)
+        network = values.pop("network")
+    else:
+        from box_convolution.deploy import export
+
+        model, values = export.open_onnx(path) if path.suffix == ".onnx" else export.open_program(path)
+    try:
+        transform = EvalTransform(tuple(values["size"]), tuple(values["mean"]), tuple(values["std"]))
+        return TrainedNetwork(model.eval(), ClassTable.from_dict(values["classes"]), transform, values, network, config)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            path, f"does not say how images are prepared, or what its classes are: {error}"
+        ) from error
+
+
+def open_layers(name: Path) -> TrainedNetwork:
+    """`open_network` for what reads a network's layers. UsageError for a deployed network, which has others."""
+    opened = open_network(name)
+    if not opened.network:
+        raise UsageError(
+            f"{name}: a deployed network, without the layers of the trained one; expected a checkpoint, a run, "
+            f"a .safetensors file or one of {', '.join(packaged())}"
+        )
+    return opened
+
+
+def is_network(name: Path) -> bool:
+    """Whether a word of the command line is a network, not an image: by suffix, content, or its name in the package."""
+    return name.suffix in (".pt", *EXPORTED) or file_of(name) != name or (name.is_file() and _starts_as_archive(name))
+
+
+def file_of(name: Path) -> Path:
+    """The file of a network that is given by its path, its run's folder, or the name of one in the package."""
+    if (name / "best.pt").is_file():
+        return name / "best.pt"
+    here = name.is_file() or (name / "config.json").exists() or (name / "last.pt").exists()
+    return name if here else packaged().get(str(name), name)
+
+
+def packaged() -> dict[str, Path]:
+    """The files of the networks in the package, by what they are called on the command line."""
+    from box_convolution.networks import pretrained
+
+    return {f"{name}-{data}": pretrained.file_of(name, data) for name, data in pretrained.available()}
+
+
+def _starts_as_archive(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"PK\x03\x04"  # as checkpoints do, whatever they are called
+
+
+def _network_of(content: dict[str, Any], path: Path) -> Any:
+    """The network of a checkpoint, with its weights."""
+    from box_convolution.networks import weights
+
+    from ..training.checkpoint import CheckpointError, load_weights
+
+    try:
+        model = weights.create_from(content["network"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(path, f"describes a network that cannot be made: {error}") from error
+    load_weights(model, content, path)
+    return model
+
+
+def _about(content: dict[str, Any], config: "TrainConfig") -> dict[str, Any]:
+    """What of a checkpoint, besides its weights, is needed to use its network: plain values, for exported files."""
+    return {
+        "data": config.data,
+        "border": config.border,
+        "split": config.val_split,
+        "train_split": config.train_split,
+        "scenes_for_validation": config.scenes_for_validation,
+        "classes": content["classes"],
+        "size": list(config.size),
+        "mean": list(config.mean),
+        "std": list(config.std),
+        "scores": content["scores"],
+    }

@@ -1,0 +1,55 @@
+"""What a trained network is scored on, and its scores."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from ..data.config import Data, DataConfig
+from ..errors import UsageError
+from ..training.config import TrainConfig
+from .open import TrainedNetwork
+
+
+def data_of(opened: TrainedNetwork, name: Path, data: Data | None = None, root: Path | None = None) -> TrainConfig:
+    """Settings of the data and the validation split of its training, or of others that are asked for.
+
+    UsageError where those are not known, or have other classes than the network.
+    """
+    from ..data.sources import classes_of
+
+    about = opened.about
+    same = data is None or data == about.get("data")
+    kind = about.get("data") if data is None else data
+    if kind is None:
+        raise UsageError(
+            f"{name} does not say what it was trained on: export it again from its checkpoint, or give boxconv "
+            "evaluate --data and --root"
+        )
+    if opened.config is not None and same:
+        config = dataclasses.replace(opened.config, root=root or opened.config.root, cache=None)
+    else:
+        kept: dict[str, Any] = {field: about[field] for field in ("border", "scenes_for_validation") if field in about}
+        kept |= {"train_split": about.get("train_split", "train"), "val_split": about.get("split", "val")}
+        config = TrainConfig(data=kind, root=root, **vars(opened.transform), **(kept if same else {}))
+    DataConfig.check(config)
+    table = config.classes or (config.root or Path()) / "classes.csv"
+    if table.is_file() or (kind != "folder" and config.classes is None):  # else its own classes are believed
+        theirs, ours = classes_of(config).names, opened.classes.names
+        if theirs != ours:
+            where = f"{kind}, {table}" if kind == "folder" else kind
+            raise UsageError(
+                f"--data: {where} has the classes {', '.join(theirs)}; {name} tells apart {', '.join(ours)}"
+            )
+    return config
+
+
+def validation_scores(model: Any, classes: Any, config: TrainConfig) -> dict[str, Any]:
+    """Scores of ``model``, which tells ``classes`` apart, on the validation split of a run's settings ``config``."""
+    from ..data.sources import open_split, prepare_of
+    from ..training.device import choose_device
+    from ..training.evaluation import evaluate
+
+    device = choose_device(config.device)
+    data = open_split(config, config.val_split, classes, prepare_of(config))
+    matrix = evaluate(model.to(device), data, classes, device=device, batch_size=config.batch_size)
+    return matrix.scores(classes)

@@ -1,0 +1,106 @@
+"""Predictions beside images and truth, as a picture."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from box_convolution.drawing import SOFT, canvas
+
+from .label_pictures import VOID, VOID_STRIPE, WRONG, checked_rows, errors_picture, striped
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+VOID_NAME = "void, not scored"
+PANEL, GAP, HEAD, STRIP = 3.2, 0.1, 0.3, 0.27  # inches
+
+
+class Classes(Protocol):
+    """What drawing needs of a class table: K names and K (red, green, blue) colours of 0..255."""
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+    @property
+    def colours(self) -> tuple[tuple[int, int, int], ...]: ...
+
+
+def prediction_panel(
+    images: Sequence[npt.ArrayLike],
+    truths: Sequence[npt.ArrayLike] | None,
+    predictions: Sequence[npt.ArrayLike],
+    classes: Classes,
+    path: str | Path,
+    titles: Sequence[str] | None = None,
+) -> None:
+    """One row per image: image, true labels, predicted labels, errors; below them a legend of the classes that occur.
+
+    images: (h, w, 3) uint8 each; they may differ in size.
+    truths, predictions: (h, w) integers each; values outside 0..K-1 are void: striped grey, and not scored in truths.
+        Without truths there are two columns, image and predicted labels.
+    titles: one line above each row.
+    ValueError names the argument and row that does not fit.
+    """
+    void = len(classes.names)
+    rows = checked_rows(images, predictions if truths is None else truths, predictions, void)
+    if titles is not None and len(titles) != len(rows):
+        raise ValueError(f"titles must have one entry per image, found {len(titles)} for {len(rows)} images")
+    palette = np.array([*classes.colours, VOID], np.uint8)  # (K + 1, 3), void last
+    seen = sorted(set().union(*(np.unique(labels) for _, *maps in rows for labels in maps)) - {void})
+    entries = [(classes.names[k], classes.colours[k]) for k in seen] + [("wrong", WRONG)] * (truths is not None)
+    shown = ("Image", "Truth", "Prediction", "Errors") if truths is not None else ("Image", "Prediction")
+
+    width = len(shown) * (PANEL + GAP) + GAP
+    heights = [PANEL * image.shape[0] / image.shape[1] for image, _, _ in rows]
+    longest = max(len(name) for name in (VOID_NAME, *classes.names))
+    columns = max(1, int((width - 2 * GAP) / (0.55 + 0.075 * longest)))
+    total = HEAD + sum(heights) + STRIP * len(rows) + 0.25 + 0.21 * math.ceil((len(entries) + 1) / columns)
+    with canvas(path, width, total) as figure:
+        lefts = [GAP + j * (PANEL + GAP) for j in range(len(shown))]
+        for left, name in zip(lefts, shown, strict=True):
+            figure.text(left / width, 1 - 0.1 / total, name, weight="bold", va="top", fontsize=10.5)
+        bottom = total - HEAD
+        for i, ((image, truth, prediction), height) in enumerate(zip(rows, heights, strict=True)):
+            errors, right = errors_picture(image, truth, prediction, void)
+            if titles is not None:
+                figure.text(lefts[0] / width, (bottom - STRIP + 0.07) / total, titles[i], color=SOFT)
+            if truths is not None:
+                score = "nothing to score" if right is None else f"{right:.1%} of the pixels right"
+                figure.text(lefts[3] / width, (bottom - STRIP + 0.07) / total, score, color=SOFT)
+            bottom -= STRIP + height
+            labels = [striped(palette[k], k == void) for k in (truth, prediction)]
+            pictures = {"Image": image, "Truth": labels[0], "Prediction": labels[1], "Errors": errors}
+            for left, name in zip(lefts, shown, strict=True):
+                axes = figure.add_axes((left / width, bottom / total, PANEL / width, height / total))
+                # Averaged label colours would show classes that are not there.
+                averaged = name in ("Image", "Errors")
+                axes.imshow(pictures[name], aspect="auto", interpolation=None if averaged else "nearest")
+                axes.set_axis_off()
+        _legend(figure, entries, columns, (GAP / width, (bottom - 0.08) / total))
+
+
+def _legend(
+    figure: "Figure", entries: Sequence[tuple[str, tuple[int, int, int]]], columns: int, place: tuple[float, float]
+) -> None:
+    """What the colours mean; ``place``: upper left corner, as shares of the figure."""
+    from matplotlib.patches import Patch
+
+    handles = [Patch(facecolor=_hex(colour), edgecolor=SOFT, linewidth=0.5, label=name) for name, colour in entries]
+    stripes = Patch(facecolor=_hex(VOID), edgecolor=_hex(VOID_STRIPE), hatch="////", linewidth=0, label=VOID_NAME)
+    figure.legend(
+        handles=[*handles, stripes],
+        ncols=min(columns, len(handles) + 1),
+        loc="upper left",
+        bbox_to_anchor=place,
+        borderaxespad=0,
+        borderpad=0.1,
+        handlelength=1.3,
+    )
+
+
+def _hex(colour: Sequence[int]) -> str:
+    return "#" + bytes(colour).hex()

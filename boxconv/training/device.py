@@ -1,0 +1,27 @@
+"""Where training and evaluation compute."""
+
+import torch
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message says where and why. The last checkpoint is intact."""
+
+
+def choose_device(name: str, local_rank: int = 0) -> torch.device:
+    """``auto`` is cuda if there is one. Raises TrainingError for a device that is not there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and local_rank:
+        name = f"cuda:{local_rank}"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise TrainingError(f"--device {name}: not available here ({str(error).splitlines()[0]})") from error
+    return device
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """PyTorch reports a lack of memory by different types and words for every kind of device."""
+    words = ("out of memory", "can't allocate memory", "bad_alloc")
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(word in str(error) for word in words)

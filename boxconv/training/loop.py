@@ -1,0 +1,206 @@
+"""Training: one plain loop, resumable to the last bit, in one process or many."""
+
+import math
+import time
+from typing import Any
+
+from torch import nn
+from torch.utils.data import Dataset
+
+from ..data.classes import ClassTable
+from ..progress import progress_bar
+from .device import TrainingError
+from .evaluation import evaluate
+from .interrupt import Interrupt, Interrupted, defer_signals
+from .loading import EpochBatches, Loader, share
+from .metrics import MEANS, ConfusionMatrix
+from .records import Recorder, percent
+from .run_folder import RunFolder
+from .setup import Run
+from .state import TrainState, fingerprint, restore
+from .step import LossNotFinite, TrainStep
+
+SCORES = (*MEANS, "iou")
+
+
+def train(
+    run: Run,
+    folder: RunFolder | None,
+    *,
+    resume: dict[str, Any] | None = None,
+    provenance: str = "",
+    progress: bool = True,
+) -> list[dict[str, Any]]:
+    """Train a run's model and return one record per epoch (what `metrics.jsonl` holds).
+
+    Args:
+        folder: where the run is kept; None in processes that are not rank 0.
+        resume: content of a ``last.pt``; training goes on after its last step, with the same result, to the last bit
+            on the same machine with the same number of threads and processes, as a run that was never interrupted.
+        provenance: software and machine, for ``config.json``.
+
+    Raises:
+        Interrupted: after a signal, with ``last.pt`` written.
+        TrainingError: the loss or the weights are not finite, or memory does not suffice.
+        DistributedError: another process of the run is gone.
+        DataError: a file cannot be read.
+        OSError: a checkpoint cannot be written.
+    """
+    config, context = run.config, run.context
+    progress = progress and context.is_main
+    train_step = TrainStep(run.model, config, run.class_weight, run.device, context)
+    state, changes = (TrainState(), "") if resume is None else restore(run, train_step, resume)
+    if changes and progress:
+        print(f"going on with the same samples, but the last bits will differ ({changes})")
+    context.require_equal("the training data, the network or the settings", fingerprint(run, state))
+    recorder = Recorder(run, folder, train_step, progress=progress)
+    recorder.begin(state, provenance, new=resume is None)
+
+    with defer_signals() as interrupt:
+        while state.epoch < config.epochs:
+            matrix = _train_epoch(run, train_step, state, recorder, interrupt)
+            record = _training_record(run, state, matrix)
+            if (state.epoch + 1) % config.val_every == 0 or state.epoch + 1 == config.epochs:
+                try:
+                    state.scores = _score(run, run.model, interrupt, progress)
+                    record |= {f"val_{name}": state.scores[name] for name in SCORES}
+                    if (averaged := train_step.averaged()) is not None:
+                        state.scores = _score(run, averaged, interrupt, progress)
+                        record |= {f"val_average_{name}": state.scores[name] for name in SCORES}
+                except Interrupted:
+                    _save_halfway(state, matrix, recorder)
+                    raise
+            record |= _speeds(run, state)
+            better = "val_class_iou" in record and state.scores["class_iou"] > state.best
+            state = TrainState(
+                epoch=state.epoch + 1,
+                best=state.scores["class_iou"] if better else state.best,
+                records=[*state.records, record],
+                scores=state.scores,
+            )
+            recorder.epoch(state, better=better)
+            stop = int(max(row[0] for row in context.all_gather(interrupt.number or 0)))
+            if stop and state.epoch < config.epochs:
+                raise Interrupted(stop)
+    return state.records
+
+
+def _train_epoch(
+    run: Run, train_step: TrainStep, state: TrainState, recorder: Recorder, interrupt: Interrupt
+) -> ConfusionMatrix:
+    """Train on all images once, or on the rest of them after an interruption; returns all processes' predictions."""
+    config, context = run.config, run.context
+    run.model.train()
+    matrix = state.confusion(len(run.classes), context)
+    batches = EpochBatches(_images(run), config.batch_size, config.seed, state.epoch, state.step)
+    shares = [share(batch, config.accumulate, context.rank, context.world_size) for batch in batches]
+    loader = Loader(run.train_data, [part.keys for parts in shares for part in parts], workers=config.workers)
+    loaded = iter(loader)
+    began, loaded_before = time.monotonic() - state.seconds, state.load_seconds
+    with progress_bar(
+        desc=f"epoch {state.epoch + 1}/{config.epochs}",
+        unit="batch",
+        initial=state.step,
+        total=_steps(run),
+        shown=recorder.progress,
+    ) as bar:
+        for batch, parts in zip(batches, shares, strict=True):
+            inputs = [(*next(loaded), part.counted) for part in parts]
+            moment, rate = time.monotonic(), _learning_rate(run, state, state.step)
+            train_step.seed_step(state.epoch, state.step)
+            try:
+                loss, results, flags = train_step.step(inputs, rate, (interrupt.number or 0, recorder.due()))
+            except LossNotFinite as error:
+                samples = ", ".join(_name(run.train_data, index) for _, index in batch)
+                raise TrainingError(
+                    f"{error} in epoch {state.epoch + 1}, step {state.step + 1} (learning rate {rate:.3g}, samples "
+                    f"{samples}); the weights were left as they were, and the checkpoints are those of before: "
+                    "try a lower --lr"
+                ) from error
+            for prediction, labels in results:
+                matrix.update(prediction, labels)
+            state.step += 1
+            state.loss_sum += loss
+            state.step_seconds += time.monotonic() - moment
+            state.seconds = time.monotonic() - began
+            state.load_seconds = loaded_before + loader.seconds
+            bar.update()
+            if not bar.disable:
+                mean_iou = percent(_mean_iou(matrix, run.classes))
+                bar.set_postfix(loss=f"{state.loss_sum / state.step:.3f}", mIoU=mean_iou)
+            stop, due = int(max(number for number, _ in flags)), bool(flags[0][1])
+            if stop or due:
+                _save_halfway(state, _total(run, matrix), recorder)
+            if stop:
+                raise Interrupted(stop)
+    return _total(run, matrix)
+
+
+def _training_record(run: Run, state: TrainState, matrix: ConfusionMatrix) -> dict[str, Any]:
+    return {
+        "epoch": state.epoch + 1,
+        "learning_rate": _learning_rate(run, state, _steps(run) - 1),
+        "train_loss": state.loss_sum / _steps(run),
+        "train_class_iou": _mean_iou(matrix, run.classes),
+    }
+
+
+def _score(run: Run, model: nn.Module, interrupt: Interrupt, progress: bool) -> dict[str, Any]:
+    matrix = evaluate(
+        model,
+        run.val_data,
+        run.classes,
+        device=run.device,
+        batch_size=run.config.batch_size,
+        workers=run.config.workers,
+        progress=progress,
+        context=run.context,
+        stop=lambda: interrupt.number or 0,
+    )
+    return matrix.scores(run.classes)
+
+
+def _speeds(run: Run, state: TrainState) -> dict[str, float]:
+    """How fast an epoch went, and what it waited for: a loader that is slower than the steps makes a GPU idle."""
+    # Rank 0 loaded 1 / size of the images, and there are size times as many loading processes: it cancels out.
+    loading = state.load_seconds / max(run.config.workers, 1)
+    return {
+        "train_seconds": round(state.seconds, 2),
+        "loader_images_per_second": round(_images(run) / max(loading, 1e-9), 1),
+        "step_images_per_second": round(_images(run) / max(state.step_seconds, 1e-9), 1),
+    }
+
+
+def _save_halfway(state: TrainState, total: ConfusionMatrix, recorder: Recorder) -> None:
+    state.matrix = total.state()
+    recorder.save(state)
+
+
+def _total(run: Run, matrix: ConfusionMatrix) -> ConfusionMatrix:
+    """Sum of the processes' matrices."""
+    total = ConfusionMatrix(len(run.classes))
+    total.counts = run.context.sum(matrix.counts)
+    return total
+
+
+def _images(run: Run) -> int:
+    return len(run.train_data)  # type: ignore[arg-type]
+
+
+def _steps(run: Run) -> int:
+    """Steps of an epoch."""
+    return math.ceil(_images(run) / run.config.batch_size)
+
+
+def _learning_rate(run: Run, state: TrainState, step: int) -> float:
+    total = _steps(run) * run.config.epochs
+    return run.config.learning_rate((state.epoch * _steps(run) + step) / total, 1 / total)
+
+
+def _name(data: Dataset[Any], index: int) -> str:
+    return str(data.name(index)) if hasattr(data, "name") else str(index)
+
+
+def _mean_iou(matrix: ConfusionMatrix, classes: ClassTable) -> float:
+    """0 as long as all pixels were void: there is nothing to score then."""
+    return float(matrix.scores(classes)["class_iou"]) if matrix.counts.any() else 0.0

@@ -1,0 +1,109 @@
+"""From settings to a run: everything that training needs, built in one place for commands and programs alike.
+
+from boxconv.inference.new_network import network_for
+
+config, create_network = network_for(TrainConfig(network="boxenet"))
+run = build_run(config, create_network)
+with RunFolder("runs/mine") as folder:
+    records = train(run, folder)
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from ..data.checks.check import check
+from ..data.classes import ClassTable, DataError
+from ..data.sources import classes_of, layout_of, open_split, prepare_of
+from ..errors import UsageError
+from .config import TrainConfig
+from .device import choose_device
+from .distributed import ALONE, DistributedContext
+from .loading import augment_of
+from .metrics import class_weights, count_pixels
+
+CreateNetwork = Callable[[ClassTable], tuple[nn.Module, dict[str, Any]]]
+"""From the classes to a network on the CPU, and how it was made, as plain values: the checkpoints' field `network`."""
+
+SCENES_COUNTED = 50
+"""Drawn scenes whose pixels are counted for the class weights; of files, all labels are."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a training run works with.
+
+    Attributes:
+        network: how the model was made; goes into the checkpoints untouched.
+        train_data: indexed by (epoch, index), yields (image (3, h, w), label (h, w)).
+        val_data: yields the same for int indices.
+        class_weight: (K,), weights of the loss.
+    """
+
+    config: TrainConfig
+    model: nn.Module
+    network: dict[str, Any]
+    classes: ClassTable
+    train_data: Dataset[Any]
+    val_data: Dataset[Any]
+    class_weight: Tensor
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    context: DistributedContext = ALONE
+
+    def __str__(self) -> str:
+        parameters = sum(p.numel() for p in self.model.parameters())
+        h, w = self.config.size
+        world, threads = self.context.world_size, torch.get_num_threads()
+        return (
+            f"{self.network['name']}, {parameters:,} parameters, {len(self.classes)} classes; "
+            f"{len(self.train_data)} training and {len(self.val_data)} validation images at {h} x {w}; "  # type: ignore[arg-type]
+            f"{f'{world} processes, each on ' if world > 1 else ''}{self.device.type}, {threads} threads"
+        )
+
+
+def build_run(
+    config: TrainConfig,
+    create_network: CreateNetwork,
+    *,
+    context: DistributedContext = ALONE,
+    check_files: bool = True,
+    progress: bool = True,
+) -> Run:
+    """Build everything that a run with these settings needs.
+
+    Args:
+        create_network: is called with torch's generator seeded by `config.seed`.
+        check_files: decode every image and label first.
+
+    Raises:
+        UsageError: a setting is out of range.
+        DataError: files are missing or faulty; with ``check_files``, the message names all of them.
+        TrainingError: the device is not available.
+    """
+    config.check()
+    if config.batch_size < config.accumulate * context.world_size:
+        parts = f"{context.world_size} processes with {config.accumulate} parts each"
+        raise UsageError(f"--batch-size: {config.batch_size} images are too few for {parts}")
+    device = choose_device(config.device, context.local_rank)
+    classes = classes_of(config)
+    train_data = open_split(config, config.train_split, classes, augment_of(config), training=True, seed=config.seed)
+    val_data = open_split(config, config.val_split, classes, prepare_of(config))
+    if config.root is not None and check_files:
+        context.run_on_main("check", lambda: _require_sound(config, classes, progress=progress))
+    pixels = count_pixels(train_data, max_samples=None if config.root else SCENES_COUNTED)  # type: ignore[arg-type]
+    torch.manual_seed(config.seed)
+    model, network = create_network(classes)
+    weights = class_weights(pixels, config.class_balance)
+    return Run(config, model, network, classes, train_data, val_data, weights, device, context)
+
+
+def _require_sound(config: TrainConfig, classes: ClassTable, *, progress: bool) -> None:
+    assert config.root is not None
+    splits = [config.train_split, config.val_split]
+    report = check(config.root, classes, splits, layout=layout_of(config), progress=progress)
+    if not report.ok:
+        raise DataError("the data has faults, nothing was trained\n" + report.text())

@@ -1,0 +1,94 @@
+"""Starting a run in a folder: a new one, one in the place of another, or going on with the one that is there."""
+
+import dataclasses
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from ..errors import UsageError
+from ..files import Existing
+from . import checkpoint
+from .config import MOVABLE, TrainConfig, option
+from .distributed import ALONE, DistributedContext
+from .interrupt import second_signal_ends_at_once
+from .loop import train
+from .run_folder import RunFolder
+from .setup import CreateNetwork, build_run
+
+
+def train_into(
+    out: Path,
+    config: TrainConfig,
+    network_for: Callable[..., tuple[TrainConfig, CreateNetwork]],
+    *,
+    existing: Existing = "refuse",
+    defaults: TrainConfig | None = None,
+    check_files: bool = True,
+    progress: bool = True,
+    provenance: str = "",
+    context: DistributedContext = ALONE,
+) -> list[dict[str, Any]]:
+    """Build the run of ``config``, train it in the folder ``out``, and return its records.
+
+    Args:
+        network_for: as `boxconv.inference.new_network.network_for`, which this module does not import.
+        existing: what becomes of a run that is in the folder already.
+        defaults: with "resume", settings that nobody asked for; those of ``config`` that differ from them must fit the
+            run's.
+        provenance: software and machine, for ``config.json``.
+
+    Raises what `RunFolder`, `build_run` and `train` raise. Nothing is deleted before the new run has been built.
+    """
+    job = str(out.absolute())
+
+    def chosen() -> Existing:
+        if not context.claimed_before(job):
+            return existing
+        # torchrun has restarted us: go on, whatever was asked for
+        return "resume" if (out / "last.pt").exists() else "overwrite"
+
+    folder: RunFolder | None = None
+    with second_signal_ends_at_once(), ExitStack() as stack:
+
+        def open_folder() -> None:
+            nonlocal folder
+            folder = stack.enter_context(RunFolder(out, resume=mode == "resume", overwrite=mode == "overwrite"))
+            context.claim(job)
+
+        saved: dict[str, Any] | None = None
+        mode = context.run_on_main("how to open the folder", chosen)
+        if mode == "resume":
+            context.run_on_main("folder", open_folder)
+            saved = checkpoint.load(out / "last.pt")
+            config = resumed(config, checkpoint.settings(saved, out / "last.pt"), defaults or TrainConfig())
+        elif mode == "overwrite" and config.start_from is not None and _holds(out, config.start_from):
+            raise UsageError(f"--overwrite: would delete {config.start_from}, which --start-from reads")
+        progress = progress and context.is_main
+        config, create_network = network_for(config, resume=saved is not None, quiet=not progress)
+        run = build_run(config, create_network, context=context, check_files=check_files, progress=progress)
+        if mode != "resume":
+            context.run_on_main("folder", open_folder)
+        if progress:
+            print(f"{run}; writing to {out}")
+        return train(run, folder, resume=saved, provenance=provenance, progress=progress)
+
+
+def _holds(folder: Path, path: Path) -> bool:
+    return path.exists() and path.resolve().is_relative_to(folder.resolve())
+
+
+def resumed(given: TrainConfig, saved: TrainConfig, defaults: TrainConfig) -> TrainConfig:
+    """The saved settings; where images are and how they are loaded may differ, all else decides the result.
+
+    What equals ``defaults`` was not asked for. UsageError for anything else that differs.
+    """
+    changes: dict[str, Any] = {}
+    for field in dataclasses.fields(TrainConfig):
+        value, before = getattr(given, field.name), getattr(saved, field.name)
+        if value in (getattr(defaults, field.name), before):
+            continue
+        if field.name not in MOVABLE:
+            raise UsageError(f"{option(field.name)}: --resume goes on with the run's {before!r}, got {value!r}")
+        changes[field.name] = value
+    return dataclasses.replace(saved, **changes)

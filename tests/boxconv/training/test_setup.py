@@ -1,0 +1,80 @@
+"""From settings to a run, with any network, and from the run to a network that is opened again."""
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import boxconv
+from box_convolution.networks import weights
+from boxconv.data.scenes.dataset import SCENE_CLASSES, draw_scene
+from boxconv.errors import UsageError
+from boxconv.inference.new_network import network_for
+from boxconv.inference.open import open_layers
+from boxconv.training.checkpoint import CheckpointError
+from boxconv.training.config import TrainConfig
+from boxconv.training.distributed import DistributedContext
+from boxconv.training.loop import train
+from boxconv.training.run_folder import RunFolder
+from boxconv.training.setup import build_run
+
+
+def config(**changes):
+    small = {"size": (32, 64), "epochs": 1, "batch_size": 2, "scenes_per_epoch": 2, "scenes_for_validation": 1}
+    return TrainConfig(**small | changes)
+
+
+def own_network(classes):
+    return nn.Conv2d(3, len(classes), 1), {"name": "mine"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A run of the network that is quickest."""
+    path = tmp_path_factory.mktemp("runs") / "run"
+    settings, create_network = network_for(config(network="enet_minus"))
+    with RunFolder(path) as folder:
+        train(build_run(settings, create_network), folder, progress=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def image():
+    return Image.fromarray(draw_scene(1, 40, 70)[0])
+
+
+def test_a_network_of_ones_own(tmp_path):
+    run, again = build_run(config(), own_network), build_run(config(), own_network)
+    assert torch.equal(run.model.weight, again.model.weight), "fresh weights depend on the seed alone"
+    assert not torch.equal(run.model.weight, build_run(config(seed=1), own_network).model.weight)
+    assert run.class_weight.shape == (len(SCENE_CLASSES),)
+    assert str(run).startswith("mine, 44 parameters, 11 classes; 2 training and 1 validation images at 32 x 64; cpu, ")
+    with RunFolder(tmp_path / "run") as folder:
+        assert [record["epoch"] for record in train(run, folder, progress=False)] == [1]
+    assert not torch.equal(run.model.weight, again.model.weight)
+
+
+def test_a_batch_has_an_image_for_every_process():
+    with pytest.raises(UsageError, match="--batch-size: 2 images are too few for 4 processes with 1 parts each"):
+        build_run(config(), own_network, context=DistributedContext(rank=0, world_size=4))
+
+
+def test_a_trained_network_is_opened_from_whatever_holds_it(folder, image, tmp_path):
+    pytest.importorskip("safetensors")
+    network = boxconv.open_network(folder)
+    weights.save(network.model, tmp_path / "net.safetensors", network.network, **network.about)
+    labels = network.predict(image)
+    assert (labels.shape, labels.dtype, labels.max() < len(network.classes)) == ((40, 70), "uint8", True)
+    for path in (str(folder), folder / "best.pt", tmp_path / "net.safetensors"):
+        opened = boxconv.open_network(path)
+        assert opened.classes == SCENE_CLASSES
+        assert opened.transform == network.transform
+        assert not opened.model.training
+        assert (opened.predict(image) == labels).all()
+    assert open_layers(folder).config == config(network="enet_minus")
+    assert network.predict(image.convert("L")).shape == (40, 70), "any Pillow image"
+
+
+def test_what_holds_no_network():
+    with pytest.raises(CheckpointError, match="nothing: no such file, nor one of the package's networks, boxenet-cam"):
+        boxconv.open_network("nothing")
