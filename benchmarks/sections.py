@@ -28,8 +28,8 @@ def summary_section(measured: Mapping[int, Measured]) -> Section:
     rows = [[name, *(_extremes(name, measured[threads].speeds[mode]) for mode, threads in columns)] for name in peers]
     text = (
         f"How many times as long as {OURS} each takes; the range is over the shapes below. `conv` is a depthwise "
-        f"convolution with as many outputs, the layer that box convolutions replace. {OURS} takes the same time for "
-        "boxes of any size."
+        f"convolution with as many outputs, the layer that box convolutions replace. {OURS} takes about the "
+        "same time for boxes of any size."
     )
     header = ["", *(f"{mode}, {threads_text(threads)}" for mode, threads in columns)]
     return Section("Time beside the usual choices", text, Table(header, rows))
@@ -54,7 +54,7 @@ def shape_section(shapes: Mapping[str, Shape], missing: list[str]) -> Section:
 
 def goal_section(measured: Mapping[int, Measured], shapes: Mapping[str, Shape]) -> Section:
     table = goal_table(measured, shapes)
-    met = [name for name, *cells in table.rows if "no" not in cells]
+    met = [name for name, *cells in table.rows if "yes" in cells and "no" not in cells]
     text = (
         f"{len(met)} of {len(table.rows)} goals are met; those that are missed come first. Ratios of median times, the "
         "worst over all shapes below; for sizes of boxes and planes, over both columns of their tables."

@@ -51,7 +51,7 @@ def test_costs_are_those_that_boxconv_cost_counts(row: str) -> None:
     network = networks.create(name_of(row), 19, (512, 1024), **options)
     total = cost(network, (1, 3, 512, 1024)).total
     assert NETWORKS[row]["parameters"] == f"{total.parameters.standard:,}"
-    assert NETWORKS[row]["G multiply-adds"] == f"{total.operations.macs / 1e9:.2f}"
+    assert NETWORKS[row]["10⁹ multiply-adds"] == f"{total.operations.macs / 1e9:.2f}"
 
 
 @pytest.mark.parametrize("row", NETWORKS)
