@@ -173,12 +173,12 @@ def test_pixels_of_a_row_may_lie_apart(
     image, boxes, grad = problem(shape, dtype)
     image, grad = (tensor.transpose(2, 3).contiguous().transpose(2, 3) for tensor in (image, grad))
     dense = image.contiguous()
-    with cpu.use_isa(isa):
-        expected = cpu.box_conv2d(dense, boxes, True, 1)
-        expected_grads = cpu.box_conv2d_backward(grad.contiguous(), dense, boxes, True, 1, [True, True])
-        monkeypatch.setattr(cpu, "_by_rows", lambda tensor: tensor)
-        actual = cpu.box_conv2d(image, boxes, True, 1, out=torch.empty_like(expected))
-        grads = cpu.box_conv2d_backward(grad, image, boxes, True, 1, [True, True])
+    with native.use_isa(isa):
+        expected = native.box_conv2d(dense, boxes, True, 1)
+        expected_grads = native.box_conv2d_backward(grad.contiguous(), dense, boxes, True, 1, [True, True])
+        monkeypatch.setattr(native, "_by_rows", lambda tensor: tensor)
+        actual = native.box_conv2d(image, boxes, True, 1, out=torch.empty_like(expected))
+        grads = native.box_conv2d_backward(grad, image, boxes, True, 1, [True, True])
     assert_values(actual, expected.double(), dense.abs().max().item())
     for gradient, truth in zip(grads, expected_grads, strict=True):
         assert_gradient(gradient, truth.double())

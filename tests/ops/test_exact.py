@@ -90,7 +90,7 @@ def test_boxes_over_zeros_alone_average_to_zero(isa: str, last: bool) -> None:
     boxes = torch.rand(8, 2, 4) * torch.tensor([-4.0, 4, -4, 4])
     boxes[0, 0], boxes[1, 1] = torch.tensor([-0.3, -0.2, -4, 4]), torch.tensor([-4, 4, 0.4, 0.6])  # thin ones
     given = image.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
-    with cpu.use_isa(isa):
+    with native.use_isa(isa):
         inside = box_conv2d(given, boxes)[..., 15:30, 25:55]
     assert torch.equal(inside, torch.zeros_like(inside))
 
