@@ -10,9 +10,12 @@ from torch import nn
 from ..arguments import as_bool, as_int
 from ..layer import BoxConv2d
 from ..networks import BoxBottleneck
+from ..torch_internals import has_hooks
+from .activation import Activation
+from .blocks import deployed_block
 from .dataflow import Dataflow, read
-from .fold import fold_into, fold_norms, keep_outputs, scale_and_shift
-from .modules import FusedBoxBottleneck, FusedBoxConv2d, PointwiseConv2d, is_plain
+from .fold import fold_into, fold_norms, is_convolution, keep_outputs, scale_and_shift
+from .modules import ChannelAffine, FusedBoxBottleneck, FusedBoxConv2d, PointwiseConv2d, is_plain
 
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 
@@ -63,6 +66,7 @@ def deploy(
     flow = read(deployed)
     fold_norms(flow)
     _absorb_relus(flow)
+    _activate_in_place(flow)
     if channels_last:
         deployed = _replace_all(deployed, _pointwise).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return deployed
@@ -101,7 +105,7 @@ def _deployed_layer(module: Any) -> Any:
         box = FusedBoxConv2d(module.box)
         if inner and outer and fold_into(module.conv, *inner) and fold_into(box, *outer):
             return FusedBoxBottleneck(module, module.conv, box)
-    return module
+    return deployed_block(module) or module
 
 
 def _pointwise(module: Any) -> Any:
@@ -121,6 +125,18 @@ def _absorb_relus(flow: Dataflow) -> None:
             if isinstance(box, FusedBoxConv2d) and flow.once(box) and flow.once(part.layer(node)):
                 box.relu = True
                 part.replace(node, nn.Identity())
+
+
+def _activate_in_place(flow: Dataflow) -> None:
+    """Behind what makes a new tensor, for nobody else."""
+    for part in flow.parts:
+        for node in part.graph.nodes:
+            source, layer = part.source(node), part.layer(node)
+            act = Activation.of(layer)
+            if act is not None and source is not None and flow.once(layer) and not has_hooks(layer):
+                before = part.layer(source)
+                if is_convolution(before) or type(before) is ChannelAffine:
+                    part.replace(node, act)
 
 
 def _drop_classes(network: nn.Module, dropped: set[int], head: str) -> None:

@@ -11,12 +11,13 @@ from typing import Any
 
 from torch import fx, nn
 
+from .activation import Activation
 from .modules import FusedBoxBottleneck, FusedBoxConv2d, PointwiseConv2d
 
 
 class _Reader(fx.Tracer):
     def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
-        ours = isinstance(module, (FusedBoxConv2d, FusedBoxBottleneck, PointwiseConv2d))
+        ours = isinstance(module, (FusedBoxConv2d, FusedBoxBottleneck, PointwiseConv2d, Activation))
         return ours or super().is_leaf_module(module, qualified_name)
 
 

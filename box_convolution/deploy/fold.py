@@ -34,7 +34,7 @@ def fold_into(layer: Any, scale: Tensor, shift: Tensor) -> bool:
     if type(layer) is FusedBoxConv2d and not layer.relu:
         layer.fold(scale, shift)
         return True
-    if not _is_convolution(layer):
+    if not is_convolution(layer):
         return False
     if type(layer) in _CONVOLUTIONS:
         factor = scale.reshape(-1, *[1] * (layer.weight.ndim - 1))
@@ -50,7 +50,7 @@ def fold_into(layer: Any, scale: Tensor, shift: Tensor) -> bool:
 
 def keep_outputs(layer: Any, channels: Sequence[int]) -> None:
     """Leave only these output channels of a convolution. ValueError for a layer where that is not possible."""
-    if not _is_convolution(layer) or layer.groups != 1:
+    if not is_convolution(layer) or layer.groups != 1:
         raise ValueError(f"outputs can be dropped from a plain convolution only, got {layer}")
     index = torch.tensor(channels, device=layer.weight.device)
     weight = layer.weight.index_select(1 if type(layer) in _TRANSPOSED else 0, index)
@@ -60,7 +60,7 @@ def keep_outputs(layer: Any, channels: Sequence[int]) -> None:
 
 def columns_of_zeros(layer: Any) -> Tensor | None:
     """(in_channels,) inputs that a convolution multiplies by zero alone; None for what is no plain convolution."""
-    if not _is_convolution(layer) or layer.groups != 1:
+    if not is_convolution(layer) or layer.groups != 1:
         return None
     weight = layer.weight if type(layer) in _TRANSPOSED else layer.weight.transpose(0, 1)
     return weight.flatten(1).eq(0).all(1)
@@ -92,7 +92,7 @@ def _fold_into_concatenation(
     layers: list[Any] = [
         part.layer(one) if isinstance(one, fx.Node) and len(one.users) == 1 else None for one in inputs
     ]
-    before = [layer for layer in layers if _is_convolution(layer) and flow.once(layer)]
+    before = [layer for layer in layers if is_convolution(layer) and flow.once(layer)]
     starts = list(accumulate((layer.out_channels for layer in before), initial=0))
     if not before or layers[: len(before)] != before or len(layers) > len(before) + 1:
         return
@@ -109,7 +109,7 @@ def _arguments_of_cat(node: fx.Node) -> tuple[Sequence[object], object]:
     return (list(tensors) if isinstance(tensors, (list, tuple)) else []), dim
 
 
-def _is_convolution(layer: Any) -> bool:
+def is_convolution(layer: Any) -> bool:
     """Exactly a plain convolution: one with a parametrisation is of another type, and computes its weight anew."""
     return type(layer) in _CONVOLUTIONS + _TRANSPOSED and not has_hooks(layer)
 

@@ -15,7 +15,7 @@ from . import build_record
 from .checks import memory_format
 
 _FILE = {"win32": "box_conv2d.dll", "darwin": "libbox_conv2d.dylib"}.get(sys.platform, "libbox_conv2d.so")
-_ABI_VERSION = 4  # BOX_ABI_VERSION in box_conv2d.h; the structures below repeat those of box_conv2d.h and layout.h
+_ABI_VERSION = 5  # BOX_ABI_VERSION in box_conv2d.h; the structures below repeat those of the headers
 _NOT_SERVED = 2  # BOX_NOT_SERVED
 _ISA_VARIABLE = "BOX_CONVOLUTION_ISA"
 _DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
@@ -67,6 +67,24 @@ class _Transpose(ctypes.Structure):
     ]
 
 
+class _Activation(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("pixels", "channels")),
+        *((name, ctypes.c_void_p) for name in ("image", "residual", "slopes")),
+        ("threads", ctypes.c_int32),
+        ("parallel_for", ctypes.c_void_p),
+    ]
+
+
+class _Unpool(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("batch", "pixels", "channels", "image_pixels")),
+        *((name, ctypes.c_void_p) for name in ("image", "values", "indices")),
+        ("threads", ctypes.c_int32),
+        ("parallel_for", ctypes.c_void_p),
+    ]
+
+
 @functools.cache
 def library() -> ctypes.CDLL:
     """The shared library with the kernels.
@@ -89,7 +107,10 @@ def library() -> ctypes.CDLL:
         found.box_forward.argtypes = [ctypes.POINTER(_Forward)]
         found.box_backward.argtypes = [ctypes.POINTER(_Backward)]
         found.box_transpose.argtypes = [ctypes.POINTER(_Transpose)]
-        found.box_transpose.restype = None
+        found.box_activation.argtypes = [ctypes.POINTER(_Activation)]
+        found.box_unpool.argtypes = [ctypes.POINTER(_Unpool)]
+        for function in (found.box_transpose, found.box_activation, found.box_unpool):
+            function.restype = None
         found.box_isa.restype = ctypes.c_char_p
         found.box_use_isa.argtypes = [ctypes.c_char_p]
     except (OSError, AttributeError) as error:
@@ -283,6 +304,25 @@ def _transpose(
         input.itemsize, relu, torch.get_num_threads(), _parallel_for(),
     )  # fmt: skip
     library().box_transpose(call)
+
+
+def activate(image: Tensor, residual: Tensor | None, slopes: Tensor | None) -> None:
+    """See :mod:`.inference`; ``image`` and ``residual`` float32 in channels_last."""
+    channels = image.shape[1]
+    numbers = None if slopes is None else slopes.float().expand(channels).contiguous()
+    pointers = [None if part is None else part.data_ptr() for part in (residual, numbers)]
+    pixels = image.numel() // max(channels, 1)
+    call = _Activation(pixels, channels, image.data_ptr(), *pointers, torch.get_num_threads(), _parallel_for())
+    library().box_activation(call)
+
+
+def unpool(image: Tensor, values: Tensor, indices: Tensor) -> None:
+    """See :mod:`.inference`; all in channels_last, numbers float32, indices int64."""
+    batch, channels, h, w = values.shape
+    pointers = [tensor.data_ptr() for tensor in (image, values, indices)]
+    pixels = image.shape[2] * image.shape[3]
+    call = _Unpool(batch, h * w, channels, pixels, *pointers, torch.get_num_threads(), _parallel_for())
+    library().box_unpool(call)
 
 
 def _check(status: int, input: Tensor) -> None:

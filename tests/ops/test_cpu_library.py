@@ -164,6 +164,28 @@ def test_nothing_outside_is_read_or_written(shape: tuple[int, ...], stride: int,
 
 @needs_library
 @pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_pixels_of_a_row_may_lie_apart(
+    shape: tuple[int, ...], dtype: torch.dtype, isa: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The package hands over rows of neighbours alone; the C interface takes any strides."""
+    image, boxes, grad = problem(shape, dtype)
+    image, grad = (tensor.transpose(2, 3).contiguous().transpose(2, 3) for tensor in (image, grad))
+    dense = image.contiguous()
+    with native.use_isa(isa):
+        expected = native.box_conv2d(dense, boxes, True, 1)
+        expected_grads = native.box_conv2d_backward(grad.contiguous(), dense, boxes, True, 1, [True, True])
+        monkeypatch.setattr(native, "_by_rows", lambda tensor: tensor)
+        actual = native.box_conv2d(image, boxes, True, 1, out=torch.empty_like(expected))
+        grads = native.box_conv2d_backward(grad, image, boxes, True, 1, [True, True])
+    assert_values(actual, expected.double(), dense.abs().max().item())
+    for gradient, truth in zip(grads, expected_grads, strict=True):
+        assert_gradient(gradient, truth.double())
+
+
+@needs_library
+@pytest.mark.parametrize("isa", ISAS)
 def test_number_of_threads_changes_no_bit(isa: str, threads: Callable[[int], None]) -> None:
     for shape, exact in itertools.product((*SHAPES, (1, 2, 5, 300, 40), (3, 7, 2, 20, 30)), (False, True)):
         image, boxes, grad = problem(shape, torch.float32, exact=exact)

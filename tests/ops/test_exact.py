@@ -81,6 +81,20 @@ def test_sums_of_integers_are_exact(
             assert torch.equal(box_conv2d(given, boxes, normalize=False), truth.to(dtype)), isa
 
 
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("isa", ISAS)
+def test_boxes_over_zeros_alone_average_to_zero(isa: str, last: bool) -> None:
+    """Amid numbers whose sums float64 holds exactly, whatever the boxes' parts of pixels are."""
+    image = torch.rand(2, 8, 48, 70)
+    image[..., 10:35, 20:60] = 0
+    boxes = torch.rand(8, 2, 4) * torch.tensor([-4.0, 4, -4, 4])
+    boxes[0, 0], boxes[1, 1] = torch.tensor([-0.3, -0.2, -4, 4]), torch.tensor([-4, 4, 0.4, 0.6])  # thin ones
+    given = image.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+    with native.use_isa(isa):
+        inside = box_conv2d(given, boxes)[..., 15:30, 25:55]
+    assert torch.equal(inside, torch.zeros_like(inside))
+
+
 def outlier(size: float, h: int, w: int) -> tuple[Tensor, Tensor]:
     """Noise with one pixel of ``size``, and the noise alone."""
     noise = planes(h, w)

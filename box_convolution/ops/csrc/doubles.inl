@@ -45,6 +45,7 @@ struct Neighbours {
   }
 #endif
 };
+
 // v[0], v[0] + v[1], ...
 inline Vec running_sum(Vec v) {
   const Vec zero = {0};
@@ -66,10 +67,20 @@ inline Vec widen(const float* from) {
   return __builtin_convertvector(*reinterpret_cast<const FloatVecInMemory*>(from), Vec);
 }
 
+// Lanes 1, 2 ... of ``v``, then lane 0 of ``next``.
+inline Vec following(Vec v, Vec next) {
+#if defined(__AVX512F__)
+  return Vec(_mm512_maskz_alignr_epi64(0xff, __m512i(next), __m512i(v), 1));  // spares copies that a permutation needs
+#else
+  return __builtin_shufflevector(v, next, 1, 2, 3, 4, 5, 6, 7, 8);
+#endif
+}
+
+// ``count`` numbers that are ``stride`` apart, and zeros behind them.
 template <typename T>
-inline Vec gather(const T* from, int64_t stride) {
-  Vec v;
-  for (int k = 0; k < LANES; ++k) v[k] = to_double(from[k * stride]);
+inline Vec gather(const T* from, int64_t stride, int64_t count) {
+  Vec v = {0};
+  for (int64_t k = 0; k < count; ++k) v[k] = to_double(from[k * stride]);
   return v;
 }
 
@@ -78,8 +89,13 @@ inline void narrow(float* to, Vec v) {
 }
 
 template <typename T>
+inline void narrow(T* to, Vec v, int64_t count) {
+  for (int64_t k = 0; k < count; ++k) to[k] = from_double<T>(v[k]);
+}
+
+template <typename T>
 inline void narrow(T* to, Vec v) {
-  for (int k = 0; k < LANES; ++k) to[k] = from_double<T>(v[k]);
+  narrow(to, v, LANES);
 }
 
 // v[7] + ... + v[0], ..., v[7]

@@ -8,7 +8,7 @@ bool Forward<T>::fixed_plane(int64_t plane, bool all_threads, Failure& failure) 
   if constexpr (sizeof(T) == 8) {
     return false;
   } else {
-    if (!fixed_point<T>(p)) return false;
+    if (!fixed_point<T>(p, p.input_strides[3])) return false;
     const int64_t floats = FloatPlane<T>::size(p.h, p.w), row_sums = RowSums::size(p.h, p.w);
     double* memory = (all_threads ? shared_scratch() : thread_scratch()).get(floats + row_sums + column_sums_size(p.h));
     if (!memory) {
@@ -49,7 +49,7 @@ typename Backward<T>::Done Backward<T>::fixed_plane(int64_t plane, bool all_thre
   if constexpr (sizeof(T) == 8) {
     return NOTHING;
   } else {
-    if (!fixed_point<T>(p)) return NOTHING;
+    if (!fixed_point<T>(p, p.input_strides[3]) || !fixed_point<T>(p, call.grad_output_strides[3])) return NOTHING;
     const int64_t boxes = p.per_channel, floats = FloatPlane<T>::size(p.h, p.w), rows = MarginRows::size(p.h, p.w);
     const int64_t targets = all_threads ? boxes : 1;  // threads add to differences of their own
     const int64_t working_size = floats + rows + 2 * column_sums_size(p.h);
@@ -128,19 +128,19 @@ typename Backward<T>::Done Backward<T>::fixed_plane(int64_t plane, bool all_thre
 }
 
 inline bool PixelForward::fixed_group(int64_t image, int64_t number, Failure& failure) const {
-  if (!fixed_point<float>(p)) return false;
+  if (!fixed_point<float>(p, p.input_strides[3])) return false;
   constexpr int64_t COLUMNS = STRIP * WIDE;
   const int64_t row_sums = RowSums::size(p.h, p.w), channel_pitch = Tile::channel_pitch_of(p.h * COLUMNS);
-  double* memory = thread_scratch().get(planes * row_sums + GROUP * channel_pitch / 2 + column_sums_size(p.h));
+  double* memory = thread_scratch().get(planes * row_sums + group * channel_pitch / 2 + column_sums_size(p.h));
   if (!memory) {
     failure.happened = BOX_NO_MEMORY;
     return true;
   }
   const Tile tile{reinterpret_cast<float*>(memory + planes * row_sums), COLUMNS, channel_pitch};
-  uint32_t* column_sums = reinterpret_cast<uint32_t*>(memory + planes * row_sums + GROUP * channel_pitch / 2);
+  uint32_t* column_sums = reinterpret_cast<uint32_t*>(memory + planes * row_sums + group * channel_pitch / 2);
   const Team team{p, false};
-  float largest[GROUP];
-  double scales[GROUP];
+  float largest[MOST];
+  double scales[MOST];
   for (int64_t k = 0; k < planes; ++k) {
     const FloatPlane<float> plane(input(image, number, k), p.input_strides[2], p.input_strides[3], p.h, p.w, nullptr);
     const Magnitude magnitude = magnitude_of(team, plane, p.h, p.w);
@@ -152,8 +152,8 @@ inline bool PixelForward::fixed_group(int64_t image, int64_t number, Failure& fa
   }
   for (int64_t begin = 0; begin < p.w; begin += COLUMNS) {
     const Part part{0, p.h, begin, min(begin + COLUMNS, p.w)};
-    for (int64_t c = 0; c < GROUP; ++c) {
-      const int64_t k = c / p.per_channel, channel = number * GROUP + c;
+    for (int64_t c = 0; c < group; ++c) {
+      const int64_t k = c / p.per_channel, channel = number * group + c;
       const Box box(p.boxes + 4 * channel, p.h, p.w, p.normalize);
       const Epilogue epilogue = this->epilogue(channel);
       float* out = tile.origin(c, part);

@@ -16,10 +16,11 @@ constexpr int64_t FIXED_LIMIT = 3072;        // of height + width
 constexpr double FIXED_ERROR = 8e-6;         // of an average, at most, relative to the root mean square of its plane
 constexpr double FULL_SCALE = 2147450880.0;  // under 2^31, with room for the rounding of float32 factors
 
-// Whether a call is computed in fixed point, planes permitting.
+// Whether a call is computed in fixed point, planes permitting. Rows of float32 are read where they are, as vectors.
 template <typename T>
-inline bool fixed_point(const BoxProblem& p) {
-  return sizeof(T) < 8 && !p.exact && p.stride == 1 && p.h + p.w <= FIXED_LIMIT;
+inline bool fixed_point(const BoxProblem& p, int64_t stride_w) {
+  return sizeof(T) < 8 && !p.exact && p.stride == 1 && p.h + p.w <= FIXED_LIMIT &&
+         (sizeof(T) < 4 || p.w == 1 || stride_w == 1);
 }
 
 // Of a working memory of doubles, what so many 32-bit numbers take: whole cache lines.

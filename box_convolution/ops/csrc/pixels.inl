@@ -26,21 +26,27 @@ inline void transpose(Floats (&v)[WIDE]) {
 }
 
 struct PixelForward {
-  static constexpr int64_t GROUP = 16;  // channels: a cache line
+  static constexpr int64_t LINE = 16, MOST = 2 * LINE;  // channels in a cache line, and in a group
+  static constexpr int64_t CACHED = int64_t(3) << 15;   // numbers that the tables of more than a line may take: 0.75 MiB
 
   const BoxForward& call;
   const BoxProblem& p;
-  const int64_t planes, groups;  // planes in a group, groups in an image
+  const int64_t group, planes, groups;  // channels and planes in a group, groups in an image
 
   explicit PixelForward(const BoxForward& call)
-      : call(call), p(call.problem), planes(GROUP / p.per_channel), groups(p.channels / planes) {}
+      : call(call), p(call.problem), group(group_of(p)), planes(group / p.per_channel), groups(p.channels / planes) {}
+
+  // Machines fetch lines in pairs. One alone is better where the tables of two would not stay in cache.
+  static int64_t group_of(const BoxProblem& p) {
+    const bool pairs = p.channels * p.per_channel % MOST == 0;
+    return pairs && MOST / p.per_channel * Table::size(p.h, p.w) <= CACHED ? MOST : LINE;
+  }
 
   // Where the tables of a group outgrow all caches, planes are written and then turned.
   static bool serves(const BoxForward& call) {
     const BoxProblem& p = call.problem;
-    return p.dtype == BOX_FLOAT32 && p.stride == 1 && p.per_channel > 0 && GROUP % p.per_channel == 0 &&
-           p.channels * p.per_channel % GROUP == 0 &&
-           GROUP / p.per_channel * Table::size(p.h, p.w) <= Scratch::KEPT;
+    return p.dtype == BOX_FLOAT32 && p.stride == 1 && p.per_channel > 0 && LINE % p.per_channel == 0 &&
+           p.channels * p.per_channel % LINE == 0 && LINE / p.per_channel * Table::size(p.h, p.w) <= Scratch::KEPT;
   }
 
   // A part of the outputs of a group: rows ``pitch`` apart, channels ``channel_pitch`` apart, both from the part's corner.
@@ -60,7 +66,7 @@ struct PixelForward {
     Failure failure;
     parallel(p, p.batch * groups, [&](int64_t begin, int64_t end) {
       for (int64_t task = begin; task < end && !failure.happened; ++task)
-        if (!fixed_group(task / groups, task % groups, failure)) group(task / groups, task % groups, failure);
+        if (!fixed_group(task / groups, task % groups, failure)) float64_group(task / groups, task % groups, failure);
       thread_scratch().trim();
     });
     return failure.happened;
@@ -76,25 +82,25 @@ struct PixelForward {
   }
 
   // Out of float64 tables of all planes, some rows at a time.
-  void group(int64_t image, int64_t number, Failure& failure) const {
+  void float64_group(int64_t image, int64_t number, Failure& failure) const {
     const int64_t tables = planes * Table::size(p.h, p.w), padded_rows = PaddedRows::size(p.w);
     const int64_t band = max<int64_t>(PaddedRows::COUNT, 1024 / p.w / PaddedRows::COUNT * PaddedRows::COUNT);
     const int64_t channel_pitch = Tile::channel_pitch_of(band * p.w + WIDE);
-    double* memory = thread_scratch().get(tables + padded_rows + GROUP * channel_pitch / 2);
+    double* memory = thread_scratch().get(tables + padded_rows + group * channel_pitch / 2);
     if (!memory) return void(failure.happened = BOX_NO_MEMORY);
     const PaddedRows padded(memory + tables, p.w);
     const Tile tile{reinterpret_cast<float*>(memory + tables + padded_rows), p.w, channel_pitch};
     for (int64_t k = 0; k < planes; ++k)
       build_table(Table(memory + k * Table::size(p.h, p.w), p.h, p.w), input(image, number, k), p.input_strides[2],
                   p.input_strides[3]);
-    Box boxes[GROUP];
-    for (int64_t c = 0; c < GROUP; ++c) boxes[c] = Box(p.boxes + 4 * (number * GROUP + c), p.h, p.w, p.normalize);
+    Box boxes[MOST];
+    for (int64_t c = 0; c < group; ++c) boxes[c] = Box(p.boxes + 4 * (number * group + c), p.h, p.w, p.normalize);
     for (int64_t top = 0; top < p.h; top += band) {
       const Part part{top, min(top + band, p.h), 0, p.w};
-      for (int64_t c = 0; c < GROUP; ++c) {
+      for (int64_t c = 0; c < group; ++c) {
         const int64_t k = c / p.per_channel;
         const Table table(memory + k * Table::size(p.h, p.w), p.h, p.w);
-        const Epilogue epilogue = this->epilogue(number * GROUP + c);
+        const Epilogue epilogue = this->epilogue(number * group + c);
         float* out = tile.origin(c, part);
         if (simple_part<float>(boxes[c], input(image, number, k), p, part, out, tile.pitch, nullptr, epilogue)) continue;
         const bool plain = epilogue.scale == 1 && epilogue.shift == 0;
@@ -109,14 +115,14 @@ struct PixelForward {
   bool fixed_group(int64_t image, int64_t number, Failure& failure) const;
 
   void write(const Tile& tile, int64_t image, int64_t number, const Part& part) const {
-    const int64_t channels = groups * GROUP, ahead = 2 * p.w * channels;
+    const int64_t channels = groups * group, ahead = 2 * p.w * channels;
     const float* const residual = static_cast<const float*>(call.residual);
     float* const output = static_cast<float*>(call.output);
     for (int64_t i = part.top; i < part.bottom; ++i) {
       const float* const from = tile.data + (i - part.top) * tile.pitch;
-      const int64_t row = ((image * p.h + i) * p.w + part.begin) * channels + number * GROUP;
+      const int64_t row = ((image * p.h + i) * p.w + part.begin) * channels + number * group;
       for (int64_t j = 0; j < part.end - part.begin; j += WIDE)
-        for (int64_t c = 0; c < GROUP; c += WIDE) {
+        for (int64_t c = 0; c < group; c += WIDE) {
           Floats v[WIDE];
           for (int64_t k = 0; k < WIDE; ++k) v[k] = load_floats(from + (c + k) * tile.channel_pitch + j);
           transpose(v);
@@ -124,7 +130,7 @@ struct PixelForward {
           for (int64_t k = 0; k < count; ++k) {
             const int64_t at = row + (j + k) * channels + c;
             // Pixels are too far apart for the machine to foresee; no fault where this is behind the end.
-            if (c == 0) {
+            if (c % LINE == 0) {
               if (residual) __builtin_prefetch(residual + at + ahead);
               __builtin_prefetch(output + at + ahead, 1);
             }

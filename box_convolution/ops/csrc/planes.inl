@@ -79,7 +79,7 @@ struct Forward {
 
   int32_t by_rows() const {
     const int64_t band = 32, bands = (h_out + band - 1) / band, strips = (p.h + ROWS - 1) / ROWS;
-    const int64_t block = 256, blocks = (p.w + block) / block;
+    const int64_t block = 256, blocks = (p.w + block - 1) / block;
     Failure failure;
     for (int64_t plane = 0; plane < p.batch * p.channels && !failure.happened; ++plane) {
       if (idle(plane)) {
@@ -90,14 +90,14 @@ struct Forward {
       double* memory = shared_scratch().get(Table::size(p.h, p.w));
       if (!memory) return 1;
       const Table table(memory, p.h, p.w);
-      memset(table.row(0), 0, sizeof(double) * (p.w + 1));
+      memset(table.row(0), 0, sizeof(double) * size_t(table.pitch));
       parallel(p, strips, [&](int64_t begin, int64_t end) {
         for (int64_t r = begin * ROWS; r < min(end * ROWS, p.h); r += ROWS)
           scan_strip(table, input(plane), p.input_strides[2], p.input_strides[3], r, min<int64_t>(ROWS, p.h - r), false);
       });
       parallel(p, blocks, [&](int64_t begin, int64_t end) {
         for (int64_t r = 1; r < p.h; ++r)
-          add_row(table.row(r + 1), table.row(r), begin * block, min(end * block, p.w + 1));
+          add_row(table.row(r + 1), table.row(r), begin * block, min(end * block, p.w));
       });
       parallel(p, bands * p.per_channel, [&](int64_t begin, int64_t end) {
         double* row = thread_scratch().get(PaddedRows::size(p.w));

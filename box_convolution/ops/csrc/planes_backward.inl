@@ -126,7 +126,7 @@ struct Backward {
       parallel(p, p.h, [&](int64_t begin, int64_t end) {
         for (int64_t r = begin + 1; r <= end; ++r)
           for (int64_t m = 1; m < p.per_channel; ++m)
-            add_row(sum.row(r), Table(memory + (1 + m) * size, p.h, p.w).row(r), 0, p.w + 1);
+            add_row(sum.row(r), Table(memory + (1 + m) * size, p.h, p.w).row(r), 0, p.w);
       });
       write(sum, plane, done, finite);
     }

@@ -57,3 +57,19 @@ struct Box {
     inverse = rows.inverse * columns.inverse;
   }
 };
+
+// An axis of a box, for rows (or columns) of running sums. From differences alone, not from the sums themselves: where there
+// is nothing between the edges, the result is 0 to the last bit.
+struct Weights {
+  double here, next, rise;
+
+  Weights(const Span& span, double factor)
+      : here(span.low0 * factor), next(span.low1 * factor), rise((span.high1 - span.low1) * factor) {}
+
+  // ``between``: the sums at the high less those at the low edge, and the same one row further; ``ahead``: how much the sums
+  // at the high edge grow from the one to the other. V is a number or a vector of them.
+  template <typename V>
+  inline V of(V between, V next_between, V ahead) const {
+    return here * between + next * next_between + rise * ahead;
+  }
+};

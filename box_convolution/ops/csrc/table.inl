@@ -1,14 +1,18 @@
-// Everything is computed from one table per plane, P[p][q] = sum of the input above row p and left of column q, in float64:
-// a float32 table loses digits on a large plane. An edge lies in the same part of a pixel for every output, so that the
-// sum up to it is a weighted sum of two rows (or columns) of the table with weights that depend on the box alone: the inner
-// loops run over whole rows with constant weights. Row numbers are clamped to [0, H], which is the zero padding.
+// Everything is computed from one table per plane, row(p)[q] = sum of the input above row p up to and with column q, in
+// float64: a float32 table loses digits on a large plane. An edge lies in the same part of a pixel for every output, so that
+// the sum up to it is a weighted sum of two rows (or columns) of the table with weights that depend on the box alone: the
+// inner loops run over whole rows with constant weights. Row numbers are clamped to [0, H], which is the zero padding.
 
 struct Table {
   double* data;
   int64_t h, w, pitch;
 
   Table(double* data, int64_t h, int64_t w) : data(data), h(h), w(w), pitch(pitch_of(w)) {}
-  static int64_t pitch_of(int64_t w) { return (w + 1 + 7) / 8 * 8; }
+  // Whole vectors. Rows that are a multiple of 2 KiB apart compete for places in the cache.
+  static int64_t pitch_of(int64_t w) {
+    const int64_t columns = (w + LANES - 1) / LANES * LANES;
+    return columns % 256 ? columns : columns + LANES;
+  }
   static int64_t size(int64_t h, int64_t w) { return (h + 1) * pitch_of(w); }
   double* row(int64_t p) const { return data + p * pitch; }
   double* clamped(int64_t p) const { return row(min(max<int64_t>(p, 0), h)); }
@@ -26,30 +30,22 @@ void scan_rows(const Table& table, const T* input, int64_t stride_h, int64_t str
   for (int k = 0; k < R; ++k) {
     in[k] = input + (p + k) * stride_h;
     out[k] = table.row(p + k + 1);
-    out[k][0] = 0;
     carry[k] = Vec{0};
   }
   const double* top = table.row(p);
-  int64_t q = 0;
-  for (; q + LANES <= table.w; q += LANES) {
-    Vec sum = above ? load(top + q + 1) : Vec{0};
+  const auto sum_columns = [&](int64_t q, const auto& read) {
+    Vec sum = above ? load(top + q) : Vec{0};
     for (int k = 0; k < R; ++k) {
-      const Vec v = running_sum((contiguous ? widen(in[k] + q) : gather(in[k] + q * stride_w, stride_w))) + carry[k];
+      const Vec v = running_sum(read(in[k] + q * stride_w)) + carry[k];
       carry[k] = last_lane(v);
       sum = above ? sum + v : v;
-      store(out[k] + q + 1, sum);
+      store(out[k] + q, sum);
     }
-  }
-  double row[R];
-  for (int k = 0; k < R; ++k) row[k] = carry[k][0];
-  for (; q < table.w; ++q) {
-    double sum = above ? top[q + 1] : 0;
-    for (int k = 0; k < R; ++k) {
-      row[k] += to_double(in[k][q * stride_w]);
-      sum = above ? sum + row[k] : row[k];
-      out[k][q + 1] = sum;
-    }
-  }
+  };
+  int64_t q = 0;
+  for (; q + LANES <= table.w; q += LANES)
+    sum_columns(q, [&](const T* from) { return contiguous ? widen(from) : gather(from, stride_w, LANES); });
+  if (q < table.w) sum_columns(q, [&](const T* from) { return gather(from, stride_w, table.w - q); });
 }
 
 template <typename T>
@@ -64,7 +60,7 @@ inline void add_row(double* __restrict to, const double* __restrict from, int64_
 
 template <typename T>
 void build_table(const Table& table, const T* input, int64_t stride_h, int64_t stride_w) {
-  memset(table.row(0), 0, sizeof(double) * (table.w + 1));
+  memset(table.row(0), 0, sizeof(double) * size_t(table.pitch));
   for (int64_t p = 0; p < table.h; p += ROWS)
     scan_strip(table, input, stride_h, stride_w, p, min<int64_t>(ROWS, table.h - p), true);
 }
@@ -109,38 +105,71 @@ inline V finished(V value, const Epilogue& epilogue, bool has_residual, const Re
   return epilogue.relu ? (value < 0 ? V{} : value) : value;
 }
 
-// Between the table's rows, ``sums`` holds what lies above the bottom and not above the top edge, up to each column:
-// the difference of its values at the right and the left edge is the output.
-template <typename T, bool PLAIN>
-inline void write_row(T* __restrict out, const double* __restrict sums, const T* __restrict residual, const Box& box,
-                      int64_t count, int64_t stride, const Epilogue& epilogue) {
-  const double r0 = box.columns.high0, r1 = box.columns.high1, l0 = box.columns.low0, l1 = box.columns.low1;
-  const double* __restrict right = sums + box.columns.high;
-  const double* __restrict left = sums + box.columns.low;
-  int64_t j = 0;
-  if (stride == 1) {
-    Neighbours at_right(right), at_left(left);
-    for (; j + LANES <= count; j += LANES) {
-      Vec right0, right1, left0, left1;
-      at_right.read(right0, right1);
-      at_left.read(left0, left1);
-      const Vec value = (r0 * right0 + r1 * right1) - (l0 * left0 + l1 * left1);
-      narrow(out + j, PLAIN ? value : finished<T>(value, epilogue, residual, [&] { return widen(residual + j); }));
-    }
+// What lies between a box's right and left edge, for 8 outputs at a time: see Weights. Running sums are read at any address.
+// Where one instruction shifts two vectors into each other, each is loaded once, and two differences come from one.
+struct Between {
+  const double *right, *left;
+#if defined(__AVX512F__)
+  Vec at_right, between;
+
+  Between(const double* right, const double* left)
+      : right(right), left(left), at_right(load(right)), between(at_right - load(left)) {}
+
+  inline Vec next(const Weights& weights) {
+    right += LANES;
+    left += LANES;
+    const Vec later_right = load(right), later = later_right - load(left);
+    const Vec ahead = following(at_right, later_right) - at_right;
+    const Vec value = weights.of(between, following(between, later), ahead);
+    at_right = later_right;
+    between = later;
+    return value;
   }
-  for (; j < count; ++j) {
-    const int64_t q = j * stride;
-    const double value = (r0 * right[q] + r1 * right[q + 1]) - (l0 * left[q] + l1 * left[q + 1]);
-    out[j] =
-        from_double<T>(PLAIN ? value : finished<T>(value, epilogue, residual, [&] { return to_double(residual[j]); }));
+#else
+  Between(const double* right, const double* left) : right(right), left(left) {}
+
+  inline Vec next(const Weights& weights) {
+    const Vec right0 = load(right), right1 = load(right + 1), left0 = load(left), left1 = load(left + 1);
+    right += LANES;
+    left += LANES;
+    return weights.of(right0 - left0, right1 - left1, right1 - right0);
+  }
+#endif
+};
+
+// Between the table's rows, ``sums`` holds what lies above the bottom and not above the top edge, up to and with each
+// column: the difference of its values at the right and the left edge is the output.
+template <typename T, bool PLAIN>
+inline void write_row(T* __restrict out, const double* __restrict sums, const T* __restrict residual, const Span& columns,
+                      const Weights& weights, int64_t count, int64_t stride, const Epilogue& epilogue) {
+  const double* __restrict right = sums + columns.high - 1;
+  const double* __restrict left = sums + columns.low - 1;
+  if (stride != 1) {
+    for (int64_t j = 0; j < count; ++j) {
+      const int64_t q = j * stride;
+      const double value = weights.of(right[q] - left[q], right[q + 1] - left[q + 1], right[q + 1] - right[q]);
+      out[j] = from_double<T>(PLAIN ? value : finished<T>(value, epilogue, residual, [&] { return to_double(residual[j]); }));
+    }
+    return;
+  }
+  Between at_edges(right, left);
+  int64_t j = 0;
+  for (; j + LANES <= count; j += LANES) {
+    const Vec value = at_edges.next(weights);
+    narrow(out + j, PLAIN ? value : finished<T>(value, epilogue, residual, [&] { return widen(residual + j); }));
+  }
+  if (j < count) {
+    const Vec value = at_edges.next(weights);
+    narrow(out + j,
+           PLAIN ? value : finished<T>(value, epilogue, residual, [&] { return gather(residual + j, 1, count - j); }),
+           count - j);
   }
 }
 
 // R rows of sums, for output rows i..i+R-1, which are ``stride`` input rows apart. With stride 1 they share table rows.
 template <int R>
-inline void difference_rows(const Table& table, const Box& box, const PaddedRows& padded, int64_t i, int64_t stride) {
-  const double b0 = box.rows.high0 * box.inverse, b1 = box.rows.high1 * box.inverse;
-  const double t0 = box.rows.low0 * box.inverse, t1 = box.rows.low1 * box.inverse;
+inline void difference_rows(const Table& table, const Box& box, const Weights& weights, const PaddedRows& padded, int64_t i,
+                            int64_t stride) {
   const double* bottom[R + 1];
   const double* top[R + 1];
   for (int r = 0; r <= R; ++r) {
@@ -149,21 +178,21 @@ inline void difference_rows(const Table& table, const Box& box, const PaddedRows
   }
   // Copies in registers: for all the compiler knows, the stores might change the originals.
   double* const to = padded.first;
-  const int64_t to_pitch = padded.pitch, columns = table.pitch;
-  for (int64_t q = 0; q < columns; q += LANES) {
-    Vec above_bottom = load(bottom[0] + q), above_top = load(top[0] + q);
+  const int64_t to_pitch = padded.pitch, w = table.w;
+  for (int64_t q = 0; q < w; q += LANES) {
+    Vec at_bottom = load(bottom[0] + q), between = at_bottom - load(top[0] + q);
     for (int r = 0; r < R; ++r) {
-      const Vec next_bottom = load(bottom[r + 1] + q), next_top = load(top[r + 1] + q);
-      store(to + r * to_pitch + q, (b0 * above_bottom + b1 * next_bottom) - (t0 * above_top + t1 * next_top));
-      above_bottom = next_bottom;
-      above_top = next_top;
+      const Vec next_bottom = load(bottom[r + 1] + q), next_between = next_bottom - load(top[r + 1] + q);
+      store(to + r * to_pitch + q, weights.of(between, next_between, next_bottom - at_bottom));
+      at_bottom = next_bottom;
+      between = next_between;
     }
   }
-  const int64_t beyond = max<int64_t>(max(box.columns.low, box.columns.high), 0);
+  const int64_t beyond = max(box.columns.low, box.columns.high);
   for (int r = 0; r < R; ++r) {
-    double* end = padded.row(r) + table.w;
-    const double last = *end;
-    for (int64_t q = 1; q <= beyond; ++q) end[q] = last;
+    double* end = padded.row(r) + w;
+    const Vec last = Vec{} + end[-1];
+    for (int64_t q = 0; q < beyond; q += LANES) store(end + q, last);
   }
 }
 
@@ -172,15 +201,16 @@ template <typename T, bool PLAIN>
 void forward_box(const Table& table, const Box& box, const PaddedRows& padded, T* out, const T* residual, int64_t w_out,
                  int64_t stride, int64_t begin, int64_t end, const Epilogue& epilogue) {
   constexpr int64_t R = PaddedRows::COUNT;
+  const Weights of_rows(box.rows, box.inverse), of_columns(box.columns, 1);
   for (int64_t i = begin; i < end;) {
     const int64_t count = stride == 1 && i + R <= end ? R : 1;
     if (count == R)
-      difference_rows<R>(table, box, padded, i, 1);
+      difference_rows<R>(table, box, of_rows, padded, i, 1);
     else
-      difference_rows<1>(table, box, padded, i, stride);
+      difference_rows<1>(table, box, of_rows, padded, i, stride);
     for (int64_t r = 0; r < count; ++r, ++i)
-      write_row<T, PLAIN>(out + i * w_out, padded.row(r), residual ? residual + i * w_out : nullptr, box, w_out, stride,
-                          epilogue);
+      write_row<T, PLAIN>(out + i * w_out, padded.row(r), residual ? residual + i * w_out : nullptr, box.columns, of_columns,
+                          w_out, stride, epilogue);
   }
 }
 

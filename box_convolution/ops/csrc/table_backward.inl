@@ -25,7 +25,7 @@ struct Target {
 
 // The part of the last output row's taps that no further row has taken along.
 inline void add_rest(const Table& adjoint, int64_t k, double weight1, const double* taps) {
-  if (k >= 0 && k < adjoint.h) add_scaled(adjoint.row(k + 1), taps, weight1, adjoint.w + 1);
+  if (k >= 0 && k < adjoint.h) add_scaled(adjoint.row(k + 1), taps, weight1, adjoint.w);
 }
 
 // Sum of row[begin..w-1].
@@ -88,8 +88,8 @@ EdgeSums backward_box(const Table& table, const Table& adjoint, const Box& box, 
       for (int64_t k = 0; k < min<int64_t>(PaddedRows::COUNT, h_out - i); ++k)
         widen_row(padded.row(k), grad + (i + k) * stride_h, stride_w, stride, w_out);
     const double* g = padded.row(slot);
-    const double* gr = g - columns.high;
-    const double* gl = g - columns.low;
+    const double* gr = g + 1 - columns.high;
+    const double* gl = g + 1 - columns.low;
     kb = i * stride + rows.high;
     kt = i * stride + rows.low;
     const double* bottom0 = table.clamped(kb);
@@ -113,27 +113,25 @@ EdgeSums backward_box(const Table& table, const Table& adjoint, const Box& box, 
       store(to_top.row + q, load(to_top.row + q) + to_top.weight * tap + to_top.weight_before * last);
     }
     Column<double> one = {};
-    for (; q <= w; ++q) {
-      double tap;
-      if (q < w) {
-        tap = one.add(gr[q], gr[q - 1], gl[q], gl[q - 1], bottom0[q], bottom1[q], top0[q], top1[q], box);
-      } else {
-        // The last node gathers every output whose edge lies beyond the image. Its own difference to the column
-        // before is gr[w - 1]: no output's edge is in the column behind the image.
-        tap = ((columns.high0 + columns.high1) * sum_from(g, w - columns.high, w) + columns.high1 * gr[w - 1]) -
-              ((columns.low0 + columns.low1) * sum_from(g, w - columns.low, w) + columns.low1 * gl[w - 1]);
-        const double above = (rows.high0 * bottom0[w] + rows.high1 * bottom1[w]) - (rows.low0 * top0[w] + rows.low1 * top1[w]);
-        const double under_bottom = bottom1[w] - bottom0[w], under_top = top1[w] - top0[w];
-        one.total += tap * above;
-        one.bottom += tap * under_bottom;
-        one.top += tap * under_top;
-        one.right += above * gr[w - 1];
-        one.left += above * gl[w - 1];
-      }
+    for (; q < w; ++q) {
+      const double tap = one.add(gr[q], gr[q - 1], gl[q], gl[q - 1], bottom0[q], bottom1[q], top0[q], top1[q], box);
       current[q] = tap;
       to_bottom.row[q] += to_bottom.weight * tap + to_bottom.weight_before * before[q];
       to_top.row[q] += to_top.weight * tap + to_top.weight_before * before[q];
     }
+    // The last column gathers every output whose edge lies beyond the image, too. It is no output's edge that is behind it.
+    q = w - 1;
+    const double tap = ((columns.high0 + columns.high1) * sum_from(g, w + 1 - columns.high, w) + columns.high1 * gr[q]) -
+                       ((columns.low0 + columns.low1) * sum_from(g, w + 1 - columns.low, w) + columns.low1 * gl[q]);
+    const double above = (rows.high0 * bottom0[q] + rows.high1 * bottom1[q]) - (rows.low0 * top0[q] + rows.low1 * top1[q]);
+    one.total += tap * above;
+    one.bottom += tap * (bottom1[q] - bottom0[q]);
+    one.top += tap * (top1[q] - top0[q]);
+    one.right += above * gr[q];
+    one.left += above * gl[q];
+    current[q] += tap;
+    to_bottom.row[q] += to_bottom.weight * tap;
+    to_top.row[q] += to_top.weight * tap;
     sums.total += one.total + sum_lanes(wide.total);
     sums.bottom += one.bottom + sum_lanes(wide.bottom);
     sums.top += one.top + sum_lanes(wide.top);
@@ -165,7 +163,7 @@ inline void edge_gradients(const EdgeSums& sums, const Box& box, bool normalize,
   gradient[3] = box.inverse * sums.right - by_width;
 }
 
-// Rows end-R..end-1 of: grad_input[p][q] = sum of adjoint[r][c] over r > p, c > q. Row ``end`` of the adjoint holds, on entry,
+// Rows end-R..end-1 of: grad_input[p][q] = sum of adjoint[r][c] over r > p, c >= q. Row ``end`` of the adjoint holds, on entry,
 // the sums over all rows from there on where ``below`` is set, and row end-R+1 does so on return.
 template <typename T, int R>
 void integrate_rows(const Table& adjoint, T* grad_input, int64_t end, bool below) {
@@ -181,10 +179,10 @@ void integrate_rows(const Table& adjoint, T* grad_input, int64_t end, bool below
   const double* bottom = in[0] + adjoint.pitch;
   int64_t q = w;  // columns q.. are done
   for (; q >= LANES; q -= LANES) {
-    Vec sum = below ? load(bottom + q - LANES + 1) : Vec{0};
+    Vec sum = below ? load(bottom + q - LANES) : Vec{0};
     for (int k = 0; k < R; ++k) {
-      sum += load(in[k] + q - LANES + 1);
-      if (k == R - 1) store(in[k] + q - LANES + 1, sum);
+      sum += load(in[k] + q - LANES);
+      if (k == R - 1) store(in[k] + q - LANES, sum);
       const Vec v = running_sum_back(sum) + carry[k];
       carry[k] = first_lane(v);
       narrow(out[k] + q - LANES, v);
@@ -193,10 +191,10 @@ void integrate_rows(const Table& adjoint, T* grad_input, int64_t end, bool below
   double row[R];
   for (int k = 0; k < R; ++k) row[k] = carry[k][0];
   for (; q > 0; --q) {
-    double sum = below ? bottom[q] : 0;
+    double sum = below ? bottom[q - 1] : 0;
     for (int k = 0; k < R; ++k) {
-      sum += in[k][q];
-      if (k == R - 1) in[k][q] = sum;
+      sum += in[k][q - 1];
+      if (k == R - 1) in[k][q - 1] = sum;
       row[k] += sum;
       out[k][q - 1] = from_double<T>(row[k]);
     }

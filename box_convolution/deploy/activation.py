@@ -1,0 +1,42 @@
+"""ReLU and PReLU in a deployed network, in place, together with the addition before them."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import prelu
+
+
+def changeable(image: Tensor) -> bool:
+    """Whether ``image``, which the caller has just made, may be changed by the operators of `ops.inference`.
+
+    Those are for the CPU, and know no derivative. Compiled, exported and recorded graphs get PyTorch's operations.
+    """
+    recorded = torch.compiler.is_compiling() or torch.jit.is_tracing() or image.requires_grad
+    return image.device.type == "cpu" and image.ndim == 4 and not recorded
+
+
+class Activation(nn.Module):
+    """ReLU, or PReLU with ``slopes`` (C,), of an image (B, C, H, W), or of its sum with a residual.
+
+    In inference on the CPU the result takes the image's place in memory: the image must be what the layer before has
+    just made, for nobody else.
+    """
+
+    slopes: Tensor | None
+
+    def __init__(self, slopes: Tensor | None = None) -> None:
+        super().__init__()
+        self.register_buffer("slopes", slopes)
+
+    @classmethod
+    def of(cls, module: object) -> "Activation | None":
+        """What does the same as ``module``, None where that is neither ReLU nor PReLU."""
+        if type(module) is nn.PReLU:
+            return cls(module.weight.detach())
+        return cls() if type(module) is nn.ReLU else None
+
+    def forward(self, image: Tensor, residual: Tensor | None = None) -> Tensor:
+        if not torch.jit.is_scripting() and changeable(image):
+            torch.ops.box_convolution.activate_(image, residual, self.slopes)
+            return image
+        total = image if residual is None else image + residual
+        return torch.relu(total) if self.slopes is None else prelu(total, self.slopes)

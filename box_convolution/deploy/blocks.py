@@ -1,0 +1,87 @@
+"""Blocks of ENet and ERFNet as they are deployed: they add and activate in what they have made themselves, in place."""
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.functional import max_pool2d, pad
+
+from ..networks.enet import Bottleneck, Downsample, Upsample, unpool
+from ..networks.erfnet import NonBottleneck1d
+from .activation import Activation, changeable
+from .modules import is_plain
+
+
+class ResidualBlock(nn.Module):
+    """``act(branch(input) + input)``, (B, N, H, W) -> (B, N, H, W)."""
+
+    def __init__(self, branch: nn.Module, act: Activation) -> None:
+        super().__init__()
+        self.branch, self.act = branch, act
+
+    def forward(self, input: Tensor) -> Tensor:
+        output: Tensor = self.act(self.branch(input), input)
+        return output
+
+
+class PooledBlock(nn.Module):
+    """`Downsample` that adds the pooled input to the channels that have one, instead of to all after padding it."""
+
+    def __init__(self, branch: nn.Module, act: Activation) -> None:
+        super().__init__()
+        self.branch, self.act = branch, act
+
+    def forward(self, input: Tensor) -> tuple[Tensor, Tensor]:
+        skip, indices = max_pool2d(input, 2, return_indices=True)
+        return self.act(_with_first_channels(self.branch(input), skip)), indices
+
+
+class UnpooledBlock(nn.Module):
+    """`Upsample` that adds each value where its index says, instead of everywhere after filling up with zeros."""
+
+    def __init__(self, branch: nn.Module, skip: nn.Module, act: Activation) -> None:
+        super().__init__()
+        self.branch, self.skip, self.act = branch, skip, act
+
+    def forward(self, input: Tensor, indices: Tensor) -> Tensor:
+        output: Tensor = self.act(_with_unpooled(self.branch(input), self.skip(input), indices))
+        return output
+
+
+@fx.wrap
+def _with_first_channels(image: Tensor, skip: Tensor) -> Tensor:
+    """``image`` plus ``skip``, which has less channels, in the place of ``image`` where that may be changed."""
+    if not torch.jit.is_scripting() and changeable(image):
+        image.narrow(1, 0, skip.shape[1]).add_(skip)
+        return image
+    return image + pad(skip, (0, 0, 0, 0, 0, image.shape[1] - skip.shape[1]))
+
+
+@fx.wrap
+def _with_unpooled(image: Tensor, values: Tensor, indices: Tensor) -> Tensor:
+    """``image`` plus what `unpool` makes of the others, in the place of ``image`` where that may be changed."""
+    if not torch.jit.is_scripting() and changeable(image):
+        torch.ops.box_convolution.unpool_(image, values, indices)
+        return image
+    return image + unpool(values, indices)
+
+
+def deployed_block(module: nn.Module) -> nn.Module | None:
+    """What stands for a block of ENet or ERFNet; None for anything else, or a block with another branch."""
+    if is_plain(module, Upsample) and _ends_with_convolution(module.branch):
+        return UnpooledBlock(module.branch, module.skip, Activation())
+    if is_plain(module, NonBottleneck1d) and _ends_with_convolution(module.branch):
+        return ResidualBlock(module.branch, Activation())
+    act = Activation.of(getattr(module, "act", None))
+    if act is not None and is_plain(module.act, type(module.act)):
+        if is_plain(module, Bottleneck) and _ends_with_convolution(module.branch):
+            return ResidualBlock(module.branch, act)
+        if is_plain(module, Downsample) and _ends_with_convolution(module.branch):
+            return PooledBlock(module.branch, act)
+    return None
+
+
+def _ends_with_convolution(branch: nn.Module) -> bool:
+    """Whether what ``branch`` returns is nobody else's: folded norms and dropout hand on the tensor that they get."""
+    if not is_plain(branch, nn.Sequential):
+        return False
+    layers = [layer for layer in branch if type(layer) not in (nn.BatchNorm2d, nn.Dropout2d)]
+    return bool(layers) and is_plain(layers[-1], nn.Conv2d)

@@ -1,0 +1,58 @@
+"""What follows convolutions in a deployed network, on the CPU and in place: two operators.
+
+    activate_(image, residual, slopes)
+        image = prelu(image [+ residual], slopes), or relu of it where there are no slopes
+    unpool_(image, values, indices)
+        image[b, c, indices[b, c, i, j]] += values[b, c, i, j], indices into the flat plane as those of `max_pool2d`
+
+image and residual (B, C, H, W), slopes (C,), values and indices (B, C, h, w). Fast for float32 in channels_last, where
+PyTorch's own operations make a new tensor each, and write an image of zeros to unpool. For inference only: they have no
+derivative.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import prelu
+
+from . import dispatch, native
+
+_library = torch.library.Library("box_convolution", "FRAGMENT")
+_library.define("activate_(Tensor(a!) image, Tensor? residual=None, Tensor? slopes=None) -> ()")
+_library.define("unpool_(Tensor(a!) image, Tensor values, Tensor indices) -> ()")
+
+
+def _activate(image: Tensor, residual: Tensor | None = None, slopes: Tensor | None = None) -> None:
+    if dispatch.serving(image) is native and _fast(image) and (residual is None or _fast(residual)):
+        native.activate(image, residual, slopes)
+        return
+    if residual is not None:
+        image.add_(residual)
+    image.copy_(image.relu() if slopes is None else prelu(image, slopes))
+
+
+def _unpool(image: Tensor, values: Tensor, indices: Tensor) -> None:
+    if values.shape != indices.shape or values.shape[:2] != image.shape[:2]:
+        raise ValueError(
+            f"values and indices must have equal shapes, and the image's batch and channels, got values "
+            f"{tuple(values.shape)}, indices {tuple(indices.shape)}, image {tuple(image.shape)}"
+        )
+    if dispatch.serving(image) is native and _fast(image) and _fast(values) and _fast(indices, torch.int64):
+        native.unpool(image, values, indices)
+        return
+    image.view(*image.shape[:2], -1).scatter_add_(2, indices.flatten(2), values.flatten(2))
+
+
+def _fast(tensor: Tensor, dtype: torch.dtype = torch.float32) -> bool:
+    return tensor.dtype == dtype and tensor.is_contiguous(memory_format=torch.channels_last)
+
+
+_library.impl("activate_", _activate, "CPU")
+_library.impl("unpool_", _unpool, "CPU")
+
+
+@torch.library.register_fake("box_convolution::activate_", lib=_library)
+def _fake_activate(image: Tensor, residual: Tensor | None = None, slopes: Tensor | None = None) -> None: ...
+
+
+@torch.library.register_fake("box_convolution::unpool_", lib=_library)
+def _fake_unpool(image: Tensor, values: Tensor, indices: Tensor) -> None: ...

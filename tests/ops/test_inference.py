@@ -1,0 +1,85 @@
+"""activate_ and unpool_ against PyTorch's operations, which make new tensors."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import max_pool2d, max_unpool2d, prelu
+
+from box_convolution import ops
+
+OPERATORS = torch.ops.box_convolution
+DTYPES = [torch.float64, torch.float32, torch.bfloat16]
+FORMATS = [torch.contiguous_format, torch.channels_last]
+
+
+@pytest.fixture(params=[1, 3])
+def _threads(request: pytest.FixtureRequest) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
+
+
+def special(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Noise with zeros of both signs, infinities and a NaN."""
+    image = torch.randn(shape).to(dtype)
+    image.view(-1)[:5] = torch.tensor([0.0, -0.0, float("inf"), -float("inf"), float("nan")])
+    return image
+
+
+@pytest.mark.usefixtures("_threads")
+@pytest.mark.parametrize("shape", [(2, 3, 5, 7), (1, 16, 40, 60), (2, 33, 9, 1), (0, 4, 5, 5), (1, 1, 2, 3)])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("memory_format", FORMATS)
+def test_activation(
+    memory_format: torch.memory_format, dtype: torch.dtype, shape: tuple[int, ...], implementation: str
+) -> None:
+    slopes = torch.randn(shape[1]).to(dtype)
+    image = (special(*shape, dtype=dtype) if shape[0] else torch.zeros(shape, dtype=dtype)).to(
+        memory_format=memory_format
+    )
+    for residual in (None, torch.randn(shape).to(dtype), torch.randn(shape).to(dtype).to(memory_format=memory_format)):
+        total = image if residual is None else image + residual
+        for numbers, expected in (
+            (None, total.relu()),
+            (slopes, prelu(total, slopes)),
+            (slopes[:1], prelu(total, slopes[:1])),
+        ):
+            changed = image.clone(memory_format=torch.preserve_format)
+            with ops.use(implementation):
+                OPERATORS.activate_(changed, residual, numbers)
+            torch.testing.assert_close(changed, expected, equal_nan=True, rtol=0, atol=0)
+            assert changed.stride() == image.stride()
+
+
+@pytest.mark.usefixtures("_threads")
+@pytest.mark.parametrize("channels", [1, 3, 16, 40])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("memory_format", FORMATS)
+def test_unpooling(memory_format: torch.memory_format, dtype: torch.dtype, channels: int, implementation: str) -> None:
+    larger = torch.randn(2, channels, 10, 14).to(dtype).to(memory_format=memory_format)
+    values, indices = max_pool2d(larger, 2, return_indices=True)
+    image = torch.randn(2, channels, 10, 14).to(dtype).to(memory_format=memory_format)
+    expected = image + max_unpool2d(values, indices, 2)
+    with ops.use(implementation):
+        OPERATORS.unpool_(image, values, indices)
+    assert torch.equal(image, expected)
+
+
+@pytest.mark.usefixtures("_threads")
+def test_unpooling_adds_where_indices_meet(implementation: str) -> None:
+    image, values = (torch.ones(1, 40, 2, 2).to(memory_format=torch.channels_last) for _ in range(2))
+    indices = torch.full((1, 40, 2, 2), 3).to(memory_format=torch.channels_last)
+    with ops.use(implementation):
+        OPERATORS.unpool_(image, values, indices)
+    assert torch.equal(image, torch.tensor([[1.0, 1], [1, 5]]).expand(1, 40, 2, 2))
+
+
+def test_unpooling_of_other_shapes_is_refused() -> None:
+    image, values = torch.ones(1, 4, 4, 4), torch.ones(1, 4, 2, 2)
+    with pytest.raises(ValueError, match=r"indices \(1, 4, 2, 1\)"):
+        OPERATORS.unpool_(image, values, torch.zeros(1, 4, 2, 1, dtype=torch.long))
+    with pytest.raises(ValueError, match=r"image \(2, 4, 4, 4\)"):
+        OPERATORS.unpool_(torch.ones(2, 4, 4, 4), values, torch.zeros(1, 4, 2, 2, dtype=torch.long))
