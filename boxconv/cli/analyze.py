@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 
@@ -25,7 +25,7 @@ class Analyze:
     """Folder for the report; by default RUN/analysis, or NAME-analysis without a run."""
     overwrite: bool = False
     """Replace the report that is there already."""
-    levels: tuple[str, ...] | None = None
+    levels: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="[STR [STR ...]]")] = None
     """Modules whose receptive fields are measured, besides the output; by default the first box block."""
     images: int = 30
     positions: int = 20

@@ -45,7 +45,7 @@ def parse(argv: list[str], recipe: str | None = None) -> Any:
     """The settings of the command that ``argv`` names. SystemExit, with a message, for what none takes."""
     if "--help" in argv or "-h" in argv:
         for kind, _ in COMMANDS.values():
-            _unbreak(kind)
+            _describe(kind)
     defaults: dict[str, Any] = {"train": {"default": train.defaults(recipe)}}
     kinds: list[Any] = [
         Annotated[kind, tyro.conf.subcommand(name, **defaults.get(name, {}))] for name, (kind, _) in COMMANDS.items()
@@ -59,12 +59,23 @@ def parse(argv: list[str], recipe: str | None = None) -> Any:
     )
 
 
-def _unbreak(command: type) -> None:
-    """Give the settings' descriptions to tyro as one line each: line breaks of the source are none of the terminal."""
+def _describe(command: type) -> None:
+    """Settings as --help shows them.
+
+    Their descriptions are one line each, for line breaks of the source are none of the terminal. "(default: None)"
+    goes: the description says what happens to what is left out.
+    """
     described = dict(found for kind in reversed(command.__mro__[:-1]) for found in _descriptions(kind))
+    hints = get_type_hints(command, include_extras=True)
     for field in dataclasses.fields(command):
         if field.name in described:
             field.metadata = MappingProxyType({**field.metadata, "help": described[field.name]})
+        hint = tyro.conf.arg(help_behavior_hint=_default)
+        command.__annotations__[field.name] = Annotated[hints[field.name], hint]
+
+
+def _default(value: str) -> str:
+    return "" if value in ("", "None") else f"(default: {value})"
 
 
 def _descriptions(kind: type) -> Iterator[tuple[str, str]]:

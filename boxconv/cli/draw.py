@@ -25,7 +25,7 @@ class Draw:
     """Image that the boxes are drawn over; by default an empty map."""
     features: bool = False
     """Draw over the layer's input for --image, averaged over its channels, not over the image."""
-    at: tuple[float, float] | None = None
+    at: Annotated[tuple[float, float] | None, tyro.conf.arg(metavar="FLOAT FLOAT")] = None
     """Row and column of the output pixel, in pixels of the layer's input; by default the middle."""
     most: int = 32
     """Number of boxes to draw, the most important ones."""

@@ -24,6 +24,8 @@ class Train(TrainConfig):
     0.01 0.1 0 0, the dropout of the blocks that box blocks replace."""
     root: Annotated[Path | None, tyro.conf.arg(aliases=["--data-root"])] = None
     """Folder of the data set; for --data folder it holds images/SPLIT/* and labels/SPLIT/*.png."""
+    crop: Annotated[tuple[int, int] | None, tyro.conf.arg(metavar="INT INT")] = None
+    """Height and width of the training crop; --size if left out."""
     out: Path = Path("runs/default")
     """Folder of the run: settings, metrics, checkpoints."""
     resume: bool = False
