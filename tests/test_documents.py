@@ -1,45 +1,23 @@
-"""What README and docs tell a reader to type: every command is one, with options that it has, and Python code runs."""
+"""What README and docs tell a reader to type: every command is one, with options that it has.
+
+Commands in sentences, which leave things out, too; `test_documents_run.py` runs those that can be run.
+"""
 
 import re
-import shlex
-from pathlib import Path
 
 import pytest
-import torch
+from documents import BLOCKS, DOCUMENTS, ROOT, sentences
 
-from box_convolution import extras, networks
+from box_convolution import extras
 from boxconv.cli import commands, recipes
-from boxconv.data.classes import read_classes
-from boxconv.data.label_encoding import read_palette
 
-ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-DOCUMENTS += [ROOT / "box_convolution" / "pretrained" / "README.md"]
-BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 TARGETS = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-
-
-def blocks(language):
-    for document in DOCUMENTS:
-        for number, (kind, text) in enumerate(BLOCK.findall(document.read_text(encoding="utf-8"))):
-            if kind == language:
-                yield pytest.param(text, id=f"{document.relative_to(ROOT)}-{number}")
-
-
-def lines():
-    """Each command of each block, and each one within a sentence that names more than a program."""
-    for document in DOCUMENTS:
-        text = document.read_text(encoding="utf-8")
-        found = [line for kind, block in BLOCK.findall(text) if not kind for line in block.splitlines()]
-        found += re.findall(r"`((?:make|boxconv|python|pip|torchrun) [^`]+)`", BLOCK.sub("", text).replace("\n", " "))
-        for line in found:
-            for command in line.partition(" #")[0].split("&&"):
-                words = shlex.split(command) if re.match(r"\s*(make|boxconv|python|pip|torchrun)\s", command) else []
-                if words:
-                    yield pytest.param(words, id=f"{document.relative_to(ROOT)}: {' '.join(words)}")
-
-
-COMMANDS = list(lines())
+COMMANDS = [
+    pytest.param(words, id=f"{block.name}: {' '.join(words)}")
+    for block in BLOCKS
+    for words in block.programs
+    if words[0] != "apt-get"
+]
 
 
 @pytest.mark.parametrize("words", COMMANDS)
@@ -119,7 +97,7 @@ def place(heading):
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_somewhere(document):
-    for target, heading in LINK.findall(BLOCK.sub("", document.read_text(encoding="utf-8"))):
+    for target, heading in LINK.findall(sentences(document)):
         path = document.parent / target
         assert path.exists(), target
         if heading:
@@ -127,8 +105,7 @@ def test_links_lead_somewhere(document):
 
 
 def test_the_annotated_tree_has_every_file_and_no_other():
-    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    tree = next(block for _, block in BLOCK.findall(text) if block.startswith("box_convolution/"))
+    tree = next(block.text for block in BLOCKS if block.name.startswith("docs/architecture.md-"))
     named, folders = set(), []
     for line in tree.splitlines():
         name, depth = line.split()[0], (len(line) - len(line.lstrip())) // 2
@@ -143,23 +120,3 @@ def test_the_annotated_tree_has_every_file_and_no_other():
         if path.suffix in kinds and path.name != "__init__.py"
     }
     assert named == there
-
-
-@pytest.mark.parametrize("code", list(blocks("python")))
-def test_python_code_runs(code, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    network = networks.create("boxenet", 3, input_size=(32, 48)).eval()
-    exec(code, {"network": network, "calibration_images": [torch.rand(1, 3, 32, 48)]})
-
-
-@pytest.mark.parametrize("text", [block for block in blocks("") if block.values[0].startswith("label,name,")])
-def test_class_tables_are_read(text, tmp_path):
-    (tmp_path / "classes.csv").write_text(text)
-    assert len(read_classes(tmp_path / "classes.csv")) == 2
-
-
-@pytest.mark.parametrize("text", [block for block in blocks("") if block.values[0].startswith("red,green,blue,name")])
-def test_palettes_are_read(text, tmp_path):
-    (tmp_path / "classes.csv").write_text("label,name,red,green,blue\n0,road,1,2,3\n1,car,4,5,6\n")
-    (tmp_path / "palette.csv").write_text(text)
-    assert read_palette(tmp_path / "palette.csv", read_classes(tmp_path / "classes.csv"))

@@ -2,8 +2,8 @@
 
 import pytest
 
-from box_convolution.cli import main
-from box_convolution.cli.commands import COMMANDS
+from boxconv.cli import main
+from boxconv.cli.commands import COMMANDS
 
 
 @pytest.mark.parametrize("command", COMMANDS)
