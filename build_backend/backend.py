@@ -9,8 +9,10 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from pathlib import Path
 
@@ -49,12 +51,13 @@ def build_editable(wheel_directory, config_settings=None, metadata_directory=Non
 
 def _build(function, directory, settings):
     """The wheel's name, whether it holds the kernels or the reason why not."""
-    status, output = _attempt(function, directory, settings, os.environ)
+    environment = with_compiler(os.environ)
+    status, output = _attempt(function, directory, settings, environment)
     required = os.environ.get("BOX_CONVOLUTION_REQUIRE_LIBRARY", "") not in ("", "0")
     reason = first_error(output) if status else ""
     if status and not required:
         print("box-convolution: the C++ kernels were not built, see above; going on without them", flush=True)
-        status, output = _attempt(function, directory, settings, os.environ | {"SKBUILD_WHEEL_CMAKE": "false"})
+        status, output = _attempt(function, directory, settings, environment | {"SKBUILD_WHEEL_CMAKE": "false"})
     if status:
         raise SystemExit(status)
     wheel = max(Path(directory).glob("*.whl"), key=lambda path: path.stat().st_mtime_ns)
@@ -63,6 +66,19 @@ def _build(function, directory, settings):
     if not complete:
         _note(wheel, reason or "they were left out of the build, or there was no CMake to build them with")
     return wheel.name
+
+
+def with_compiler(environment):
+    """``environment``, with CXX where it is not set and Python's own compiler is not on the PATH.
+
+    scikit-build-core would ask for that one by its name, such as g++, and pass by a Clang.
+    """
+    theirs = (sysconfig.get_config_var("CXX") or "c++").split()[0]
+    path = environment.get("PATH")
+    found = next((name for name in (theirs, "c++", "clang++", "g++") if shutil.which(name, path=path)), theirs)
+    if os.name != "posix" or "CXX" in environment or found == theirs:
+        return dict(environment)
+    return {**environment, "CXX": found}
 
 
 def _attempt(function, directory, settings, environment):

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import os
 import sys
 import zipfile
 from pathlib import Path
@@ -95,6 +96,18 @@ def build(monkeypatch, tmp_path):
 
     monkeypatch.delenv("SKBUILD_WHEEL_CMAKE", raising=False)
     return run
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has Visual Studio's Clang")
+def test_a_compiler_of_another_name_than_pythons_is_taken(monkeypatch, tmp_path):
+    monkeypatch.setattr(backend.sysconfig, "get_config_var", lambda name: "g++ -pthread")
+    environment = {"PATH": str(tmp_path)}
+    assert backend.with_compiler(environment) == environment  # none: the error names Python's own
+    for name, expected in (("clang++", "clang++"), ("c++", "c++"), ("g++", None)):
+        (tmp_path / name).write_text("")
+        (tmp_path / name).chmod(0o755)
+        assert backend.with_compiler(environment).get("CXX") == expected
+    assert backend.with_compiler({**environment, "CXX": "mine"})["CXX"] == "mine"
 
 
 def test_with_the_kernels_nothing_is_noted(build):
