@@ -145,6 +145,14 @@ def test_the_annotated_tree_has_every_file_and_no_other():
     assert named == there
 
 
+def test_files_to_change_exist():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = text[text.index("## Where to change what") :]
+    files = re.findall(r"`((?:box_convolution|boxconv|benchmarks|tests)/[\w./]+)`", table)
+    assert len(files) > 25
+    assert [file for file in files if not (ROOT / file).exists()] == []
+
+
 @pytest.mark.parametrize("code", list(blocks("python")))
 def test_python_code_runs(code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
