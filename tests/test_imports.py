@@ -43,7 +43,8 @@ WITHIN_OPS = {
     "triton": {"checks"},
     "dispatch": {"reference", "native", "triton", "checks"},
     "fused": {"dispatch", "checks"},
-    "__init__": {"dispatch", "fused"},
+    "inference": {"dispatch", "native"},
+    "__init__": {"dispatch", "fused", "inference"},
 }
 WITHIN_TRITON = {
     "integral": set(),
