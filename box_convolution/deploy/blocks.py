@@ -1,5 +1,7 @@
 """Blocks of ENet and ERFNet as they are deployed: they add and activate in what they have made themselves, in place."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.functional import max_pool2d, pad
@@ -70,8 +72,9 @@ def deployed_block(module: nn.Module) -> nn.Module | None:
         return UnpooledBlock(module.branch, module.skip, Activation())
     if is_plain(module, NonBottleneck1d) and _ends_with_convolution(module.branch):
         return ResidualBlock(module.branch, Activation())
-    act = Activation.of(getattr(module, "act", None))
-    if act is not None and is_plain(module.act, type(module.act)):
+    layer: Any = getattr(module, "act", None)
+    act = Activation.of(layer)
+    if act is not None and is_plain(layer, type(layer)):
         if is_plain(module, Bottleneck) and _ends_with_convolution(module.branch):
             return ResidualBlock(module.branch, act)
         if is_plain(module, Downsample) and _ends_with_convolution(module.branch):
