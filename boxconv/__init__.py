@@ -9,15 +9,16 @@ if TYPE_CHECKING:
 
 
 def open_network(path_or_name: "str | Path") -> "TrainedNetwork":
-    """A trained network with its classes, ready for images: :func:`boxconv.inference.open.open_network`.
+    """Open a trained network, ready for images: `boxconv.inference.open.open_network`.
 
-    >>> from PIL import Image
-    >>> import boxconv
-    >>> network = boxconv.open_network("boxenet-camvid")         # or a run's folder, a checkpoint, an exported file
-    >>> image = Image.new("RGB", (480, 360), "skyblue")          # or Image.open("photo.jpg")
-    >>> labels = network.predict(image)                          # class indices, (360, 480), uint8
-    >>> network.classes.names[labels[100, 240]]
-    'sky'
+    Examples:
+        >>> from PIL import Image
+        >>> import boxconv
+        >>> network = boxconv.open_network("boxenet-camvid")         # or a run's folder, a checkpoint, an exported file
+        >>> image = Image.new("RGB", (480, 360), "skyblue")          # or Image.open("photo.jpg")
+        >>> labels = network.predict(image)                          # class indices, (360, 480), uint8
+        >>> network.classes.names[labels[100, 240]]
+        'sky'
     """
     from .inference.open import open_network
 

@@ -80,7 +80,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_atomic(path: Path, content: bytes | str | Callable[[BinaryIO], object]) -> None:
-    """Put ``content``, or what it writes into an open file, in the place of ``path``, by :func:`replacing`."""
+    """Put ``content``, or what it writes into an open file, in the place of ``path``, by `replacing`."""
     with replacing(path) as temporary, open(temporary, "wb") as file:
         if callable(content):
             content(file)
@@ -89,12 +89,12 @@ def write_atomic(path: Path, content: bytes | str | Callable[[BinaryIO], object]
 
 
 def write_png(path: Path, image: Any) -> None:
-    """A Pillow image as a PNG file, by :func:`replacing`."""
+    """A Pillow image as a PNG file, by `replacing`."""
     write_atomic(path, lambda file: image.save(file, "PNG"))
 
 
 def sweep(folder: Path, older_than: float = 0.0) -> None:
-    """Delete what processes left in ``folder`` that were killed in :func:`replacing`, ``older_than`` seconds ago."""
+    """Delete what processes left in ``folder`` that were killed in `replacing`, ``older_than`` seconds ago."""
     for stray in folder.glob(".*.tmp.*"):
         with contextlib.suppress(FileNotFoundError):
             if time.time() - stray.stat().st_mtime >= older_than:

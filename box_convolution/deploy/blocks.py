@@ -72,9 +72,9 @@ def deployed_block(module: nn.Module) -> nn.Module | None:
         return UnpooledBlock(module.branch, module.skip, Activation())
     if is_plain(module, NonBottleneck1d) and _ends_with_convolution(module.branch):
         return ResidualBlock(module.branch, Activation())
-    given: Any = getattr(module, "act", None)
-    act = Activation.of(given)
-    if act is not None and is_plain(given, type(given)):
+    layer: Any = getattr(module, "act", None)
+    act = Activation.of(layer)
+    if act is not None and is_plain(layer, type(layer)):
         if is_plain(module, Bottleneck) and _ends_with_convolution(module.branch):
             return ResidualBlock(module.branch, act)
         if is_plain(module, Downsample) and _ends_with_convolution(module.branch):

@@ -307,7 +307,7 @@ def _transpose(
 
 
 def activate(image: Tensor, residual: Tensor | None, slopes: Tensor | None) -> None:
-    """See :mod:`.inference`; ``image`` and ``residual`` float32 in channels_last."""
+    """See `inference`; ``image`` and ``residual`` float32 in channels_last."""
     channels = image.shape[1]
     numbers = None if slopes is None else slopes.float().expand(channels).contiguous()
     pointers = [None if part is None else part.data_ptr() for part in (residual, numbers)]
@@ -317,7 +317,7 @@ def activate(image: Tensor, residual: Tensor | None, slopes: Tensor | None) -> N
 
 
 def unpool(image: Tensor, values: Tensor, indices: Tensor) -> None:
-    """See :mod:`.inference`; all in channels_last, numbers float32, indices int64."""
+    """See `inference`; all in channels_last, numbers float32, indices int64."""
     batch, channels, h, w = values.shape
     pointers = [tensor.data_ptr() for tensor in (image, values, indices)]
     pixels = image.shape[2] * image.shape[3]
