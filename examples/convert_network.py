@@ -13,9 +13,9 @@ from torch.nn.functional import cross_entropy, interpolate
 
 from box_convolution.convert import replace_dilated
 from boxconv.data.classes import VOID
+from boxconv.data.scenes.dataset import RoadScenes
+from boxconv.data.transforms import EvalTransform
 from boxconv.training.evaluate import evaluate, score_table
-from boxconv.data.scenes import RoadScenes
-from boxconv.data.transforms import Prepare
 
 SIZE = (96, 192)
 
@@ -60,9 +60,9 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--scenes", type=int, default=64, help="for validation")
     args = parser.parse_args()
-    prepare = Prepare(SIZE)
-    scenes = RoadScenes(args.batch_size, SIZE, transform=prepare)
-    validation = RoadScenes(args.scenes, SIZE, split="val", transform=prepare)
+    transform = EvalTransform(SIZE)
+    scenes = RoadScenes(args.batch_size, SIZE, transform=transform)
+    validation = RoadScenes(args.scenes, SIZE, split="val", transform=transform)
 
     torch.manual_seed(0)
     original = DilatedNetwork(len(scenes.classes))

@@ -24,7 +24,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not shutil.which("cmake") or not shutil.which("cc"):
         pytest.skip("needs CMake and a C compiler")
     folder = tmp_path_factory.mktemp("c")
-    build_library(folder / "library", folder / "prefix", {"CMAKE_BUILD_TYPE": "Release"})
+    build_library(folder / "library", folder / "prefix", {"CMAKE_BUILD_TYPE": "None", "BOX_OPTIMIZATION": "-O0"})
     build = folder / "example"
     run("cmake", "-S", ROOT / "examples" / "c", "-B", build, f"-DCMAKE_PREFIX_PATH={folder / 'prefix'}")
     run("cmake", "--build", build)
