@@ -109,10 +109,10 @@ def _write(network: nn.Module, path: Path, inputs: tuple[Tensor, ...], dynamic: 
         sizes: Any = tuple(dict.fromkeys(_AXES, Dim.DYNAMIC) if tensor.ndim == 4 else {} for tensor in inputs)
     else:
         sizes = None
-    network = in_standard_operations(network, None if dynamic else inputs)
     names = list(inspect.signature(network.forward).parameters)[: len(inputs)]
     try:
         with quiet(), torch.no_grad():
+            network = in_standard_operations(network, None if dynamic else inputs)
             program = export(network, inputs, dynamic_shapes=sizes)
             onnx = torch.onnx.export(
                 program.run_decompositions(decompositions()),
