@@ -67,8 +67,8 @@ def to_onnx(
         size = as_size("fixed_size", fixed_size)
         inputs = tuple(_of_size(tensor, size) if tensor.ndim == 4 else tensor for tensor in inputs)
     _check_dtypes(network, inputs)
-    original = copy.deepcopy(network).eval()
-    deployed = deploy(network, channels_last=False)
+    original = copy.deepcopy(network).cpu().eval()
+    deployed = deploy(original, channels_last=False)
     examples = [inputs, tuple(map(_other_size, inputs))] if dynamic else [inputs]
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export") as folder:
         written = Path(folder) / path.name
