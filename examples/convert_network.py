@@ -8,6 +8,7 @@ Prints what `replace_dilated` did, and the scores of both after the same steps o
 import argparse
 
 import torch
+from boxconv.training.evaluate import evaluate, score_table
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
 
@@ -15,7 +16,6 @@ from box_convolution.convert import replace_dilated
 from boxconv.data.classes import VOID
 from boxconv.data.scenes.dataset import RoadScenes
 from boxconv.data.transforms import EvalTransform
-from boxconv.training.evaluate import evaluate, score_table
 
 SIZE = (96, 192)
 

@@ -1,5 +1,7 @@
 """Blocks of ENet and ERFNet as they are deployed: they add and activate in what they have made themselves, in place."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.functional import max_pool2d, pad
@@ -64,7 +66,7 @@ def _with_unpooled(image: Tensor, values: Tensor, indices: Tensor) -> Tensor:
     return image + unpool(values, indices)
 
 
-def deployed_block(module: nn.Module) -> nn.Module | None:
+def deployed_block(module: Any) -> nn.Module | None:
     """What stands for a block of ENet or ERFNet; None for anything else, or a block with another branch."""
     if is_plain(module, Upsample) and _ends_with_convolution(module.branch):
         return UnpooledBlock(module.branch, module.skip, Activation())
