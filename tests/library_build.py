@@ -18,10 +18,11 @@ sys.exit(pytest.main(sys.argv[2:]))
 
 
 def build_library(build: Path, prefix: Path, settings: dict[str, str]) -> Path:
-    """Build in ``build`` with these CMake settings, install below ``prefix``; the folder with the library.
+    """Build in ``build`` with these CMake settings, install below ``prefix``; returns the folder with the library.
 
     Prints why and raises subprocess.CalledProcessError where it cannot be built.
     """
+    settings = {"CMAKE_INSTALL_LIBDIR": "lib", **settings}
     for arguments in (
         ["-S", str(ROOT), "-B", str(build), *(f"-D{name}={value}" for name, value in settings.items())],
         ["--build", str(build), "--parallel", "2"],
@@ -31,7 +32,7 @@ def build_library(build: Path, prefix: Path, settings: dict[str, str]) -> Path:
         if done.returncode:
             print(done.stdout, flush=True)
         done.check_returncode()
-    return prefix / "box_convolution" / "ops"
+    return prefix / "lib"
 
 
 def instruction_sets(folder: Path) -> list[str]:

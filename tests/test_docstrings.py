@@ -8,10 +8,11 @@ import torch
 
 import boxconv
 from box_convolution import boxes, functional, layer, networks, ops
+from box_convolution.convert import replace
 from box_convolution.networks import box_block, enet, padding
 from box_convolution.ops import checks, dispatch, reference
 
-WITH_EXAMPLES = [functional, layer, networks, box_block, boxconv]
+WITH_EXAMPLES = [functional, layer, networks, box_block, boxconv, replace]
 ALL = [*WITH_EXAMPLES, boxes, ops, enet, padding, checks, dispatch, reference]
 
 

@@ -30,6 +30,7 @@ WITHIN_LIBRARY = {
         "functional", "boxes", "state_dicts", "projection", "sharded", "arguments", "extras", "drawing",
         "torch_internals",
     },
+    "convert": {"layer", "arguments", "torch_internals"},
     "networks": {"layer", "boxes", "arguments", "extras"},
     "deploy": {"networks", "layer", "arguments", "torch_internals", "extras"},
     "__init__": {"functional", "layer", "networks", "ops", "projection"},

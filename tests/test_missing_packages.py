@@ -69,7 +69,7 @@ def test_what_needs_no_further_package(tmp_path):
         ("numpy", "box_convolution.BoxConv2d(1, 1, 4, 4).draw('boxes.png')"),
         ("huggingface_hub", "import box_convolution.networks.hub"),
         ("safetensors", "box_convolution.networks.create('boxenet', pretrained='camvid')"),
-        ("onnx", "from box_convolution.deploy import export; export.save_onnx(None, 'net.onnx', {})"),
+        ("onnx", "from box_convolution.deploy import to_onnx; to_onnx(None, 'net.onnx', None)"),
     ],
 )
 def test_the_library_says_it_too(tmp_path, packages, program):

@@ -2,6 +2,7 @@
 
 from .convert import deploy, snap_boxes
 from .modules import FusedBoxBottleneck, FusedBoxConv2d
+from .onnx_files import to_onnx
 from .prune import Pruned, prune
 
-__all__ = ["FusedBoxBottleneck", "FusedBoxConv2d", "Pruned", "deploy", "prune", "snap_boxes"]
+__all__ = ["FusedBoxBottleneck", "FusedBoxConv2d", "Pruned", "deploy", "prune", "snap_boxes", "to_onnx"]

@@ -66,7 +66,7 @@ def _with_unpooled(image: Tensor, values: Tensor, indices: Tensor) -> Tensor:
     return image + unpool(values, indices)
 
 
-def deployed_block(module: nn.Module) -> nn.Module | None:
+def deployed_block(module: Any) -> nn.Module | None:
     """What stands for a block of ENet or ERFNet; None for anything else, or a block with another branch."""
     if is_plain(module, Upsample) and _ends_with_convolution(module.branch):
         return UnpooledBlock(module.branch, module.skip, Activation())

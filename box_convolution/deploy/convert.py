@@ -62,13 +62,13 @@ def deploy(
         _drop_classes(deployed, dropped, head)
     if snap:
         snap_boxes(deployed)
-    deployed = _replace_all(deployed, _deployed_layer).requires_grad_(False)
+    deployed = replace_all(deployed, _deployed_layer).requires_grad_(False)
     flow = read(deployed)
     fold_norms(flow)
     _absorb_relus(flow)
     _activate_in_place(flow)
     if channels_last:
-        deployed = _replace_all(deployed, _pointwise).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        deployed = replace_all(deployed, _pointwise).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return deployed
 
 
@@ -79,7 +79,7 @@ def snap_boxes(network: nn.Module) -> None:
             layer.snap_()
 
 
-def _replace_all(network: nn.Module, replacement_of: Callable[[nn.Module], nn.Module]) -> nn.Module:
+def replace_all(network: nn.Module, replacement_of: Callable[[nn.Module], nn.Module]) -> nn.Module:
     """``network`` with all modules replaced, outer ones first; one that is in several places by one and the same."""
     made: dict[nn.Module, nn.Module] = {}
 

@@ -1,4 +1,7 @@
-"""Box convolutions as standard operations, for exported graphs that run without this package."""
+"""Box convolutions in standard operations, for exported graphs that must run without this package.
+
+Each is two products with matrices of overlaps: how much of an input row (or column) is in the box of an output row.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,10 +17,10 @@ def decompositions() -> dict[Any, Callable[..., Tensor]]:
 
 
 def box_conv2d(input: Tensor, boxes: Tensor, normalize: bool = True, stride: int = 1) -> Tensor:
-    """See `box_convolution.box_conv2d`; here it is two products with matrices of overlaps, in float32.
+    """See :func:`box_convolution.box_conv2d`; in float32.
 
     Memory beside the output: a matrix (H', H) and one (W', W) for each box. What the definition in
-    `box_convolution.ops.reference` does in float64 for every box, float32 does for boxes of at least a pixel.
+    :mod:`box_convolution.ops.reference` does in float64 for every box, float32 does for boxes of at least a pixel.
     """
     return box_conv2d_fused(input, boxes, normalize=normalize, stride=stride)
 
@@ -32,28 +35,47 @@ def box_conv2d_fused(
     normalize: bool = True,
     stride: int = 1,
 ) -> Tensor:
-    """See `box_convolution.ops.fused`."""
-    b, c, h, w = input.shape
-    m = boxes.shape[1]
+    """See :mod:`box_convolution.ops.fused`."""
+    rows, columns = matrices(boxes, scale, normalize, stride, input.shape[2], input.shape[3])
+    return products(input, rows, columns, shift, residual, relu)
+
+
+def matrices(
+    boxes: Tensor, scale: Tensor | None, normalize: bool, stride: int, h: int, w: int
+) -> tuple[Tensor, Tensor]:
+    """(C, M * H', H) and (C * M, W, W'): the first holds what each box is multiplied by, too."""
+    c, m = boxes.shape[:2]
     h_out, w_out = (h + stride - 1) // stride, (w + stride - 1) // stride
     top, bottom, left, right = boxes.float().reshape(c * m, 1, 1, 4).unbind(-1)
-    rows, columns = _overlap(top, bottom, h_out, h, stride), _overlap(left, right, w_out, w, stride)
-    output = torch.matmul(rows.reshape(c, m * h_out, h), input.float()).reshape(b, c * m, h_out, w)
-    output = torch.matmul(output, columns.transpose(1, 2))
-    if normalize:
-        output = output / ((bottom - top) * (right - left))
+    rows, columns = overlap(top, bottom, h_out, h, stride), overlap(left, right, w_out, w, stride)
+    factor = 1 / ((bottom - top) * (right - left)) if normalize else None
     if scale is not None:
-        output = output * scale[:, None, None]
-    if shift is not None:
-        output = output + shift[:, None, None]
-    if residual is not None:
-        output = output + residual
-    return (output.relu() if relu else output).to(input.dtype)
+        factor = scale.reshape(-1, 1, 1) if factor is None else factor * scale.reshape(-1, 1, 1)
+    if factor is not None:
+        rows = rows * factor
+    return rows.reshape(c, m * h_out, h), columns.transpose(1, 2)
 
 
-def _overlap(low: Tensor, high: Tensor, size_out: int, size_in: int, stride: int) -> Tensor:
+def overlap(low: Tensor, high: Tensor, size_out: int, size_in: int, stride: int) -> Tensor:
     """Length of each input pixel between two edges: (C*M, 1, 1) each -> (C*M, size_out, size_in)."""
     ahead = (torch.arange(size_out, device=low.device) * stride)[:, None] - torch.arange(size_in, device=low.device)
     ahead = ahead.to(low.dtype)
     # A sum of less than half a pixel is exact: the edge and the whole number are then at most a factor of 2 apart.
     return (ahead + high).clamp(-0.5, 0.5) - (ahead + low).clamp(-0.5, 0.5)
+
+
+def products(
+    input: Tensor, rows: Tensor, columns: Tensor, shift: Tensor | None, residual: Tensor | None, relu: bool
+) -> Tensor:
+    b, w, boxes = input.shape[0], input.shape[3], columns.shape[0]
+    output = torch.matmul(rows, input.float()).reshape(b, boxes, rows.shape[1] * rows.shape[0] // boxes, w)
+    return finished(torch.matmul(output, columns), shift, residual, relu).to(input.dtype)
+
+
+def finished(output: Tensor, shift: Tensor | None, residual: Tensor | None, relu: bool) -> Tensor:
+    """What follows the box convolution."""
+    if shift is not None:
+        output = output + shift[:, None, None]
+    if residual is not None:
+        output = output + residual
+    return output.relu() if relu else output

@@ -20,7 +20,11 @@ from ..extras import require
 from . import weights
 
 require("the Hugging Face Hub", "huggingface_hub", "safetensors")
-from huggingface_hub import PyTorchModelHubMixin, hf_hub_download  # noqa: E402 - with a better message than Python's own
+from huggingface_hub import EvalResult, PyTorchModelHubMixin, hf_hub_download  # noqa: E402 - with a better message than Python's own
+
+# As the Hub spells them; others are "other", with a name.
+_LICENCES = ("apache-2.0", "mit", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0")
+_SCORES = {"class_iou": "class IoU", "category_iou": "category IoU", "pixel_accuracy": "pixel accuracy"}
 
 
 class HubNetwork(
@@ -28,6 +32,7 @@ class HubNetwork(
     PyTorchModelHubMixin,
     library_name="box-convolution",
     pipeline_tag="image-segmentation",
+    tags=["pytorch", "semantic-segmentation", "box-convolution"],
     paper_url="https://papers.nips.cc/paper/7859-deep-neural-networks-with-box-convolutions",
 ):
     """A network for the Hugging Face Hub: ``.network`` is `box_convolution.networks.create` of these arguments.
@@ -66,9 +71,20 @@ class HubNetwork(
         return logits
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> Any:
-        card = super().generate_model_card(*args, **kwargs)
+        card: Any = super().generate_model_card(*args, **kwargs)
         if "licence" in self.about:
             card.text += f"\n\nLicence of the weights: {self.about['licence']}.\n"
+            name = str(self.about["licence"]).partition(",")[0].lower().replace(" ", "-")
+            card.data.license = name if name in _LICENCES else "other"
+            card.data.license_name = None if name in _LICENCES else name
+        if "scores" in self.about:
+            data = str(self.about.get("data", "validation images"))
+            card.data.model_name = self.description["name"]
+            card.data.eval_results = [
+                EvalResult("image-segmentation", data, data, key, self.about["scores"][key], metric_name=metric)
+                for key, metric in _SCORES.items()
+                if key in self.about["scores"]
+            ]
         return card
 
     def _save_pretrained(self, save_directory: Path) -> None:

@@ -34,6 +34,8 @@ class Export:
     """FILE.onnx, FILE.pt2 (torch) or FILE.safetensors."""
     format: Kind | None = None
     """By default, the suffix of --out decides. onnx: standard operators only, any image size and batch."""
+    standard_operators: bool = False
+    """With torch: operators of PyTorch alone. Slower, but loads, and compiles ahead of time, without this package."""
     half: bool = False
     """With safetensors: weights in half precision, for half the size."""
     licence: str | None = None
@@ -52,7 +54,9 @@ class Export:
 
 
 def run(args: Export) -> None:
-    from box_convolution.deploy import deploy, export, snap_boxes
+    import torch
+
+    from box_convolution.deploy import deploy, export, onnx_files, snap_boxes, to_onnx
     from box_convolution.networks import weights
 
     kind = args.format or next((name for name, suffix in SUFFIXES.items() if suffix == args.out.suffix), None)
@@ -68,6 +72,8 @@ def run(args: Export) -> None:
         raise UsageError("--min-area: needs --prune; --prune 0 takes out nothing else")
     if args.half and kind != "safetensors":
         raise UsageError(f"--half: only safetensors files are written in half precision, not {kind}")
+    if args.standard_operators and kind != "torch":
+        raise UsageError(f"--standard-operators: only for torch files (.pt2); {kind} needs no such option")
     trained = open_layers(args.checkpoint)
     network, values = trained.model, dict(trained.about)
     if args.snap:
@@ -85,12 +91,15 @@ def run(args: Export) -> None:
             weights.save(network, written, trained.network, half=args.half, **values)
         else:
             print(f"exporting to {args.out}: up to a minute or two", flush=True)
-            deployed: Any = network if args.prune is not None else deploy(network)
-            (export.save_onnx if kind == "onnx" else export.save_program)(deployed, written, values)
+            if kind == "onnx":
+                to_onnx(network, written, torch.zeros(1, network.in_channels, *values["size"]), metadata=values)
+                opened, _ = onnx_files.open_onnx(written)
+            else:
+                deployed: Any = network if args.prune is not None else deploy(network)
+                export.save_program(deployed, written, values, standard_operators=args.standard_operators)
+                opened, _ = export.open_program(written)
+            _compare(network, opened, values["size"], "trained network" if args.prune is None else "pruned network")
     print(f"{args.out}: {args.out.stat().st_size / 1e6:.2f} MB")
-    if kind != "safetensors":
-        opened, _ = (export.open_onnx if kind == "onnx" else export.open_program)(args.out)
-        _compare(network, opened, values["size"], "trained network" if args.prune is None else "pruned network")
 
 
 def _pruned(trained: "TrainedNetwork", args: Export) -> Any:
@@ -123,16 +132,19 @@ def _pruned(trained: "TrainedNetwork", args: Export) -> Any:
 
 def _compare(network: Any, opened: Any, size: list[int], name: str) -> None:
     """Print how far the file's answers are from those of ``network``. Raises ExportError where they are others."""
-    from box_convolution.deploy import export
+    import torch
+
+    from box_convolution.deploy.agreement import INPUTS, SHARE, TOLERANCE, differences
+    from box_convolution.deploy.export import ExportError
 
     h, w = size
     sizes = [(h, w), (max(16, h // 2 + 3), max(16, w // 2 + 5)), (max(16, h * 3 // 4), max(16, w * 2 // 3 + 1))]
-    print(f"against the {name}, the median one of {export.IMAGES} random images each:")
-    for (h, w), (largest, share) in zip(sizes, export.differences(network, opened, sizes), strict=True):
+    print(f"against the {name}, the median one of {INPUTS} random images each:")
+    images = [(torch.zeros(1, network.in_channels, *size),) for size in sizes]
+    for (h, w), (largest, share) in zip(sizes, differences(network, opened, images), strict=True):
         print(
-            f"  {h:5} x {w:<5} largest difference {largest:.1e} of the logits' range; above 1e-4: {share:.4%} of pixels"
+            f"  {h:5} x {w:<5} largest difference {largest:.1e} of the logits' range; "
+            f"above {TOLERANCE:g}: {share:.4%} of pixels"
         )
-        if not share <= 0.01:
-            raise export.ExportError(
-                "the exported network does not give the trained one's answers: do not use the file"
-            )
+        if not share <= SHARE:
+            raise ExportError("the exported network does not give the trained one's answers: no file was written")

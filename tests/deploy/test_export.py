@@ -1,6 +1,9 @@
 """Exported networks give the same answer without this package (ONNX) or without its classes (exported programs)."""
 
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from box_convolution import BoxBottleneck, BoxConv2d, box_conv2d
-from box_convolution.deploy import deploy, export, standard
+from box_convolution.deploy import agreement, deploy, export, onnx_files, standard, to_onnx
 from box_convolution.networks.enet import Downsample, Upsample
 from box_convolution.networks.padding import PaddedNetwork
 
@@ -30,6 +33,10 @@ class Small(PaddedNetwork):
     def logits(self, image: Tensor) -> Tensor:
         quarter, indices = self.down(self.first(image))
         return self.head(self.box(self.up(self.block(quarter), indices)) / 100)
+
+
+def images(*sizes: tuple[int, int]) -> list[tuple[Tensor]]:
+    return [(torch.zeros(1, 3, *size),) for size in sizes]
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +72,7 @@ def onnx_file(network: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> P
     for package in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(package)
     path = tmp_path_factory.mktemp("onnx") / "net.onnx"
-    export.save_onnx(network, path, ABOUT)
+    assert to_onnx(network, path, torch.zeros(1, 3, 64, 96), metadata=ABOUT) < 1e-5
     return path
 
 
@@ -104,10 +111,10 @@ def test_onnx_by_itself(network: nn.Module, onnx_file: Path) -> None:
 @pytest.mark.parametrize("kind", ["onnx", "program"])
 def test_opened_files_give_the_same_answer(kind: str, network: nn.Module, request: pytest.FixtureRequest) -> None:
     path = request.getfixturevalue(f"{kind}_file")
-    opened, about = (export.open_onnx if kind == "onnx" else export.open_program)(path)
+    opened, about = (onnx_files.open_onnx if kind == "onnx" else export.open_program)(path)
     assert about == ABOUT
     opened.eval().to("cpu")
-    for largest, share in export.differences(network, opened, [(16, 32), (64, 96), (33, 50)]):
+    for largest, share in agreement.differences(network, opened, images((16, 32), (64, 96), (33, 50))):
         assert largest < 1e-5
         assert share == 0
 
@@ -119,9 +126,43 @@ def test_a_foreign_reader_of_the_program(network: nn.Module, program_file: Path)
     torch.testing.assert_close(program.module()(image), network(image))
 
 
+ALONE = """
+import sys
+sys.modules["box_convolution"] = None  # as if it were not installed
+import torch
+program, image, answer = sys.argv[1:]
+if program.endswith(".aoti.pt2"):
+    network = torch._inductor.aoti_load_package(program)
+else:
+    network = torch.export.load(program).module()
+torch.save(network(torch.load(image)), answer)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_program_of_standard_operators_needs_no_package(network: nn.Module, compiled: bool, tmp_path: Path) -> None:
+    path = tmp_path / "net.pt2"
+    export.save_program(network, path, ABOUT, standard_operators=True)
+    program = torch.export.load(str(path))
+    assert not any("box_convolution" in str(node.target) for node in program.graph.nodes)
+    if compiled:
+        if not shutil.which("g++"):
+            pytest.skip("needs a C++ compiler")
+        path = tmp_path / "net.aoti.pt2"
+        torch._inductor.aoti_compile_and_package(program, package_path=str(path))
+    image = torch.randn(5, 3, 24, 80)
+    torch.save(image, tmp_path / "image.pt")
+    subprocess.run([sys.executable, "-c", ALONE, path, tmp_path / "image.pt", tmp_path / "answer.pt"], check=True)
+    expected = network(image)
+    torch.testing.assert_close(
+        torch.load(tmp_path / "answer.pt"), expected, rtol=0, atol=1e-5 * expected.abs().max().item()
+    )
+
+
 def test_differences_are_found(network: nn.Module) -> None:
     shifted = lambda image: network(image) + 0.5 * (image[:, :1] > 0)  # noqa: E731
-    ((largest, share),) = export.differences(network, shifted, [(32, 32)])
+    ((largest, share),) = agreement.differences(network, shifted, images((32, 32)))
     assert largest > 0.01
     assert 0.3 < share < 0.7
 
@@ -134,7 +175,7 @@ def test_answers_that_are_no_numbers_are_no_agreement(network: nn.Module, good: 
         calls.append(image)
         return network(image) if len(calls) <= good else network(image) * float("nan")
 
-    assert list(export.differences(network, broken, [(32, 32)])) == [(float("inf"), 1.0)]
+    assert list(agreement.differences(network, broken, images((32, 32)))) == [(float("inf"), 1.0)]
 
 
 def test_one_image_where_rounding_decides_is_no_difference(network: nn.Module) -> None:
@@ -144,12 +185,13 @@ def test_one_image_where_rounding_decides_is_no_difference(network: nn.Module) -
         calls.append(image)
         return network(image) + (0.5 * (image[:, :1] > 0) if len(calls) == 2 else 0)
 
-    assert list(export.differences(network, unlucky, [(32, 32)])) == [(0.0, 0.0)]
-    assert len(calls) == export.IMAGES
+    assert list(agreement.differences(network, unlucky, images((32, 32)))) == [(0.0, 0.0)]
+    assert len(calls) == agreement.INPUTS
 
 
 def test_unusable_files(tmp_path: Path, onnx_file: Path, program_file: Path, network: nn.Module) -> None:
-    for name, reader, good in (("x.onnx", export.open_onnx, onnx_file), ("x.pt2", export.open_program, program_file)):
+    readers = ("x.onnx", onnx_files.open_onnx, onnx_file), ("x.pt2", export.open_program, program_file)
+    for name, reader, good in readers:
         path = tmp_path / name
         for content in (b"", b"nonsense", good.read_bytes()[:1000]):
             path.write_bytes(content)

@@ -89,6 +89,22 @@ def test_hub_folder(network: nn.Module, path: Path, tmp_path: Path) -> None:
     assert_equal(network, weights.load(tmp_path / "folder" / "model.safetensors")[0])
 
 
+def test_the_card_has_the_metadata_of_the_hub(tmp_path: Path) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    from box_convolution.networks.hub import HubNetwork
+    from box_convolution.networks.pretrained import file_of
+
+    HubNetwork.from_file(file_of("boxenet", "camvid")).save_pretrained(tmp_path)
+    data = hub.ModelCard.load(tmp_path / "README.md").data
+    assert data.license == "cc-by-nc-4.0"
+    assert (data.library_name, data.pipeline_tag) == ("box-convolution", "image-segmentation")
+    assert "semantic-segmentation" in data.tags
+    scores = {result.metric_name: result.metric_value for result in data.eval_results}
+    assert scores["class IoU"] == pytest.approx(0.606, abs=1e-3)
+    other = HubNetwork("enet", 2, (16, 16), about={"licence": "Our own"}).generate_model_card()
+    assert (other.data.license, other.data.license_name) == ("other", "our-own")
+
+
 def test_the_licence_is_on_the_card(tmp_path: Path) -> None:
     pytest.importorskip("huggingface_hub")
     from box_convolution.networks.hub import HubNetwork

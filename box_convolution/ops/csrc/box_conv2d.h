@@ -1,6 +1,9 @@
 // The C interface of the CPU kernels. It knows nothing of torch or Python: pointers, sizes and a dtype code.
 //
 // Conventions are those of docs/math.md. All sizes are in elements. Functions return 0, or 1 where memory ran out.
+//
+// In C and C++ projects: cmake --install this library, then find_package(box_conv2d REQUIRED) and link box_conv2d::box_conv2d;
+// examples/c is a program. Set structures to zero before use, BoxForward call = {0}: what is zero is left out, or a default.
 #pragma once
 #include <stdint.h>
 
@@ -8,8 +11,10 @@
 extern "C" {
 #endif
 
-#if defined(_WIN32)
+#if defined(_WIN32) && defined(box_conv2d_EXPORTS)  // CMake defines it while it builds the library
 #define BOX_API __declspec(dllexport)
+#elif defined(_WIN32)
+#define BOX_API __declspec(dllimport)
 #else
 #define BOX_API __attribute__((visibility("default")))
 #endif
@@ -38,6 +43,7 @@ typedef struct {
   int32_t threads;              // how many may be used: decides only how work is cut, never a result
 } BoxProblem;
 
+// h_out = ceil(h / stride), w_out = ceil(w / stride): output pixel i is centred on input pixel i * stride.
 // output (batch, channels * per_channel, h_out, w_out), contiguous = [relu]([residual +] [scale *] average [+ shift]).
 // scale, shift: per output channel; residual: like output. NULL leaves a part out.
 typedef struct {

@@ -335,6 +335,7 @@ def test_a_finetuning_run_resumes_to_the_bit(trained, tmp_path, capsys, monkeypa
         (["export", "boxnet-camvid", "--out", "a.pt2"], 1, "no such file, nor one of the package's netw"),
         (["finetune", "boxenet-camvid", "--out", "run"], 2, "train: boxconv train --start-from boxenet-camvid"),
         (["export", "BEST", "--min-area", "2", "--out", "a.pt2"], 2, "--min-area: needs --prune"),
+        (["export", "BEST", "--standard-operators", "--out", "a.onnx"], 2, "--standard-operators: only for torch"),
         (["draw", "BEST", "--at", "1000", "0", "--out", "a.png"], 2, "a map of 8 x 16 pixels, got row 1000, column 0"),
         (["export", "none.pt", "--out", "net.onnx"], 1, "none.pt: no such file"),
         (["predict", "none.onnx", "photo.png", "--out", "out"], 1, "none.onnx: no such file"),

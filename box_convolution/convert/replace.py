@@ -1,0 +1,144 @@
+"""`replace_dilated`: box convolutions in the place of a network's wide convolutions and context pools."""
+
+import copy
+from collections.abc import Callable, Collection
+
+import torch
+from torch import nn
+
+from ..arguments import as_int, as_size
+from .report import Replacement, Report
+from .rules import KINDS, boxes_for, describe, kind, obstacle
+from .watch import watch
+
+Which = str | Collection[str] | Callable[[str, nn.Module], bool]
+
+
+@torch.no_grad()
+def replace_dilated(
+    network: nn.Module,
+    input_size: tuple[int, int],
+    *,
+    boxes_per_channel: int = 4,
+    which: Which = KINDS,
+    in_channels: int = 3,
+    reparametrization_factor: float = 8.0,
+    symmetric: bool = False,
+    initial_boxes: str = "uniform",
+) -> tuple[nn.Module, Report]:
+    """A copy of ``network`` with boxes where it looked far, to be trained; and what was replaced.
+
+    >>> network = nn.Sequential(nn.Conv2d(3, 64, 3, padding=1), nn.Conv2d(64, 64, 3, padding=4, dilation=4))
+    >>> converted, report = replace_dilated(network, (48, 96))
+    >>> converted[1]
+    BoxesForConv2d(
+      (0): Conv2d(64, 16, kernel_size=(1, 1), stride=(1, 1))
+      (1): BoxConv2d(16, 4, max_input_h=48, max_input_w=96, out_channels=64)
+    )
+    >>> report.replaced[0].parameters
+    (36928, 1296)
+
+    What is replaced, of the kinds named by ``which``:
+
+    - ``"dilated"``: an `nn.Conv2d` with a dilation;
+    - ``"large"``: an `nn.Conv2d` of 7 or more pixels in height or width, with stride 1; others shrink the image;
+    - ``"pooling"``: an `nn.AvgPool2d` or `nn.AdaptiveAvgPool2d` whose result is interpolated to the size of its input
+      again (as in pyramid pooling), or has that size. Pools of classifiers and of squeeze-and-excitation have not.
+
+    By what: a convolution from N to K channels in g groups by a 1x1 convolution from N to K/m channels in g groups, and
+    a `BoxConv2d` with m boxes for each of them, where m is the largest divisor of K/g up to ``boxes_per_channel`` (1 in
+    a depthwise convolution). There is a bias where there was one; the stride is the same; where the convolution has no
+    padding, as many border pixels are cut off. A pool is replaced by one box a channel, at the resolution of its input.
+
+    What stays: everything else. A wanted module stays, and the report says why, where it is not called or has hooks,
+    pads with something else than zeros, or has outputs that do not lie on pixels of its input. Subclasses of
+    `nn.Conv2d`, parametrised ones and functions such as ``x.mean((2, 3))`` are not looked at.
+
+    New layers have fresh weights, drawn from torch's generators, on the device and in the dtype of the old ones. A box
+    averages over many pixels, and its output varies little: a normalisation should follow it.
+
+    Args:
+        network: takes one image (1, in_channels, h, w). It is run before and after, in evaluation mode.
+        input_size: (h, w), largest expected image. Boxes are limited to the size that their map has there.
+        boxes_per_channel: largest number of boxes for a channel.
+        which: kinds, or a function of a module's name and the module that is true for those to be replaced, any
+            `nn.Conv2d`, `nn.AvgPool2d` or `nn.AdaptiveAvgPool2d`.
+        in_channels: of the image.
+        reparametrization_factor, symmetric, initial_boxes: see `BoxConv2d`.
+
+    Raises:
+        TypeError, ValueError: naming the argument; also where there is nothing to replace, or the network does not run.
+    """
+    if not isinstance(network, nn.Module):
+        raise TypeError(f"network must be an nn.Module, got {type(network).__name__}")
+    shape = (1, as_int("in_channels", in_channels, least=1), *as_size("input_size", input_size))
+    boxes_per_channel, wanted = as_int("boxes_per_channel", boxes_per_channel, least=1), _choice(which)
+    options = {
+        "reparametrization_factor": reparametrization_factor,
+        "symmetric": symmetric,
+        "initial_boxes": initial_boxes,
+    }
+    converted = copy.deepcopy(network)
+    modules = {name: module for name, module in converted.named_modules() if name and kind(module)}
+    chosen = {name: module for name, module in modules.items() if wanted(name, module)}
+    any_weight = next(converted.parameters(), torch.empty(0))
+    image = torch.rand(shape, device="cpu").to(any_weight)
+    before = watch(converted, chosen, image)
+    left = {name: reason for name, module in chosen.items() if (reason := obstacle(module, before.modules[name]))}
+    made = {
+        name: boxes_for(module, before.modules[name], boxes_per_channel, **options).train(module.training)
+        for name, module in chosen.items()
+        if name not in left
+    }
+    if not made:
+        why = "".join(f"; {name} {reason}" for name, reason in left.items())
+        raise ValueError(f"network has nothing to replace by boxes with which={which!r}{why}")
+    _put(converted, {chosen[name]: module for name, module in made.items()})
+    after = watch(converted, made, image)
+    unreached = [name for name, seen in after.modules.items() if not seen.channels]
+    if unreached:
+        raise ValueError(
+            f"network calls {', '.join(unreached)} in a way that no replacement reaches: leave them out with which="
+        )
+    if after.outputs != before.outputs:
+        raise ValueError(
+            f"network returns {after.outputs} with {', '.join(made)} replaced, and {before.outputs} as it is: leave "
+            "some of them out with which="
+        )
+    replaced = [
+        Replacement(
+            name,
+            describe(chosen[name]),
+            describe(module),
+            (_parameters(chosen[name]), _parameters(module)),
+            (before.modules[name].multiply_adds, after.modules[name].multiply_adds),
+        )
+        for name, module in made.items()
+    ]
+    totals = (_parameters(network), _parameters(converted)), (before.multiply_adds, after.multiply_adds)
+    return converted, Report(replaced, left, *totals)
+
+
+def _choice(which: Which) -> Callable[[str, nn.Module], bool]:
+    if callable(which):
+        return which
+    kinds = [which] if isinstance(which, str) else list(which) if isinstance(which, Collection) else []
+    if not kinds or not all(one in KINDS for one in kinds):
+        raise ValueError(f"which must be some of {', '.join(KINDS)}, or a function of name and module; got {which!r}")
+    return lambda name, module: kind(module) in kinds
+
+
+def _put(network: nn.Module, replacements: dict[nn.Module, nn.Module]) -> None:
+    """Put each replacement wherever its module is: it may have several names, and be in plain lists beside them."""
+    for owner in network.modules():
+        for value in vars(owner).values():
+            if isinstance(value, list):
+                value[:] = [replacements.get(one, one) if isinstance(one, nn.Module) else one for one in value]
+    for path, module in list(network.named_modules(remove_duplicate=False)):
+        if module in replacements:
+            parent, _, name = path.rpartition(".")
+            setattr(network.get_submodule(parent), name, replacements[module])
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

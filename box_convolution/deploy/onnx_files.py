@@ -1,0 +1,209 @@
+"""ONNX files of any network with box convolutions: standard operators only, and compared with the network."""
+
+import copy
+import inspect
+import json
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..arguments import as_bool, as_size
+from ..extras import require
+from ..networks.padding import PaddedNetwork
+from .agreement import SHARE, TOLERANCE, differences
+from .convert import deploy
+from .export import KEY, AnySize, ExportError, Multiples, Opened, metadata_of, quiet, reason
+from .standard import decompositions
+from .standard_layers import in_standard_operations
+
+_AXES = {0: "batch", 2: "height", 3: "width"}
+
+
+def to_onnx(
+    network: nn.Module,
+    path: str | Path,
+    example: Tensor | Sequence[Tensor],
+    *,
+    dynamic: bool = True,
+    fixed_size: tuple[int, int] | None = None,
+    metadata: dict[str, Any] | None = None,
+) -> float:
+    """Write ``network``, deployed, as an ONNX file of standard operators, and return how far its answers are off.
+
+    >>> to_onnx(network, "net.onnx", torch.rand(1, 3, 360, 480))               # any batch, height and width
+    >>> to_onnx(network, "net.onnx", image, fixed_size=(360, 480))             # for readers that want one size
+
+    Any network will do that `torch.export` can follow: with `BoxConv2d`, `BoxBottleneck`, their deployed forms, or
+    none of them. It is deployed first (see :func:`.deploy`), and not changed. The file is run by onnxruntime on random
+    inputs, of the example's size and, where sizes are free, of another one; it stays only if it agrees.
+
+    Args:
+        network: written in evaluation mode. Its weights are float32.
+        path: ends in .onnx; a file that is there is replaced.
+        example: what the network takes, a tensor or a sequence of them: images are (B, C, H, W), float32.
+        dynamic: batch, height and width of images are free in the file. False: they are those of the example, and box
+            convolutions are products with constant matrices.
+        fixed_size: (h, w) instead of the example's, with ``dynamic=False``.
+        metadata: plain values to travel in the file, as JSON: :func:`open_onnx` returns them.
+
+    Returns:
+        Largest difference of outputs, as a share of their range; see :func:`.agreement.differences`.
+
+    Raises:
+        TypeError, ValueError: naming the argument.
+        ExportError: a ValueError: the network cannot be exported, or the file computes something else.
+        MissingPackageError: an ImportError: needs onnx, onnxscript and onnxruntime.
+    """
+    require("writing ONNX", "onnx", "onnxscript", "onnxruntime")
+    if not isinstance(network, nn.Module):
+        raise TypeError(f"network must be an nn.Module, got {type(network).__name__}")
+    path, inputs, dynamic = _onnx_path(path), _inputs(example), as_bool("dynamic", dynamic) and fixed_size is None
+    if fixed_size is not None:
+        size = as_size("fixed_size", fixed_size)
+        inputs = tuple(_of_size(tensor, size) if tensor.ndim == 4 else tensor for tensor in inputs)
+    _check_dtypes(network, inputs)
+    original = copy.deepcopy(network).cpu().eval()
+    deployed = deploy(original, channels_last=False)
+    examples = [inputs, tuple(map(_other_size, inputs))] if dynamic else [inputs]
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export") as folder:
+        written = Path(folder) / path.name
+        _write(deployed, written, inputs, dynamic, metadata or {})
+        largest, share = max(differences(original, _runner(written), examples), key=lambda found: found[::-1])
+        if not share <= SHARE:
+            raise ExportError(
+                f"{path}: not written: the file's outputs differ from the network's, by {largest:.1e} of their range, "
+                f"and by more than {TOLERANCE:g} in {share:.1%} of the pixels"
+            )
+        os.replace(written, path)
+    return largest
+
+
+def open_onnx(path: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """The network in a file of `boxconv export`, run by onnxruntime on the CPU, and its metadata.
+
+    Raises ExportError.
+    """
+    require("running an ONNX file", "onnxruntime")
+    session = _session(path)
+    run = _runner(path, session)
+    network = Opened(lambda image: run(image)[0].to(image.device), session.get_inputs()[0].shape[1])
+    return network, metadata_of(path, session.get_modelmeta().custom_metadata_map.get(KEY))
+
+
+def _write(network: nn.Module, path: Path, inputs: tuple[Tensor, ...], dynamic: bool, metadata: dict[str, Any]) -> None:
+    from torch.export import Dim, export  # a second or so that `deploy` does not need
+
+    outputs = None
+    if isinstance(network, PaddedNetwork):
+        (image,) = inputs
+        whole = not dynamic and all(size % network.MULTIPLE == 0 for size in image.shape[2:])
+        outputs, network = ["logits"], (Multiples if whole else AnySize)(network)
+        inputs = (image.new_zeros((2, image.shape[1], 61, 91)) if dynamic else image,)  # no multiples
+    if dynamic:
+        inputs = tuple(map(_no_size_special, inputs))
+        sizes: Any = tuple(dict.fromkeys(_AXES, Dim.DYNAMIC) if tensor.ndim == 4 else {} for tensor in inputs)
+    else:
+        sizes = None
+    names = list(inspect.signature(network.forward).parameters)[: len(inputs)]
+    try:
+        with quiet(), torch.no_grad():
+            network = in_standard_operations(network, None if dynamic else inputs)
+            program = export(network, inputs, dynamic_shapes=sizes)
+            onnx = torch.onnx.export(
+                program.run_decompositions(decompositions()),
+                dynamo=True,
+                input_names=names,
+                output_names=outputs,
+                verbose=False,
+            )
+    except Exception as error:  # the network's own code runs here, and all of PyTorch's exporter
+        way = "; dynamic=False or fixed_size=(h, w) may help, where only the sizes are in the way" if dynamic else ""
+        raise ExportError(f"{path.name}: {type(network).__name__} cannot be exported: {reason(error)}{way}") from error
+    assert onnx is not None
+    if dynamic:
+        _name_axes(onnx.model.graph)
+    if metadata:
+        onnx.model.metadata_props[KEY] = json.dumps(metadata)
+    onnx.save(str(path))
+
+
+def _name_axes(graph: Any) -> None:
+    """The exporter has names of its own for sizes: outputs of an input's height get its name, too."""
+    names: dict[str, str] = {}
+    for value in graph.inputs:
+        for axis, name in _AXES.items() if len(value.shape) == 4 else ():
+            names.setdefault(str(value.shape[axis]), name)
+    for value in (*graph.inputs, *graph.outputs):
+        for axis, size in enumerate(value.shape or ()):
+            if str(size) in names:
+                value.shape[axis] = names[str(size)]
+
+
+def _session(path: Path) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own types, which share no base
+        raise ExportError(f"{path}: not a usable ONNX file ({str(error).splitlines()[0][:200]})") from error
+
+
+def _runner(path: Path, session: Any = None) -> Callable[..., list[Tensor]]:
+    """The file as a function of tensors."""
+    session = session or _session(path)
+    names = [value.name for value in session.get_inputs()]
+
+    def run(*inputs: Tensor) -> list[Tensor]:
+        feed = {name: tensor.numpy(force=True) for name, tensor in zip(names, inputs, strict=True)}
+        return [torch.from_numpy(array) for array in session.run(None, feed)]
+
+    return run
+
+
+def _onnx_path(path: str | Path) -> Path:
+    path = Path(path)
+    if path.suffix != ".onnx":
+        raise ValueError(f"path must end in .onnx, got {path}")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"path: there is no folder {path.parent}")
+    return path
+
+
+def _inputs(example: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
+    inputs = (example,) if isinstance(example, Tensor) else tuple(example) if isinstance(example, (tuple, list)) else ()
+    if not inputs or not all(isinstance(tensor, Tensor) for tensor in inputs):
+        raise TypeError(f"example must be a tensor or a sequence of tensors, got {type(example).__name__}")
+    return tuple(tensor.detach().cpu() for tensor in inputs)
+
+
+def _check_dtypes(network: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    for name, tensor in (*((f"example[{i}]", one) for i, one in enumerate(inputs)), *network.named_parameters()):
+        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+            raise TypeError(f"network and example must be float32, got {name} in {tensor.dtype}: call .float() first")
+
+
+def _of_size(images: Tensor, size: tuple[int, int]) -> Tensor:
+    return images.new_zeros((*images.shape[:2], *size))
+
+
+def _other_size(tensor: Tensor) -> Tensor:
+    """One image more, twice as high: networks that want multiples of a size get them."""
+    if tensor.ndim != 4:
+        return tensor
+    b, c, h, w = tensor.shape
+    return tensor.new_zeros((b + 1, c, 2 * h, w))
+
+
+def _no_size_special(tensor: Tensor) -> Tensor:
+    """At least two images, of unlike height and width: the exporter takes equal sizes for one and the same."""
+    if tensor.ndim != 4:
+        return tensor
+    b, c, h, w = tensor.shape
+    return tensor.new_zeros((max(b, 2), c, h, 2 * w if h == w else w))

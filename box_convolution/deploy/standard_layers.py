@@ -1,0 +1,106 @@
+"""Layers of a deployed network in standard operations, for files: faster than the operator's, for boxes are known."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from .convert import replace_all
+from .modules import FusedBoxConv2d
+from .standard import finished, matrices, overlap, products
+
+
+class ConstantBoxConv2d(nn.Module):
+    """`FusedBoxConv2d` for maps of one size (h, w), with constant matrices: there are readers that compute none."""
+
+    rows: Tensor
+    columns: Tensor
+    shift: Tensor | None
+
+    def __init__(self, layer: FusedBoxConv2d, size: tuple[int, int]) -> None:
+        super().__init__()
+        rows, columns = matrices(layer.boxes, layer.scale, layer.normalize, layer.stride, *size)
+        self.register_buffer("rows", rows)
+        self.register_buffer("columns", columns)
+        self.register_buffer("shift", layer.shift)
+        self.relu = layer.relu
+
+    def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
+        return products(input, self.rows, self.columns, self.shift, residual, self.relu)
+
+
+class SnappedBoxConv2d(nn.Module):
+    """`FusedBoxConv2d` with boxes on pixel borders. What depends on the size (h, w) is constant where that is known.
+
+    A sum over columns is the difference of two running sums, whole columns at a time, in an image that is transposed
+    while it has few channels; then each box's rows are added up by a product with the matrix of their overlaps.
+    """
+
+    boxes: Tensor
+    factor: Tensor
+    shift: Tensor | None
+    rows: Tensor
+    first: Tensor
+    last: Tensor
+
+    def __init__(self, layer: FusedBoxConv2d, size: tuple[int, int] | None) -> None:
+        super().__init__()
+        top, bottom, left, right = layer.boxes.unbind(-1)
+        factor = 1 / ((bottom - top) * (right - left)).flatten() if layer.normalize else torch.ones(top.numel())
+        self.register_buffer("boxes", layer.boxes)
+        self.register_buffer("factor", factor if layer.scale is None else factor * layer.scale)
+        self.register_buffer("shift", layer.shift)
+        self.stride, self.relu = layer.stride, layer.relu
+        self.known = size is not None
+        if size is not None:
+            for name, tensor in zip(("rows", "first", "last"), self._of(*size), strict=True):
+                self.register_buffer(name, tensor)
+
+    def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
+        b, c, h, w = input.shape
+        rows, first, last = (self.rows, self.first, self.last) if self.known else self._of(h, w)
+        sums = pad(input.transpose(2, 3).cumsum(2), (0, 0, 1, 0)).reshape(b, c * (w + 1), h)
+        columns = sums.index_select(1, last) - sums.index_select(1, first)
+        columns = columns.reshape(b, rows.shape[0], first.shape[0] // rows.shape[0], h)
+        return finished(torch.matmul(rows, columns.transpose(2, 3)), self.shift, residual, self.relu)
+
+    def _of(self, h: int, w: int) -> tuple[Tensor, Tensor, Tensor]:
+        """(C*M, H', H) overlaps, and where the running sums before each box and at its end are, (C*M*W',) each."""
+        c, m = self.boxes.shape[:2]
+        h_out, w_out = (h + self.stride - 1) // self.stride, (w + self.stride - 1) // self.stride
+        top, bottom, left, right = self.boxes.reshape(c * m, 1, 1, 4).unbind(-1)
+        rows = overlap(top, bottom, h_out, h, self.stride) * self.factor[:, None, None]
+        start = (torch.arange(c, device=top.device) * (w + 1)).repeat_interleave(m)[:, None]
+        column = torch.arange(w_out, device=top.device) * self.stride
+        first, last = ((start + (column + (edge[:, 0] + 0.5).long()).clamp(0, w)).flatten() for edge in (left, right))
+        return rows, first, last
+
+
+@torch.no_grad()
+def in_standard_operations(network: nn.Module, inputs: tuple[Tensor, ...] | None) -> nn.Module:
+    """``network``, changed: its box convolutions as layers of this file, for ``inputs`` of these sizes or for any.
+
+    Where none fits, the operator stays, for :func:`.standard.decompositions`: boxes between pixel borders where sizes
+    are free, and a layer that sees maps of several sizes.
+    """
+    layers = [layer for layer in network.modules() if type(layer) is FusedBoxConv2d]
+    sizes: dict[Any, set[tuple[int, int]]] = {layer: set() for layer in layers}
+    if inputs is not None:
+        handles = [
+            layer.register_forward_pre_hook(lambda layer, args: sizes[layer].add(tuple(args[0].shape[-2:])))
+            for layer in layers
+        ]
+        network(*inputs)
+        for handle in handles:
+            handle.remove()
+
+    def standard(layer: nn.Module) -> nn.Module:
+        if type(layer) is not FusedBoxConv2d:
+            return layer
+        size = next(iter(sizes[layer])) if len(sizes[layer]) == 1 else None
+        if (layer.boxes + 0.5 == (layer.boxes + 0.5).round()).all():
+            return SnappedBoxConv2d(layer, size)
+        return layer if size is None else ConstantBoxConv2d(layer, size)
+
+    return replace_all(network, standard)

@@ -1,0 +1,43 @@
+"""The networks by `torch.hub`, from a folder with this repository."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+import torch
+
+from box_convolution import networks
+
+ROOT = str(Path(__file__).parents[2])
+
+
+def load(name: str, *args, **options):
+    return torch.hub.load(ROOT, name, *args, source="local", **options)
+
+
+def test_every_network_is_an_entry() -> None:
+    """And nothing else: `torch.hub.list` shows every callable without an underscore."""
+    hubconf = runpy.run_path(str(Path(ROOT) / "hubconf.py"))
+    entries = {name: value for name, value in hubconf.items() if callable(value) and not name.startswith("_")}
+    assert sorted(entries) == sorted(networks.names())
+    assert "networks.create" in entries["boxenet"].__doc__
+    assert hubconf["dependencies"] == ["torch"]
+
+
+@pytest.mark.parametrize("name", networks.names())
+def test_fresh_networks(name: str) -> None:
+    network = load(name, num_classes=4, input_size=(32, 48))
+    assert network.eval()(torch.rand(1, 3, 32, 48)).shape == (1, 4, 32, 48)
+
+
+@pytest.mark.parametrize("name", ["boxenet", "boxonlyenet"])
+def test_trained_networks(name: str) -> None:
+    pytest.importorskip("safetensors")
+    image = torch.rand(1, 3, 32, 48)
+    expected = networks.create(name, pretrained="camvid").eval()(image)
+    torch.testing.assert_close(load(name, pretrained="camvid").eval()(image), expected, rtol=0, atol=0)
+
+
+def test_a_missing_argument_is_named() -> None:
+    with pytest.raises(TypeError, match="num_classes and input_size must be given"):
+        load("boxenet")
