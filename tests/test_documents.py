@@ -120,29 +120,6 @@ def test_the_annotated_tree_has_every_file_and_no_other():
         if path.suffix in kinds and path.name != "__init__.py"
     }
     assert named == there
-<<<<<<< HEAD
-||||||| 404b622
-
-
-@pytest.mark.parametrize("code", list(blocks("python")))
-def test_python_code_runs(code, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    network = networks.create("boxenet", 3, input_size=(32, 48)).eval()
-    exec(code, {"network": network, "calibration_images": [torch.rand(1, 3, 32, 48)]})
-
-
-@pytest.mark.parametrize("text", [block for block in blocks("") if block.values[0].startswith("label,name,")])
-def test_class_tables_are_read(text, tmp_path):
-    (tmp_path / "classes.csv").write_text(text)
-    assert len(read_classes(tmp_path / "classes.csv")) == 2
-
-
-@pytest.mark.parametrize("text", [block for block in blocks("") if block.values[0].startswith("red,green,blue,name")])
-def test_palettes_are_read(text, tmp_path):
-    (tmp_path / "classes.csv").write_text("label,name,red,green,blue\n0,road,1,2,3\n1,car,4,5,6\n")
-    (tmp_path / "palette.csv").write_text(text)
-    assert read_palette(tmp_path / "palette.csv", read_classes(tmp_path / "classes.csv"))
-=======
 
 
 def test_files_to_change_exist():
@@ -151,24 +128,3 @@ def test_files_to_change_exist():
     files = re.findall(r"`((?:box_convolution|boxconv|benchmarks|tests)/[\w./]+)`", table)
     assert len(files) > 25
     assert [file for file in files if not (ROOT / file).exists()] == []
-
-
-@pytest.mark.parametrize("code", list(blocks("python")))
-def test_python_code_runs(code, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    network = networks.create("boxenet", 3, input_size=(32, 48)).eval()
-    exec(code, {"network": network, "calibration_images": [torch.rand(1, 3, 32, 48)]})
-
-
-@pytest.mark.parametrize("text", [block for block in blocks("") if block.values[0].startswith("label,name,")])
-def test_class_tables_are_read(text, tmp_path):
-    (tmp_path / "classes.csv").write_text(text)
-    assert len(read_classes(tmp_path / "classes.csv")) == 2
-
-
-@pytest.mark.parametrize("text", [block for block in blocks("") if block.values[0].startswith("red,green,blue,name")])
-def test_palettes_are_read(text, tmp_path):
-    (tmp_path / "classes.csv").write_text("label,name,red,green,blue\n0,road,1,2,3\n1,car,4,5,6\n")
-    (tmp_path / "palette.csv").write_text(text)
-    assert read_palette(tmp_path / "palette.csv", read_classes(tmp_path / "classes.csv"))
->>>>>>> ref_f2

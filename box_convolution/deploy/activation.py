@@ -39,4 +39,5 @@ class Activation(nn.Module):
             torch.ops.box_convolution.activate_(image, residual, self.slopes)
             return image
         total = image if residual is None else image + residual
-        return torch.relu(total) if self.slopes is None else prelu(total, self.slopes)
+        slopes = self.slopes  # TorchScript narrows the type of a variable, not of an attribute
+        return torch.relu(total) if slopes is None else prelu(total, slopes)
