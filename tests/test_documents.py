@@ -105,7 +105,8 @@ def test_links_lead_somewhere(document):
 
 
 def test_the_annotated_tree_has_every_file_and_no_other():
-    tree = next(block.text for block in BLOCKS if block.name.startswith("docs/architecture.md-"))
+    architecture = [block.text for block in BLOCKS if block.name.startswith("docs/architecture.md-")]
+    tree = next(text for text in architecture if text.startswith("box_convolution/"))
     named, folders = set(), []
     for line in tree.splitlines():
         name, depth = line.split()[0], (len(line) - len(line.lstrip())) // 2

@@ -16,11 +16,14 @@ _POOLS = (nn.AvgPool2d, nn.AdaptiveAvgPool2d)
 class BoxesForConv2d(nn.Sequential):
     """What stands for a convolution, with its numbers: there is code that pads an image as a layer's kernel says."""
 
-    def __init__(self, conv: nn.Conv2d, *layers: nn.Module) -> None:
-        super().__init__(*layers)
-        self.in_channels, self.out_channels, self.groups = conv.in_channels, conv.out_channels, conv.groups
-        self.kernel_size, self.dilation = conv.kernel_size, conv.dilation
-        self.stride, self.padding, self.padding_mode = conv.stride, conv.padding, conv.padding_mode
+    @classmethod
+    def of(cls, conv: nn.Conv2d, *layers: nn.Module) -> "BoxesForConv2d":
+        boxes: Any = cls(*layers)
+        boxes.in_channels, boxes.out_channels, boxes.groups = conv.in_channels, conv.out_channels, conv.groups
+        boxes.kernel_size, boxes.dilation = conv.kernel_size, conv.dilation
+        boxes.stride, boxes.padding, boxes.padding_mode = conv.stride, conv.padding, conv.padding_mode
+        stands: BoxesForConv2d = boxes
+        return stands
 
 
 class Crop(nn.Module):
@@ -86,7 +89,7 @@ def boxes_for(module: Any, seen: Seen, boxes_per_channel: int, **options: Any) -
         nn.Conv2d(module.in_channels, narrow, 1, groups=module.groups, bias=bias, **at),
         BoxConv2d(narrow, boxes, h, w, stride=module.stride[0], **options, **at),
     ]
-    return BoxesForConv2d(module, *layers, *([Crop(lost)] if any(lost) else []))
+    return BoxesForConv2d.of(module, *layers, *([Crop(lost)] if any(lost) else []))
 
 
 def describe(module: Any) -> str:
