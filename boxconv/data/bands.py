@@ -60,6 +60,13 @@ Picture = Image.Image | Bands
 """An image as files give it: mode RGB, or `Bands`."""
 
 
+def from_pillow(image: Image.Image, channels: int) -> Picture:
+    """An image of 8 bits for a network of so many channels: in colour, in grey, or band by band."""
+    if channels == 3:
+        return image.convert("RGB")
+    return Bands((image.convert("L"),) if channels == 1 else image.split())
+
+
 def as_rgb(picture: Picture) -> Image.Image:
     """Something to look at, mode RGB: the first three channels, or the first one in grey."""
     if isinstance(picture, Image.Image):

@@ -51,11 +51,12 @@ class TrainedNetwork:
         import torch
         from PIL.Image import Image
 
+        from ..data.bands import from_pillow
         from .predict import predict_image
 
         device = next((value.device for value in self.model.parameters()), torch.device("cpu"))
-        if isinstance(image, Image) and len(self.transform.mean) == 3:
-            image = image.convert("RGB")
+        if isinstance(image, Image):
+            image = from_pillow(image, len(self.transform.mean))
         return predict_image(self.model, image, self.transform, device)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from boxconv.data.bands import Bands, as_rgb
+from boxconv.data.bands import Bands, as_rgb, from_pillow
 from boxconv.data.classes import DataError
 from boxconv.data.image_reader import NOTE, ImageReader
 from boxconv.data.transforms import unit_range
@@ -143,3 +143,10 @@ def test_channels_do_not_mix() -> None:
     bands = Bands.of(four.transpose(2, 0, 1)).resize((4, 3), Image.Resampling.BILINEAR)
     alone = Image.fromarray(four[..., :3]).resize((4, 3), Image.Resampling.BILINEAR)
     assert np.array_equal(bands.array()[:3].transpose(1, 2, 0), np.asarray(alone))
+
+
+def test_images_in_memory() -> None:
+    image = Image.fromarray(FOUR)
+    for channels, expected in ((1, np.asarray(image.convert("L"))[None]), (4, FOUR.transpose(2, 0, 1))):
+        assert np.array_equal(from_pillow(image, channels).array(), expected)  # type: ignore[union-attr]
+    assert np.array_equal(np.asarray(from_pillow(image, 3)), FOUR[..., :3])
