@@ -108,6 +108,8 @@ def _evaluate(args: Evaluate, context: "DistributedContext") -> None:
 
 
 def _draw(path: Path, opened: "TrainedNetwork", data: Any) -> None:
+    import numpy as np
+
     from ..data.bands import as_rgb
     from ..data.image_files import shown
     from ..reports.predictions import prediction_panel
@@ -115,5 +117,5 @@ def _draw(path: Path, opened: "TrainedNetwork", data: Any) -> None:
     count = min(PICTURED, len(data))
     chosen = [i * len(data) // count for i in range(count)]
     images, labels = zip(*(data[index] for index in chosen), strict=True)
-    prediction_panel(list(map(as_rgb, images)), labels, list(map(opened.predict, images)), opened.classes, path,
-                     titles=[shown(data.name(index)) for index in chosen])  # fmt: skip
+    prediction_panel([np.asarray(as_rgb(image)) for image in images], labels, list(map(opened.predict, images)),
+                     opened.classes, path, titles=[shown(data.name(index)) for index in chosen])  # fmt: skip
