@@ -85,7 +85,7 @@ def write_atomic(path: Path, content: bytes | str | Callable[[BinaryIO], object]
         if callable(content):
             content(file)
         else:
-            file.write(content.encode() if isinstance(content, str) else content)
+            file.write(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
 
 
 def write_png(path: Path, image: Any) -> None:

@@ -18,7 +18,7 @@ import torch
 import boxconv
 from box_convolution import BoxConv2d
 from boxconv.analysis.evaluation_mode import input_of
-from boxconv.data.image_files import open_image
+from boxconv.data.image_reader import open_image
 from boxconv.data.scenes.dataset import RoadScenes
 from boxconv.inference.new_network import network_for
 from boxconv.inference.scoring import validation_scores

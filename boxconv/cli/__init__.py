@@ -5,6 +5,7 @@ closed.
 """
 
 import importlib
+import io
 import os
 import signal
 import sys
@@ -16,6 +17,7 @@ from ..errors import UsageError
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status. Errors that the user can mend are one message, without a traceback."""
+    _print_anything()
     try:
         status = _run(sys.argv[1:] if argv is None else argv)
         print(end="", flush=True)  # here, where a closed pipe has an answer
@@ -28,6 +30,8 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our output, such as `head`, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
+    except UnicodeEncodeError as error:
+        return _fail(f"{error.object!r}: a name that is not {error.encoding}, which a library needs: rename it", 1)
     except OSError as error:
         return _fail(f"{error.filename}: {error.strerror or error}" if error.filename else error, 1)
     except ImportError as error:
@@ -37,6 +41,13 @@ def main(argv: list[str] | None = None) -> int:
         return _fail(missing, 1)
     except Exception as error:
         return _explain(error)
+
+
+def _print_anything() -> None:
+    """Let both streams take any text: what they cannot encode, or bytes of a path that are none, comes out escaped."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _run(argv: list[str]) -> int:

@@ -9,7 +9,7 @@ import tyro
 from ..errors import UsageError
 from ..files import check_output_folder
 from ..inference.open import file_of, open_layers
-from ..inference.scoring import data_of
+from ..inference.scoring import data_of, labels_of
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def run(args: Analyze) -> None:
     config = data_of(opened, args.run, root=args.root)
     name = _label(opened.network)
     opened.model.to(device)
-    data: Any = open_split(config, args.split or config.val_split, opened.classes, opened.transform)
+    data: Any = open_split(config, args.split or config.val_split, labels_of(opened, config), opened.transform)
     count = min(args.images, len(data))
     images = torch.stack([data[i * len(data) // count][0] for i in range(count)]).to(device)
     layers = importance(opened.model, images[:1], gamma=args.gamma)
@@ -120,7 +120,9 @@ def _pixels(image: Any, transform: Any) -> Any:
     import torch
 
     mean, std = (torch.tensor(values, device=image.device)[:, None, None] for values in (transform.mean, transform.std))
-    return ((image * std + mean).clamp(0, 1) * 255).byte().permute(1, 2, 0).cpu().numpy()
+    seen = (image * std + mean).clamp(0, 1)
+    seen = seen[:3] if len(seen) > 2 else seen[:1].expand(3, -1, -1)  # something to look at, whatever its channels are
+    return (seen * 255).byte().permute(1, 2, 0).cpu().numpy()
 
 
 def _measure(networks: dict[str, Any], levels: dict[str, str], images: Any, args: Analyze) -> dict[str, dict[str, Any]]:

@@ -3,11 +3,11 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tyro
 
-from ..data.config import DataConfig
+from ..data.config import DataConfig, option
 from ..errors import UsageError
 from ..files import check_outputs, write_atomic
 
@@ -24,6 +24,10 @@ class CheckData:
     """CSV file of the classes; by default ROOT/classes.csv."""
     palette: Path | None = None
     """CSV file of the labels' colours, for a folder; by default ROOT/palette.csv, if it exists."""
+    in_channels: int = 3
+    """Channels that images must have, as in boxconv train."""
+    white: float | None = None
+    """The value that is white in files of more than 8 bits, as in boxconv train."""
     split: tuple[str, ...] = ()
     """Splits to check; by default all."""
     decode: bool = True
@@ -34,6 +38,9 @@ class CheckData:
     """Number of faults of a kind to show."""
     json: Path | None = None
     """Also write all faults and warnings to this file."""
+    write_classes: Path | None = None
+    """Draft a class table of --data folder from what its labels hold (numbers, colours or names), and look at nothing
+    else."""
     overwrite: bool = False
     """Replace files that are there already."""
     quiet: bool = False
@@ -42,28 +49,38 @@ class CheckData:
 def run(args: CheckData) -> int:
     from ..data.checks.check import check
     from ..data.classes import DataError
-    from ..data.sources import classes_of, detect, layout_of
+    from ..data.sources import classes_of, detect, layout_of, reader_of
 
     for name, least in (("workers", 0), ("limit", 1)):
         if getattr(args, name) < least:
             raise UsageError(f"--{name}: expected at least {least}, got {getattr(args, name)}")
     if not args.root.is_dir():
         raise DataError(f"{args.root}: no such folder")
-    if args.json is not None and args.json.resolve().is_relative_to(args.root.resolve()):
-        raise UsageError(f"--json: {args.json} is in the data folder {args.root}, which is never written to")
-    check_outputs({"--json": args.json}, overwrite=args.overwrite, inputs=(args.classes, args.palette))
+    outputs = {option(name): getattr(args, name) for name in ("json", "write_classes")}
+    for name, path in outputs.items():
+        if path is not None and path.resolve().is_relative_to(args.root.resolve()):
+            raise UsageError(f"{name}: {path} is in the data folder {args.root}, which is never written to")
+    check_outputs(outputs, overwrite=args.overwrite, inputs=(args.classes, args.palette))
+    if args.write_classes is not None:
+        _draft(args.root, args.write_classes)
+        return 0
     data = detect(args.root) if args.data == "auto" else args.data
     if data == "folder" and args.classes is None and args.root.is_dir() and not (args.root / "classes.csv").exists():
         raise UsageError(
-            f"--classes: {args.root} holds no classes.csv; give --classes FILE, or --data camvid, cityscapes or sunrgbd"
+            f"--classes: {args.root} holds no classes.csv; give --classes FILE (--write-classes FILE drafts one), or "
+            "--data camvid, cityscapes or sunrgbd"
         )
-    config = DataConfig(data=data, root=args.root, classes=args.classes, palette=args.palette)  # type: ignore[arg-type]
+    options: dict[str, Any] = {
+        name: getattr(args, name) for name in ("root", "classes", "palette", "in_channels", "white")
+    }
+    config = DataConfig(data=data, **options)  # type: ignore[arg-type]
     config.check()
     report = check(
         args.root,
         classes_of(config),
         args.split or None,
         layout=layout_of(config),
+        reader=reader_of(config),
         decode=args.decode,
         workers=args.workers or None,
         progress=not args.quiet,
@@ -72,3 +89,17 @@ def run(args: CheckData) -> int:
     if args.json is not None:
         write_atomic(args.json, json.dumps({"data": data, **report.to_dict()}, indent=2) + "\n")
     return 0 if report.ok else 1
+
+
+def _draft(root: Path, path: Path) -> None:
+    from ..data.checks.draft import draft_classes
+    from ..data.classes import write_classes
+
+    table = draft_classes(root)
+    write_classes(path, table)
+    print(f"{path}: drafted from the labels of {root}, {len(table)} classes:")
+    print(path.read_text(encoding="utf-8"), end="")
+    print(
+        "Name the classes, and name void what is not to be scored; then give it as --classes, or keep it as "
+        "classes.csv.\nFor labels in colours it is the palette too: --palette, or palette.csv."
+    )

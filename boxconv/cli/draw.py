@@ -49,7 +49,7 @@ def run(args: Draw) -> None:
 
     from ..analysis.evaluation_mode import input_of
     from ..analysis.importance import importance
-    from ..data.datasets import open_image
+    from ..data.bands import as_rgb
 
     require_picture("--out", args.out)
     check_outputs({"--out": args.out}, overwrite=args.overwrite, inputs=(args.image, file_of(args.checkpoint)))
@@ -59,8 +59,9 @@ def run(args: Draw) -> None:
         raise UsageError("--features: needs an --image for the network to look at")
     opened = open_layers(args.checkpoint)
     model, kind = opened.model, opened.network["name"]
-    picture = open_image(args.image) if args.image is not None else None
-    seen = torch.zeros(3, *opened.about["size"]) if picture is None else opened.transform.image(picture)
+    picture = opened.reader(args.image) if args.image is not None else None
+    blank = torch.zeros(opened.model.in_channels, *opened.about["size"])
+    seen = blank if picture is None else opened.transform.image(picture)
     layers = {layer.name: layer for layer in importance(model, seen[None], gamma=args.gamma)}
     if not layers:
         raise UsageError(f"{args.checkpoint}: {kind} has no box layers")
@@ -71,7 +72,7 @@ def run(args: Draw) -> None:
     h, w = found.map_size
     if args.at is not None and not (0 <= args.at[0] < h and 0 <= args.at[1] < w):
         raise UsageError(f"--at: {name} has a map of {h} x {w} pixels, got row {args.at[0]:g}, column {args.at[1]:g}")
-    under: Any = None if picture is None else np.asarray(picture)
+    under: Any = None if picture is None else np.asarray(as_rgb(picture))
     if args.features:
         under = input_of(model.get_submodule(name), model, seen).mean(0).numpy()
     draw_boxes(

@@ -11,7 +11,7 @@ from ..data.config import Data
 from ..errors import UsageError
 from ..files import check_outputs, write_atomic
 from ..inference.open import file_of, open_network
-from ..inference.scoring import data_of
+from ..inference.scoring import data_of, labels_of
 from .draw import require_picture
 
 if TYPE_CHECKING:
@@ -71,13 +71,13 @@ def _evaluate(args: Evaluate, context: "DistributedContext") -> None:
     from ..training.device import choose_device
     from ..training.evaluation import ImageTransform, score_table
     from ..training.evaluation import evaluate as score
-    from ..training.metrics import score_intervals
+    from ..training.metrics import score_intervals, without_pixels
 
     device = choose_device(args.device, context.local_rank)
     opened = open_network(args.network)
     config = data_of(opened, args.network, args.data, args.root)
     split = args.split or config.val_split
-    classes, transform = opened.classes, opened.transform
+    classes, transform = labels_of(opened, config), opened.transform
     data: Any = open_split(config, split, classes, ImageTransform(transform) if args.full_resolution else transform)
     by_image = torch.zeros(len(data), len(classes), len(classes), dtype=torch.int64)
     matrix = score(
@@ -98,6 +98,8 @@ def _evaluate(args: Evaluate, context: "DistributedContext") -> None:
     where = "the labels' own resolution" if args.full_resolution else size
     print(f"{args.network} on {config.root or 'drawn scenes'}, {split}: {len(data)} images, scored at {where}")
     print(score_table(scores, intervals))
+    if absent := without_pixels(matrix.counts.sum(1), classes):
+        print(f"the labels have no pixel of {', '.join(absent)}: the scores tell nothing of it")
     if args.json is not None:
         numbers = {"scores": scores, "intervals": intervals, **matrix.state(), "classes": list(classes.names)}
         write_atomic(args.json, json.dumps(numbers, indent=2) + "\n")
@@ -106,10 +108,14 @@ def _evaluate(args: Evaluate, context: "DistributedContext") -> None:
 
 
 def _draw(path: Path, opened: "TrainedNetwork", data: Any) -> None:
+    import numpy as np
+
+    from ..data.bands import as_rgb
+    from ..data.image_files import shown
     from ..reports.predictions import prediction_panel
 
     count = min(PICTURED, len(data))
     chosen = [i * len(data) // count for i in range(count)]
     images, labels = zip(*(data[index] for index in chosen), strict=True)
-    prediction_panel(images, labels, list(map(opened.predict, images)), opened.classes, path,
-                     titles=[data.name(index) for index in chosen])  # fmt: skip
+    prediction_panel([np.asarray(as_rgb(image)) for image in images], labels, list(map(opened.predict, images)),
+                     opened.classes, path, titles=[shown(data.name(index)) for index in chosen])  # fmt: skip

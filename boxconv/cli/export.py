@@ -9,7 +9,7 @@ import tyro
 from ..errors import UsageError
 from ..files import check_outputs, replacing
 from ..inference.open import file_of, open_layers
-from ..inference.scoring import data_of, validation_scores
+from ..inference.scoring import data_of, labels_of, validation_scores
 
 if TYPE_CHECKING:
     from ..inference.open import TrainedNetwork
@@ -115,7 +115,8 @@ def _pruned(trained: "TrainedNetwork", args: Export) -> Any:
     assert args.prune is not None
     if not any(isinstance(layer, BoxConv2d) for layer in trained.model.modules()):
         raise UsageError(f"--prune: there are no boxes in {trained.network['name']}")
-    config, classes = data_of(trained, args.checkpoint, root=args.root), trained.classes
+    config = data_of(trained, args.checkpoint, root=args.root)
+    classes = labels_of(trained, config)
     deployed = deploy(trained.model)
     data: Any = open_split(config, config.train_split, classes, prepare_of(config), training=True, seed=config.seed)
     step = -(-len(data) // CALIBRATION_IMAGES)

@@ -41,6 +41,7 @@ class Finetune:
 def run(args: Finetune) -> None:
     from box_convolution.deploy import snap_boxes
 
+    from ..data.sources import classes_of
     from ..profiling import machine
     from ..training.distributed import init_distributed
     from ..training.records import best_of, percent
@@ -51,11 +52,12 @@ def run(args: Finetune) -> None:
     changes = {name: value for name, value in given.items() if value is not None}
     config = finetuning(opened, args.checkpoint, snap=args.snap, epochs=args.epochs, lr=args.lr, **changes)
     if not args.quiet:
-        before = validation_scores(opened.model, opened.classes, config)["class_iou"]
+        classes = classes_of(config)
+        before = validation_scores(opened.model, classes, config)["class_iou"]
         print(f"validation class IoU of {args.checkpoint}: {percent(before)}")
         if args.snap:
             snap_boxes(opened.model)
-            after = validation_scores(opened.model, opened.classes, config)["class_iou"]
+            after = validation_scores(opened.model, classes, config)["class_iou"]
             print(f"with snapped boxes: {percent(after)}")
     with init_distributed(config.timeout) as context:
         records = train_into(

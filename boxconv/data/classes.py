@@ -1,6 +1,7 @@
 """The classes of a segmentation data set: names, display colours, categories, and which label values mean void."""
 
 import csv
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..files import write_atomic
+
 VOID = 255
-"""The label value that losses and metrics ignore. Files may use further values, see `ClassTable.void`."""
+"""The label value that losses and metrics ignore. Files may use others, see `ClassTable.void`."""
+
+MOST = 65535
+"""The largest value of a label file."""
 
 COLUMNS = ("label", "name", "red", "green", "blue", "category")
 
@@ -27,48 +33,51 @@ class DataError(ValueError):
 
 @dataclass(frozen=True)
 class ClassTable:
-    """K classes; label value k in a file means class k.
+    """K classes, 0..K-1 in the network and in tensors; in label files class k has the value `values[k]`.
 
     names: K distinct names, none of them "void".
     colours: K distinct (red, green, blue) triples of 0..255, for pictures only.
     categories: the category of each class (several classes may share one); left empty, every class is its own category.
-    void: label values in files that mean void besides 255; they must not be the label of a class.
+    void: label values in files that mean void. So does 255 if it is no class's value; it may be listed as well.
+    values: K distinct label values from 0 to 65535; left empty, 0..K-1.
     """
 
     names: tuple[str, ...]
     colours: tuple[tuple[int, int, int], ...]
     categories: tuple[str, ...] = ()
     void: frozenset[int] = frozenset()
+    values: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.categories:
             object.__setattr__(self, "categories", self.names)
         count = len(self.names)
+        if not self.values:
+            object.__setattr__(self, "values", tuple(range(count)))
         if not 1 <= count <= VOID:
             raise ValueError(f"a class table needs 1 to {VOID} classes, found {count}")
-        if len(self.colours) != count or len(self.categories) != count:
+        if not len(self.colours) == len(self.categories) == len(self.values) == count:
             raise ValueError(
-                "expected one name, colour and category per class, "
-                f"found {count} names, {len(self.colours)} colours, {len(self.categories)} categories"
+                f"expected one name, colour, category and label per class, found {count} names, {len(self.colours)} "
+                f"colours, {len(self.categories)} categories, {len(self.values)} labels"
             )
         for name in (*self.names, *self.categories):
             if not isinstance(name, str) or not name or name != name.strip():
                 raise ValueError(f"class and category names must not be empty or padded with blanks, found {name!r}")
         if any(name.lower() == "void" for name in self.names):
             raise ValueError("no class may be named 'void': void is what is not scored")
-        for what, values in (("name", self.names), ("colour", self.colours)):
+        for what, values in (("name", self.names), ("colour", self.colours), ("label", self.values)):
             if len(set(values)) != count:
                 twice = next(value for i, value in enumerate(values) if value in values[:i])
                 raise ValueError(f"class {what} {twice!r} occurs more than once")
         for name, colour in zip(self.names, self.colours, strict=True):
             if len(colour) != 3 or not all(isinstance(part, int) and 0 <= part <= 255 for part in colour):
                 raise ValueError(f"the colour of class {name!r} must be three integers from 0 to 255, found {colour!r}")
-        for value in self.void:
-            if not isinstance(value, int) or not count <= value < VOID:
-                raise ValueError(
-                    f"void label {value!r} must be an integer from {count} to {VOID - 1}: "
-                    f"0 to {count - 1} are classes, {VOID} is void already"
-                )
+        for value in (*self.values, *self.void):
+            if not isinstance(value, int) or not 0 <= value <= MOST:
+                raise ValueError(f"label {value!r} must be an integer from 0 to {MOST}")
+        for value in self.void.intersection(self.values):
+            raise ValueError(f"void label {value} is that of class {self.names[self.values.index(value)]!r} as well")
 
     def __len__(self) -> int:
         return len(self.names)
@@ -80,6 +89,7 @@ class ClassTable:
             "colours": [list(colour) for colour in self.colours],
             "categories": list(self.categories),
             "void": sorted(self.void),
+            "values": list(self.values),
         }
 
     @classmethod
@@ -91,6 +101,7 @@ class ClassTable:
                 colours=tuple((red, green, blue) for red, green, blue in state["colours"]),
                 categories=tuple(state["categories"]),
                 void=frozenset(state["void"]),
+                values=tuple(state.get("values", ())),
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a class table: {error!r}") from error
@@ -101,12 +112,17 @@ class ClassTable:
         palette[: len(self)] = self.colours
         return palette[label]
 
+    def in_files(self, label: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
+        """The label map (h, w) of class indices in the values of files: uint8, or uint16 where some are above 255."""
+        kind = np.uint8 if max(self.values) <= 255 else np.uint16
+        return np.array(self.values, kind)[label]
+
 
 def read_classes(path: str | Path) -> ClassTable:
     """Reads a CSV file with the header `label,name,red,green,blue,category` (the last column may be left out).
 
-    One row per class. `label` is the value in the label files: 0, 1, 2 ... in this order. Rows named `void` (in any
-    case) say which further values mean void (255 always does); their colour and category are not used.
+    One row per class, in the network's order. `label` is its value in the label files, 0 to 65535. Rows named `void`
+    (in any case) say which values mean void (255 does if it is no class's); their colour and category are not used.
     DataError, naming file and line, for anything else.
     """
     try:
@@ -123,6 +139,7 @@ def read_classes(path: str | Path) -> ClassTable:
     names: list[str] = []
     colours: list[tuple[int, int, int]] = []
     categories: list[str] = []
+    values: list[int] = []
     void: set[int] = set()
     for line, row in rows:
         if None in row or None in row.values():
@@ -132,30 +149,27 @@ def read_classes(path: str | Path) -> ClassTable:
         if cells["name"].lower() == "void":
             void.add(label)
             continue
-        if label != len(names):
-            raise DataError(
-                f"{path}, line {line}: class {cells['name']!r} has label {label}, expected {len(names)}: "
-                "classes are labelled 0, 1, 2 ... in order; values that mean void are rows named 'void'"
-            )
         names.append(cells["name"])
+        values.append(label)
         red, green, blue = (_integer(cells[part], f"{path}, line {line}: {part}") for part in ("red", "green", "blue"))
         colours.append((red, green, blue))
         categories.append(cells.get("category") or cells["name"])
     try:
-        return ClassTable(tuple(names), tuple(colours), tuple(categories), frozenset(void - {VOID}))
+        return ClassTable(tuple(names), tuple(colours), tuple(categories), frozenset(void), tuple(values))
     except ValueError as error:
         raise DataError(f"{path}: {error}") from error
 
 
 def write_classes(path: str | Path, table: ClassTable) -> None:
     """Writes what `read_classes` reads."""
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for label, name in enumerate(table.names):
-            writer.writerow((label, name, *table.colours[label], table.categories[label]))
-        for label in sorted(table.void):
-            writer.writerow((label, "void", 0, 0, 0, "void"))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for k, name in enumerate(table.names):
+        writer.writerow((table.values[k], name, *table.colours[k], table.categories[k]))
+    for label in sorted(table.void):
+        writer.writerow((label, "void", 0, 0, 0, "void"))
+    write_atomic(Path(path), lambda file: file.write(text.getvalue().encode()))
 
 
 def _integer(text: str, where: str) -> int:

@@ -33,10 +33,17 @@ class DataConfig:
     """Pixels that are cut off at every side of image and label before anything else."""
     size: tuple[int, int] = (128, 256)
     """Height and width that images are resized to, in pixels."""
-    mean: tuple[float, float, float] = MEAN
-    """Mean of red, green and blue, between 0 and 1, which is subtracted from images; by default that of Cityscapes."""
-    std: tuple[float, float, float] = STD
-    """Standard deviation of red, green and blue, by which images are divided."""
+    in_channels: int = 3
+    """Channels of an image. 1: grey; 4: RGBA files, whose alpha may be depth; any number: .npy arrays (channels, h, w)
+    or (h, w, channels), or TIFF files of so many grey pages."""
+    white: float | None = None
+    """The value that is white in files of more than 8 bits, 4095 for 12; 65535 if left out, but less in files of
+    --in-channels 3 without large values (docs/data.md). Files of floating-point numbers need it."""
+    mean: tuple[float, ...] = MEAN
+    """Mean of each channel, of 0 to 1, which is subtracted from images. Left out: for 3 channels Cityscapes', for
+    another number measured on the training images."""
+    std: tuple[float, ...] = STD
+    """Standard deviation of each channel, by which it is divided; left out or given together with --mean."""
     cache: Path | None = None
     """Folder where resized images are kept, so that later epochs need not decode large files."""
     scenes_per_epoch: int = 240
@@ -61,16 +68,38 @@ class DataConfig:
         at_least("border", self.border, 0)
         if self.border and self.data == "scenes":
             raise UsageError(f"--border: got {self.border}, but drawn scenes have no border to cut off")
-        if not all(map(math.isfinite, self.mean)):
-            raise UsageError(f"--mean: expected three numbers, got {' '.join(map(str, self.mean))}")
-        if not all(0 < value < math.inf for value in self.std):
-            raise UsageError(f"--std: expected three positive numbers, got {' '.join(map(str, self.std))}")
+        self._check_channels()
         if min(self.size) < 16:
             raise UsageError(
                 f"--size: expected height and width of at least 16 pixels, got {self.size[0]} {self.size[1]}"
             )
         at_least("scenes-per-epoch", self.scenes_per_epoch, 1)
         at_least("scenes-for-validation", self.scenes_for_validation, 1)
+
+    @property
+    def measures_channels(self) -> bool:
+        """Whether mean and deviation of the channels are still to be measured on the training images."""
+        return self.in_channels != len(MEAN) and (self.mean, self.std) == (MEAN, STD)
+
+    def _check_channels(self) -> None:
+        at_least("in-channels", self.in_channels, 1)
+        if self.in_channels != 3 and self.data == "scenes":
+            raise UsageError(f"--in-channels: got {self.in_channels}, but drawn scenes are red, green and blue")
+        if self.in_channels != 3 and self.cache is not None:
+            raise UsageError(
+                f"--cache: keeps images of 3 channels of 8 bits only, got --in-channels {self.in_channels}"
+            )
+        if self.white is not None and not 0 < self.white < math.inf:
+            raise UsageError(f"--white: expected a positive number, got {self.white}")
+        if self.measures_channels:
+            return
+        numbers = f"{self.in_channels} {'number' if self.in_channels == 1 else 'numbers'}"
+        if len(self.mean) != self.in_channels or not all(map(math.isfinite, self.mean)):
+            got = " ".join(map(str, self.mean))
+            raise UsageError(f"--mean: expected {numbers}, as many as --in-channels, got {got}")
+        if len(self.std) != self.in_channels or not all(0 < value < math.inf for value in self.std):
+            got = " ".join(map(str, self.std))
+            raise UsageError(f"--std: expected {numbers} above 0, as many as --in-channels, got {got}")
 
 
 def option(name: str) -> str:

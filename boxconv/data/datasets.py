@@ -13,9 +13,12 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
+from .bands import Picture
 from .classes import ClassTable, DataError
 from .image_cache import ImageCache
-from .image_files import check_sizes, cut_border, images_in, open_image, open_label, shown
+from .image_files import check_sizes, cut_border, images_in, shown
+from .image_reader import RGB, ImageReader, open_image
+from .label_files import open_label
 from .layouts.base import FOLDER, DataIssue, Layout, Pair, describe, find_pairs, splits_of
 
 __all__ = [
@@ -61,12 +64,12 @@ class SegmentationFolder(Dataset[Any]):
         image, label = data[0]          # epoch 0
         image, label = data[3, 0]       # the same pair, with the random numbers of epoch 3
 
-    `transform(image, label)` gets Pillow images of modes RGB and L; void is 255 in the label. What it draws from the
-    generators of torch, `random` or numpy depends on (seed, epoch, index) alone, not on workers or order. Without a
-    transform the two Pillow images are returned. DataError, naming the file, for whatever cannot be used.
+    `transform(image, label)` gets Pillow images of modes RGB (or `Bands`) and L; void is 255 in the label. What it
+    draws from the generators of torch, `random` or numpy depends on (seed, epoch, index) alone, not on workers or
+    order. Without a transform the two pictures are returned. DataError, naming the file, for whatever cannot be used.
 
-    layout: where the files are and what their pixels mean. border: pixels that are cut off at every side of image and
-    label. cache: where resized pairs are kept; the transform then gets these.
+    layout: where the files are and what their pixels mean. reader: what opens the images. border: pixels that are cut
+    off at every side of image and label. cache: where resized pairs are kept; the transform then gets these.
     """
 
     def __init__(
@@ -76,7 +79,8 @@ class SegmentationFolder(Dataset[Any]):
         classes: ClassTable,
         *,
         layout: Layout = FOLDER,
-        transform: Callable[[Image.Image, Image.Image], Any] | None = None,
+        reader: ImageReader = RGB,
+        transform: Callable[..., Any] | None = None,
         seed: int = 0,
         border: int = 0,
         cache: ImageCache | None = None,
@@ -90,6 +94,7 @@ class SegmentationFolder(Dataset[Any]):
         self.root = Path(root)
         self.split = split
         self.classes = classes
+        self.reader = reader
         self.transform = transform
         self.seed = seed
         self.pairs = pairs
@@ -113,17 +118,17 @@ class SegmentationFolder(Dataset[Any]):
         if self.cache is None:
             image, label = self.read(index)
         else:
-            settings = (self.border, self.encoding.described)
+            settings = (self.border, self.encoding.described, self.reader.white)
             image, label = self.cache.get(self.pairs[index], settings, lambda: self.read(index))
         if self.transform is None:
             return image, label
         with seeded(self.seed, epoch, index):
             return self.transform(image, label)
 
-    def read(self, index: int) -> tuple[Image.Image, Image.Image]:
+    def read(self, index: int) -> tuple[Picture, Image.Image]:
         """Image and label from their files, without their border."""
         pair = self.pairs[index]
-        image, label = open_image(pair.image), open_label(pair.label, self.classes, self.encoding)
+        image, label = self.reader(pair.image), open_label(pair.label, self.classes, self.encoding)
         check_sizes(image, label, *pair)
         return cut_border(image, self.border, pair.image), cut_border(label, self.border, pair.label)
 

@@ -13,6 +13,9 @@ import numpy as np
 from PIL import Image
 
 from ..files import write_atomic
+from .bands import Bands, Picture
+from .classes import DataError
+from .image_files import shown
 from .layouts.base import Pair
 
 _HEADER = struct.Struct("<16sIII")  # signature, height, width, CRC-32 of the pixels
@@ -33,7 +36,7 @@ class ImageCache:
     size: tuple[int, int]
 
     def get(
-        self, pair: Pair, settings: Any, read: Callable[[], tuple[Image.Image, Image.Image]]
+        self, pair: Pair, settings: Any, read: Callable[[], tuple[Picture, Image.Image]]
     ) -> tuple[Image.Image, Image.Image]:
         """Image and label of `pair`, resized: from the cache, or from `read`, and then for the next time."""
         path = self.path(pair)
@@ -41,6 +44,8 @@ class ImageCache:
         kept = _load(path, signature)
         if kept is None:
             image, label = read()
+            if isinstance(image, Bands):
+                raise DataError(f"{shown(pair.image)}: the cache keeps 3 channels of 8 bits only: leave out --cache")
             image = image.resize(self.size[::-1], Image.Resampling.BILINEAR)
             label = label.resize(self.size[::-1], Image.Resampling.NEAREST)
             kept = np.dstack([np.asarray(image), np.asarray(label)])

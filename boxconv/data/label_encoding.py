@@ -1,4 +1,4 @@
-"""How the pixels of a label file name classes: by the value of one byte, or by a colour."""
+"""How the pixels of a label file name classes: by a value, or by a colour."""
 
 import csv
 import functools
@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .classes import VOID, ClassTable, DataError
+from .classes import MOST, VOID, ClassTable, DataError
 
 Colour = tuple[int, int, int]
-Image8 = npt.NDArray[np.uint8]
+Pixels = npt.NDArray[Any]
+"""Values (h, w), integers of any size, or colours (h, w, 3), uint8."""
 
 UNKNOWN = 65535
 """In the tables below: not a class and not void."""
@@ -21,7 +22,7 @@ UNKNOWN = 65535
 
 @dataclass(frozen=True)
 class ValueEncoding:
-    """The byte of a pixel (mode L, or the index of mode P) is looked up in `values`: (value, class or 255 for void).
+    """The value of a pixel is looked up in `values`: pairs (value, class or 255 for void).
 
     described: what a file may hold, for messages. hint: what a file with these unknown values probably is, or "".
     doubt: why a file that holds just these values, all of them known, is none of this encoding, or "".
@@ -32,14 +33,17 @@ class ValueEncoding:
     hint: Callable[[list[int]], str] | None = None
     doubt: Callable[[list[int]], str] | None = None
 
-    def decode(self, pixels: Image8) -> npt.NDArray[np.uint16]:
-        """Classes (h, w) of bytes (h, w): 0..K-1, 255 for void, `UNKNOWN` for values that mean nothing."""
-        table = np.full(256, UNKNOWN, np.uint16)
+    def decode(self, pixels: Pixels) -> npt.NDArray[np.uint16]:
+        """Classes (h, w) of values (h, w): 0..K-1, 255 for void, `UNKNOWN` for values that mean nothing."""
+        table = np.full(256 if pixels.dtype == np.uint8 else MOST + 1, UNKNOWN, np.uint16)
         for value, label in self.values:
-            table[value] = label
-        return table[pixels]
+            table[value : value + 1] = label  # none where a byte cannot hold the value
+        if pixels.dtype.itemsize <= 2:
+            return table[pixels]
+        inside = (pixels >= 0) & (pixels <= MOST)
+        return np.where(inside, table[np.where(inside, pixels, 0)], np.uint16(UNKNOWN))
 
-    def explain(self, pixels: Image8, unknown: npt.NDArray[np.bool_]) -> str:
+    def explain(self, pixels: Pixels, unknown: npt.NDArray[np.bool_]) -> str:
         """What was found where, and what was expected."""
         values = _values(pixels[unknown])
         found = [f"{value} ({_places(pixels == value)})" for value in values[:5]]
@@ -47,7 +51,7 @@ class ValueEncoding:
         hint = self.hint(values) if self.hint else ""
         return f"expected {self.described}, found {', '.join(found)}" + (f"; {hint}" if hint else "")
 
-    def doubts(self, pixels: Image8) -> str:
+    def doubts(self, pixels: Pixels) -> str:
         return self.doubt(_values(pixels)) if self.doubt else ""
 
 
@@ -58,11 +62,11 @@ class ColourEncoding:
     colours: tuple[tuple[Colour, int], ...]
     described: str
 
-    def decode(self, pixels: Image8) -> npt.NDArray[np.uint16]:
+    def decode(self, pixels: Pixels) -> npt.NDArray[np.uint16]:
         """Classes (h, w) of colours (h, w, 3): 0..K-1, 255 for void, `UNKNOWN` for colours that mean nothing."""
         return _colour_table(self.colours)[_packed(pixels)]
 
-    def explain(self, pixels: Image8, unknown: npt.NDArray[np.bool_]) -> str:
+    def explain(self, pixels: Pixels, unknown: npt.NDArray[np.bool_]) -> str:
         packed = _packed(pixels)
         values, counts = np.unique(packed[unknown], return_counts=True)
         values = values[np.argsort(-counts, kind="stable")]
@@ -79,11 +83,24 @@ LabelEncoding = ValueEncoding | ColourEncoding
 
 
 def index_encoding(classes: ClassTable) -> ValueEncoding:
-    """Value k is class k; 255 and the table's further void values are void."""
-    values = {**{k: k for k in range(len(classes))}, **dict.fromkeys(classes.void, VOID), VOID: VOID}
-    void = ", ".join(str(value) for value in (*sorted(classes.void), VOID))
-    hint = {19: _label_ids, 37: _sun_rgbd}.get(len(classes))
-    return ValueEncoding(tuple(values.items()), f"labels 0 to {len(classes) - 1}, or {void} for void", hint)
+    """By the values of the class table; 255 is void where it is no class's value."""
+    values = {VOID: VOID, **dict.fromkeys(classes.void, VOID), **{value: k for k, value in enumerate(classes.values)}}
+    void = ", ".join(str(value) for value, label in sorted(values.items()) if label == VOID)
+    named = f"labels {_ranges(classes.values)}" + (f", or {void} for void" if void else "")
+    hint = {19: _label_ids, 37: _sun_rgbd}.get(len(classes)) if classes.values == tuple(range(len(classes))) else None
+    return ValueEncoding(tuple(values.items()), named, hint)
+
+
+def _ranges(values: tuple[int, ...]) -> str:
+    """Numbers in words, "0 to 2, 7": at most ten parts."""
+    spans: list[list[int]] = []
+    for value in sorted(values):
+        if spans and value == spans[-1][1] + 1:
+            spans[-1][1] = value
+        else:
+            spans.append([value, value])
+    parts = [f"{low} to {high}" if high > low else str(low) for low, high in spans]
+    return ", ".join([*parts[:10], *(["..."] if len(parts) > 10 else [])])
 
 
 def colour_encoding(colours: Mapping[Colour, int], described: str) -> ColourEncoding:
@@ -129,8 +146,8 @@ def _palette_error(path: str | Path, what: str, line: int | None = None) -> Data
     return DataError(f"{path}{'' if line is None else f', line {line}'}: {what}", "palette")
 
 
-def _values(pixels: Image8) -> list[int]:
-    present: list[int] = np.flatnonzero(np.bincount(pixels.ravel(), minlength=256)).tolist()
+def _values(pixels: Pixels) -> list[int]:
+    present: list[int] = np.unique(pixels).tolist()
     return present
 
 
@@ -147,7 +164,7 @@ def _places(mask: npt.NDArray[np.bool_]) -> str:
     return f"first at row {rows[0]}, column {columns[0]}; {len(rows)} pixel{'' if len(rows) == 1 else 's'}"
 
 
-def _packed(pixels: Image8) -> npt.NDArray[Any]:
+def _packed(pixels: Pixels) -> npt.NDArray[Any]:
     """One number, uint32, for each colour."""
     red, green, blue = (np.asarray(pixels[..., i], np.uint32) for i in range(3))
     return red << 16 | green << 8 | blue

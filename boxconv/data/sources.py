@@ -10,6 +10,7 @@ from .classes import CAMVID, ClassTable, read_classes
 from .config import DataConfig
 from .datasets import SegmentationFolder
 from .image_cache import ImageCache
+from .image_reader import ImageReader
 from .layouts.base import FolderLayout, Layout
 from .layouts.camvid import CAMVID_FILMS, CamVidLayout
 from .layouts.cityscapes import CITYSCAPES, CityscapesLayout
@@ -59,6 +60,11 @@ def prepare_of(config: DataConfig) -> EvalTransform:
     return EvalTransform(config.size, config.mean, config.std)
 
 
+def reader_of(config: DataConfig) -> ImageReader:
+    """What opens the image files."""
+    return ImageReader(config.in_channels, config.white)
+
+
 def open_split(
     config: DataConfig,
     split: str,
@@ -78,6 +84,7 @@ def open_split(
         split,
         classes,
         layout=layout_of(config),
+        reader=reader_of(config),
         transform=transform,
         seed=seed,
         border=config.border,

@@ -1,6 +1,6 @@
-"""From a pair of Pillow images, image (RGB) and label (L), to the pair of tensors that a network is trained with.
+"""From a pair of pictures, image (Pillow's RGB, or `Bands`) and label (Pillow's L), to the tensors for a network.
 
-image: float32 (3, h, w), RGB / 255, minus `mean`, divided by `std`, both per channel.
+image: float32 (channels, h, w), 0 to 1, minus `mean`, divided by `std`, both per channel.
 label: int64 (h, w), classes 0..K-1 or 255 (void).
 
 Any callable with this signature can take the place of those here.
@@ -14,11 +14,12 @@ import torch
 from PIL import Image, ImageFilter
 from torch import Tensor
 
+from .bands import Bands, Picture
 from .classes import VOID
 from .config import MEAN, STD
 
 Size = tuple[int, int]
-Triple = tuple[float, float, float]
+PerChannel = tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -30,24 +31,24 @@ class EvalTransform:
     """
 
     size: Size | None = None
-    mean: Triple = MEAN
-    std: Triple = STD
+    mean: PerChannel = MEAN
+    std: PerChannel = STD
 
     def __post_init__(self) -> None:
         if self.size is not None:
             _check_size(self.size, "size")
         _check_normalisation(self.mean, self.std)
 
-    def __call__(self, image: Image.Image, label: Image.Image) -> tuple[Tensor, Tensor]:
+    def __call__(self, image: Picture, label: Image.Image) -> tuple[Tensor, Tensor]:
         if self.size is not None:
             label = label.resize(self.size[::-1], Image.Resampling.NEAREST)
         return self.image(image), label_tensor(label)
 
-    def image(self, image: Image.Image) -> Tensor:
-        """The image's part alone, for prediction: (3, h, w)."""
+    def image(self, image: Picture) -> Tensor:
+        """The image's part alone, for prediction: (channels, h, w)."""
         if self.size is not None:
             image = image.resize(self.size[::-1], Image.Resampling.BILINEAR)
-        return _normalised(_unit_range(image), self.mean, self.std)
+        return _normalised(unit_range(image), self.mean, self.std)
 
 
 @dataclass(frozen=True)
@@ -62,14 +63,14 @@ class Augment:
     `flip` mirrors left and right with probability 1/2. `rotate` turns the window about its centre by up to that many
     degrees either way, with the mean colour and void in the corners. `blur` is the probability of a 5 x 5 Gaussian
     blur of sigma 0.7 to 3. `brightness` b and `contrast` c multiply the image, and its
-    distance from its mean grey, by factors drawn from 1-b..1+b and 1-c..1+c. All numbers come from torch's global
-    generator, in one draw of fixed length, so switching one option off leaves the others' numbers as they are.
+    distance from its mean, all channels alike, by factors drawn from 1-b..1+b and 1-c..1+c. All numbers come from
+    torch's global generator, in one draw of fixed length, so switching one option off leaves the others' as they are.
     """
 
     size: Size
     whole: Size | None = None
-    mean: Triple = MEAN
-    std: Triple = STD
+    mean: PerChannel = MEAN
+    std: PerChannel = STD
     flip: bool = True
     scale: tuple[float, float] = (0.75, 1.5)
     brightness: float = 0.2
@@ -92,7 +93,7 @@ class Augment:
         if not 0 <= self.blur <= 1:
             raise ValueError(f"blur must be a probability from 0 to 1, found {self.blur}")
 
-    def __call__(self, image: Image.Image, label: Image.Image) -> tuple[Tensor, Tensor]:
+    def __call__(self, image: Picture, label: Image.Image) -> tuple[Tensor, Tensor]:
         drawn = torch.rand(9, dtype=torch.float64).tolist()
         mirror, zoom, down, right, bright, contrast, turn, blurred, sigma = drawn
         scale = self.scale[0] * (self.scale[1] / self.scale[0]) ** zoom
@@ -113,7 +114,7 @@ class Augment:
             image = image.rotate(angle, Image.Resampling.BILINEAR)
             label = label.rotate(angle, Image.Resampling.NEAREST, fillcolor=VOID)
             outside = label_tensor(Image.new("L", target, 1).rotate(angle, Image.Resampling.NEAREST)) == 0
-        seen, classes = _unit_range(image), label_tensor(label)
+        seen, classes = unit_range(image), label_tensor(label)
         seen = _normalised(self._jitter(seen, bright, contrast), self.mean, self.std)
         if outside is not None:
             seen = seen.masked_fill_(outside, 0.0)
@@ -123,7 +124,7 @@ class Augment:
             return seen, classes
 
         window = (slice(rows.offset, rows.offset + rows.length), slice(columns.offset, columns.offset + columns.length))
-        padded_image = seen.new_zeros(3, *self.size)
+        padded_image = seen.new_zeros(len(seen), *self.size)
         padded_image[:, window[0], window[1]] = seen
         padded_label = classes.new_full(self.size, VOID)
         padded_label[window] = classes
@@ -162,13 +163,18 @@ def _gaussian(sigma: float) -> ImageFilter.Kernel:
     return ImageFilter.Kernel((5, 5), [a * b for a in line for b in line], sum(line) ** 2)
 
 
-def _unit_range(image: Image.Image) -> Tensor:
-    """float32 (3, h, w) in 0..1."""
+def unit_range(image: Picture) -> Tensor:
+    """float32 (channels, h, w) in 0..1."""
+    if isinstance(image, Bands):
+        values = torch.from_numpy(image.array())
+        return values if values.is_floating_point() else values.float().div_(255)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().float().div_(255)
 
 
-def _normalised(image: Tensor, mean: Triple, std: Triple) -> Tensor:
-    return image.sub_(torch.tensor(mean).view(3, 1, 1)).div_(torch.tensor(std).view(3, 1, 1))
+def _normalised(image: Tensor, mean: PerChannel, std: PerChannel) -> Tensor:
+    if len(image) != len(mean):
+        raise ValueError(f"mean and std are those of {len(mean)} channels, the image has {len(image)}")
+    return image.sub_(torch.tensor(mean).view(-1, 1, 1)).div_(torch.tensor(std).view(-1, 1, 1))
 
 
 def label_tensor(label: Image.Image) -> Tensor:
@@ -181,8 +187,8 @@ def _check_size(size: Size, name: str) -> None:
         raise ValueError(f"{name} must be two positive integers (height, width), found {size!r}")
 
 
-def _check_normalisation(mean: Triple, std: Triple) -> None:
-    if len(mean) != 3 or not all(map(math.isfinite, mean)):
-        raise ValueError(f"mean must be three finite numbers, found {mean!r}")
-    if len(std) != 3 or not all(0 < value < math.inf for value in std):
-        raise ValueError(f"std must be three positive numbers, found {std!r}")
+def _check_normalisation(mean: PerChannel, std: PerChannel) -> None:
+    if len(mean) < 1 or not all(map(math.isfinite, mean)):
+        raise ValueError(f"mean must be finite numbers, one for each channel, found {mean!r}")
+    if len(std) != len(mean) or not all(0 < value < math.inf for value in std):
+        raise ValueError(f"std must be positive numbers, as many as mean has, {len(mean)}, found {std!r}")

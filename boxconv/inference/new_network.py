@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ..data.classes import ClassTable
     from ..training.setup import CreateNetwork
 
-OPTIONS = ("symmetric", "initial_boxes", "dropout", "box_dropout")
+OPTIONS = ("in_channels", "symmetric", "initial_boxes", "dropout", "box_dropout")
 """Settings that are options of `networks.create`, of the same names."""
 INHERITED = ("mean", "std", "dropout", "box_dropout")
 """Settings that weights were made for: those of the trained network where the run leaves them at their defaults."""
@@ -76,7 +76,9 @@ def _inheriting(config: TrainConfig, trained: TrainedNetwork, *, quiet: bool) ->
     name, kind = config.start_from, trained.network["name"]
     if kind.removesuffix("_frozen") != config.network.removesuffix("_frozen"):
         raise UsageError(f"--start-from: {name} is a {kind}, which does not fit --network {config.network}")
-    theirs = {**vars(trained.transform), **trained.network["options"]}
+    theirs = dict(trained.network["options"])
+    if len(trained.transform.mean) == config.in_channels:
+        theirs |= vars(trained.transform)
     default = TrainConfig()
     taken: dict[str, Any] = {
         setting: tuple(theirs[setting])

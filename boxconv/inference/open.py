@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from ..errors import UsageError
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
+    from ..data.bands import Picture
     from ..data.classes import ClassTable
+    from ..data.image_reader import ImageReader
     from ..data.transforms import EvalTransform
     from ..training.config import TrainConfig
     from .predict import Labels
@@ -39,14 +39,25 @@ class TrainedNetwork:
     network: dict[str, Any]
     config: "TrainConfig | None" = None
 
-    def predict(self, image: "Image") -> "Labels":
-        """Class indices (height, width), uint8, of a Pillow image of any size, at that size."""
-        import torch
+    @property
+    def reader(self) -> "ImageReader":
+        """What opens image files as they were opened in training."""
+        from ..data.image_reader import ImageReader
 
+        return ImageReader(len(self.transform.mean), self.about.get("white"))
+
+    def predict(self, image: "Picture") -> "Labels":
+        """Class indices (height, width), uint8, of an image of any size, at that size: of Pillow, or of `reader`."""
+        import torch
+        from PIL.Image import Image
+
+        from ..data.bands import from_pillow
         from .predict import predict_image
 
         device = next((value.device for value in self.model.parameters()), torch.device("cpu"))
-        return predict_image(self.model, image.convert("RGB"), self.transform, device)
+        if isinstance(image, Image):
+            image = from_pillow(image, len(self.transform.mean))
+        return predict_image(self.model, image, self.transform, device)
 
 
 def open_network(path_or_name: str | Path) -> TrainedNetwork:
@@ -146,6 +157,7 @@ def _about(content: dict[str, Any], config: "TrainConfig") -> dict[str, Any]:
     return {
         "data": config.data,
         "border": config.border,
+        "white": config.white,
         "split": config.val_split,
         "train_split": config.train_split,
         "scenes_for_validation": config.scenes_for_validation,

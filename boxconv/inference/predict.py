@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +13,10 @@ from PIL import Image
 from torch import nn
 from torch.nn.functional import interpolate
 
+from ..data.bands import Picture
 from ..data.classes import DataError
-from ..data.datasets import images_in, open_image
+from ..data.image_files import counted, images_below, left_out, shown
+from ..data.image_reader import NOTE, RGB
 from ..data.transforms import EvalTransform
 from ..files import Existing, write_png
 from ..progress import progress_bar
@@ -37,42 +39,63 @@ class Job(NamedTuple):
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a job: None, or what is wrong with the image."""
+    """What became of a job: what is wrong with its image, or what was done to read it, where there is such a thing."""
 
     job: Job
     error: str | None = None
+    note: str | None = None
 
 
 def plan(inputs: Sequence[Path], out: Path) -> list[Job]:
-    """Decide what is read and written before anything is: NAME.png (class indices) and NAME_colour.png per image.
+    """Decide what is read and written before anything is: NAME.png (label values) and NAME_colour.png per image.
 
-    ``inputs`` are images or folders of images. Raises DataError where there is nothing to read, two images would get
-    one name, or an output would replace an input.
+    ``inputs`` are images or folders of images, whose own folders are mirrored below ``out``. Where outputs of two
+    images would have one name, the images' suffixes go into it, as in NAME.jpg.png. Raises DataError where there is
+    nothing to read, two images get one name all the same, or an output would replace an input.
     """
-    images: list[Path] = []
+    jobs: list[Job] = []
     for path in inputs:
         if path.is_dir():
-            found = images_in(path)
+            found = images_below(path, out)
             if not found:
-                raise DataError(f"{path}: no images in this folder")
-            images += found
+                others = counted(left_out(path, out).elements())
+                raise DataError(f"{shown(path)}: no images in this folder" + (f", only {others}" if others else ""))
+            jobs += [_job(image, out / image.parent.relative_to(path), image.stem) for image in found]
         elif path.exists():
-            images.append(path)
+            jobs.append(_job(path, out, path.stem))
         else:
-            raise DataError(f"{path}: no such file or folder")
+            raise DataError(f"{shown(path)}: no such file or folder")
     require_folder(out)
-    inside = {folder for folder in {image.parent for image in images} if folder.resolve() == out.resolve()}
-    inputs_there = {image.name for image in images if image.parent in inside}
-    writers: dict[str, Path] = {}
-    jobs = [Job(image, (out / f"{image.stem}.png", out / f"{image.stem}_colour.png")) for image in images]
+    alike = _written_twice(jobs)
+    jobs = [_job(job.image, job.outputs[0].parent, job.image.name) if job in alike else job for job in jobs]
+    for job, other in _written_twice(jobs).items():
+        raise DataError(
+            f"{shown(job.outputs[0])}: would be written for both {shown(other.image)} and {shown(job.image)}; give the "
+            "folder that both are in, whose own folders are mirrored"
+        )
+    folders = {path.parent: path.parent.resolve() for job in jobs for path in (job.image, *job.outputs)}
+    read = {folders[job.image.parent] / job.image.name for job in jobs}
+    for path in (path for job in jobs for path in job.outputs):
+        if folders[path.parent] / path.name in read:
+            raise DataError(f"{shown(path)}: this output would replace an input; choose another --out")
+    return jobs
+
+
+def _job(image: Path, folder: Path, name: str) -> Job:
+    return Job(image, (folder / f"{name}.png", folder / f"{name}_colour.png"))
+
+
+def _written_twice(jobs: Sequence[Job]) -> dict[Job, Job]:
+    """The jobs that write a file that another one writes as well, with that one."""
+    writers: dict[Path, Job] = {}
+    found: dict[Job, Job] = {}
     for job in jobs:
         for path in job.outputs:
-            if path.name in inputs_there:
-                raise DataError(f"{path}: this output would replace an input; choose another --out")
-            other = writers.setdefault(path.name, job.image)
-            if other is not job.image:
-                raise DataError(f"{path}: would be written for both {other} and {job.image}")
-    return jobs
+            other = writers.setdefault(path, job)
+            if other is not job:
+                found[job] = other
+                found.setdefault(other, job)
+    return found
 
 
 def require_folder(out: Path) -> None:
@@ -86,15 +109,15 @@ def pending(jobs: Sequence[Job], existing: Existing) -> list[Job]:
     present = [path for job in jobs for path in job.outputs if path.exists()]
     if present and existing == "refuse":
         raise DataError(
-            f"{present[0]}: exists already, as do {len(present)} of {sum(len(job.outputs) for job in jobs)} outputs; "
-            "choose another --out, or give --resume to keep them and write the others, or --overwrite"
+            f"{shown(present[0])}: exists already, as do {len(present)} of {sum(len(job.outputs) for job in jobs)} "
+            "outputs; choose another --out, or give --resume to keep them and write the others, or --overwrite"
         )
     return [job for job in jobs if existing != "resume" or not job.done()]
 
 
 @torch.inference_mode()
-def predict_image(model: nn.Module, image: Image.Image, transform: EvalTransform, device: torch.device) -> Labels:
-    """Class indices (height, width), uint8, of a Pillow RGB image of any size, at that size."""
+def predict_image(model: nn.Module, image: Picture, transform: EvalTransform, device: torch.device) -> Labels:
+    """Class indices (height, width), uint8, of an image of any size, at that size."""
     logits = model(transform.image(image)[None].to(device))
     if logits.shape[2:] != (image.height, image.width):
         logits = interpolate(logits, (image.height, image.width), mode="bilinear", align_corners=False)
@@ -104,9 +127,10 @@ def predict_image(model: nn.Module, image: Image.Image, transform: EvalTransform
 
 def predict(
     jobs: Sequence[Job],
-    label: Callable[[Image.Image], Labels],
-    pictures: Callable[[Labels], Sequence[Labels]],
+    label: Callable[[Any], Labels],
+    pictures: Callable[[Labels], Sequence[npt.NDArray[Any]]],
     *,
+    reader: Callable[[Path], Picture] = RGB,
     progress: bool = True,
     keep_going: bool = False,
 ) -> Iterator[Result]:
@@ -118,11 +142,14 @@ def predict(
     Args:
         label: from an image to its label map.
         pictures: from a label map to the pixels of the outputs.
+        reader: opens an image; DataError for one that is unreadable.
         keep_going: leave out unreadable images, for which DataError is raised otherwise.
     """
     with ThreadPoolExecutor(1) as writer:
         waiting: list[tuple[Result, Future[None] | None]] = []
-        opened = progress_bar(ahead(_opened(jobs)), desc="predicting", unit="image", total=len(jobs), shown=progress)
+        opened = progress_bar(
+            ahead(_opened(jobs, reader)), desc="predicting", unit="image", total=len(jobs), shown=progress
+        )
         for job, image in opened:
             if isinstance(image, DataError):
                 if not keep_going:
@@ -130,22 +157,23 @@ def predict(
                 waiting.append((Result(job, str(image)), None))
             else:
                 labels = label(image)
-                waiting.append((Result(job), writer.submit(_write, job, labels, pictures)))
+                note = image.info.get(NOTE) if isinstance(image, Image.Image) else None
+                waiting.append((Result(job, note=note), writer.submit(_write, job, labels, pictures)))
             if len(waiting) > 2:
                 yield _finished(*waiting.pop(0))
         for result, writing in waiting:
             yield _finished(result, writing)
 
 
-def _opened(jobs: Iterable[Job]) -> Iterator[tuple[Job, Image.Image | DataError]]:
+def _opened(jobs: Iterable[Job], reader: Callable[[Path], Picture]) -> Iterator[tuple[Job, Picture | DataError]]:
     for job in jobs:
         try:
-            yield job, open_image(job.image)
+            yield job, reader(job.image)
         except DataError as error:
             yield job, error
 
 
-def _write(job: Job, labels: Labels, pictures: Callable[[Labels], Sequence[Labels]]) -> None:
+def _write(job: Job, labels: Labels, pictures: Callable[[Labels], Sequence[npt.NDArray[Any]]]) -> None:
     for path, pixels in zip(job.outputs, pictures(labels), strict=True):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_png(path, Image.fromarray(pixels))

@@ -15,8 +15,6 @@ def data_of(opened: TrainedNetwork, name: Path, data: Data | None = None, root: 
 
     UsageError where those are not known, or have other classes than the network.
     """
-    from ..data.sources import classes_of
-
     about = opened.about
     same = data is None or data == about.get("data")
     kind = about.get("data") if data is None else data
@@ -30,17 +28,27 @@ def data_of(opened: TrainedNetwork, name: Path, data: Data | None = None, root: 
     else:
         kept: dict[str, Any] = {field: about[field] for field in ("border", "scenes_for_validation") if field in about}
         kept |= {"train_split": about.get("train_split", "train"), "val_split": about.get("split", "val")}
-        config = TrainConfig(data=kind, root=root, **vars(opened.transform), **(kept if same else {}))
+        reader = opened.reader
+        seen: dict[str, Any] = {**vars(opened.transform), "in_channels": reader.channels, "white": reader.white}
+        config = TrainConfig(data=kind, root=root, **seen, **(kept if same else {}))
     DataConfig.check(config)
-    table = config.classes or (config.root or Path()) / "classes.csv"
-    if table.is_file() or (kind != "folder" and config.classes is None):  # else its own classes are believed
-        theirs, ours = classes_of(config).names, opened.classes.names
-        if theirs != ours:
-            where = f"{kind}, {table}" if kind == "folder" else kind
-            raise UsageError(
-                f"--data: {where} has the classes {', '.join(theirs)}; {name} tells apart {', '.join(ours)}"
-            )
+    theirs, ours = labels_of(opened, config).names, opened.classes.names
+    if theirs != ours:
+        where = f"{kind}, {_table_of(config)}" if kind == "folder" else kind
+        raise UsageError(f"--data: {where} has the classes {', '.join(theirs)}; {name} tells apart {', '.join(ours)}")
     return config
+
+
+def labels_of(opened: TrainedNetwork, config: TrainConfig) -> Any:
+    """The class table that says what labels mean: the data set's own, or, where it has none, the network's."""
+    from ..data.sources import classes_of
+
+    own = _table_of(config).is_file() or (config.data != "folder" and config.classes is None)
+    return classes_of(config) if own else opened.classes
+
+
+def _table_of(config: TrainConfig) -> Path:
+    return config.classes or (config.root or Path()) / "classes.csv"
 
 
 def validation_scores(model: Any, classes: Any, config: TrainConfig) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def prediction_panel(
         for i, ((image, truth, prediction), height) in enumerate(zip(rows, heights, strict=True)):
             errors, right = errors_picture(image, truth, prediction, void)
             if titles is not None:
-                figure.text(lefts[0] / width, (bottom - STRIP + 0.07) / total, titles[i], color=SOFT)
+                figure.text(lefts[0] / width, (bottom - STRIP + 0.07) / total, titles[i], color=SOFT, parse_math=False)
             if truths is not None:
                 score = "nothing to score" if right is None else f"{right:.1%} of the pixels right"
                 figure.text(lefts[3] / width, (bottom - STRIP + 0.07) / total, score, color=SOFT)

@@ -50,8 +50,8 @@ def evaluate(
 
     ``by_image``, zeros (len(data), K, K) of int64 on the CPU, gets the counts of every image, for `score_intervals`.
 
-    ``data`` yields (image (3, h, w), label (H, W)); where the label is larger than the image, the logits are enlarged
-    bilinearly to it. Labels of different sizes need ``batch_size=1``. The model is left in the mode it came in.
+    ``data`` yields (image (channels, h, w), label (H, W)); where the label is larger than the image, the logits are
+    enlarged bilinearly to it. Labels of different sizes need ``batch_size=1``. The model's mode is left as it was.
 
     With ``workers`` 0, a thread loads the next images while the network computes. The processes of ``context`` take
     turns batch by batch, so that each batch is what it would be in a single process, and all get the sum.

@@ -90,7 +90,7 @@ class _Reported(Dataset[Any]):
 
 
 class Loader:
-    """Iterates over batches (images (B, 3, h, w), labels (B, H, W)); raises DataError for a file that is faulty.
+    """Iterates over batches (images (B, channels, h, w), labels (B, H, W)); raises DataError for a file that is faulty.
 
     workers: processes that load; 0 loads here. With ``thread``, 0 loads in a thread, while the caller computes.
     """

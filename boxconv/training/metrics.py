@@ -151,6 +151,11 @@ def count_pixels(dataset: LabelledDataset, max_samples: int | None = None) -> Te
     return torch.from_numpy(total[: len(dataset.classes)])
 
 
+def without_pixels(pixel_counts: Tensor, classes: ClassTable) -> list[str]:
+    """Names of the classes of which labels hold no pixel, by the pixels of every class (K,)."""
+    return [name for name, count in zip(classes.names, pixel_counts.tolist(), strict=True) if count == 0]
+
+
 def class_weights(pixel_counts: Tensor, constant: float = 1.10) -> Tensor:
     """Weights for cross-entropy, float32 (K,): 1 / ln(constant + p), where p is a class's share of the counted pixels.
 

@@ -33,6 +33,8 @@ class RunFolder:
 
     def __init__(self, path: Path, *, resume: bool = False, overwrite: bool = False) -> None:
         self.path = Path(path)
+        if not _is_utf8(self.path):
+            raise RunFolderError(f"{self.path}: a name that is not UTF-8, which TensorBoard needs; choose another one")
         existing(resume=resume, overwrite=overwrite)
         if self.path.exists() and not self.path.is_dir():
             raise RunFolderError(f"{self.path}: a file is in the place of the run folder")
@@ -106,3 +108,11 @@ class RunFolder:
         """All epochs so far: rewritten whole, so that a resumed run never has an epoch twice."""
         text = "".join(json.dumps(record) + "\n" for record in records)
         write_atomic(self.metrics, text)
+
+
+def _is_utf8(path: Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True

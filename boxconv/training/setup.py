@@ -8,6 +8,7 @@ with RunFolder("runs/mine") as folder:
     records = train(run, folder)
 """
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,13 +19,15 @@ from torch.utils.data import Dataset
 
 from ..data.checks.check import check
 from ..data.classes import ClassTable, DataError
-from ..data.sources import classes_of, layout_of, open_split, prepare_of
+from ..data.layouts.base import describe
+from ..data.sources import classes_of, layout_of, open_split, prepare_of, reader_of
+from ..data.statistics import channel_statistics
 from ..errors import UsageError
 from .config import TrainConfig
 from .device import choose_device
 from .distributed import ALONE, DistributedContext
 from .loading import augment_of
-from .metrics import class_weights, count_pixels
+from .metrics import class_weights, count_pixels, without_pixels
 
 CreateNetwork = Callable[[ClassTable], tuple[nn.Module, dict[str, Any]]]
 """From the classes to a network on the CPU, and how it was made, as plain values: the checkpoints' field `network`."""
@@ -39,7 +42,7 @@ class Run:
 
     Attributes:
         network: how the model was made; goes into the checkpoints untouched.
-        train_data: indexed by (epoch, index), yields (image (3, h, w), label (h, w)).
+        train_data: indexed by (epoch, index), yields (image (channels, h, w), label (h, w)).
         val_data: yields the same for int indices.
         class_weight: (K,), weights of the loss.
     """
@@ -53,6 +56,8 @@ class Run:
     class_weight: Tensor
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     context: DistributedContext = ALONE
+    unscored: dict[str, list[str]] = field(default_factory=dict)
+    """By split, the classes of which its labels hold no pixel."""
 
     def __str__(self) -> str:
         parameters = sum(p.numel() for p in self.model.parameters())
@@ -90,20 +95,39 @@ def build_run(
         raise UsageError(f"--batch-size: {config.batch_size} images are too few for {parts}")
     device = choose_device(config.device, context.local_rank)
     classes = classes_of(config)
+    if config.measures_channels:
+        mean, std = context.run_on_main("channels", lambda: _measured(config, classes, progress=progress))
+        config = dataclasses.replace(config, mean=tuple(mean), std=tuple(std))
     train_data = open_split(config, config.train_split, classes, augment_of(config), training=True, seed=config.seed)
     val_data = open_split(config, config.val_split, classes, prepare_of(config))
     if config.root is not None and check_files:
         context.run_on_main("check", lambda: _require_sound(config, classes, progress=progress))
     pixels = count_pixels(train_data, max_samples=None if config.root else SCENES_COUNTED)  # type: ignore[arg-type]
+    unscored = {}
+    if config.root is not None and context.is_main:
+        counts = {config.train_split: pixels, config.val_split: count_pixels(val_data)}  # type: ignore[arg-type]
+        unscored = {split: absent for split, count in counts.items() if (absent := without_pixels(count, classes))}
     torch.manual_seed(config.seed)
     model, network = create_network(classes)
     weights = class_weights(pixels, config.class_balance)
-    return Run(config, model, network, classes, train_data, val_data, weights, device, context)
+    return Run(config, model, network, classes, train_data, val_data, weights, device, context, unscored)
 
 
 def _require_sound(config: TrainConfig, classes: ClassTable, *, progress: bool) -> None:
     assert config.root is not None
     splits = [config.train_split, config.val_split]
-    report = check(config.root, classes, splits, layout=layout_of(config), progress=progress)
+    report = check(config.root, classes, splits, layout=layout_of(config), reader=reader_of(config), progress=progress)
     if not report.ok:
         raise DataError("the data has faults, nothing was trained\n" + report.text())
+    if report.warnings and progress:
+        print("WARNINGS\n" + describe(report.warnings, config.root))
+
+
+def _measured(
+    config: TrainConfig, classes: ClassTable, *, progress: bool
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of the training images' channels."""
+    mean, std = channel_statistics(open_split(config, config.train_split, classes, None))
+    if progress:
+        print(f"measured on the training images: --mean {' '.join(map(str, mean))} --std {' '.join(map(str, std))}")
+    return mean, std

@@ -71,7 +71,10 @@ def train_into(
             context.run_on_main("folder", open_folder)
         if progress:
             print(f"{run}; writing to {out}")
-        return train(run, folder, resume=saved, provenance=provenance, progress=progress)
+        records = train(run, folder, resume=saved, provenance=provenance, progress=progress)
+        for split, absent in run.unscored.items():
+            print(f"the labels of {split} have no pixel of {', '.join(absent)}: the scores tell nothing of it")
+        return records
 
 
 def _holds(folder: Path, path: Path) -> bool:

@@ -102,7 +102,7 @@ class TrainStep:
         """Update the weights once.
 
         Args:
-            parts: images (B, 3, h, w), labels (B, h, w), and whether they count.
+            parts: images (B, channels, h, w), labels (B, h, w), and whether they count.
             rate: learning rate.
             flags: numbers for all processes to know.
 

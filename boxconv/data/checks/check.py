@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ...progress import progress_bar
-from ..classes import ClassTable, DataError
+from ..classes import VOID, ClassTable, DataError
 from ..image_files import check_regular, shown
+from ..image_reader import RGB, ImageReader
 from ..label_encoding import LabelEncoding
 from ..layouts.base import FOLDER, DataIssue, FolderLayout, Layout, describe, pair_up, split_files, splits_of
 from .inspect import Sample, inspect, odd_names
@@ -28,6 +29,7 @@ class Report:
     root: Path
     classes: ClassTable
     layout: Layout = FOLDER
+    reader: ImageReader = RGB
     faults: list[DataIssue] = field(default_factory=list)
     warnings: list[DataIssue] = field(default_factory=list)
     pairs: dict[str, int] = field(default_factory=dict)
@@ -100,16 +102,17 @@ def check(
     splits: Sequence[str] | None = None,
     *,
     layout: Layout = FOLDER,
+    reader: ImageReader = RGB,
     decode: bool = True,
     workers: int | None = None,
     progress: bool = False,
 ) -> Report:
     """Finds everything in the folder tree `root` (see `SegmentationFolder`) that training would stumble over.
 
-    splits: which ones to look at; None means all that exist. decode=False looks at names only and opens no file.
-    workers: threads, by default one per core. progress: shows a bar. Nothing on disk is changed.
+    splits: which ones to look at; None means all that exist. reader: what opens the images. decode=False looks at names
+    only and opens no file. workers: threads, by default one per core. progress: shows a bar. Nothing on disk changes.
     """
-    report = Report(Path(root), classes, layout)
+    report = Report(Path(root), classes, layout, reader)
     samples: list[Sample] = []
     for split in splits_of(root, layout) if splits is None else splits:
         samples += _samples_of(report, split)
@@ -119,7 +122,8 @@ def check(
     if decode:
         _decode_all(report, samples, workers or os.cpu_count() or 1, progress)
         report.warnings += _images_twice(samples)
-        report.warnings += _masks(report, samples)
+        report.faults += _masks(report, samples)
+        report.warnings += _without_pixels(report, samples)
     # Splits may share folders and files.
     report.faults, report.warnings = list(dict.fromkeys(report.faults)), list(dict.fromkeys(report.warnings))
     return report
@@ -146,8 +150,8 @@ def _samples_of(report: Report, split: str) -> list[Sample]:
     images = [path for _, path in found.images if path not in paired and _is_regular(path)]
     labels = [path for _, path in found.labels if path not in paired and _is_regular(path)]
     return [
-        *(Sample(split, *pair, encoding, found.needs_labels) for pair in pairs),
-        *(Sample(split, path, None, encoding) for path in images),
+        *(Sample(split, *pair, encoding, found.needs_labels, report.reader) for pair in pairs),
+        *(Sample(split, path, None, encoding, reader=report.reader) for path in images),
         *(Sample(split, None, path, encoding, found.needs_labels) for path in labels),
     ]
 
@@ -195,15 +199,37 @@ def _images_twice(samples: Iterable[Sample]) -> list[DataIssue]:
 
 
 def _masks(report: Report, samples: Iterable[Sample]) -> list[DataIssue]:
-    """Warnings about splits whose labels look like black-and-white masks: legal, as 255 is void, but hardly meant."""
+    """Faults of splits whose labels look like black-and-white masks, where the class table does not say what 255 is."""
     found = []
-    folders = {sample.split: sample.label.parent for sample in samples if sample.label is not None}
-    for split, folder in folders.items() if isinstance(report.layout, FolderLayout) else ():
+    classes = report.classes
+    if not isinstance(report.layout, FolderLayout) or VOID in classes.values or VOID in classes.void:
+        return []
+    for split, folder in _label_folders(samples).items():
         counts = report.pixels[split]
         if len(counts) > 2 and counts[0] and counts[-1] and not any(counts[1:-1]):
-            hint = "if these are masks of 0 and 255, change 255 to 1, for 255 means void"
-            found.append(DataIssue(folder, "class 0 only", f"{shown(folder)}: nothing but class 0 and void; {hint}"))
+            message = (
+                f"{shown(folder)}: nothing but class {classes.names[0]} and void; if these are masks of "
+                f"{classes.values[0]} and 255, write into classes.csv what 255 is: a row 255,{classes.names[1]},... "
+                "or 255,void,0,0,0"
+            )
+            found.append(DataIssue(folder, "class 0 only", message))
     return found
+
+
+def _without_pixels(report: Report, samples: Iterable[Sample]) -> list[DataIssue]:
+    """Warnings about splits whose labels have no pixel of some classes: a score tells nothing of those."""
+    found = []
+    for split, folder in _label_folders(samples).items():
+        *counts, _ = report.pixels[split]
+        absent = [name for name, count in zip(report.classes.names, counts, strict=True) if not count]
+        if absent and any(counts):
+            message = f"{shown(folder)}: the labels of {shown(split)} have no pixel of {', '.join(absent)}"
+            found.append(DataIssue(folder, "class without a pixel", message))
+    return found
+
+
+def _label_folders(samples: Iterable[Sample]) -> dict[str, Path]:
+    return {sample.split: sample.label.parent for sample in samples if sample.label is not None}
 
 
 def _is_regular(path: Path) -> bool:

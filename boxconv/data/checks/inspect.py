@@ -7,14 +7,18 @@ from pathlib import Path
 
 from PIL import Image
 
+from ..bands import Picture
 from ..classes import VOID, ClassTable, DataError
-from ..image_files import FORMATS, check_sizes, open_image, open_label, shown
+from ..image_files import FORMATS, check_sizes, shown
+from ..image_reader import NOTE, RGB, ImageReader
 from ..label_encoding import LabelEncoding
+from ..label_files import open_label
 from ..layouts.base import DataIssue
 
 _ENDINGS = {
-    "PNG": (".png",), "JPEG": (".jpg", ".jpeg"), "MPO": (".jpg", ".jpeg"), "BMP": (".bmp",), "TIFF": (".tif", ".tiff"),
-    "WEBP": (".webp",), "PPM": (".ppm",),
+    "PNG": (".png",), "JPEG": (".jpg", ".jpeg", ".jfif", ".jpe"), "MPO": (".jpg", ".jpeg", ".jfif", ".jpe"),
+    "BMP": (".bmp",), "TIFF": (".tif", ".tiff"), "WEBP": (".webp",), "PPM": (".ppm",), "GIF": (".gif",),
+    "AVIF": (".avif",),
 }  # fmt: skip
 _RESERVED = frozenset('<>:"|?*\\')
 _ORIENTATION = 0x0112
@@ -32,6 +36,7 @@ class Sample:
     label: Path | None
     encoding: LabelEncoding
     labelled: bool = True
+    reader: ImageReader = RGB
 
 
 @dataclass
@@ -50,9 +55,11 @@ def inspect(sample: Sample, classes: ClassTable) -> Findings:
     image = label = None
     if sample.image is not None:
         try:
-            image = open_image(sample.image)
+            image = sample.reader(sample.image)
             found.size = (image.height, image.width)
-            found.warnings += _oddities(sample.image, image)
+            if sample.image.suffix.lower() != ".npy":
+                found.warnings += _oddities(sample.image, sample.reader.channels)
+            found.warnings += _odd_pixels(sample.image, image)
         except DataError as error:
             found.faults.append(DataIssue(sample.image, error.kind, str(error)))
     if sample.label is not None:
@@ -97,8 +104,8 @@ def odd_names(paths: Sequence[Path]) -> list[DataIssue]:
     return found
 
 
-def _oddities(path: Path, image: Image.Image) -> list[DataIssue]:
-    """Warnings about an image that can be decoded. DataError where more than its first picture is damaged."""
+def _oddities(path: Path, channels: int) -> list[DataIssue]:
+    """Warnings about an image file that can be decoded. DataError where more than its first picture is damaged."""
     found = []
     try:
         with Image.open(path, formats=FORMATS) as lazy:
@@ -112,14 +119,22 @@ def _oddities(path: Path, image: Image.Image) -> list[DataIssue]:
         found.append(
             DataIssue(path, "wrong suffix", f"{shown(path)}: the content is {kind}, the name says {path.suffix}")
         )
-    if frames > 1:
+    if frames > 1 and (frames != channels or channels == 3):  # else they are its channels
         message = f"{shown(path)}: holds {frames} images, of which the first is used"
         found.append(DataIssue(path, "several images in a file", message))
     if orientation != 1:
         message = f"{shown(path)}: is turned by its EXIF orientation; its label must be turned already"
         found.append(DataIssue(path, "image turned by EXIF", message))
+    return found
+
+
+def _odd_pixels(path: Path, image: Picture) -> list[DataIssue]:
+    """Warnings about what an image shows."""
+    found = []
+    if isinstance(image, Image.Image) and NOTE in image.info:
+        found.append(DataIssue(path, "fewer bits than the file has", f"{shown(path)}: {image.info[NOTE]}"))
     extrema = image.getextrema()
-    if all(low == high for low, high in extrema):  # type: ignore[misc]
-        colour = ", ".join(str(low) for low, _ in extrema)  # type: ignore[misc]
+    if all(low == high for low, high in extrema):
+        colour = ", ".join(str(low) for low, _ in extrema)
         found.append(DataIssue(path, "blank image", f"{shown(path)}: every pixel is ({colour})"))
     return found

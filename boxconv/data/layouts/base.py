@@ -8,10 +8,15 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from ..classes import ClassTable, DataError
-from ..image_files import SUFFIXES, check_regular, entries, images_in, shown
+from ..image_files import SUFFIXES, check_regular, counted, entries, images_in, kind_of, shown
 from ..label_encoding import LabelEncoding, index_encoding, read_palette
+from ..label_files import SUFFIXES as LABEL_SUFFIXES
 
-ADVICE = {"label value": "a value that means void needs a row named void in the class file"}
+POLYGONS = frozenset({".json"})
+ADVICE = {
+    "label value": "classes.csv names the value of each class, and those that mean void; boxconv check-data "
+    "--write-classes drafts one"
+}
 
 
 class Pair(NamedTuple):
@@ -69,15 +74,18 @@ class Layout(ABC):
 
 @dataclass(frozen=True)
 class FolderLayout(Layout):
-    """ROOT/images/SPLIT/NAME.* and ROOT/labels/SPLIT/NAME.png, paired by NAME.
+    """ROOT/images/SPLIT/NAME.* and ROOT/labels/SPLIT/NAME.png (.tif, .bmp, or .json of LabelMe), paired by NAME.
+
+    Without labels/SPLIT, .json files beside the images are their labels.
 
     palette: CSV file of the labels' colours (`read_palette`); by default ROOT/palette.csv where there is one, else the
-    labels are class indices.
+    labels hold the values of the class table.
     """
 
     palette: Path | None = None
     description: ClassVar[str] = (
-        "expected ROOT/images/SPLIT/NAME.jpg (or .png, .tif ...) and ROOT/labels/SPLIT/NAME.png, one label per image"
+        "expected ROOT/images/SPLIT/NAME.jpg (or .png, .tif ...) and ROOT/labels/SPLIT/NAME.png (or .tif, .bmp, .json "
+        "of LabelMe), one label per image"
     )
 
     def splits(self, root: Path) -> list[str]:
@@ -86,14 +94,17 @@ class FolderLayout(Layout):
 
     def files(self, root: Path, split: str) -> SplitFiles:
         images, labels = root / "images" / split, root / "labels" / split
-        found = SplitFiles(images, f"{shown(labels)}{os.sep}{{}}.png")
+        beside = not os.path.isdir(labels) and os.path.isdir(images) and bool(images_in(images, POLYGONS))
+        if beside:  # where LabelMe leaves them
+            labels = images
+        found = SplitFiles(images, f"{shown(labels)}{os.sep}{{}}{'.json' if beside else '.png'}")
         absent = [folder for folder in (images, labels) if not os.path.isdir(folder)]
         if absent:
             found.faults.append(missing_folders(root, absent, self.splits(root)))
             return found
         found.images, others = by_stem(images)
-        found.labels, more = by_stem(labels)
-        found.others = others + more
+        found.labels, more = by_stem(labels, POLYGONS if beside else SUFFIXES | LABEL_SUFFIXES)
+        found.others = sorted({*others, *more}.difference(path for _, path in (*found.images, *found.labels)))
         return found
 
     def encoding(self, root: Path, split: str, classes: ClassTable) -> LabelEncoding:
@@ -143,9 +154,9 @@ def pair_up(found: SplitFiles) -> tuple[list[Pair], list[DataIssue]]:
         message = f"{shown(labels[key])}: no image of this name in {shown(found.place)}"
         faults.append(DataIssue(labels[key], "label without image", message))
     for path in labels.values():
-        if path.suffix.lower() != ".png":
-            message = f"{shown(path)}: labels must be PNG files, because other formats may change the values"
-            faults.append(DataIssue(path, "label is no PNG", message))
+        if path.suffix.lower() not in LABEL_SUFFIXES:
+            message = f"{shown(path)}: labels must be PNG, TIFF or BMP files: other formats may change the values"
+            faults.append(DataIssue(path, "label format", message))
     unusable = {fault.file for fault in faults}
     pairs = [Pair(images[key], labels[key]) for key in sorted(images.keys() & labels.keys())]
     return [pair for pair in pairs if not unusable.intersection(pair)], faults
@@ -158,7 +169,8 @@ def describe(faults: Sequence[DataIssue], root: str | Path, limit: int = 5) -> s
         groups.setdefault(fault.kind, []).append(fault)
     lines = []
     for kind, group in groups.items():
-        lines.append(f"{kind}: {len(group)}" + (f" ({ADVICE[kind]})" if kind in ADVICE else ""))
+        remark = counted(kind_of(fault.file) for fault in group) if kind == "ignored" else ADVICE.get(kind)
+        lines.append(f"{kind}: {len(group)}" + (f" ({remark})" if remark else ""))
         lines += ["  " + fault.message.replace(shown(root) + os.sep, "") for fault in group[:limit]]
         lines += [f"  ... and {len(group) - limit} more"] if len(group) > limit else []
     return "\n".join(lines)
@@ -173,9 +185,9 @@ def missing_folders(root: Path, folders: list[Path], splits: list[str]) -> DataI
     return DataIssue(folders[0], "missing folder", f"{' and '.join(map(shown, folders))}: no such folder; {found}")
 
 
-def by_stem(folder: Path) -> tuple[list[tuple[str, Path]], list[Path]]:
+def by_stem(folder: Path, suffixes: frozenset[str] = SUFFIXES) -> tuple[list[tuple[str, Path]], list[Path]]:
     """The images of a folder with their stems as keys, and what else is in it."""
-    images = images_in(folder)
+    images = images_in(folder, suffixes)
     return [(path.stem, path) for path in images], sorted(set(entries(folder)) - set(images))
 
 

@@ -24,7 +24,8 @@ from box_convolution.extras import require
 
 from ...files import write_atomic, write_png
 from ..classes import DataError
-from ..image_files import check_regular, check_sizes, open_image, shown
+from ..image_files import check_regular, check_sizes, shown
+from ..image_reader import open_image
 
 META = Path("SUNRGBDtoolbox", "Metadata", "SUNRGBDMeta.mat")
 LABELS = Path("SUNRGBDtoolbox", "Metadata", "SUNRGBD2Dseg.mat")

@@ -18,6 +18,7 @@ OUTPUTS = [
     ("evaluate boxenet-camvid --root data --json there.png", "--json"),
     ("evaluate boxenet-camvid --root data --picture there.png", "--picture"),
     ("check-data data --json there.png", "--json"),
+    ("check-data data --write-classes there.png", "--write-classes"),
     ("compare runs --plot there.png", "--plot"),
     ("distance runs --plot there.png", "--plot"),
     ("distance runs --csv there.png", "--csv"),

@@ -65,7 +65,7 @@ def test_every_fault_at_once(tree: Path) -> None:
     planted["d"][0].write_bytes(b"")
     planted["e"][0].write_bytes(planted["e"][0].read_bytes()[:300])
     planted["f"][1].write_text("<html>not found</html>")
-    Image.new("RGB", (20, 12)).save(planted["g"][1])
+    shutil.copy(planted["a"][0], planted["g"][1])
     Image.new("L", (20, 13)).save(planted["h"][1])
     values = np.zeros((12, 20), np.uint8)
     values[7, 5:8] = 9
@@ -103,7 +103,7 @@ def test_every_fault_at_once(tree: Path) -> None:
         "label all void": ["labels/train/j.png"],
         "not a file": ["images/train/k.png", "images/train/l.png"],
         "unreadable file": ["labels/train/m.png"],
-        "label is no PNG": ["labels/train/n.jpg"],
+        "label format": ["labels/train/n.jpg"],
     }
     assert [(fault.kind, fault.file.name) for fault in report.warnings] == [
         ("ignored", "notes.txt"),
@@ -161,9 +161,9 @@ def test_masks_are_pointed_out(tmp_path: Path) -> None:
     mask[:4] = 255
     Image.fromarray(mask).save(label)
     report = check(tmp_path, CLASSES)
-    assert report.ok
-    assert [warning.kind for warning in report.warnings] == ["class 0 only"]
-    assert "change 255 to 1" in report.text()
+    assert [fault.kind for fault in report.faults] == ["class 0 only"]
+    assert [warning.kind for warning in report.warnings] == ["class without a pixel"]
+    assert "write into classes.csv what 255 is: a row 255,car,... or 255,void,0,0,0" in report.text()
 
 
 def test_absent_classes_and_odd_names_in_the_text(tmp_path: Path) -> None:

@@ -20,14 +20,18 @@ def test_categories_default_to_names() -> None:
     "change, words",
     [
         ({"names": (), "colours": (), "categories": ()}, "1 to 255 classes"),
-        ({"names": ("road",)}, "1 names, 2 colours"),
+        ({"names": ("road",), "values": ()}, "1 names, 2 colours"),
         ({"names": ("road", "road")}, "'road' occurs more than once"),
         ({"names": ("road", "Void")}, "void"),
         ({"names": ("road", " car")}, "blanks"),
         ({"colours": ((0, 0, 0), (0, 0, 0))}, "occurs more than once"),
         ({"colours": ((0, 0, 0), (0, 0, 256))}, "0 to 255"),
-        ({"void": frozenset({1})}, "void label 1"),
-        ({"void": frozenset({255})}, "255 is void already"),
+        ({"void": frozenset({1})}, "void label 1 is that of class 'car' as well"),
+        ({"void": frozenset({65536})}, "label 65536 must be an integer from 0 to 65535"),
+        ({"values": (1,)}, "2 names, 2 colours, 2 categories, 1 labels"),
+        ({"values": (4, 4)}, "label 4 occurs more than once"),
+        ({"values": (4, -1)}, "label -1 must be"),
+        ({"values": (4, 7)}, "void label 7"),
     ],
 )
 def test_refused(change: dict, words: str) -> None:
@@ -35,7 +39,10 @@ def test_refused(change: dict, words: str) -> None:
         replace(TWO, **change)
 
 
-@pytest.mark.parametrize("table", [CAMVID, TWO, ClassTable(("a, b", 'say "c"'), ((0, 0, 0), (1, 1, 1)))])
+GAPS = ClassTable(("road", "car"), ((1, 2, 3), (4, 5, 6)), void=frozenset({0, 255}), values=(700, 3))
+
+
+@pytest.mark.parametrize("table", [CAMVID, TWO, GAPS, ClassTable(("a, b", 'say "c"'), ((0, 0, 0), (1, 1, 1)))])
 def test_round_trips(table: ClassTable, tmp_path: Path) -> None:
     write_classes(tmp_path / "classes.csv", table)
     assert read_classes(tmp_path / "classes.csv") == table
@@ -46,7 +53,7 @@ def test_reads_files_of_spreadsheets(tmp_path: Path) -> None:
     path = tmp_path / "classes.csv"
     rows = ("Label, name, red, green, blue", "0, road, 1, 2, 3", "255, VOID, 0, 0, 0", "9, void, 0, 0, 0")
     path.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(rows).encode())
-    assert read_classes(path) == ClassTable(("road",), ((1, 2, 3),), void=frozenset({9}))
+    assert read_classes(path) == ClassTable(("road",), ((1, 2, 3),), void=frozenset({9, 255}))
 
 
 @pytest.mark.parametrize(
@@ -58,7 +65,7 @@ def test_reads_files_of_spreadsheets(tmp_path: Path) -> None:
         ("label,name,red,green,blue\n0,road,1,2\n", "line 2: expected 5 values"),
         ("label,name,red,green,blue\n0,road,1,2,3,4\n", "line 2: expected 5 values"),
         ("label,name,red,green,blue\n0,road,1,2,x\n", "line 2: blue must be an integer, found 'x'"),
-        ("label,name,red,green,blue\n0,road,1,2,3\n2,car,4,5,6\n", "line 3: class 'car' has label 2, expected 1"),
+        ("label,name,red,green,blue\n0,road,1,2,3\n0,car,4,5,6\n", "label 0 occurs more than once"),
         ("label,name,red,green,blue\n0,road,1,2,3\n0,void,4,5,6\n", "void label 0"),
         ("label,name,red,green,blue\n0,road,1,2,300\n", "0 to 255"),
     ],
@@ -82,6 +89,13 @@ def test_missing_and_binary_files(tmp_path: Path) -> None:
 def test_from_dict_refuses(state: dict) -> None:
     with pytest.raises(ValueError):
         ClassTable.from_dict(state)
+
+
+def test_values_of_files() -> None:
+    written = GAPS.in_files(np.array([[0, 1, 0]], np.uint8))
+    assert (written.dtype, written.tolist()) == (np.uint16, [[700, 3, 700]])
+    assert TWO.in_files(np.array([[0, 1]], np.uint8)).dtype == np.uint8
+    assert ClassTable.from_dict({name: part for name, part in TWO.to_dict().items() if name != "values"}) == TWO
 
 
 def test_colourise() -> None:

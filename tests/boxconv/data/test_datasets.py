@@ -143,10 +143,10 @@ def test_duplicate_names_and_other_labels(tmp_path: Path) -> None:
     write_pair(tmp_path, "train", "a")
     write_pair(tmp_path, "train", "a", suffix=".jpg")
     write_pair(tmp_path, "train", "b")
-    os.rename(tmp_path / "labels" / "train" / "b.png", tmp_path / "labels" / "train" / "b.bmp")
+    os.rename(tmp_path / "labels" / "train" / "b.png", tmp_path / "labels" / "train" / "b.webp")
     with pytest.raises(DataError, match=r"a\.png: has the same name, but for the suffix, as .*a\.jpg") as caught:
         SegmentationFolder(tmp_path, "train", CLASSES)
-    assert "b.bmp: labels must be PNG files" in str(caught.value)
+    assert "b.webp: labels must be PNG, TIFF or BMP files" in str(caught.value)
 
 
 def test_pipes_are_found_without_hanging(tmp_path: Path) -> None:

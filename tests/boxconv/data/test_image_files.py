@@ -12,7 +12,9 @@ import pytest
 from PIL import Image
 
 from boxconv.data.classes import ClassTable, DataError
-from boxconv.data.image_files import images_in, open_image, open_label, shown
+from boxconv.data.image_files import AVIF, images_in, shown
+from boxconv.data.image_reader import open_image
+from boxconv.data.label_files import open_label
 
 CLASSES = ClassTable(("a", "b", "c"), ((1, 0, 0), (2, 0, 0), (3, 0, 0)), void=frozenset({11}))
 
@@ -29,8 +31,10 @@ def grey_png(path: Path, width: int, height: int, depth: int, rows: list[bytes])
     return path
 
 
-@pytest.mark.parametrize("suffix", ["png", "jpg", "JPEG", "bmp", "tif", "TIFF", "webp", "ppm"])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "JPEG", "jfif", "bmp", "tif", "TIFF", "webp", "ppm", "gif", "avif"])
 def test_formats(suffix: str, tmp_path: Path) -> None:
+    if suffix == "avif" and not AVIF:
+        pytest.skip("this Pillow has no AVIF")
     path = tmp_path / f"image.{suffix}"
     Image.new("RGB", (6, 4), (40, 80, 120)).save(path)
     image = open_image(path)
@@ -67,7 +71,7 @@ def test_no_range_no_image(tmp_path: Path) -> None:
     Image.fromarray(np.array([[0, 70000]], np.int32)).save(tmp_path / "32.tif")
     with pytest.raises(DataError, match=r"depth\.tiff.*floating-point"):
         open_image(tmp_path / "depth.tiff")
-    with pytest.raises(DataError, match=r"32\.tif.*found 32"):
+    with pytest.raises(DataError, match=r"32\.tif: values must lie between 0 and 65535, found 0 to 70000"):
         open_image(tmp_path / "32.tif")
 
 
@@ -106,15 +110,6 @@ def test_labels_of_few_bits_are_not_spread(depth: int, row: int | list[int], tmp
     assert np.asarray(open_label(path, CLASSES)).tolist() == [[0, 1, 2, 1]]
 
 
-@pytest.mark.parametrize(
-    "mode, words", [("1", "1-bit"), ("RGB", "colour-coded"), ("RGBA", "alpha"), ("I;16", "16 bits"), ("LA", "alpha")]
-)
-def test_labels_of_other_modes(mode: str, words: str, tmp_path: Path) -> None:
-    Image.new(mode, (3, 2)).save(tmp_path / "label.png")
-    with pytest.raises(DataError, match=rf"label\.png.*mode {mode}.*{words}"):
-        open_label(tmp_path / "label.png", CLASSES)
-
-
 def test_labels_outside_the_classes(tmp_path: Path) -> None:
     values = np.zeros((4, 5), np.uint8)
     values[2, 3:] = 3
@@ -138,7 +133,7 @@ def test_cityscapes_ids_are_recognised(tmp_path: Path) -> None:
 def test_jpeg_is_no_label(tmp_path: Path) -> None:
     Image.new("L", (3, 2)).save(tmp_path / "label.png", format="JPEG")
     assert open_image(tmp_path / "label.png").size == (3, 2)
-    with pytest.raises(DataError, match=r"label\.png: the content is not an image of kind PNG"):
+    with pytest.raises(DataError, match=r"label\.png: the content is not an image of kind PNG, TIFF, BMP"):
         open_label(tmp_path / "label.png", CLASSES)
 
 
@@ -150,7 +145,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "empty.png").touch()
     (tmp_path / "byte.png").write_bytes(b"\x89")
     (tmp_path / "text.png").write_text("not found")
-    (tmp_path / "film.png").write_bytes(b"GIF89a" + bytes(100))
+    (tmp_path / "film.png").write_bytes(b"RIFF\x24\0\0\0AVI " + bytes(100))
     words = {
         "folder": "found a folder", "pipe": "found a pipe", "dangling": "a link to nowhere.png", "loop": "a link to",
         "empty": "is empty", "byte": "not an image", "text": "not an image", "film": "not an image",

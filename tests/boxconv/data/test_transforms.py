@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFilter
 from torch import Tensor
 
+from boxconv.data.bands import Bands
 from boxconv.data.classes import VOID
 from boxconv.data.datasets import seeded
 from boxconv.data.transforms import MEAN, STD, Augment, EvalTransform
@@ -195,3 +196,48 @@ def test_only_torch_decides() -> None:
 def test_refused(make: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         make()
+
+
+def as_bands(image: Image.Image, deep: bool) -> Bands:
+    """The same picture in another form: one band a channel, of 8 bits or of floating-point numbers."""
+    values = np.asarray(image).transpose(2, 0, 1)
+    return Bands.of((values / 255).astype(np.float32) if deep else values)
+
+
+EVERYTHING: dict[str, Any] = {"scale": (0.5, 2.0), "rotate": 10.0, "blur": 0.5, "brightness": 0.3, "contrast": 0.3}
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_bands_are_treated_as_colours_are(deep: bool) -> None:
+    image, label = chequered()
+    smooth = image.filter(ImageFilter.GaussianBlur(2))
+    padded = 0
+    for i in range(30):
+        for picture in (image, smooth):
+            with seeded(i):
+                expected = Augment((40, 50), **EVERYTHING)(picture, label)
+            with seeded(i):
+                found = Augment((40, 50), **EVERYTHING)(as_bands(picture, deep), label)
+            assert torch.equal(found[1], expected[1])
+            if not deep:
+                assert torch.equal(found[0], expected[0])
+            elif picture is smooth:
+                # 8 bits round after each step, and Pillow's kernels leave out a margin of two pixels.
+                inner = (found[0] - expected[0]).abs()[:, 3:-3, 3:-3]
+                assert float(inner.mean()) < 0.02
+        padded += int((expected[1] == VOID).any())
+    assert padded
+    prepared = EvalTransform((24, 32))
+    assert torch.equal(prepared(as_bands(image, False), label)[0], prepared(image, label)[0])
+    torch.testing.assert_close(prepared.image(as_bands(image, True)), prepared.image(image), atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 7])
+def test_any_number_of_channels(channels: int) -> None:
+    values = np.random.default_rng(0).integers(0, 256, (channels, 48, 64), dtype=np.uint8)
+    per_channel: dict[str, Any] = {"mean": (0.5,) * channels, "std": (0.25,) * channels}
+    image, label = Augment((40, 50), **EVERYTHING, **per_channel)(Bands.of(values), chequered()[1])
+    assert image.shape == (channels, 40, 50)
+    assert float(image[:, label == VOID].abs().sum()) == 0
+    with pytest.raises(ValueError, match=f"mean and std are those of 5 channels, the image has {channels}"):
+        EvalTransform(None, (0.5,) * 5, (1.0,) * 5).image(Bands.of(values))

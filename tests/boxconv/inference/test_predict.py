@@ -9,6 +9,7 @@ from PIL import Image
 from torch import nn
 
 from boxconv.data.classes import ClassTable, DataError
+from boxconv.data.image_files import left_out
 from boxconv.data.transforms import EvalTransform
 from boxconv.inference.predict import Job, pending, plan, predict, predict_image
 
@@ -70,7 +71,8 @@ def test_writes_indices_and_a_picture(photo, tmp_path):
     [
         (["missing"], "out", "missing: no such file or folder"),
         (["empty"], "out", "empty: no images in this folder"),
-        (["photos", "other"], "out", r"would be written for both .*photos.*other"),
+        (["photos", "same"], "out", r"would be written for both .*photos.*same.*give the folder that both are in"),
+        (["texts"], "out", r"texts: no images in this folder, only 2 \.txt, 1 without suffix"),
         (["labels"], "labels", r"would replace an input"),
         (["photos"], "photos/a photo.jpg", "a file is in the place of the output folder"),
         (["photos"], "done", r"a photo\.png: exists already, as do 1 of 2 outputs; .*--overwrite"),
@@ -78,13 +80,45 @@ def test_writes_indices_and_a_picture(photo, tmp_path):
 )
 def test_refuses_before_anything_is_written(photo, tmp_path, inputs, out, message):
     (tmp_path / "empty").mkdir()
-    for name in ("other/a photo.png", "labels/a.png", "done/a photo.png"):
+    (tmp_path / "texts").mkdir()
+    for name in ("a.txt", "b.TXT", "README"):
+        (tmp_path / "texts" / name).touch()
+    for name in ("same/a photo.jpg", "labels/a.png", "done/a photo.png"):
         (tmp_path / name).parent.mkdir()
         Image.new("L", (4, 4)).save(tmp_path / name)
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(DataError, match=message):
         pending(plan([tmp_path / name for name in inputs], tmp_path / out), "refuse")
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def tree(root, *names):
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix in (".txt", ".pdf"):
+            path.touch()
+        else:
+            Image.new("RGB", (6, 4)).save(path)
+    return root
+
+
+def test_nested_folders_are_mirrored_and_names_never_collide(tmp_path):
+    names = ("x.jpg", "a/x.jpg", "b/c/x.jpg", "b/x.png", "b/x.jpg", "a/.hidden.jpg", "a/x_colour.gif", "b/notes.txt")
+    root = tree(tmp_path / "tree", *names)
+    (root / "link").symlink_to(root / "a")
+    out = root / "out"
+    for _ in range(2):  # results of the first time, which lie in the folder, are no images of the second
+        jobs = plan([root], out)
+        run(jobs)
+    written = sorted(str(path.relative_to(out)) for path in out.rglob("*.png"))
+    assert written == [
+        "a/x.jpg.png", "a/x.jpg_colour.png", "a/x_colour.gif.png", "a/x_colour.gif_colour.png",
+        "b/c/x.png", "b/c/x_colour.png", "b/x.jpg.png", "b/x.jpg_colour.png", "b/x.png.png", "b/x.png_colour.png",
+        "x.png", "x_colour.png",
+    ]  # fmt: skip
+    assert {job.image.relative_to(root).as_posix() for job in jobs} == set(names) - {"a/.hidden.jpg", "b/notes.txt"}
+    assert left_out(root, out) == {".txt": 1, "folder": 1}
 
 
 def test_overwrite_is_possible_when_asked(photo, tmp_path):
@@ -135,16 +169,15 @@ def test_images_are_not_all_in_memory_at_once(tmp_path, monkeypatch):
 
     opened, written, most = [], [], 0
 
-    def open_image(path):
+    def reader(path):
         nonlocal most
         opened.append(path)
         most = max(most, len(opened) - len(written))
         return Image.new("RGB", (6, 4))
 
-    monkeypatch.setattr(module, "open_image", open_image)
     monkeypatch.setattr(module, "_write", lambda job, labels, pictures: written.append(job))
     jobs = [Job(Path(f"{i}.png"), (tmp_path / f"{i}.png",)) for i in range(50)]
-    assert [result.job for result in run(jobs)] == jobs
+    assert [result.job for result in run(jobs, reader=reader)] == jobs
     assert len(written) == 50
     assert most <= 8
 

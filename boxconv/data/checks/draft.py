@@ -1,0 +1,63 @@
+"""A class table drafted from what labels hold: numbers, colours or names, for the user to name and correct."""
+
+import colorsys
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from ..classes import VOID, ClassTable, DataError
+from ..label_encoding import Colour
+from ..label_files import label_pixels
+from ..layouts.base import FOLDER, Layout, split_files, splits_of
+from ..polygons import IGNORED, names_of
+
+
+def draft_classes(root: str | Path, layout: Layout = FOLDER) -> ClassTable:
+    """One class for each value that the labels of a folder hold, for each colour, or for each name of its polygons.
+
+    Value 255 is void where there are at least two others, as in most data sets. DataError for labels of several sorts,
+    for more than 255 classes, and for what cannot be read.
+    """
+    values: set[int] = set()
+    colours: dict[Colour, None] = {}
+    names: dict[str, None] = {}
+    for path in _labels(root, layout):
+        if path.suffix.lower() == ".json":
+            names |= dict.fromkeys(name for name in names_of(path) if name.lower() not in IGNORED)
+        elif (pixels := label_pixels(path)).ndim == 2:
+            values.update(np.unique(pixels).tolist())
+        else:
+            colours |= dict.fromkeys(tuple(colour) for colour in np.unique(pixels.reshape(-1, 3), axis=0).tolist())
+        if max(len(values), len(colours), len(names)) > VOID:
+            raise DataError(f"{path}: more than {VOID} classes so far: are these photographs, or instances?")
+    if colours and values:  # a label that holds greys only is grey
+        colours = dict.fromkeys([*((value, value, value) for value in sorted(values)), *colours])
+        values = set()
+    if bool(values) + bool(colours) + bool(names) != 1:
+        found = "labels in pixels and in polygons" if names else "no labels"
+        raise DataError(f"{root}: expected labels of one sort to draft a class table from, found {found}")
+    if names:
+        return ClassTable(tuple(names), _distinct(len(names)))
+    if colours:
+        return ClassTable(tuple(f"colour_{i}" for i in range(len(colours))), tuple(colours))
+    void = {VOID} if VOID in values and len(values) > 2 else set()
+    classes = tuple(sorted(values - void))
+    named = tuple(f"class_{value}" for value in classes)
+    return ClassTable(named, _distinct(len(classes)), void=frozenset(void), values=classes)
+
+
+def _labels(root: str | Path, layout: Layout) -> Iterable[Path]:
+    return (path for split in splits_of(root, layout) for _, path in split_files(root, split, layout).labels)
+
+
+def _distinct(count: int) -> tuple[Colour, ...]:
+    """Bright colours of evenly distributed hues, each of them once."""
+    hues = (colorsys.hsv_to_rgb(k / count, 0.55 + 0.35 * (k % 2), 0.95 - 0.25 * (k % 3) / 2) for k in range(count))
+    found: dict[Colour, None] = {}
+    for red, green, blue in hues:
+        colour = round(255 * red), round(255 * green), round(255 * blue)
+        while colour in found:
+            colour = colour[0], colour[1], (colour[2] + 1) % 256
+        found[colour] = None
+    return tuple(found)

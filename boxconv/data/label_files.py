@@ -1,0 +1,111 @@
+"""Opening label files: what a pixel holds, a value or a colour, and the class that it means."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from .classes import ClassTable, DataError
+from .image_files import decoded, shown, undecodable
+from .label_encoding import UNKNOWN, ColourEncoding, LabelEncoding, ValueEncoding, index_encoding
+from .polygons import read_polygons
+
+FORMATS = ("PNG", "TIFF", "BMP")
+SUFFIXES = frozenset({".png", ".tif", ".tiff", ".bmp", ".json"})
+LOSSY = ("jpeg", "tiff_jpeg", "webp")
+"""Compressions of TIFF files that change values."""
+
+# Pillow spreads the values of 2- and 4-bit grey PNG files over 0..255; this factor was applied.
+_SPREAD = {"L;2": 85, "L;4": 17}
+
+_MODES = {"F": "floating-point numbers", "CMYK": "colours of a printer", "YCbCr": "colours of a video"}
+
+Pixels = npt.NDArray[Any]
+
+
+def open_label(path: str | Path, classes: ClassTable, encoding: LabelEncoding | None = None) -> Image.Image:
+    """Mode L, decoded fully: 0..K-1 are the classes in their order, everything that means void has become 255.
+
+    A .json file holds polygons. Any other is PNG, TIFF or BMP; `encoding` says what its pixels mean, by default their
+    values. DataError, naming the file, for pixels that mean nothing or may mean two things.
+    """
+    if Path(path).suffix.lower() == ".json":
+        return read_polygons(path, classes)
+    encoding = encoding or index_encoding(classes)
+    if isinstance(encoding, ColourEncoding):
+        pixels, kind = _in_colours(path, encoding), "colour not in the palette"
+    else:
+        pixels, kind = label_pixels(path), "label value"
+        if pixels.ndim == 3:
+            raise _unfit(path, "found colours: --palette FILE says which is which class (docs/data.md)")
+    labels = encoding.decode(pixels)
+    unknown = labels == UNKNOWN
+    if unknown.any():
+        raise DataError(f"{shown(path)}: {encoding.explain(pixels, unknown)}", kind)
+    if isinstance(encoding, ValueEncoding) and (doubt := encoding.doubts(pixels)):
+        raise DataError(f"{shown(path)}: {doubt}", "other kind of label")
+    return Image.fromarray(labels.astype(np.uint8))
+
+
+def label_pixels(path: str | Path, *, palette: bool = False) -> Pixels:
+    """What the pixels of a label file hold: values (h, w), or colours (h, w, 3) that are no greys.
+
+    Files of one bit a pixel hold 0 and 1, files with a colour table its indices. With `palette` both hold colours, one
+    bit black and white.
+    """
+    image, raw_mode = decoded(path, FORMATS)
+    if image.format == "TIFF":
+        _check_tiff(path, image)
+    if ";16" in raw_mode and image.mode in ("RGB", "RGBA", "LA"):
+        raise _unfit(path, "found 16 bits in each of several channels, of which 8 can be read")
+    image.info.pop("transparency", None)
+    if image.mode in ("LA", "RGBA"):
+        image = _opaque(path, image)
+    if image.mode == "P" and palette:
+        image = image.convert("RGB")
+    if image.mode not in ("1", "L", "P", "RGB") and not image.mode.startswith("I"):
+        raise _unfit(path, f"found mode {image.mode} ({_MODES.get(image.mode, 'no values of classes')})")
+    pixels: Pixels = np.asarray(image)
+    if image.mode == "1":
+        return pixels.astype(np.uint8) * np.uint8(255 if palette else 1)
+    if raw_mode in _SPREAD:
+        return pixels // np.uint8(_SPREAD[raw_mode])
+    if pixels.ndim == 3 and bool((pixels == pixels[..., :1]).all()):
+        return pixels[..., 0]
+    return pixels
+
+
+def _in_colours(path: str | Path, encoding: ColourEncoding) -> Pixels:
+    pixels = label_pixels(path, palette=True)
+    if pixels.ndim == 3:
+        return pixels
+    # Greys are colours if all of them are in the palette.
+    if not {(value, value, value) for value in np.unique(pixels).tolist()} <= dict(encoding.colours).keys():
+        raise _unfit(path, f"found grey values, expected a label in colours: {encoding.described}")
+    return np.stack([pixels] * 3, -1).astype(np.uint8)
+
+
+def _opaque(path: str | Path, image: Image.Image) -> Image.Image:
+    """Without its alpha channel, which must say that every pixel counts."""
+    transparent = int((np.asarray(image.getchannel("A")) < 255).sum())
+    if transparent:
+        raise _unfit(path, f"found {transparent} transparent pixels, of which it is not said what they mean")
+    return image.convert(image.mode.removesuffix("A"))
+
+
+def _check_tiff(path: str | Path, image: Image.Image) -> None:
+    if image.info.get("compression") in LOSSY:
+        raise _unfit(path, f"found compression {image.info['compression']}, which changes values")
+    try:
+        with Image.open(path, formats=("TIFF",)) as lazy:
+            pages = lazy.n_frames
+    except Exception as error:  # decoders of damaged bytes raise a dozen types
+        raise undecodable(path, error) from error
+    if pages > 1:
+        raise _unfit(path, f"found {pages} pages")
+
+
+def _unfit(path: str | Path, found: str) -> DataError:
+    return DataError(f"{shown(path)}: a label must hold one value or colour per pixel, {found}", "label mode")
