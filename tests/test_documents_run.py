@@ -62,7 +62,8 @@ NOT_RUN = {
 # Blocks that hold no command and no Python, by what they begin with.
 NOTHING_TO_RUN = {
     "box_convolution/": "the tree of files",
-    "boxconv   ": "the floors of the house",
+    "boxconv   ": "the diagram of the packages",
+    "cmake ": "builds the C library; tests/test_c_example.py does it",
     "@inproceedings": "the paper",
     "box-convolution     0.1.0": "what boxconv doctor prints",
 }
