@@ -15,8 +15,8 @@ import backend  # no part of the package
 GCC = """\
 -- The CXX compiler identification is GNU 10.2.1
 -- Check for working CXX compiler: /usr/bin/c++ - skipped
-[1/5] Building CXX object layout.cpp.o
-In file included from /src/layout.cpp:3:
+[1/5] Building CXX object transpose.cpp.o
+In file included from /src/transpose.cpp:3:
 /src/shuffle.h:8:1: error: '__builtin_shufflevector' was not declared in this scope
 /src/shuffle.h:9:1: error: another
 ninja: build stopped: subcommand failed.

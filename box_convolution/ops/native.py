@@ -328,4 +328,4 @@ def unpool(image: Tensor, values: Tensor, indices: Tensor) -> None:
 def _check(status: int, input: Tensor) -> None:
     if status:
         h, w = input.shape[2:]
-        raise MemoryError(f"box_conv2d: no memory for the tables of {h} x {w} pixels (8 bytes a pixel and thread)")
+        raise MemoryError(f"box_conv2d: no memory for integral images of {h} x {w} pixels (8 bytes a pixel and thread)")

@@ -21,7 +21,7 @@ from box_convolution.ops.triton import launch
 ALL = bool(os.environ.get("BOX_CONVOLUTION_TEST_ALL_KERNELS"))
 """`make test-kernels`: more cases."""
 BACKWARD = torch.ops.box_convolution.box_conv2d_backward
-# Whole planes in a tile; many tiles and blocks of columns; bands of rows; planes in turn, few tables at a time.
+# Whole planes in a tile; many tiles and blocks of columns; bands of rows; planes in turn, few integrals at a time.
 CUTS: list[dict[str, int]] = [
     {},
     {"groups": 1, "lanes": 8},

@@ -1,13 +1,13 @@
-// The fast path of float32 and narrower types: sums in fixed point, in half the memory of a float64 table and with twice as
-// many numbers in a vector. Included by kernels.inl.
+// The fast path of float32 and narrower types: sums in fixed point, in half the memory of a float64 integral image
+// and with twice as many numbers in a vector. Included by kernels.inl.
 //
 // Integers wrap around, so a difference of two running sums is exact however large the sums have grown, as long as the
 // difference itself fits into 32 bits: nothing is lost on a large plane, whatever its content. What is rounded is each pixel,
 // once, to max|input| * width / 2^31, and each sum over a row of a box, once, to max|input| * height / 2^31 of an average.
 // Scales are powers of two: integers stay integers, and their sums exact. What a plane's few largest numbers would cost all
-// others is left to the float64 table (see ``holds``), and so are large planes and strides.
+// others is left to the float64 integral image (see ``holds``), and so are large planes and strides.
 //
-// Not with AVX-512, where the float64 table takes the same time.
+// Not with AVX-512, where the float64 integral image takes the same time.
 //
 // A box is summed along rows first, out of running sums along each row, then along columns: a strip of columns at a time,
 // whose running sums stay in the first-level cache.

@@ -33,20 +33,20 @@ inline void fill(T* begin, T* end, T value) {
 
 #include "doubles.inl"
 #include "spans.inl"
-#include "table.inl"
-#include "table_backward.inl"
+#include "integral_image.inl"
+#include "integral_backward.inl"
 #include "vectors.inl"
 #include "team.inl"
-#include "pixels.inl"
-#include "planes_backward.inl"
-#include "planes.inl"
+#include "nhwc.inl"
+#include "nchw_backward.inl"
+#include "nchw.inl"
 #if defined(__AVX512F__)
 #include "no_fixed_point.inl"
 #else
 #include "words.inl"
 #include "fixed_point.inl"
 #include "fixed_backward.inl"
-#include "fixed_planes.inl"
+#include "fixed_nchw.inl"
 #endif
 
 }  // namespace BOX_ISA

@@ -1,8 +1,9 @@
 // How the planes, boxes and rows of a call are shared out among threads, and the memory that they keep. Included by
 // kernels.inl.
 //
-// Where there are enough planes, a thread does a whole plane: its table stays in cache. Else the table is built by all
-// threads, and boxes and bands of rows are shared out. What is added to what, in which order, never depends on the threads.
+// Where there are enough planes, a thread does a whole plane: its integral image stays in cache. Else the integral
+// image is built by all threads, and boxes and bands of rows are shared out. What is added to what, in which order,
+// never depends on the threads.
 
 constexpr int64_t ENOUGH_PLANES = 8;
 
@@ -21,7 +22,7 @@ void parallel(const BoxProblem& problem, int64_t count, const Body& body) {
       const_cast<Body*>(&body));
 }
 
-// Of a thread that works on a plane, and of the thread that called and shares its tables with the others.
+// Of a thread that works on a plane, and of the thread that called and shares its integral images with the others.
 inline Scratch& thread_scratch() {
   static thread_local Scratch scratch;
   return scratch;

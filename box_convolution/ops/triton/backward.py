@@ -19,7 +19,7 @@ import triton.language as tl
 
 from .integral import (
     across,
-    build_table,
+    build_integral_image,
     clamped,
     clear_borders,
     index,
@@ -54,7 +54,7 @@ def where_hit(n, edge, output, size, stride, DENSE: tl.constexpr):
 
 @triton.jit
 def walk_box(
-    p_grad, p_table, p_plane, p_box, p_partial, p_grad_input, p_sums, m, per_channel, begin, end,
+    p_grad, p_integral, p_plane, p_box, p_partial, p_grad_input, p_sums, m, per_channel, begin, end,
     h, w, h_out, w_out, stride, chunks, grad_row_stride, row_stride, pitch,
     NORMALIZE: tl.constexpr, DENSE: tl.constexpr, BY_INPUT: tl.constexpr, BY_BOXES: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
@@ -82,8 +82,8 @@ def walk_box(
         last = tl.where(chunk < chunks, tl.minimum(first + rows, end), begin)
         at_right = output_at(q, right, stride, DENSE)
         at_left = output_at(q, left, stride, DENSE)
-        p_plus = p_table + clamped(at_left + 1, w_whole)
-        p_minus = p_table + clamped(at_right + 1, w_whole)
+        p_plus = p_integral + clamped(at_left + 1, w_whole)
+        p_minus = p_integral + clamped(at_right + 1, w_whole)
         p_right = p_grad + at_right
         p_left = p_grad + at_left
         inside_right = (at_right >= 0) & (at_right < where_hit(q, right, at_right, w_out, stride, DENSE))
@@ -94,11 +94,11 @@ def walk_box(
         b = output_at(first - 1, bottom, stride, DENSE) + 1
         to_top = across(p_plus, p_minus, t, h_out, pitch)
         to_bottom = across(p_plus, p_minus, b, h_out, pitch)
-        p_column = p_table + tl.where(inside_right, at_right, 0)
+        p_column = p_integral + tl.where(inside_right, at_right, 0)
         right_sum = across(p_column + 1, p_column, t, h_right, pitch) - across(
             p_column + 1, p_column, b, h_right, pitch
         )
-        p_column = p_table + tl.where(inside_left, at_left, 0)
+        p_column = p_integral + tl.where(inside_left, at_left, 0)
         left_sum = across(p_column + 1, p_column, t, h_left, pitch) - across(p_column + 1, p_column, b, h_left, pitch)
         for s in range(0, rows):
             p = first + s
@@ -152,7 +152,7 @@ _STRIDES = [f"{of}_{axis}_stride" for of in ("grad", "input") for axis in ("batc
 
 @triton.jit(do_not_specialize=["planes", *_SIZES, *_STRIDES])
 def grad_planes(
-    p_grad, p_image, p_boxes, p_partial, p_grad_input, p_sums, p_tables,
+    p_grad, p_image, p_boxes, p_partial, p_grad_input, p_sums, p_integrals,
     planes, channels, per_channel, h, w, h_out, w_out, stride, sixteenths, chunks,
     grad_batch_stride, grad_channel_stride, grad_row_stride, input_batch_stride, input_channel_stride, input_row_stride,
     NORMALIZE: tl.constexpr, DENSE: tl.constexpr, BY_INPUT: tl.constexpr, BY_BOXES: tl.constexpr, WIDE: tl.constexpr,
@@ -163,8 +163,8 @@ def grad_planes(
     """
     pitch = sixteenths.to(tl.int64) * 16
     first = tl.program_id(0).to(tl.int64)
-    p_table = p_tables + first * (h_out + 1) * pitch
-    clear_borders(p_table, 0, h_out + 1, w_out, pitch, G * K)
+    p_integral = p_integrals + first * (h_out + 1) * pitch
+    clear_borders(p_integral, 0, h_out + 1, w_out, pitch, G * K)
     tl.debug_barrier()
     for plane in range(first, planes.to(tl.int64), tl.num_programs(0)):
         channel = plane % channels
@@ -173,12 +173,12 @@ def grad_planes(
             p_plane_grad = p_grad + plane_offset(
                 plane * per_channel + m, channels * per_channel, grad_batch_stride, grad_channel_stride, STEP
             )
-            build_table(
-                p_table, p_table, 0, p_plane_grad, 0, h_out, h_out, w_out, multiple(grad_row_stride, STEP), pitch,
+            build_integral_image(
+                p_integral, p_integral, 0, p_plane_grad, 0, h_out, h_out, w_out, multiple(grad_row_stride, STEP), pitch,
                 STEP, G, K, E,
             )  # fmt: skip
             walk_box(
-                p_plane_grad, p_table + 1, p_plane, p_boxes + (channel * per_channel + m) * 4,
+                p_plane_grad, p_integral + 1, p_plane, p_boxes + (channel * per_channel + m) * 4,
                 p_partial + plane * h * w, p_grad_input + plane * h * w,
                 p_sums + (plane * per_channel + m) * SUMS, m, per_channel, h * 0, h, h, w, h_out, w_out,
                 stride, chunks, index(grad_row_stride, WIDE), index(input_row_stride, WIDE), index(pitch, WIDE),
@@ -189,7 +189,7 @@ def grad_planes(
 
 @triton.jit(do_not_specialize=["first_plane", "planes", *_SIZES, *_STRIDES, "strips", "strip"])
 def grad_bands(
-    p_grad, p_image, p_boxes, p_partial, p_grad_input, p_sums, p_tables,
+    p_grad, p_image, p_boxes, p_partial, p_grad_input, p_sums, p_integrals,
     first_plane, planes, channels, per_channel, h, w, h_out, w_out, stride, sixteenths, chunks,
     grad_batch_stride, grad_channel_stride, grad_row_stride, input_batch_stride, input_channel_stride, input_row_stride,
     strips, strip,
@@ -213,7 +213,7 @@ def grad_bands(
             plane * per_channel + m, channels * per_channel, grad_batch_stride, grad_channel_stride, 1
         )
         walk_box(
-            p_plane_grad, p_tables + (local * per_channel + m) * (h_out + 1) * pitch + 1, p_plane,
+            p_plane_grad, p_integrals + (local * per_channel + m) * (h_out + 1) * pitch + 1, p_plane,
             p_boxes + (channel * per_channel + m) * 4, p_partial + plane * h * w, p_grad_input + plane * h * w,
             p_sums + ((number * planes + plane) * per_channel + m) * SUMS, m, per_channel,
             begin, tl.minimum(begin + strip, h), h, w, h_out, w_out,

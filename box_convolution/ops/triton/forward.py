@@ -16,7 +16,7 @@ import triton.language as tl
 
 from .integral import (
     across,
-    build_table,
+    build_integral_image,
     clamped,
     clear_borders,
     index,
@@ -42,7 +42,7 @@ def finish(p_output, p_residual, at, value, shift, inside, RELU: tl.constexpr):
 
 @triton.jit
 def write_box(
-    p_output, p_residual, p_scale, p_shift, p_boxes, p_plane, p_table, plane, channels, per_channel, m, begin, end,
+    p_output, p_residual, p_scale, p_shift, p_boxes, p_plane, p_integral, plane, channels, per_channel, m, begin, end,
     h, w, h_out, w_out, stride, chunks, row_stride, pitch,
     NORMALIZE: tl.constexpr, DENSE: tl.constexpr, RELU: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
@@ -61,7 +61,7 @@ def write_box(
         write_shift(p_output, p_residual, shift, begin, end, w_out, RELU, LANES)
     else:
         walk_box(
-            p_output, p_residual, p_boxes + box * 4, p_plane, p_table, scale, shift, begin, end,
+            p_output, p_residual, p_boxes + box * 4, p_plane, p_integral, scale, shift, begin, end,
             h, w, w_out, stride, chunks, row_stride, pitch, NORMALIZE, DENSE, RELU, LANES,
         )  # fmt: skip
 
@@ -76,17 +76,17 @@ def write_shift(p_output, p_residual, shift, begin, end, w_out, RELU: tl.constex
 
 @triton.jit
 def start_walk(
-    p_plus, p_minus, p_table, at_right, at_left, inside_right, inside_left, right_part, left_part,
+    p_plus, p_minus, p_integral, at_right, at_left, inside_right, inside_left, right_part, left_part,
     bottom, top, h_bottom, h_top, pitch,
 ):  # fmt: skip
     """C[bottom], C[top], and the sum of D over the rows between, from the integral image alone."""
     to_bottom = across(p_plus, p_minus, bottom, h_bottom, pitch)
     to_top = across(p_plus, p_minus, top, h_top, pitch)
     # A column of parts of pixels that is not inside has no width.
-    p_right = p_table + tl.where(inside_right, at_right, 0)
-    p_left = p_table + tl.where(inside_left, at_left, 0)
-    p_right_end = p_table + tl.where(inside_right, at_right + 1, 0)
-    p_left_end = p_table + tl.where(inside_left, at_left + 1, 0)
+    p_right = p_integral + tl.where(inside_right, at_right, 0)
+    p_left = p_integral + tl.where(inside_left, at_left, 0)
+    p_right_end = p_integral + tl.where(inside_right, at_right + 1, 0)
+    p_left_end = p_integral + tl.where(inside_left, at_left + 1, 0)
     in_right = across(p_right_end, p_right, bottom, h_bottom, pitch) - across(p_right_end, p_right, top, h_top, pitch)
     in_left = across(p_left_end, p_left, bottom, h_bottom, pitch) - across(p_left_end, p_left, top, h_top, pitch)
     return to_bottom, to_top, to_bottom - to_top + (right_part * in_right - left_part * in_left)
@@ -94,7 +94,7 @@ def start_walk(
 
 @triton.jit
 def walk_box(
-    p_output, p_residual, p_box, p_plane, p_table, scale, shift, begin, end,
+    p_output, p_residual, p_box, p_plane, p_integral, scale, shift, begin, end,
     h, w, w_out, stride, chunks, row_stride, pitch,
     NORMALIZE: tl.constexpr, DENSE: tl.constexpr, RELU: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
@@ -118,8 +118,8 @@ def walk_box(
         last = tl.where(chunk < chunks, tl.minimum(first + rows, end), begin)
         at_right = j * stride + right
         at_left = j * stride + left
-        p_plus = p_table + clamped(at_right, w_whole)
-        p_minus = p_table + clamped(at_left, w_whole)
+        p_plus = p_integral + clamped(at_right, w_whole)
+        p_minus = p_integral + clamped(at_left, w_whole)
         p_right = p_plane + at_right
         p_left = p_plane + at_left
         inside_right = (at_right >= 0) & (at_right < w_right)
@@ -129,7 +129,7 @@ def walk_box(
         top_right = tl.where(inside_right, h_top, 0)
         top_left = tl.where(inside_left, h_top, 0)
         to_bottom, to_top, inner = start_walk(
-            p_plus, p_minus, p_table, at_right, at_left, inside_right, inside_left, right_part, left_part,
+            p_plus, p_minus, p_integral, at_right, at_left, inside_right, inside_left, right_part, left_part,
             first * stride + bottom, first * stride + top, h_bottom, h_top, pitch,
         )  # fmt: skip
         for s in range(0, rows):
@@ -138,7 +138,7 @@ def walk_box(
             if not DENSE:
                 n = i * stride
                 to_bottom, to_top, inner = start_walk(
-                    p_plus, p_minus, p_table, at_right, at_left, inside_right, inside_left, right_part, left_part,
+                    p_plus, p_minus, p_integral, at_right, at_left, inside_right, inside_left, right_part, left_part,
                     n + bottom, n + top, h_bottom, h_top, pitch,
                 )  # fmt: skip
             past_bottom = across(p_plus, p_minus, n + bottom + 1, h_bottom, pitch)
@@ -162,7 +162,7 @@ _STRIDES = ["batch_stride", "channel_stride", "row_stride"]
 
 @triton.jit(do_not_specialize=["planes", *_SIZES, *_STRIDES, "parts"])
 def box_planes(
-    p_image, p_boxes, p_output, p_scale, p_shift, p_residual, p_tables,
+    p_image, p_boxes, p_output, p_scale, p_shift, p_residual, p_integrals,
     planes, channels, per_channel, h, w, h_out, w_out, stride, sixteenths, chunks,
     batch_stride, channel_stride, row_stride, parts,
     NORMALIZE: tl.constexpr, DENSE: tl.constexpr, RELU: tl.constexpr, WIDE: tl.constexpr,
@@ -172,19 +172,19 @@ def box_planes(
     ``parts`` equal parts of the channel's boxes; then it goes on to another plane."""
     pitch = sixteenths.to(tl.int64) * 16
     first = tl.program_id(0).to(tl.int64)
-    p_table = p_tables + first * (h + 1) * pitch
-    clear_borders(p_table, 0, h + 1, w, pitch, G * K)
+    p_integral = p_integrals + first * (h + 1) * pitch
+    clear_borders(p_integral, 0, h + 1, w, pitch, G * K)
     tl.debug_barrier()
     for item in range(first, planes * parts.to(tl.int64), tl.num_programs(0)):
         plane = item // parts
         p_plane = p_image + plane_offset(plane, channels, batch_stride, channel_stride, STEP)
-        build_table(
-            p_table, p_table, 0, p_plane, 0, h, h, w, multiple(row_stride, STEP), pitch, STEP, G, K, E
+        build_integral_image(
+            p_integral, p_integral, 0, p_plane, 0, h, h, w, multiple(row_stride, STEP), pitch, STEP, G, K, E
         )  # fmt: skip
         for m in range((item % parts).to(tl.int32), per_channel, parts):
             write_box(
-                p_output, p_residual, p_scale, p_shift, p_boxes, p_plane, p_table + 1, plane, channels, per_channel, m,
-                h_out * 0, h_out, h, w, h_out, w_out, stride, chunks, index(row_stride, WIDE), index(pitch, WIDE),
+                p_output, p_residual, p_scale, p_shift, p_boxes, p_plane, p_integral + 1, plane, channels, per_channel,
+                m, h_out * 0, h_out, h, w, h_out, w_out, stride, chunks, index(row_stride, WIDE), index(pitch, WIDE),
                 NORMALIZE, DENSE, RELU, LANES,
             )  # fmt: skip
         tl.debug_barrier()
@@ -192,7 +192,7 @@ def box_planes(
 
 @triton.jit(do_not_specialize=["first_plane", *_SIZES, *_STRIDES, "strips", "strip"])
 def box_bands(
-    p_image, p_boxes, p_output, p_scale, p_shift, p_residual, p_tables,
+    p_image, p_boxes, p_output, p_scale, p_shift, p_residual, p_integrals,
     first_plane, channels, per_channel, h, w, h_out, w_out, stride, sixteenths, chunks,
     batch_stride, channel_stride, row_stride, strips, strip,
     NORMALIZE: tl.constexpr, DENSE: tl.constexpr, RELU: tl.constexpr, WIDE: tl.constexpr, LANES: tl.constexpr,
@@ -206,7 +206,7 @@ def box_bands(
     begin = (item % strips).to(tl.int32) * strip
     p_plane = p_image + plane_offset(plane, channels, batch_stride, channel_stride, 1)
     write_box(
-        p_output, p_residual, p_scale, p_shift, p_boxes, p_plane, p_tables + local * (h + 1) * pitch + 1, plane,
+        p_output, p_residual, p_scale, p_shift, p_boxes, p_plane, p_integrals + local * (h + 1) * pitch + 1, plane,
         channels, per_channel, m, begin, tl.minimum(begin + strip, h_out), h, w, h_out, w_out, stride, chunks,
         index(row_stride, WIDE), index(pitch, WIDE), NORMALIZE, DENSE, RELU, LANES,
     )  # fmt: skip

@@ -117,8 +117,8 @@ def index(number, WIDE: tl.constexpr):
 
 
 @triton.jit
-def build_table(
-    p_table, p_sums, bands_above, p_plane, begin, end, h, w, row_stride, pitch,
+def build_integral_image(
+    p_integral, p_sums, bands_above, p_plane, begin, end, h, w, row_stride, pitch,
     STEP: tl.constexpr, G: tl.constexpr, K: tl.constexpr, E: tl.constexpr,
 ):  # fmt: skip
     """Rows begin+1..end of the integral image; ``p_sums`` (bands_above, w) add up to all columns above row ``begin``.
@@ -148,7 +148,7 @@ def build_table(
             inside = (p < last[:, None, None]) & (q < width)
             columns += tl.load(p_column + p * row_stride, mask=inside, other=0.0).to(tl.float64)
             groups = tl.sum(columns, 2)
-            p_row = p_table + (p + 1) * pitch
+            p_row = p_integral + (p + 1) * pitch
             # What is left of the block: the last sum before it, or the zero that a row begins with.
             left = tl.load(p_row + c + 1, mask=(p < last[:, None, None]) & (c > 0), other=0.0)
             sums = tl.cumsum(columns, 2) + ((tl.cumsum(groups, 1) - groups)[:, :, None] + left)
@@ -157,14 +157,14 @@ def build_table(
 
 
 @triton.jit
-def clear_borders(p_table, begin, end, w, pitch, BLOCK: tl.constexpr):
+def clear_borders(p_integral, begin, end, w, pitch, BLOCK: tl.constexpr):
     """Nothing is left of column 0, or, in row 0, above. Rows begin..end-1."""
     for r in range(begin, end, BLOCK):
         k = r + tl.arange(0, BLOCK)
-        tl.store(p_table + k * pitch + 1, tl.zeros([BLOCK], tl.float64), mask=k < end)
+        tl.store(p_integral + k * pitch + 1, tl.zeros([BLOCK], tl.float64), mask=k < end)
     for c in range(0, tl.where(begin == 0, w, 0), BLOCK):
         q = c + tl.arange(0, BLOCK)
-        tl.store(p_table + q + 2, tl.zeros([BLOCK], tl.float64), mask=q < w)
+        tl.store(p_integral + q + 2, tl.zeros([BLOCK], tl.float64), mask=q < w)
 
 
 _STRIDES = ["batch_stride", "channel_stride", "row_stride"]
@@ -193,7 +193,7 @@ def sum_bands(
 
 @triton.jit(do_not_specialize=["first_plane", "channels", "h", "w", "sixteenths", "bands", "band", *_STRIDES])
 def build_bands(
-    p_image, p_sums, p_tables, first_plane, channels, h, w, sixteenths, bands, band,
+    p_image, p_sums, p_integrals, first_plane, channels, h, w, sixteenths, bands, band,
     batch_stride, channel_stride, row_stride, STEP: tl.constexpr, G: tl.constexpr, K: tl.constexpr, E: tl.constexpr,
 ):  # fmt: skip
     """Integral images (planes, h + 1, pitch) of planes from ``first_plane`` on, one band of rows to a program, from the
@@ -204,10 +204,10 @@ def build_bands(
     number = (item % bands).to(tl.int32)
     begin = number * band
     end = tl.minimum(begin + band, h)
-    p_table = p_tables + local * (h + 1) * pitch
+    p_integral = p_integrals + local * (h + 1) * pitch
     p_plane = p_image + plane_offset(first_plane + local, channels, batch_stride, channel_stride, STEP)
-    clear_borders(p_table, begin + tl.where(number > 0, 1, 0), end + 1, w, pitch, G * K)
-    build_table(
-        p_table, p_sums + local * bands * w, number, p_plane, begin, end, h, w,
+    clear_borders(p_integral, begin + tl.where(number > 0, 1, 0), end + 1, w, pitch, G * K)
+    build_integral_image(
+        p_integral, p_sums + local * bands * w, number, p_plane, begin, end, h, w,
         multiple(row_stride, STEP), pitch, STEP, G, K, E,
     )  # fmt: skip

@@ -87,8 +87,8 @@ def interpreted() -> bool:
 def _kernels() -> tuple[ModuleType, ModuleType, ModuleType]:
     """Forward kernels, backward kernels, and what they share."""
     names = ("forward", "backward", "integral")
-    forward, backward, tables = (importlib.import_module(f".{name}", __package__) for name in names)
-    return forward, backward, tables
+    forward, backward, integral = (importlib.import_module(f".{name}", __package__) for name in names)
+    return forward, backward, integral
 
 
 @functools.cache
@@ -105,8 +105,7 @@ def limits(device: torch.device) -> Limits:
 @functools.lru_cache(256)
 def plan_forward(planes: int, per_channel: int, h: int, w: int, h_out: int, w_out: int, limits: Limits) -> Plan:
     """A plane's integral image serves all boxes of its channel."""
-    table = 8 * table_numbers(h, w)
-    near = max(1, limits.near_memory // table)
+    near = max(1, limits.near_memory // (8 * integral_numbers(h, w)))
     wanted = 2 * limits.processors
     parts = max(1, min(per_channel, min(wanted, near) // planes))
     programs = min(planes * parts, wanted, near)
@@ -119,8 +118,7 @@ def plan_forward(planes: int, per_channel: int, h: int, w: int, h_out: int, w_ou
 @functools.lru_cache(256)
 def plan_backward(planes: int, per_channel: int, h: int, w: int, h_out: int, w_out: int, limits: Limits) -> Plan:
     """Each box's grad_output has an integral image; a program adds up what all boxes of a channel do to its pixels."""
-    table = 8 * table_numbers(h_out, w_out)
-    near = max(1, limits.near_memory // table)
+    near = max(1, limits.near_memory // (8 * integral_numbers(h_out, w_out)))
     wanted = 2 * limits.processors
     programs = min(planes, wanted, near)
     if 4 * programs >= 3 * limits.processors or h <= limits.band:
@@ -130,15 +128,15 @@ def plan_backward(planes: int, per_channel: int, h: int, w: int, h_out: int, w_o
 
 
 def _plan(
-    programs: int, planes: int, parts: int, tables: int, strips: float,
+    programs: int, planes: int, parts: int, integrals: int, strips: float,
     built: int, walked: tuple[int, int], lanes_of_thread: int, limits: Limits,
 ) -> Plan:  # fmt: skip
-    """Planes of ``built`` rows are integrated, ``tables`` of them by programs of their own; those of size ``walked``
+    """Planes of ``built`` rows are integrated, ``integrals`` of them by programs of their own; those of size ``walked``
     are walked down in about as many ``strips``."""
     h, (h_walked, w_walked) = built, walked
     bands = band = 0
-    if tables:
-        band = max(limits.band, -(-h // max(1, 2 * limits.processors // tables)))
+    if integrals:
+        band = max(limits.band, -(-h // max(1, 2 * limits.processors // integrals)))
         bands = -(-h // band)
     strip = max(_LEAST_ROWS, -(-h_walked // math.ceil(strips)))
     strips = -(-h_walked // strip)
@@ -153,7 +151,9 @@ def _plan(
 
 
 def _tile(image: Tensor, warps: int, limits: Limits) -> dict[str, int]:
-    """Tile of `build_table` for planes of ``image``: rows G, groups K of E pixels; they start at multiples of STEP."""
+    """Tile of `build_integral_image` for planes of ``image``: rows G, groups K of E pixels, which start at
+    multiples of STEP.
+    """
     h, w = image.shape[2:]
     pixels = max(1, 16 // image.element_size())
     starts = (w, image.data_ptr() // image.element_size(), *image.stride()[:3])
@@ -162,7 +162,7 @@ def _tile(image: Tensor, warps: int, limits: Limits) -> dict[str, int]:
     return {"STEP": 1 if any(start % pixels for start in starts) else pixels, "G": rows, "K": groups, "E": pixels}
 
 
-def table_numbers(h: int, w: int) -> int:
+def integral_numbers(h: int, w: int) -> int:
     """Of an integral image: its rows start with a place of padding and a zero, and are whole lines of a cache."""
     return (h + 1) * 16 * _sixteenths(w)
 
@@ -207,7 +207,7 @@ def _forward(
     output = _empty(input, output_shape(input, boxes, stride)) if out is None else out
     if not output.numel():
         return output
-    forward, _, tables = _kernels()
+    forward, _, integral = _kernels()
     batch, channels, h, w = _check_size(input)
     per_channel, (h_out, w_out) = boxes.shape[1], output.shape[2:]
     image, edges = _by_rows(input), boxes.contiguous()
@@ -224,16 +224,16 @@ def _forward(
     }  # fmt: skip
     with _current(input.device):
         if not plan.bands:
-            scratch = _scratch(input, plan.programs * table_numbers(h, w))
+            scratch = _scratch(input, plan.programs * integral_numbers(h, w))
             forward.box_planes[(plan.programs,)](
                 image, edges, output, scale, shift, residual, scratch, planes, *sizes, plan.parts,
                 **_tile(image, plan.warps, bounds), **options,
             )  # fmt: skip
             return output
-        scratch = _scratch(input, plan.planes * table_numbers(h, w))
+        scratch = _scratch(input, plan.planes * integral_numbers(h, w))
         for first in range(0, planes, plan.planes):
             count = min(plan.planes, planes - first)
-            _build(tables, image, scratch, first, count, plan)
+            _build(integral, image, scratch, first, count, plan)
             forward.box_bands[(count * per_channel * plan.strips,)](
                 image, edges, output, scale, shift, residual, scratch, first, *sizes, plan.strips, plan.strip, **options
             )  # fmt: skip
@@ -250,7 +250,7 @@ def box_conv2d_backward(
         return grad_input.zero_(), grad_boxes.zero_()
     if not any(output_mask):
         return grad_input, grad_boxes
-    _, backward, tables = _kernels()
+    _, backward, integral = _kernels()
     batch, channels, h, w = _check_size(input)
     per_channel, (h_out, w_out) = boxes.shape[1], grad_output.shape[2:]
     image, grad, edges = _by_rows(input), _by_rows(grad_output), boxes.contiguous()
@@ -274,16 +274,16 @@ def box_conv2d_backward(
         if by_input and per_channel > 1 and input.dtype not in (torch.float32, torch.float64):
             partial = _partial(input)
         if not plan.bands:
-            scratch = _scratch(input, plan.programs * table_numbers(h_out, w_out))
+            scratch = _scratch(input, plan.programs * integral_numbers(h_out, w_out))
             backward.grad_planes[(plan.programs,)](
                 grad, image, edges, partial, grad_input, sums, scratch, planes, *sizes,
                 **_tile(grad, plan.warps, bounds), **options,
             )  # fmt: skip
         else:
-            scratch = _scratch(input, plan.planes * per_channel * table_numbers(h_out, w_out))
+            scratch = _scratch(input, plan.planes * per_channel * integral_numbers(h_out, w_out))
             for first in range(0, planes, plan.planes):
                 count = min(plan.planes, planes - first)
-                _build(tables, grad, scratch, first * per_channel, count * per_channel, plan)
+                _build(integral, grad, scratch, first * per_channel, count * per_channel, plan)
                 backward.grad_bands[(count * plan.strips,)](
                     grad, image, edges, partial, grad_input, sums, scratch, first, planes, *sizes,
                     plan.strips, plan.strip, **options,
@@ -297,7 +297,7 @@ def box_conv2d_backward(
     return grad_input, grad_boxes
 
 
-def _build(tables: ModuleType, image: Tensor, scratch: Tensor, first: int, count: int, plan: Plan) -> None:
+def _build(integral: ModuleType, image: Tensor, scratch: Tensor, first: int, count: int, plan: Plan) -> None:
     """Integral images of ``count`` planes from ``first`` on, into ``scratch``."""
     _, channels, h, w = image.shape
     strides = image.stride()[:3]
@@ -306,11 +306,11 @@ def _build(tables: ModuleType, image: Tensor, scratch: Tensor, first: int, count
     sums = scratch
     if plan.bands > 1:
         sums = _scratch(image, bands * w)
-        tables.sum_bands[(bands,)](
+        integral.sum_bands[(bands,)](
             image, sums, first, channels, h, w, plan.bands, plan.band, *strides, STEP=tile["STEP"],
             R=min(_power_of_two(plan.band), 8), CW=min(_power_of_two(w), 128), num_warps=_BUILD_WARPS, **_OPTIONS,
         )  # fmt: skip
-    tables.build_bands[(bands,)](
+    integral.build_bands[(bands,)](
         image, sums, scratch, first, channels, h, w, _sixteenths(w), plan.bands, plan.band, *strides,
         **tile, num_warps=_BUILD_WARPS, **_OPTIONS,
     )  # fmt: skip

@@ -1,4 +1,5 @@
-// Gradients from the table of table.inl: of the input through the adjoint, of the edges by sums over its rows.
+// Gradients from the integral image of integral_image.inl: of the input through the adjoint, of the edges by sums
+// over its rows.
 
 // Sums over one box of one plane that its edges' gradients are made of.
 struct EdgeSums {
@@ -16,7 +17,7 @@ struct Target {
   double weight, weight_before;
 
   // ``unused`` takes what lies above the image: it is never read.
-  Target(const Table& adjoint, int64_t k, double weight0, double weight1, double* unused) {
+  Target(const IntegralImage& adjoint, int64_t k, double weight0, double weight1, double* unused) {
     row = k <= 0 ? unused : adjoint.row(min(k, adjoint.h));
     weight = k < adjoint.h ? weight0 : weight0 + weight1;
     weight_before = k <= adjoint.h ? weight1 : 0;
@@ -24,7 +25,7 @@ struct Target {
 };
 
 // The part of the last output row's taps that no further row has taken along.
-inline void add_rest(const Table& adjoint, int64_t k, double weight1, const double* taps) {
+inline void add_rest(const IntegralImage& adjoint, int64_t k, double weight1, const double* taps) {
   if (k >= 0 && k < adjoint.h) add_scaled(adjoint.row(k + 1), taps, weight1, adjoint.w);
 }
 
@@ -41,7 +42,7 @@ template <typename V>
 struct Column {
   V top, bottom, left, right, total;
 
-  // g at the outputs whose right edge is in this column and in the one before, the left edge alike; the table's rows
+  // g at the outputs whose right edge is in this column and in the one before, the left edge alike; the integral image's rows
   // around the bottom and the top edge. Sums by parts turned every sum over outputs into one over columns.
   inline V add(V right0, V right1, V left0, V left1, V bottom0, V bottom1, V top0, V top1, const Box& box) {
     const Span &rows = box.rows, &columns = box.columns;
@@ -65,20 +66,22 @@ inline void widen_row(double* to, const T* from, int64_t stride_from, int64_t st
     for (int64_t j = 0; j < count; ++j) to[j * stride_to] = to_double(from[j * stride_from]);
 }
 
-// Everything the gradients of one box over one plane need, in one pass over the rows of grad_output. ``adjoint`` gathers
-// the transposed operation: it is to the gradient what the table is to the input, and is integrated once for all boxes.
-// ``padded`` holds rows of grad_output, spread out to the input's columns; ``taps`` has room for 3 rows of the table.
+// Everything the gradients of one box over one plane need, in one pass over the rows of grad_output. ``adjoint``
+// gathers the transposed operation: it is to the gradient what the integral image is to the input, and is integrated
+// once for all boxes. ``padded`` holds rows of grad_output, spread out to the input's columns; ``taps`` has room for
+// 3 rows of the integral image.
 template <typename T>
-EdgeSums backward_box(const Table& table, const Table& adjoint, const Box& box, const PaddedRows& padded, double* taps,
+EdgeSums backward_box(const IntegralImage& integral, const IntegralImage& adjoint, const Box& box,
+                      const PaddedRows& padded, double* taps,
                       const T* grad, int64_t stride_h, int64_t stride_w, int64_t h_out, int64_t w_out, int64_t stride) {
-  const int64_t w = table.w;
+  const int64_t w = integral.w;
   const Span rows = box.rows, columns = box.columns;
   const double b0 = rows.high0 * box.inverse, b1 = rows.high1 * box.inverse;
   const double t0 = -rows.low0 * box.inverse, t1 = -rows.low1 * box.inverse;
   double* current = taps;
-  double* before = taps + table.pitch;
-  double* unused = taps + 2 * table.pitch;
-  memset(before, 0, sizeof(double) * table.pitch);
+  double* before = taps + integral.pitch;
+  double* unused = taps + 2 * integral.pitch;
+  memset(before, 0, sizeof(double) * integral.pitch);
   EdgeSums sums;
   int64_t kb = 0, kt = 0;
   for (int64_t i = 0; i < h_out; ++i) {
@@ -92,10 +95,10 @@ EdgeSums backward_box(const Table& table, const Table& adjoint, const Box& box, 
     const double* gl = g + 1 - columns.low;
     kb = i * stride + rows.high;
     kt = i * stride + rows.low;
-    const double* bottom0 = table.clamped(kb);
-    const double* bottom1 = table.clamped(kb + 1);
-    const double* top0 = table.clamped(kt);
-    const double* top1 = table.clamped(kt + 1);
+    const double* bottom0 = integral.clamped(kb);
+    const double* bottom1 = integral.clamped(kb + 1);
+    const double* top0 = integral.clamped(kt);
+    const double* top1 = integral.clamped(kt + 1);
     const Target to_bottom(adjoint, kb, b0, b1, unused);
     const Target to_top(adjoint, kt, t0, t1, unused);
     Column<Vec> wide = {};
@@ -166,7 +169,7 @@ inline void edge_gradients(const EdgeSums& sums, const Box& box, bool normalize,
 // Rows end-R..end-1 of: grad_input[p][q] = sum of adjoint[r][c] over r > p, c >= q. Row ``end`` of the adjoint holds, on entry,
 // the sums over all rows from there on where ``below`` is set, and row end-R+1 does so on return.
 template <typename T, int R>
-void integrate_rows(const Table& adjoint, T* grad_input, int64_t end, bool below) {
+void integrate_rows(const IntegralImage& adjoint, T* grad_input, int64_t end, bool below) {
   const int64_t w = adjoint.w;
   double* in[R];
   T* out[R];
@@ -202,7 +205,7 @@ void integrate_rows(const Table& adjoint, T* grad_input, int64_t end, bool below
 }
 
 template <typename T>
-void integrate(const Table& adjoint, T* grad_input) {
+void integrate(const IntegralImage& adjoint, T* grad_input) {
   int64_t end = adjoint.h;
   for (; end >= ROWS; end -= ROWS) integrate_rows<T, ROWS>(adjoint, grad_input, end, end < adjoint.h);
   for (; end > 0; --end) integrate_rows<T, 1>(adjoint, grad_input, end, end < adjoint.h);

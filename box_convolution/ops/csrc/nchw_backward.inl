@@ -1,4 +1,4 @@
-// planes.inl for gradients. Included by kernels.inl.
+// nchw.inl for gradients. Included by kernels.inl.
 
 template <typename T>
 struct Backward {
@@ -16,14 +16,15 @@ struct Backward {
   }
 
   // Gradients of one box over one plane, into edges (4) and adjoint. Returns false for a NaN box.
-  bool box(const Table& table, const Table& adjoint, const PaddedRows& padded, double* taps, int64_t plane, int64_t m,
+  bool box(const IntegralImage& integral, const IntegralImage& adjoint, const PaddedRows& padded, double* taps,
+           int64_t plane, int64_t m,
            double* edges) const {
     const Box box = box_of(plane, m);
     if (box.nan) {
       fill(edges, edges + 4, double(NAN));
       return false;
     }
-    const EdgeSums sums = backward_box(table, adjoint, box, padded, taps, grad_output(plane, m),
+    const EdgeSums sums = backward_box(integral, adjoint, box, padded, taps, grad_output(plane, m),
                                        call.grad_output_strides[2], call.grad_output_strides[3], h_out, w_out, p.stride);
     edge_gradients(sums, box, p.normalize, edges);
     return true;
@@ -46,7 +47,7 @@ struct Backward {
   // A whole plane in fixed point, by this thread or by all, as far as it holds.
   Done fixed_plane(int64_t plane, bool all_threads, double* edges, Failure& failure) const;
 
-  void write(const Table& adjoint, int64_t plane, Done done, bool finite) const {
+  void write(const IntegralImage& adjoint, int64_t plane, Done done, bool finite) const {
     if (!call.grad_input || done == GRAD_INPUT) return;
     if (finite)
       integrate(adjoint, grad_input(plane));
@@ -54,11 +55,13 @@ struct Backward {
       fill(grad_input(plane), grad_input(plane) + p.h * p.w, from_double<T>(NAN));
   }
 
-  static void clear(const Table& adjoint) {
-    memset(adjoint.data, 0, sizeof(double) * Table::size(adjoint.h, adjoint.w));
+  static void clear(const IntegralImage& adjoint) {
+    memset(adjoint.data, 0, sizeof(double) * IntegralImage::size(adjoint.h, adjoint.w));
   }
 
-  int64_t working_size() const { return 2 * Table::size(p.h, p.w) + PaddedRows::size(p.w) + 3 * Table::pitch_of(p.w); }
+  int64_t working_size() const {
+    return 2 * IntegralImage::size(p.h, p.w) + PaddedRows::size(p.w) + 3 * IntegralImage::pitch_of(p.w);
+  }
 
   int32_t run() const {
     Scratch partial;
@@ -83,14 +86,14 @@ struct Backward {
         if (done == EVERYTHING) continue;
         double* memory = thread_scratch().get(working_size());
         if (!memory) return void(failure.happened = 1);
-        const Table table(memory, p.h, p.w), adjoint(memory + Table::size(p.h, p.w), p.h, p.w);
-        const PaddedRows padded(memory + 2 * Table::size(p.h, p.w), p.w);
-        double* taps = memory + 2 * Table::size(p.h, p.w) + PaddedRows::size(p.w);
-        build_table(table, input(plane), p.input_strides[2], p.input_strides[3]);
+        const IntegralImage integral(memory, p.h, p.w), adjoint(memory + IntegralImage::size(p.h, p.w), p.h, p.w);
+        const PaddedRows padded(memory + 2 * IntegralImage::size(p.h, p.w), p.w);
+        double* taps = memory + 2 * IntegralImage::size(p.h, p.w) + PaddedRows::size(p.w);
+        build_integral_image(integral, input(plane), p.input_strides[2], p.input_strides[3]);
         clear(adjoint);
         bool finite = true;
         for (int64_t m = 0; m < p.per_channel; ++m)
-          finite &= box(table, adjoint, padded, taps, plane, m, edges + (plane * p.per_channel + m) * 4);
+          finite &= box(integral, adjoint, padded, taps, plane, m, edges + (plane * p.per_channel + m) * 4);
         write(adjoint, plane, done, finite);
       }
       thread_scratch().trim();
@@ -100,33 +103,33 @@ struct Backward {
 
   // One box a task, each with an adjoint of its own; they are summed in the order of the boxes.
   int32_t by_boxes(double* edges) const {
-    const int64_t size = Table::size(p.h, p.w);
+    const int64_t size = IntegralImage::size(p.h, p.w);
     Failure failure;
     for (int64_t plane = 0; plane < planes && !failure.happened; ++plane) {
       const Done done = fixed_plane(plane, true, edges + plane * p.per_channel * 4, failure);
       if (done == EVERYTHING) continue;
       double* memory = shared_scratch().get((1 + p.per_channel) * size);
       if (!memory) return 1;
-      const Table table(memory, p.h, p.w);
-      build_table(table, input(plane), p.input_strides[2], p.input_strides[3]);
+      const IntegralImage integral(memory, p.h, p.w);
+      build_integral_image(integral, input(plane), p.input_strides[2], p.input_strides[3]);
       bool finite = true;
       parallel(p, p.per_channel, [&](int64_t begin, int64_t end) {
-        double* rows = thread_scratch().get(PaddedRows::size(p.w) + 3 * Table::pitch_of(p.w));
+        double* rows = thread_scratch().get(PaddedRows::size(p.w) + 3 * IntegralImage::pitch_of(p.w));
         if (!rows) return void(failure.happened = 1);
         for (int64_t m = begin; m < end; ++m) {
-          const Table adjoint(memory + (1 + m) * size, p.h, p.w);
+          const IntegralImage adjoint(memory + (1 + m) * size, p.h, p.w);
           const PaddedRows padded(rows, p.w);
           clear(adjoint);
-          if (!box(table, adjoint, padded, rows + PaddedRows::size(p.w), plane, m, edges + (plane * p.per_channel + m) * 4))
+          if (!box(integral, adjoint, padded, rows + PaddedRows::size(p.w), plane, m, edges + (plane * p.per_channel + m) * 4))
             finite = false;
         }
       });
       if (failure.happened) break;
-      const Table sum(memory + size, p.h, p.w);
+      const IntegralImage sum(memory + size, p.h, p.w);
       parallel(p, p.h, [&](int64_t begin, int64_t end) {
         for (int64_t r = begin + 1; r <= end; ++r)
           for (int64_t m = 1; m < p.per_channel; ++m)
-            add_row(sum.row(r), Table(memory + (1 + m) * size, p.h, p.w).row(r), 0, p.w);
+            add_row(sum.row(r), IntegralImage(memory + (1 + m) * size, p.h, p.w).row(r), 0, p.w);
       });
       write(sum, plane, done, finite);
     }

@@ -1,4 +1,4 @@
-// Whole planes in fixed point, for planes.inl and planes_backward.inl. Included by kernels.inl.
+// Whole planes in fixed point, for nchw.inl and nchw_backward.inl. Included by kernels.inl.
 
 // Of a strip of columns: their running sums.
 inline int64_t column_sums_size(int64_t h) { return in_doubles((h + 1) * STRIP * WIDE); }
@@ -127,7 +127,7 @@ typename Backward<T>::Done Backward<T>::fixed_plane(int64_t plane, bool all_thre
   }
 }
 
-inline bool PixelForward::fixed_group(int64_t image, int64_t number, Failure& failure) const {
+inline bool NhwcForward::fixed_group(int64_t image, int64_t number, Failure& failure) const {
   if (!fixed_point<float>(p, p.input_strides[3])) return false;
   constexpr int64_t COLUMNS = STRIP * WIDE;
   const int64_t row_sums = RowSums::size(p.h, p.w), channel_pitch = Tile::channel_pitch_of(p.h * COLUMNS);

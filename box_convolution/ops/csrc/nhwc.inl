@@ -25,28 +25,29 @@ inline void transpose(Floats (&v)[WIDE]) {
 #undef BOX_HIGH
 }
 
-struct PixelForward {
+struct NhwcForward {
   static constexpr int64_t LINE = 16, MOST = 2 * LINE;  // channels in a cache line, and in a group
-  static constexpr int64_t CACHED = int64_t(3) << 15;   // numbers that the tables of more than a line may take: 0.75 MiB
+  // numbers that the integral images of more than a line may take: 0.75 MiB
+  static constexpr int64_t CACHED = int64_t(3) << 15;
 
   const BoxForward& call;
   const BoxProblem& p;
   const int64_t group, planes, groups;  // channels and planes in a group, groups in an image
 
-  explicit PixelForward(const BoxForward& call)
+  explicit NhwcForward(const BoxForward& call)
       : call(call), p(call.problem), group(group_of(p)), planes(group / p.per_channel), groups(p.channels / planes) {}
 
-  // Machines fetch lines in pairs. One alone is better where the tables of two would not stay in cache.
+  // Machines fetch lines in pairs. One alone is better where the integral images of two would not stay in cache.
   static int64_t group_of(const BoxProblem& p) {
     const bool pairs = p.channels * p.per_channel % MOST == 0;
-    return pairs && MOST / p.per_channel * Table::size(p.h, p.w) <= CACHED ? MOST : LINE;
+    return pairs && MOST / p.per_channel * IntegralImage::size(p.h, p.w) <= CACHED ? MOST : LINE;
   }
 
-  // Where the tables of a group outgrow all caches, planes are written and then turned.
+  // Where the integral images of a group outgrow all caches, planes are written and then turned.
   static bool serves(const BoxForward& call) {
     const BoxProblem& p = call.problem;
     return p.dtype == BOX_FLOAT32 && p.stride == 1 && p.per_channel > 0 && LINE % p.per_channel == 0 &&
-           p.channels * p.per_channel % LINE == 0 && LINE / p.per_channel * Table::size(p.h, p.w) <= Scratch::KEPT;
+           p.channels * p.per_channel % LINE == 0 && LINE / p.per_channel * IntegralImage::size(p.h, p.w) <= Scratch::KEPT;
   }
 
   // A part of the outputs of a group: rows ``pitch`` apart, channels ``channel_pitch`` apart, both from the part's corner.
@@ -81,37 +82,37 @@ struct PixelForward {
     return {call.scale ? call.scale[channel] : 1.0, call.shift ? call.shift[channel] : 0.0, false};
   }
 
-  // Out of float64 tables of all planes, some rows at a time.
+  // Out of float64 integral images of all planes, some rows at a time.
   void float64_group(int64_t image, int64_t number, Failure& failure) const {
-    const int64_t tables = planes * Table::size(p.h, p.w), padded_rows = PaddedRows::size(p.w);
+    const int64_t integrals = planes * IntegralImage::size(p.h, p.w), padded_rows = PaddedRows::size(p.w);
     const int64_t band = max<int64_t>(PaddedRows::COUNT, 1024 / p.w / PaddedRows::COUNT * PaddedRows::COUNT);
     const int64_t channel_pitch = Tile::channel_pitch_of(band * p.w + WIDE);
-    double* memory = thread_scratch().get(tables + padded_rows + group * channel_pitch / 2);
+    double* memory = thread_scratch().get(integrals + padded_rows + group * channel_pitch / 2);
     if (!memory) return void(failure.happened = BOX_NO_MEMORY);
-    const PaddedRows padded(memory + tables, p.w);
-    const Tile tile{reinterpret_cast<float*>(memory + tables + padded_rows), p.w, channel_pitch};
+    const PaddedRows padded(memory + integrals, p.w);
+    const Tile tile{reinterpret_cast<float*>(memory + integrals + padded_rows), p.w, channel_pitch};
     for (int64_t k = 0; k < planes; ++k)
-      build_table(Table(memory + k * Table::size(p.h, p.w), p.h, p.w), input(image, number, k), p.input_strides[2],
-                  p.input_strides[3]);
+      build_integral_image(IntegralImage(memory + k * IntegralImage::size(p.h, p.w), p.h, p.w), input(image, number, k),
+                           p.input_strides[2], p.input_strides[3]);
     Box boxes[MOST];
     for (int64_t c = 0; c < group; ++c) boxes[c] = Box(p.boxes + 4 * (number * group + c), p.h, p.w, p.normalize);
     for (int64_t top = 0; top < p.h; top += band) {
       const Part part{top, min(top + band, p.h), 0, p.w};
       for (int64_t c = 0; c < group; ++c) {
         const int64_t k = c / p.per_channel;
-        const Table table(memory + k * Table::size(p.h, p.w), p.h, p.w);
+        const IntegralImage integral(memory + k * IntegralImage::size(p.h, p.w), p.h, p.w);
         const Epilogue epilogue = this->epilogue(number * group + c);
         float* out = tile.origin(c, part);
         if (simple_part<float>(boxes[c], input(image, number, k), p, part, out, tile.pitch, nullptr, epilogue)) continue;
         const bool plain = epilogue.scale == 1 && epilogue.shift == 0;
         const auto rows = plain ? forward_box<float, true> : forward_box<float, false>;
-        rows(table, boxes[c], padded, out, nullptr, p.w, 1, part.top, part.bottom, epilogue);
+        rows(integral, boxes[c], padded, out, nullptr, p.w, 1, part.top, part.bottom, epilogue);
       }
       write(tile, image, number, part);
     }
   }
 
-  // In fixed point; false, and nothing done, where a plane does not hold: see fixed_planes.inl.
+  // In fixed point; false, and nothing done, where a plane does not hold: see fixed_nchw.inl.
   bool fixed_group(int64_t image, int64_t number, Failure& failure) const;
 
   void write(const Tile& tile, int64_t image, int64_t number, const Part& part) const {

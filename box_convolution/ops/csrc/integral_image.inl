@@ -1,13 +1,14 @@
-// Everything is computed from one table per plane, row(p)[q] = sum of the input above row p up to and with column q, in
-// float64: a float32 table loses digits on a large plane. An edge lies in the same part of a pixel for every output, so that
-// the sum up to it is a weighted sum of two rows (or columns) of the table with weights that depend on the box alone: the
-// inner loops run over whole rows with constant weights. Row numbers are clamped to [0, H], which is the zero padding.
+// Everything is computed from one integral image per plane, row(p)[q] = sum of the input above row p up to and with
+// column q, in float64: a float32 integral image loses digits on a large plane. An edge lies in the same part of a
+// pixel for every output, so that the sum up to it is a weighted sum of two rows (or columns) of the integral image
+// with weights that depend on the box alone: the inner loops run over whole rows with constant weights. Row numbers
+// are clamped to [0, H], which is the zero padding.
 
-struct Table {
+struct IntegralImage {
   double* data;
   int64_t h, w, pitch;
 
-  Table(double* data, int64_t h, int64_t w) : data(data), h(h), w(w), pitch(pitch_of(w)) {}
+  IntegralImage(double* data, int64_t h, int64_t w) : data(data), h(h), w(w), pitch(pitch_of(w)) {}
   // Whole vectors. Rows that are a multiple of 2 KiB apart compete for places in the cache.
   static int64_t pitch_of(int64_t w) {
     const int64_t columns = (w + LANES - 1) / LANES * LANES;
@@ -20,19 +21,20 @@ struct Table {
 
 constexpr int ROWS = 8;  // rows that are summed side by side, to hide the latency of an addition
 
-// Running sums of input rows p..p+R-1 into table rows p+1..p+R; with ``above``, row p of the table is added as well.
+// Running sums of input rows p..p+R-1 into integral image rows p+1..p+R; with ``above``, row p of the integral image
+// is added as well.
 template <typename T, int R>
-void scan_rows(const Table& table, const T* input, int64_t stride_h, int64_t stride_w, int64_t p, bool above) {
+void scan_rows(const IntegralImage& integral, const T* input, int64_t stride_h, int64_t stride_w, int64_t p, bool above) {
   const bool contiguous = stride_w == 1;
   const T* in[R];
   double* out[R];
   Vec carry[R];
   for (int k = 0; k < R; ++k) {
     in[k] = input + (p + k) * stride_h;
-    out[k] = table.row(p + k + 1);
+    out[k] = integral.row(p + k + 1);
     carry[k] = Vec{0};
   }
-  const double* top = table.row(p);
+  const double* top = integral.row(p);
   const auto sum_columns = [&](int64_t q, const auto& read) {
     Vec sum = above ? load(top + q) : Vec{0};
     for (int k = 0; k < R; ++k) {
@@ -43,15 +45,16 @@ void scan_rows(const Table& table, const T* input, int64_t stride_h, int64_t str
     }
   };
   int64_t q = 0;
-  for (; q + LANES <= table.w; q += LANES)
+  for (; q + LANES <= integral.w; q += LANES)
     sum_columns(q, [&](const T* from) { return contiguous ? widen(from) : gather(from, stride_w, LANES); });
-  if (q < table.w) sum_columns(q, [&](const T* from) { return gather(from, stride_w, table.w - q); });
+  if (q < integral.w) sum_columns(q, [&](const T* from) { return gather(from, stride_w, integral.w - q); });
 }
 
 template <typename T>
-void scan_strip(const Table& table, const T* input, int64_t stride_h, int64_t stride_w, int64_t p, int64_t count, bool above) {
-  if (count == ROWS) return scan_rows<T, ROWS>(table, input, stride_h, stride_w, p, above);
-  for (int64_t k = p; k < p + count; ++k) scan_rows<T, 1>(table, input, stride_h, stride_w, k, above);
+void scan_strip(const IntegralImage& integral, const T* input, int64_t stride_h, int64_t stride_w, int64_t p,
+                int64_t count, bool above) {
+  if (count == ROWS) return scan_rows<T, ROWS>(integral, input, stride_h, stride_w, p, above);
+  for (int64_t k = p; k < p + count; ++k) scan_rows<T, 1>(integral, input, stride_h, stride_w, k, above);
 }
 
 inline void add_row(double* __restrict to, const double* __restrict from, int64_t begin, int64_t end) {
@@ -59,10 +62,10 @@ inline void add_row(double* __restrict to, const double* __restrict from, int64_
 }
 
 template <typename T>
-void build_table(const Table& table, const T* input, int64_t stride_h, int64_t stride_w) {
-  memset(table.row(0), 0, sizeof(double) * size_t(table.pitch));
-  for (int64_t p = 0; p < table.h; p += ROWS)
-    scan_strip(table, input, stride_h, stride_w, p, min<int64_t>(ROWS, table.h - p), true);
+void build_integral_image(const IntegralImage& integral, const T* input, int64_t stride_h, int64_t stride_w) {
+  memset(integral.row(0), 0, sizeof(double) * size_t(integral.pitch));
+  for (int64_t p = 0; p < integral.h; p += ROWS)
+    scan_strip(integral, input, stride_h, stride_w, p, min<int64_t>(ROWS, integral.h - p), true);
 }
 
 // Rows with room for every clamped index on both sides: entries -(w + 2) <= q < 2 * w + 16 of row(r).
@@ -137,7 +140,7 @@ struct Between {
 #endif
 };
 
-// Between the table's rows, ``sums`` holds what lies above the bottom and not above the top edge, up to and with each
+// Between the integral image's rows, ``sums`` holds what lies above the bottom and not above the top edge, up to and with each
 // column: the difference of its values at the right and the left edge is the output.
 template <typename T, bool PLAIN>
 inline void write_row(T* __restrict out, const double* __restrict sums, const T* __restrict residual, const Span& columns,
@@ -166,19 +169,21 @@ inline void write_row(T* __restrict out, const double* __restrict sums, const T*
   }
 }
 
-// R rows of sums, for output rows i..i+R-1, which are ``stride`` input rows apart. With stride 1 they share table rows.
+// R rows of sums, for output rows i..i+R-1, which are ``stride`` input rows apart. With stride 1 they share integral
+// image rows.
 template <int R>
-inline void difference_rows(const Table& table, const Box& box, const Weights& weights, const PaddedRows& padded, int64_t i,
+inline void difference_rows(const IntegralImage& integral, const Box& box, const Weights& weights,
+                            const PaddedRows& padded, int64_t i,
                             int64_t stride) {
   const double* bottom[R + 1];
   const double* top[R + 1];
   for (int r = 0; r <= R; ++r) {
-    bottom[r] = table.clamped(i * stride + r + box.rows.high);
-    top[r] = table.clamped(i * stride + r + box.rows.low);
+    bottom[r] = integral.clamped(i * stride + r + box.rows.high);
+    top[r] = integral.clamped(i * stride + r + box.rows.low);
   }
   // Copies in registers: for all the compiler knows, the stores might change the originals.
   double* const to = padded.first;
-  const int64_t to_pitch = padded.pitch, w = table.w;
+  const int64_t to_pitch = padded.pitch, w = integral.w;
   for (int64_t q = 0; q < w; q += LANES) {
     Vec at_bottom = load(bottom[0] + q), between = at_bottom - load(top[0] + q);
     for (int r = 0; r < R; ++r) {
@@ -198,16 +203,17 @@ inline void difference_rows(const Table& table, const Box& box, const Weights& w
 
 // Output rows begin..end-1 of one box over one plane.
 template <typename T, bool PLAIN>
-void forward_box(const Table& table, const Box& box, const PaddedRows& padded, T* out, const T* residual, int64_t w_out,
+void forward_box(const IntegralImage& integral, const Box& box, const PaddedRows& padded, T* out, const T* residual,
+                 int64_t w_out,
                  int64_t stride, int64_t begin, int64_t end, const Epilogue& epilogue) {
   constexpr int64_t R = PaddedRows::COUNT;
   const Weights of_rows(box.rows, box.inverse), of_columns(box.columns, 1);
   for (int64_t i = begin; i < end;) {
     const int64_t count = stride == 1 && i + R <= end ? R : 1;
     if (count == R)
-      difference_rows<R>(table, box, of_rows, padded, i, 1);
+      difference_rows<R>(integral, box, of_rows, padded, i, 1);
     else
-      difference_rows<1>(table, box, of_rows, padded, i, stride);
+      difference_rows<1>(integral, box, of_rows, padded, i, stride);
     for (int64_t r = 0; r < count; ++r, ++i)
       write_row<T, PLAIN>(out + i * w_out, padded.row(r), residual ? residual + i * w_out : nullptr, box.columns, of_columns,
                           w_out, stride, epilogue);

@@ -43,13 +43,14 @@ struct Forward {
 
   bool plain() const { return !call.scale && !call.shift && !call.relu && !call.residual; }
 
-  void rows(const Table& table, const PaddedRows& padded, int64_t plane, int64_t m, int64_t begin, int64_t end) const {
+  void rows(const IntegralImage& integral, const PaddedRows& padded, int64_t plane, int64_t m, int64_t begin,
+            int64_t end) const {
     channel(plane, m, [&](const Box& box, T* out, const T* residual, const Epilogue& epilogue) {
       if (simple_part(box, input(plane), p, {begin, end, 0, w_out}, out, w_out, residual, epilogue)) return;
       if (plain())
-        forward_box<T, true>(table, box, padded, out, residual, w_out, p.stride, begin, end, epilogue);
+        forward_box<T, true>(integral, box, padded, out, residual, w_out, p.stride, begin, end, epilogue);
       else
-        forward_box<T, false>(table, box, padded, out, residual, w_out, p.stride, begin, end, epilogue);
+        forward_box<T, false>(integral, box, padded, out, residual, w_out, p.stride, begin, end, epilogue);
     });
   }
 
@@ -65,12 +66,12 @@ struct Forward {
           continue;
         }
         if (fixed_plane(plane, false, failure)) continue;
-        double* memory = thread_scratch().get(Table::size(p.h, p.w) + PaddedRows::size(p.w));
+        double* memory = thread_scratch().get(IntegralImage::size(p.h, p.w) + PaddedRows::size(p.w));
         if (!memory) return void(failure.happened = 1);
-        const Table table(memory, p.h, p.w);
-        const PaddedRows padded(memory + Table::size(p.h, p.w), p.w);
-        build_table(table, input(plane), p.input_strides[2], p.input_strides[3]);
-        for (int64_t m = 0; m < p.per_channel; ++m) rows(table, padded, plane, m, 0, h_out);
+        const IntegralImage integral(memory, p.h, p.w);
+        const PaddedRows padded(memory + IntegralImage::size(p.h, p.w), p.w);
+        build_integral_image(integral, input(plane), p.input_strides[2], p.input_strides[3]);
+        for (int64_t m = 0; m < p.per_channel; ++m) rows(integral, padded, plane, m, 0, h_out);
       }
       thread_scratch().trim();
     });
@@ -87,24 +88,24 @@ struct Forward {
         continue;
       }
       if (fixed_plane(plane, true, failure)) continue;
-      double* memory = shared_scratch().get(Table::size(p.h, p.w));
+      double* memory = shared_scratch().get(IntegralImage::size(p.h, p.w));
       if (!memory) return 1;
-      const Table table(memory, p.h, p.w);
-      memset(table.row(0), 0, sizeof(double) * size_t(table.pitch));
+      const IntegralImage integral(memory, p.h, p.w);
+      memset(integral.row(0), 0, sizeof(double) * size_t(integral.pitch));
       parallel(p, strips, [&](int64_t begin, int64_t end) {
         for (int64_t r = begin * ROWS; r < min(end * ROWS, p.h); r += ROWS)
-          scan_strip(table, input(plane), p.input_strides[2], p.input_strides[3], r, min<int64_t>(ROWS, p.h - r), false);
+          scan_strip(integral, input(plane), p.input_strides[2], p.input_strides[3], r, min<int64_t>(ROWS, p.h - r), false);
       });
       parallel(p, blocks, [&](int64_t begin, int64_t end) {
         for (int64_t r = 1; r < p.h; ++r)
-          add_row(table.row(r + 1), table.row(r), begin * block, min(end * block, p.w));
+          add_row(integral.row(r + 1), integral.row(r), begin * block, min(end * block, p.w));
       });
       parallel(p, bands * p.per_channel, [&](int64_t begin, int64_t end) {
         double* row = thread_scratch().get(PaddedRows::size(p.w));
         if (!row) return void(failure.happened = 1);
         for (int64_t task = begin; task < end; ++task) {
           const PaddedRows padded(row, p.w);
-          rows(table, padded, plane, task / bands, task % bands * band, min(h_out, (task % bands + 1) * band));
+          rows(integral, padded, plane, task / bands, task % bands * band, min(h_out, (task % bands + 1) * band));
         }
       });
     }
@@ -116,7 +117,7 @@ struct Forward {
 };
 
 int32_t forward(const BoxForward& call) {
-  if (call.pixels) return PixelForward::serves(call) ? PixelForward(call).run() : BOX_NOT_SERVED;
+  if (call.pixels) return NhwcForward::serves(call) ? NhwcForward(call).run() : BOX_NOT_SERVED;
   switch (call.problem.dtype) {
     case BOX_FLOAT32: return Forward<float>(call).run();
     case BOX_FLOAT64: return Forward<double>(call).run();

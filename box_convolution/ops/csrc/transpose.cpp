@@ -1,7 +1,7 @@
 // Transposition by tiles of a cache line on each side: every line of the input is read once, and every line of the output
 // written once, whole. Rows and columns are often a power of two apart, so that lines would not stay in cache for another
 // visit. Compiled once, for every machine: memory is the limit.
-#include "layout.h"
+#include "transpose.h"
 
 #include "shuffle.h"
 #include "threads.h"
