@@ -8,7 +8,6 @@ Prints what `replace_dilated` did, and the scores of both after the same steps o
 import argparse
 
 import torch
-from boxconv.training.evaluate import evaluate, score_table
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
 
@@ -16,6 +15,7 @@ from box_convolution.convert import replace_dilated
 from boxconv.data.classes import VOID
 from boxconv.data.scenes.dataset import RoadScenes
 from boxconv.data.transforms import EvalTransform
+from boxconv.training.evaluation import evaluate, score_table
 
 SIZE = (96, 192)
 
