@@ -74,16 +74,16 @@ def test_the_whole_way_on_a_folder(folder, tmp_path):
 def test_interrupt_and_resume(tmp_path):
     run = tmp_path / "run"
     long = [*SCENES, "--epochs", "10000"]
-    process = subprocess.Popen(
+    training = subprocess.Popen(
         [sys.executable, "-m", "boxconv", "train", "--out", str(run), *long], stderr=subprocess.PIPE, text=True
     )
     records = run / "metrics.jsonl"
     while not (records.exists() and records.read_text()):
-        assert process.poll() is None
+        assert training.poll() is None
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
+    training.send_signal(signal.SIGINT)
+    _, errors = training.communicate(timeout=60)
+    assert training.returncode == 130
     assert "the state is saved, go on with --resume" in errors
     assert "Traceback" not in errors
     assert (run / "last.pt").exists()
