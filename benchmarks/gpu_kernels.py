@@ -86,10 +86,11 @@ def _cost(compiler: Any) -> Section:
     text = (
         "Counted from sm_90's machine code of the loops that do nearly all the work, at 4 boxes per channel on "
         f"(8, 32, 4, 64, 128), compiled by Triton {triton.__version__}. Cycles on one H100 multiprocessor if the unit "
-        "were always busy. This is a lower limit; latency is added. The goals were 0.45 cycles per output (forward) and "
-        "0.6 per pixel and box (backward). Neither is met. A float64 integral image takes 8 bytes per number, 32-bit "
-        "integers would take 4; in return float64 holds any range. We assume 16 conversions per cycle. A channels_last "
-        "tensor is copied before the kernels, and its result after them; that copying is not counted here."
+        "were always busy. This is a lower limit; latency is added. The goals were 0.45 cycles per output (forward) "
+        "and 0.6 per pixel and box (backward). Neither is met. A float64 integral image takes 8 bytes per number, "
+        "32-bit integers would take 4; in return float64 holds any range. We assume 16 conversions per cycle. A "
+        "channels_last tensor is copied before the kernels, and its result after them; that copying is not counted "
+        "here."
     )
     return Section("Cost, counted", text, Table(header, rows))
 
