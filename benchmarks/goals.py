@@ -68,8 +68,8 @@ def goal_table(measured: Mapping[int, Measured], shapes: Mapping[str, Shape]) ->
         Goal(f"forward + backward: {CONV} / {OURS}", 3.5, True, _ratios(TRAIN, CONV, OURS, shapes)),
         Goal(f"forward: {OURS} / {CLONE}, outputs of 8 MB or more", 1.5, False, _ratios(FORWARD, OURS, CLONE, large)),
         Goal(f"{KERNELS}: forward + backward / {CLONES}", 2.5, False, _ratios(TRAIN, KERNELS, CLONES, shapes)),
-        Goal("dearest / cheapest box size", 1.05, False, _sweep_ratios(lambda m: m.box_sizes)),
-        Goal("dearest / cheapest plane size, per output", 1.1, False, _sweep_ratios(lambda m: m.plane_sizes)),
+        Goal("slowest / fastest box size", 1.05, False, _sweep_ratios(lambda m: m.box_sizes)),
+        Goal("slowest / fastest plane size, per output", 1.1, False, _sweep_ratios(lambda m: m.plane_sizes)),
     ]
     header = ["goal", ""]
     for count in measured:

@@ -57,8 +57,8 @@ def main() -> None:
         sections.append(section)
     document = Document(
         "Performance on GPUs",
-        "`box_conv2d` by its Triton kernels, and its peers. The kernels sum in float64, for every dtype. GPUs for data "
-        "centres (A100, H100, MI300) are fast at that; others are slow.",
+        "The Triton kernels of `box_conv2d`, and what they are compared with. The kernels sum in float64, for every "
+        "dtype. GPUs for data centres (A100, H100, MI300) are fast at that; others are slow.",
         [*sections, _about(), *gpu_kernels.sections()],
     )
     print(document.plain())
@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def _about() -> Section:
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "none: nothing is measured"
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     rows = [
         ["date", datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")],
         ["command", "`python benchmarks/gpu.py --write docs/performance_gpu.md`"],
@@ -84,19 +84,15 @@ def _about() -> Section:
 
 def _not_measured() -> Section:
     goals = [
-        ["forward, part of the copy's bandwidth, batch 8", "at least 45 %"],
-        ["backward, part of the copy's bandwidth, batch 8", "at least 35 %"],
-        ["forward, and forward + backward, against depthwise conv 3x3", "faster"],
-        ["box block / ENet's dilated bottleneck, training and inference", "at most 0.5"],
-        ["box block / ERFNet's non-bottleneck-1D, training and inference", "at most 0.25"],
-        ["dearest / cheapest box size", "at most 1.1"],
+        ["forward: bandwidth as a share of a plain copy's, batch 8", "at least 45 %"],
+        ["backward: bandwidth as a share of a plain copy's, batch 8", "at least 35 %"],
+        ["forward, and forward + backward: time beside depthwise conv 3x3", "faster"],
+        ["time of box block / ENet's dilated bottleneck, training and inference", "at most 0.5"],
+        ["time of box block / ERFNet's non-bottleneck-1D, training and inference", "at most 0.25"],
+        ["slowest / fastest box size", "at most 1.1"],
     ]
-    text = "Not yet measured: there was no GPU where this was written. These are the goals, on an H200."
-    return Section(
-        "Speed: not yet measured",
-        text,
-        Table(["", "goal", "reached"], [[*goal, "not yet measured"] for goal in goals], text=True),
-    )
+    text = "There was no GPU where this page was written. These are the goals, on an H200."
+    return Section("Speed: not yet measured", text, Table(["", "goal"], goals, text=True))
 
 
 def _measured(rounds: int) -> Iterator[Section]:
@@ -143,7 +139,7 @@ def _speed_section(title: str, times: dict[Shape, dict[str, float]]) -> Section:
         for column in times.values():
             row += [number(column[name]), number(column[name] / column[OURS], digits=2)]
         rows.append(row)
-    rows.append(["part of the copy's bandwidth"])
+    rows.append(["bandwidth as a share of a plain copy's"])
     for column in times.values():
         rows[-1] += ["", f"{100 * column[COPY] / column[OURS]:.0f} %"]
     header = [""]
@@ -204,7 +200,7 @@ def _block_section(rounds: int) -> Section:
     header = [""]
     for mode in MODES:
         for way in ways:
-            header += [f"{mode}, {way}, us", "box block's part"]
+            header += [f"{mode}, {way}, us", "box block / this"]
     return Section(
         "Blocks", f"float32, input {BLOCKS}; inference, and training with all gradients.", Table(header, rows)
     )

@@ -40,8 +40,8 @@ def _resources(compiler: Any) -> Section:
             cells = rows.setdefault(name, [""] * len(compiler.TARGETS))
             cells[column] = f"{needs.registers} / {needs.spilled} / {needs.shared}"
     text = (
-        f"float32, compiled by Triton {triton.__version__} with the tiles and warps that a launch would take: "
-        "registers of a thread / bytes of them that are spilled / bytes of shared memory of a program."
+        f"float32, compiled by Triton {triton.__version__} with the tiles and warps of a real launch: registers per "
+        "thread / bytes spilled per thread / bytes of shared memory per program."
     )
     table = Table(["kernel", *compiler.TARGETS], [[name, *cells] for name, cells in rows.items()])
     return Section("Kernels, compiled", text, table)
@@ -80,17 +80,17 @@ def _cost(compiler: Any) -> Section:
                  f"{least:.2f}", f"{100 * min(1, least / max(cycles)):.0f} %"]
             )  # fmt: skip
     header = [
-        "per output, or pixel and box", "instructions", "and to integrate", "bytes", "float64", "conversions",
-        "cycles to issue", "near cache", "float64 unit", "conversion unit", "copy", "at most of copy speed",
+        "per output, or pixel and box", "instructions", "to integrate", "bytes", "float64", "conversions",
+        "cycles to issue", "L1 cache", "float64 unit", "conversion unit", "copy", "at most, of copy speed",
     ]  # fmt: skip
     text = (
-        "Counted from sm_90's machine code of the loops that do nearly all the work, at 4 boxes a channel on "
-        f"(8, 32, 4, 64, 128), by Triton {triton.__version__}. Cycles of one processor of an H100, were the unit "
-        "always busy: none can take less, and latency comes on top. The budget was 0.45 cycles an output forward and "
-        "0.6 a pixel and box backward: it is not met. Integral images in float64 cost 8 bytes a number where wrapping "
-        "32-bit integers would cost 4, and hold any range of values in return. A rate of 16 conversions a cycle is "
-        "assumed. A channels_last tensor is copied first, and its result afterwards: once more all bytes read and "
-        "written, which this leaves out."
+        "Counted from sm_90's machine code of the loops that do nearly all the work, at 4 boxes per channel on "
+        f"(8, 32, 4, 64, 128), compiled by Triton {triton.__version__}. Cycles on one H100 multiprocessor if the unit "
+        "were always busy. This is a lower limit; latency is added. The goals were 0.45 cycles per output (forward) "
+        "and 0.6 per pixel and box (backward). Neither is met. A float64 integral image takes 8 bytes per number, "
+        "32-bit integers would take 4; in return float64 holds any range. We assume 16 conversions per cycle. A "
+        "channels_last tensor is copied before the kernels, and its result after them; that copying is not counted "
+        "here."
     )
     return Section("Cost, counted", text, Table(header, rows))
 
@@ -121,9 +121,10 @@ def _traffic(compiler: Any) -> Section:
     header += [f"{way} {name} MB" for name in DTYPE_SIZES for way in ("fwd", "bwd")]
     header += ["fwd launches", "fwd scratch MB", "bwd launches", "bwd scratch MB"]
     text = (
-        "The least that must go through memory: forward reads P and writes `M*P` bytes, backward reads `M*P` and P and "
-        "writes P. Launches and scratch memory (float32 input; integral images, each read while it is in a near "
-        "cache; sums for the boxes' gradients) are those on a GPU with 132 processors and 50 MB of L2 cache."
+        "The least that must go through memory. P is the size of the input in bytes: forward reads P and writes `M*P`, "
+        "backward reads `M*P` and P and writes P. Launches and scratch memory (float32 input; integral images, each "
+        "read while it is still in the cache; sums for the boxes' gradients) are those on a GPU with 132 "
+        "multiprocessors and 50 MB of L2 cache."
     )
     return Section("Bytes and launches, by count", text, Table(header, rows))
 

@@ -36,7 +36,8 @@ def facts_section(implementation: str, threads: Iterable[int], keeps_memory: boo
         rows.append(["OpenCV", importlib.import_module("cv2").__version__])
     text = (
         "All contenders take turns in one process, after their results were checked. Times of one thread are processor "
-        "time. Times of several threads are wall time, which other programs on the machine lengthen."
+        "time. Times of several threads are wall time, which other programs on the machine lengthen. All figures on "
+        "this page are those of the commit in the table; later versions may be faster or slower."
     )
     return Section("How it was measured", text, Table(["", ""], rows, text=True))
 

@@ -27,8 +27,8 @@ def summary_section(measured: Mapping[int, Measured]) -> Section:
     peers = dict.fromkeys(name for column in everything for name in column if name not in NO_PEERS)
     rows = [[name, *(_extremes(name, measured[threads].speeds[mode]) for mode, threads in columns)] for name in peers]
     text = (
-        f"How many times as long as {OURS} each takes; the range is over the shapes below. `conv` is a depthwise "
-        f"convolution with as many outputs, the layer that box convolutions replace. {OURS} takes about the "
+        f"Time of each contender divided by that of {OURS}; from ... to ... over the shapes below. `conv` is a "
+        f"depthwise convolution with as many outputs, the layer that box convolutions replace. {OURS} takes about the "
         "same time for boxes of any size."
     )
     header = ["", *(f"{mode}, {threads_text(threads)}" for mode, threads in columns)]
@@ -43,7 +43,7 @@ def _extremes(name: str, timings: Mapping[str, Mapping[str, Timing]]) -> str:
 def shape_section(shapes: Mapping[str, Shape], missing: list[str]) -> Section:
     rows = [[name, *map(str, shape), f"{4 * shape.outputs / 1e6:.1f}"] for name, shape in shapes.items()]
     text = (
-        "float32, `(B, C, H, W)` in, `(B, C*M, H, W)` out, boxes as a new layer draws them. `conv` is a depthwise "
+        "float32, `(B, C, H, W)` in, `(B, C*M, H, W)` out, boxes initialised as in a new layer. `conv` is a depthwise "
         "`conv2d` from C to `C*M` channels. `avg_pool2d` and OpenCV work on `C*M` planes. The copies (`clone`) show "
         "what it costs to move the results through memory."
     )
@@ -57,7 +57,7 @@ def goal_section(measured: Mapping[int, Measured], shapes: Mapping[str, Shape]) 
     met = [name for name, *cells in table.rows if "yes" in cells and "no" not in cells]
     text = (
         f"{len(met)} of {len(table.rows)} goals are met; those that are missed come first. Ratios of median times, the "
-        "worst over all shapes below; for sizes of boxes and planes, over both columns of their tables."
+        "worst over all shapes below; for the two size goals, the worse of forward and forward + backward."
     )
     return Section("Goals", text, table)
 

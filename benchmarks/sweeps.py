@@ -48,6 +48,6 @@ def _measure(problems: dict[str, Problem], repeats: Repeats, *, clones: bool = F
 
 
 def largest_ratio(sweep: Sweep, column: str) -> float:
-    """Dearest row by the cheapest."""
+    """Time of the slowest row divided by that of the fastest."""
     costs = [row[column] for row in sweep.values()]
     return max(costs) / min(costs)

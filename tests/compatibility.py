@@ -1,7 +1,7 @@
-"""Tries every facility of PyTorch in the table with the layer and all networks: `make compatibility` writes
-docs/compatibility.md in some ten minutes.
+"""Test every facility of PyTorch in the table with the layer and all networks.
 
-The suite tries the same table, without what takes long (`test_facilities.py`).
+`make compatibility` writes docs/compatibility.md in about ten minutes. The test suite tests the same table, without the
+rows that take minutes (`test_facilities.py`).
 """
 
 import argparse
@@ -19,7 +19,7 @@ COMMAND = "facilities"
 NOT_TRIED = (
     ('CUDA and ROCm: CUDA graphs, `mode="reduce-overhead"` with them', "no GPU; fake tensors show that nothing waits"),
     ("quantisation of graphs (`torch.ao` `prepare_fx`, torchao)", "deprecated in PyTorch, or a package of its own"),
-    ("Captum and torchvision's `create_feature_extractor`", "the hooks and graphs they are made of are tried above"),
+    ("Captum and torchvision's `create_feature_extractor`", "the hooks and graphs that they use are tested above"),
     ("MPS, XPU, XLA", "no such device"),
 )
 
@@ -27,8 +27,8 @@ NOT_TRIED = (
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", type=Path, help="Markdown file for the tables")
-    parser.add_argument("--only", default="", help="try only facilities whose group or name has these words")
-    parser.add_argument("--quick", action="store_true", help="only what the test suite tries")
+    parser.add_argument("--only", default="", help="test only facilities whose group or name has these words")
+    parser.add_argument("--quick", action="store_true", help="only what the test suite tests")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
@@ -61,8 +61,8 @@ def _try(row: Facility, subjects: list[str]) -> dict[str, str]:
 def _sections(found: dict[Facility, dict[str, str]], quick: bool) -> list[Section]:
     versions = f"PyTorch {torch.__version__}, Python {platform.python_version()}, {platform.machine()}, 1 thread"
     text = (
-        "The layer and the networks give with each facility what they give without: the same logits, and where the "
-        f"table says training, the same gradients. Tried with {versions}."
+        "Results are the same with and without each facility: the same logits and, where the table says training, the "
+        f"same gradients. Tested with {versions}."
     )
     lines = [_line(row, _subjects(row, quick), failed) for row, failed in found.items() if not row.refused]
     refused = [[row.name, row.refused] for row, failed in found.items() if row.refused and failed]
@@ -70,8 +70,8 @@ def _sections(found: dict[Facility, dict[str, str]], quick: bool) -> list[Sectio
     not_tried = _reasons([*left_out, *(list(pair) for pair in NOT_TRIED)])
     return [
         Section("Supported", text, Table(["", "Facility", "Layer", "Networks"], lines, text=True)),
-        Section("Not supported", "Tried, and an error comes.", _reasons(refused)),
-        Section("Not tried", "Nothing is known of these.", not_tried),
+        Section("Not supported", "Tried: raises an error.", _reasons(refused)),
+        Section("Not tested", "Nothing is known about these.", not_tried),
     ]
 
 

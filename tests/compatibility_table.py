@@ -1,6 +1,6 @@
 """The table of machines, compilers and versions in docs/compatibility.md: what ran, where and when.
 
-Commands that try something write it down with `record`, in docs/compatibility.json. `python
+Commands that test something record it with `record`, in docs/compatibility.json. `python
 tests/compatibility_table.py` writes the table.
 """
 
@@ -18,7 +18,7 @@ KINDS = {"machine": "Machines", "compiler": "Compilers", "python": "Python", "ve
 
 
 def record(kind: str, name: str, result: str, kept: Path = KEPT) -> None:
-    """Keep what ran now, in place of what is kept of the same ``kind`` and ``name`` on this machine."""
+    """Record this result in place of the last one of the same ``kind`` and ``name`` on this machine."""
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
     entries = json.loads(kept.read_text()) if kept.exists() else []

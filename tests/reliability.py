@@ -20,8 +20,8 @@ from faults.checkpoints import Tally
 
 HEADER = """# Reliability
 
-What was tried, how often, and what was lost. `make reliability` (`tests/reliability.py`) tries every fault and writes
-this page. The test suite tries the same faults a few times each.
+Which faults we tried, how often, and what was lost. `make reliability` (`tests/reliability.py`) tries every fault and
+writes this page. The test suite tries the same faults a few times each.
 
 "Right" means: no crash, no hang and no traceback, but one message with the file, the cause and the remedy, and the
 documented exit status. Every earlier checkpoint is still readable. A run that was resumed ends with weights that are
@@ -33,12 +33,13 @@ processes).
 """
 
 FOOTER = """
-`kill -9` ends real processes. "Disk full" is a limit on the size of files (RLIMIT_FSIZE), "too little memory" a limit
-on the address space. `tests/faults/hostile.py` makes the hostile files: code hidden in pickles in every way we know,
-tensors and lists that claim more memory than the file has, and files of other programs.
+`kill -9` ends real processes. "Disk full" is a limit on the size of files (RLIMIT_FSIZE), "too little memory" is a
+limit on the address space. `tests/faults/hostile.py` makes the hostile files: code hidden in pickles in every way we
+know, tensors and lists that claim more memory than the file has, and files of other programs.
 
-Not tried: power cuts (files are flushed in the order that survives one: data, name, folder), network file systems, GPUs
-and NCCL, Windows and macOS. There is no lock on Windows.
+Not tried: power cuts (files are flushed in an order meant to survive one: first the data, then the name, then the
+folder), network file systems, GPUs and NCCL, Windows and macOS. On Windows nothing stops a second process from writing
+into the folder of a run.
 """
 
 
@@ -107,7 +108,7 @@ def faults(scale: float, ends: int) -> dict[str, Callable[[Path], Tally | tuple[
         "two processes that end beside two busy ones: status 0, no message":
             lambda f: two_processes.ends_on_a_busy_machine(f, ends or times(60)),
         "checkpoint damaged at random: refused": lambda f: checkpoints.damaged(f, times(10_000)),
-        "checkpoint tampered with, checksum renewed: refused or plain values, no crash":
+        "checkpoint changed, with a correct new checksum: either refused, or loaded as plain values; never a crash":
             lambda f: tampered(f, times(10_000)),
         "hostile and foreign files as checkpoints: refused, no code run, no memory taken": checkpoints.hostile_files,
         "SIGINT, SIGTERM, and both twice": lambda f: processes.signalled(f, whole()),

@@ -41,7 +41,7 @@ def _kept_outputs(network: nn.Module, image: Tensor) -> tuple[list[Tensor], list
     return kept, copies
 
 
-@facility(GROUP, "what forward hooks keep of every module stays as it was, training and inference", in_tests=ALL)
+@facility(GROUP, "tensors that forward hooks store are not changed later, training and inference", in_tests=ALL)
 def forward_hooks(case: Case) -> tuple[Any, Any]:
     with torch.no_grad():
         kept, copies = _kept_outputs(case.network, case.image)
@@ -77,7 +77,7 @@ def guided(case: Case) -> tuple[Any, Any]:
     return image.grad, expected
 
 
-@facility(GROUP, "integrated gradients: all steps in one batch as one by one", subjects=FEW)
+@facility(GROUP, "integrated gradients: same result in one batch as step by step", subjects=FEW)
 def integrated(case: Case) -> tuple[Any, Any]:
     path = torch.linspace(0.1, 1, 8).view(-1, 1, 1, 1) * case.image[:1]
 
@@ -88,7 +88,7 @@ def integrated(case: Case) -> tuple[Any, Any]:
     return slopes(path).mean(0), torch.cat([slopes(step[None]) for step in path]).mean(0)
 
 
-@facility(GROUP, "`torch.func.functional_call`, gradients by the parameters it is given")
+@facility(GROUP, "`torch.func.functional_call`, gradients of the given parameters")
 def functional(case: Case) -> tuple[Any, Any]:
     expected = gradients(twin(case.network), case.image)
     weights = dict(case.network.named_parameters())
@@ -112,7 +112,7 @@ def func_grad(case: Case) -> tuple[Any, Any]:
     return list(grad(loss)(weights).values()), gradients(network, image)[2:]
 
 
-@facility(GROUP, "gradients of every image apart: `vmap` of `torch.func.grad`", subjects=FEW)
+@facility(GROUP, "gradients of each image: `vmap` of `torch.func.grad`", subjects=FEW)
 def per_sample(case: Case) -> tuple[Any, Any]:
     network, images = case.network.double(), case.image.double()
     weights = {name: weight.detach() for name, weight in network.named_parameters()}

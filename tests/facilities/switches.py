@@ -101,7 +101,7 @@ def inference(given: Case) -> tuple[Any, Any]:
     return [tensor.clone() for tensor in got], logits(given.network, given.image, given.other) * 2
 
 
-@facility(GROUP, "`set_default_dtype(float64)`: made and run as one moved to float64")
+@facility(GROUP, "`set_default_dtype(float64)`: same result as a network moved to float64")
 def default_dtype(given: Case) -> tuple[Any, Any]:
     with _set(torch.set_default_dtype, torch.float64, torch.float32):
         made = case(given.name).network

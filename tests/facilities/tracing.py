@@ -80,7 +80,7 @@ def graph_copies(case: Case) -> tuple[Any, Any]:
     GROUP,
     "`torch.fx.symbolic_trace` of `BoxConv2d` itself, not of a network that holds it",
     subjects=(LAYER,),
-    refused="a graph of one node that is the graph's own root cannot be: trace `nn.Sequential(layer)`",
+    refused="torch.fx cannot make a graph whose only node is the traced module itself: trace `nn.Sequential(layer)`",
 )
 def symbolic_trace_layer(case: Case) -> tuple[Any, Any]:
     return logits(fx.symbolic_trace(case.network), case.image), logits(case.network, case.image)

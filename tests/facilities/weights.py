@@ -35,7 +35,7 @@ def copies(case: Case) -> tuple[Any, Any]:
     return got, [alone, alone]
 
 
-@facility(GROUP, "`deepcopy` and `pickle` of what `deploy` makes", subjects=FEW)
+@facility(GROUP, "`deepcopy` and `pickle` of deployed networks", subjects=FEW)
 def deployed_copies(case: Case) -> tuple[Any, Any]:
     deployed = deploy(case.network)
     made = [copy.deepcopy(deployed), pickle.loads(pickle.dumps(deployed))]
@@ -73,7 +73,7 @@ def channels_last(case: Case) -> tuple[Any, Any]:
     return training(other, image), training(case.network, case.image)
 
 
-@facility(GROUP, "`.bfloat16()` and `.half()`: near the network in float32")
+@facility(GROUP, "`.bfloat16()` and `.half()`: close to the network in float32")
 def half(case: Case) -> tuple[Any, Any]:
     expected = logits(case.network, case.image)[0]
     found = []
@@ -115,7 +115,7 @@ def weight_norm(case: Case) -> tuple[Any, Any]:
     ]
 
 
-@facility(GROUP, "`nn.utils.prune` of convolutions: as with zeros in their place", subjects=FEW[1:])
+@facility(GROUP, "`nn.utils.prune` of convolutions: same result as weights set to zero", subjects=FEW[1:])
 def pruned(case: Case) -> tuple[Any, Any]:
     other = twin(case.network)
     for module in case.network.modules():
