@@ -18,10 +18,12 @@ FOLDERS := $(shell find box_convolution boxconv -type d -not -name __pycache__)
 	results-quick docs tutorial lint bench bench-gpu sanitize reliability wheel clean
 
 test: $(VENV)/.ready
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n $(WORKERS)
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
 
-# 11,000 random cases of the operator for each implementation, instead of 2,200.
+# What the tests above leave out because it is slow: every command of README and docs, ONNX of any network, the example in C; and 11,000
+# random cases of the operator for each implementation, instead of 2,200.
 test-long: $(VENV)/.ready
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n $(WORKERS) -m slow
 	BOX_CONVOLUTION_TIMES_THE_CASES=5 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest tests/ops/test_against_oracle.py
 
 # The GPU kernels on a GPU.

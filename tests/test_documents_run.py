@@ -174,6 +174,7 @@ def kind(block: Block) -> str:
 COMMANDS = [block for block in BLOCKS if to_run(block)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", COMMANDS, ids=lambda block: block.name)
 def test_commands_run(
     block: Block, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
