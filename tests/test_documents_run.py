@@ -51,7 +51,7 @@ SUBSTITUTIONS = {
 NOT_RUN = {
     r"^pip install|^apt-get": "changes the environment",
     r"^make (test|lint|results|reliability|compatibility|bench|docs)": "minutes or hours; only demo runs here",
-    r"^python benchmarks/(cpu|gpu|authors_networks)\.py": "a quarter of an hour, or the authors' code",
+    r"^python benchmarks/(cpu|gpu|authors_networks|readers)\.py": "many minutes, or the authors' code",
     r"^python tests/versions\.py": "runs tests, and writes into the documents",
     r"^boxconv bench": "minutes",
     r"^boxconv export .*\.pt2$": "half a minute; tests/boxconv/cli/test_deploy.py exports and prunes",

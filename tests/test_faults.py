@@ -65,6 +65,7 @@ def test_the_hostile_files_are_hostile(tmp_path, monkeypatch):
     assert ran >= 15
 
 
+@pytest.mark.slow
 def test_kill_at_random_times_and_resume(tmp_path):
     process = python(TESTS / "faults" / "forks.py", tmp_path, 2)
     _, errors = process.communicate(timeout=180)

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import torch
 from torch import Tensor, nn
@@ -42,6 +44,7 @@ def mypy(folder, program):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_users_program(tmp_path):
     mistakes = "\n".join(MISTAKES)
     done = mypy(tmp_path, f"{PROGRAM}{mistakes}\n")

@@ -93,6 +93,7 @@ def test_any_network_at_any_size(name: str, tmp_path: Path) -> None:
     assert_answers(path, network, torch.randn(3, 3, 40, 17 if name != "converted" else 48))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MADE)
 def test_one_size_has_constants(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)

@@ -77,6 +77,7 @@ def test_from_training_to_the_exported_network(
         assert np.array_equal(ours, theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix, package", [(".onnx", "onnxruntime"), (".pt2", "torch")])
 def test_deployed_networks_keep_their_channels(
     suffix: str, package: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
