@@ -10,6 +10,9 @@ from .watch import Seen
 
 KINDS = ("dilated", "large", "pooling")
 LARGE = 7  # pixels, from which on a kernel is large
+_NUMBERS = (
+    "in_channels", "out_channels", "groups", "kernel_size", "dilation", "stride", "padding", "padding_mode",
+)  # fmt: skip
 _POOLS = (nn.AvgPool2d, nn.AdaptiveAvgPool2d)
 
 
@@ -18,12 +21,10 @@ class BoxesForConv2d(nn.Sequential):
 
     @classmethod
     def of(cls, conv: nn.Conv2d, *layers: nn.Module) -> "BoxesForConv2d":
-        boxes: Any = cls(*layers)
-        boxes.in_channels, boxes.out_channels, boxes.groups = conv.in_channels, conv.out_channels, conv.groups
-        boxes.kernel_size, boxes.dilation = conv.kernel_size, conv.dilation
-        boxes.stride, boxes.padding, boxes.padding_mode = conv.stride, conv.padding, conv.padding_mode
-        stands: BoxesForConv2d = boxes
-        return stands
+        boxes = cls(*layers)
+        for name in _NUMBERS:
+            setattr(boxes, name, getattr(conv, name))
+        return boxes
 
 
 class Crop(nn.Module):
