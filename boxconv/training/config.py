@@ -1,6 +1,5 @@
 """Settings: every number that a training run depends on. Importing this does not import torch."""
 
-import bisect
 import dataclasses
 import itertools
 import math
@@ -137,21 +136,6 @@ class TrainConfig(DataConfig):
 
         if self.accumulate > self.batch_size:
             raise UsageError(f"--accumulate: a batch of {self.batch_size} has no {self.accumulate} parts")
-
-    def learning_rate(self, progress: float, step: float = 0.0) -> float:
-        """Learning rate of a step that begins after the share ``progress`` of all epochs and takes ``step`` of them."""
-        reached = (progress + step) * self.epochs
-        return self._scheduled(progress) * (reached / self.warmup if reached < self.warmup else 1)
-
-    def _scheduled(self, progress: float) -> float:
-        if self.schedule == "poly":
-            return self.lr * (1 - progress) ** 0.9
-        if self.schedule == "step":
-            # 1e-9: half an epoch's share may round to just below the whole epoch it is.
-            epoch = math.floor(progress * self.epochs + 1e-9)
-            passed = bisect.bisect_right(self.milestones, epoch) if self.milestones else epoch // self.step_epochs
-            return self.lr * self.step_factor**passed
-        return self.lr
 
 
 MOVABLE = ("root", "classes", "palette", "device", "workers", "checkpoint_minutes", "timeout")

@@ -16,6 +16,7 @@ from .loading import EpochBatches, Loader, share
 from .metrics import MEANS, ConfusionMatrix
 from .records import Recorder, percent
 from .run_folder import RunFolder
+from .schedule import learning_rate
 from .setup import Run
 from .state import TrainState, fingerprint, restore
 from .step import LossNotFinite, TrainStep
@@ -194,7 +195,7 @@ def _steps(run: Run) -> int:
 
 def _learning_rate(run: Run, state: TrainState, step: int) -> float:
     total = _steps(run) * run.config.epochs
-    return run.config.learning_rate((state.epoch * _steps(run) + step) / total, 1 / total)
+    return learning_rate(run.config, (state.epoch * _steps(run) + step) / total, 1 / total)
 
 
 def _name(data: Dataset[Any], index: int) -> str:

@@ -12,14 +12,13 @@ from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from box_convolution.layer import BoxConv2d
-
 from ..data.classes import VOID
 from . import sync_batch_norm
 from .config import TrainConfig
 from .device import TrainingError, is_out_of_memory
 from .distributed import DistributedContext, explained
 from .evaluation import most_likely
+from .optimizer import create_optimizer, set_learning_rate
 
 AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -43,18 +42,6 @@ def segmentation_loss(logits: Tensor, label: Tensor, weight: Tensor, total_weigh
     return total / (pixel_weight(label, weight) if total_weight is None else total_weight).clamp_min(1e-12)
 
 
-def _groups(model: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
-    """Parameters, by how fast they learn (``factor`` times the learning rate) and how strongly they are regularised."""
-    if config.box_weight_decay is None and config.box_lr == 1:
-        return [{"params": list(model.parameters())}]
-    boxes = {id(layer.scaled_boxes) for layer in model.modules() if isinstance(layer, BoxConv2d)}
-    decay = config.weight_decay if config.box_weight_decay is None else config.box_weight_decay
-    return [
-        {"params": [p for p in model.parameters() if id(p) not in boxes]},
-        {"params": [p for p in model.parameters() if id(p) in boxes], "weight_decay": decay, "factor": config.box_lr},
-    ]
-
-
 class TrainStep:
     """Takes training steps with ``model``, which it moves to ``device``.
 
@@ -73,7 +60,7 @@ class TrainStep:
         self.device, self.context, self.seed = device, context, config.seed
         self.class_weight = class_weight.to(device)
         self.model = model.to(device)
-        self.optimizer = torch.optim.Adam(_groups(model, config), lr=config.lr, weight_decay=config.weight_decay)
+        self.optimizer = create_optimizer(model, config)
         self.amp = AMP_TYPES.get(config.amp)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.amp == "fp16")
         # Boxes stay valid: those of an average of valid boxes are. Buffers, for BatchNorm's statistics.
@@ -129,8 +116,7 @@ class TrainStep:
     def _step(
         self, parts: Sequence[tuple[Tensor, Tensor, bool]], rate: float, flags: Sequence[float]
     ) -> tuple[float, list[tuple[Tensor, Tensor]], list[list[float]]]:
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group.get("factor", 1.0)
+        set_learning_rate(self.optimizer, rate)
         self.optimizer.zero_grad(set_to_none=True)
         there = [(images.to(self.device), labels.to(self.device), counted) for images, labels, counted in parts]
         weights = [pixel_weight(labels, self.class_weight) * counted for _, labels, counted in there]

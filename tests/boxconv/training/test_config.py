@@ -45,10 +45,3 @@ def test_settings_survive_json() -> None:
         milestones=(3, 7), rotate=7.5, blur=0.5, mean=(0.1, 0.2, 0.3), crop=(32, 64),
     )  # fmt: skip
     assert from_plain(json.loads(json.dumps(to_plain(config)))) == config
-
-
-def test_milestones_take_the_place_of_regular_steps() -> None:
-    config = TrainConfig(schedule="step", lr=1.0, step_factor=0.5, epochs=10, milestones=(2, 9), step_epochs=1)
-    assert [config.learning_rate(epoch / 10) for epoch in range(10)] == [1.0] * 2 + [0.5] * 7 + [0.25]
-    # In the middle of an epoch the rate is that of its start.
-    assert config.learning_rate(0.199) == 1.0

@@ -224,24 +224,6 @@ def test_batches_cover_every_sample_once_and_differ_by_epoch():
     assert [key[1] for batch in later for key in batch] != [key[1] for batch in first for key in batch]
 
 
-def test_learning_rate_schedules():
-    poly = config(schedule="poly")
-    assert poly.learning_rate(0) == pytest.approx(1e-2)
-    assert poly.learning_rate(0.5) == pytest.approx(1e-2 * 0.5**0.9)
-    assert poly.learning_rate(1) == 0
-    step = config(schedule="step", epochs=300, step_epochs=100, step_factor=0.1)
-    assert [step.learning_rate(epoch / 300) for epoch in (0, 99, 100, 200, 299)] == pytest.approx(
-        [1e-2, 1e-2, 1e-3, 1e-4, 1e-4]
-    )
-    assert config(schedule="constant").learning_rate(0.9) == 1e-2
-    warm = config(schedule="constant", epochs=20, warmup=2.5)
-    assert [warm.learning_rate(epoch / 20) for epoch in (0, 1, 2, 2.5, 3, 20)] == pytest.approx(
-        [0, 4e-3, 8e-3, 1e-2, 1e-2, 1e-2]
-    )
-    assert config(epochs=8, warmup=6).learning_rate(0.5, 1 / 8) == pytest.approx(1e-2 * 0.5**0.9 * 5 / 6)
-    assert config(schedule="constant", epochs=8, warmup=1).learning_rate(0, 1 / 8) == 1e-2, "one step an epoch"
-
-
 @pytest.mark.parametrize(
     "changes, message",
     [
