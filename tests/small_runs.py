@@ -33,8 +33,8 @@ def config(**changes):
     return TrainConfig(**{"size": SIZE, "epochs": 2, "batch_size": 3, "lr": 1e-2, "seed": 1} | changes)
 
 
-def train(path, settings, model=None, *, data=None, validation=None, resume=False):
-    run = Run(
+def run(settings, model=None, *, data=None, validation=None):
+    return Run(
         settings,
         model or network(),
         {"name": "test"},
@@ -43,9 +43,20 @@ def train(path, settings, model=None, *, data=None, validation=None, resume=Fals
         validation or RoadScenes(3, SIZE, split="val", transform=EvalTransform(SIZE)),
         torch.ones(len(CLASSES)),
     )
+
+
+def train(path, settings, model=None, *, resume=False, watch=None, **data):
+    """The network of a run in the folder ``path``."""
+    it = run(settings, model, **data)
     with RunFolder(path, resume=resume) as folder:
-        train_loop(run, folder, resume=checkpoint.load(folder.last) if resume else None, progress=False)
-    return run.model
+        saved = checkpoint.load(folder.last) if resume else None
+        train_loop(it, folder, resume=saved, progress=False, watch=watch)
+    return it.model
+
+
+def same(one, other):
+    """Whether two networks have the same weights, to the bit."""
+    return all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
 
 
 class Signals(RoadScenes):

@@ -37,16 +37,21 @@ def run(argv: list[str]) -> int:
         print(recipes.listing())
         return 0
     args = parse(argv, recipe)
+    if isinstance(args, train.Train) and (of_run := train.defaults_of_run(args)) is not None:
+        args = parse(argv, default=of_run)
     runs = dict(COMMANDS.values())
     return runs[type(args)](args) or 0
 
 
-def parse(argv: list[str], recipe: str | None = None) -> Any:
-    """The settings of the command that ``argv`` names. SystemExit, with a message, for what none takes."""
+def parse(argv: list[str], recipe: str | None = None, default: train.Train | None = None) -> Any:
+    """The settings of the command that ``argv`` names. SystemExit, with a message, for what none takes.
+
+    What `boxconv train` need not be told comes from ``default``, by default from the ``recipe``.
+    """
     if "--help" in argv or "-h" in argv:
         for kind, _ in COMMANDS.values():
             _describe(kind)
-    defaults: dict[str, Any] = {"train": {"default": train.defaults(recipe)}}
+    defaults: dict[str, Any] = {"train": {"default": default or train.defaults(recipe)}}
     kinds: list[Any] = [
         Annotated[kind, tyro.conf.subcommand(name, **defaults.get(name, {}))] for name, (kind, _) in COMMANDS.items()
     ]

@@ -9,10 +9,17 @@ from box_convolution.layer import BoxConv2d
 
 from .config import TrainConfig
 
+MOMENTUM = 0.9
+"""Of SGD."""
+
 
 def create_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     """The optimiser of a run, over all parameters of ``model``."""
-    return torch.optim.Adam(parameter_groups(model, config), lr=config.lr, weight_decay=config.weight_decay)
+    groups = parameter_groups(model, config)
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=config.lr, momentum=MOMENTUM, weight_decay=config.weight_decay)
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
+    return kind(groups, lr=config.lr, weight_decay=config.weight_decay)
 
 
 def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:

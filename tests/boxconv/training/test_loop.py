@@ -23,7 +23,6 @@ from boxconv.training.loading import EpochBatches
 from boxconv.training.loop import train
 from boxconv.training.run_folder import RunFolder, RunFolderError
 from boxconv.training.setup import Run
-from boxconv.training.step import segmentation_loss
 
 SIZE = (16, 32)
 CLASSES = RoadScenes.classes
@@ -195,24 +194,6 @@ def test_a_loss_that_is_not_finite_stops_at_once(tmp_path):
     with pytest.raises(TrainingError, match=r"the loss is nan in epoch 2, step 1 \(learning rate .*samples scene-0"):
         run(tmp_path / "run", model=model, data=data, resume=True)
     assert (tmp_path / "run/last.pt").read_bytes() == before
-
-
-def test_loss_leaves_void_out_and_survives_a_void_batch():
-    logits = torch.randn(2, 3, 4, 5, requires_grad=True)
-    label = torch.randint(3, (2, 4, 5))
-    weight = torch.tensor([1.0, 2.0, 0.5])
-    torch.testing.assert_close(
-        segmentation_loss(logits, label, weight), nn.functional.cross_entropy(logits, label, weight)
-    )
-    label[0, :2] = 255
-    torch.testing.assert_close(
-        segmentation_loss(logits, label, weight),
-        nn.functional.cross_entropy(logits, label, weight, ignore_index=255),
-    )
-    loss = segmentation_loss(logits, torch.full_like(label, 255), weight)
-    loss.backward()
-    assert loss.item() == 0
-    assert torch.equal(logits.grad, torch.zeros_like(logits))
 
 
 def test_batches_cover_every_sample_once_and_differ_by_epoch():

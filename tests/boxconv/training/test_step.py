@@ -6,7 +6,7 @@ import signal
 
 import pytest
 import torch
-from small_runs import CPU, SIZE, Signals, config, network, train
+from small_runs import CPU, SIZE, Signals, config, network, same, train
 from torch import nn
 
 from boxconv.data.scenes.dataset import RoadScenes
@@ -55,6 +55,25 @@ def test_a_part_that_does_not_count_changes_nothing():
     assert all(torch.equal(a, b) for a, b in zip(one.model.parameters(), other.model.parameters(), strict=True))
 
 
+@pytest.mark.parametrize("parts", [1, 2])
+def test_a_long_gradient_is_shortened_and_a_short_one_left(parts):
+    images, labels = batch(4)
+    shares = [(images[i::parts], labels[i::parts], True) for i in range(parts)]
+
+    def moved(clip):
+        # Plain gradient descent without momentum yet: the step is the gradient.
+        it = train_step(optimizer="sgd", weight_decay=0.0, clip=clip)
+        before = [p.detach().clone() for p in it.model.parameters()]
+        it.step(shares, 1.0)
+        return torch.cat([(b - p.detach()).flatten() for b, p in zip(before, it.model.parameters(), strict=True)])
+
+    free = moved(None)
+    length = free.norm().item()
+    assert moved(length / 10).norm().item() == pytest.approx(length / 10, rel=1e-3)
+    torch.testing.assert_close(moved(length / 10) * 10, free, rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(moved(length * 10), free)
+
+
 def test_a_loss_that_is_not_finite_leaves_the_weights():
     images, labels = batch(2)
     it = train_step()
@@ -77,7 +96,7 @@ def test_mixed_precision_is_close_and_resumes_to_the_bit(tmp_path, amp, rel):
     with pytest.raises(Interrupted):
         train(tmp_path / "parts", config(amp=amp), data=Signals(5, "train", 4, Augment(SIZE)))
     parts = train(tmp_path / "parts", config(amp=amp), resume=True)
-    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), parts.parameters(), strict=True))
+    assert same(whole, parts)
 
 
 class Greedy(nn.Module):
@@ -137,7 +156,7 @@ def test_a_long_epoch_has_checkpoints_within(tmp_path):
     state = checkpoint.load(tmp_path / "run/last.pt")["training"]["state"]
     assert (state["epoch"], state["step"]) == (0, 4)
     parts = train(tmp_path / "run", settings, resume=True)
-    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), parts.parameters(), strict=True))
+    assert same(whole, parts)
 
 
 def test_a_signal_during_validation_costs_nothing(tmp_path):
@@ -147,7 +166,7 @@ def test_a_signal_during_validation_costs_nothing(tmp_path):
     state = checkpoint.load(tmp_path / "run/last.pt")["training"]["state"]
     assert (state["epoch"], state["step"]) == (0, 2)
     parts = train(tmp_path / "run", config(), resume=True)
-    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), parts.parameters(), strict=True))
+    assert same(whole, parts)
     assert [path.read_text().count("\n") for path in tmp_path.glob("*/metrics.jsonl")] == [2, 2]
 
 
@@ -166,7 +185,7 @@ def test_a_dead_loading_process_leaves_the_checkpoint(tmp_path):
         train(tmp_path / "run", config(workers=1), data=data)
     assert checkpoint.load(tmp_path / "run/last.pt")["training"]["state"]["epoch"] == 1
     parts = train(tmp_path / "run", config(), resume=True)
-    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), parts.parameters(), strict=True))
+    assert same(whole, parts)
 
 
 def test_speeds_are_on_record(tmp_path):
