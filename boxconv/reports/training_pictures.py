@@ -65,7 +65,7 @@ def training_curves(records: Sequence[Mapping[str, Any]], path: str | Path) -> N
             axes.grid(axis="y", linewidth=0.7)
             axes.set_ylim(bottom=0, top=100 if len(keys) > 1 else None)
             if len(keys) > 1:
-                axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, borderaxespad=0.2)
+                axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.2)
         grid[-1, 0].set_xlabel("epoch")
         grid[-1, 0].xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
 

@@ -42,8 +42,7 @@ class TrainConfig(DataConfig):
     lr: float = 1e-3
     """Learning rate at the start."""
     optimizer: Optimizer = "adam"
-    """adamw shrinks the weights beside Adam's step, by --lr times --weight-decay; sgd has momentum 0.9. Both need
-    another --lr and --weight-decay than adam."""
+    """adamw and sgd (momentum 0.9) need another --lr and --weight-decay than adam."""
     box_lr: float = 1.0
     """Learning rate of the boxes, as a multiple of --lr (4, not 4e-3). In a step, Adam moves an edge by up to about
     this times --lr times the network's reparametrization_factor (0.5 to 1.6) of the image."""
@@ -52,13 +51,12 @@ class TrainConfig(DataConfig):
     box_weight_decay: float | None = None
     """L2 regularisation of the boxes' stored coordinates; --weight-decay if left out."""
     clip: float | None = None
-    """Largest norm of a step's gradient over all weights; a longer one is shortened to it. No limit if left out."""
+    """Largest norm of a step's gradient; a longer one is shortened to it. No limit if left out."""
     ema: float | None = None
     """Decay of an exponential moving average of the weights, updated after every step: 0.99 averages over about the
     last 100 steps. best.pt then holds the averaged weights, and is chosen by their scores. No average if left out."""
     loss: Loss = "weighted"
-    """weighted: cross-entropy with the class weights of --class-balance; cross-entropy: without them; focal: weighted,
-    and pixels that are right for sure count less; dice: weighted plus 1 - the Dice coefficient of each image."""
+    """weighted: cross-entropy with --class-balance; cross-entropy: without; focal; dice: weighted plus Dice."""
     class_balance: float = 1.10
     """c in the class weights of the loss, 1 / ln(c + share of the pixels): smaller values give rare classes more
     weight. The paper's authors use 1.10, ENet's authors 1.02."""
@@ -71,7 +69,7 @@ class TrainConfig(DataConfig):
     warmup: float = 0.0
     """Epochs at the start in which the learning rate grows linearly to that of the schedule."""
     patience: int | None = None
-    """Stop after so many epochs in a row without a better validation class IoU. No early stop if left out."""
+    """Epochs without a better validation class IoU after which training stops. Never if left out."""
     flip: bool = True
     scale: tuple[float, float] = (0.8, 1.25)
     """Range of the random scale of training images."""
@@ -84,15 +82,13 @@ class TrainConfig(DataConfig):
     crop: tuple[int, int] | None = None
     """Height and width of the training crop; --size if left out."""
     balanced_crops: float = 0.0
-    """Probability that a training crop holds a pixel of a class drawn evenly from those in the image: rare classes are
-    seen more often."""
+    """Probability that a training crop is laid around a class drawn evenly from those in the image."""
     train_split: str = "train"
     val_split: str = "val"
     val_every: int = 1
     """Epochs between validations; the last epoch is always validated."""
     report_every: int | None = None
-    """Epochs between pictures of predictions, in TensorBoard and in OUT/progress/report.html, which shows the run while
-    it trains. No pictures if left out."""
+    """Epochs between pictures of predictions, in TensorBoard and OUT/progress/report.html. None if left out."""
     seed: int = 0
     device: str = "auto"
     """auto: cuda if there is one, else cpu."""
@@ -166,7 +162,7 @@ class TrainConfig(DataConfig):
 MOVABLE = ("root", "classes", "palette", "report_every", "device", "workers", "checkpoint_minutes", "timeout")
 """Run-time settings, which may change when a run is resumed."""
 LENGTH = ("epochs", "patience")
-"""How long a run goes on, which may change, too: it is then another run, but its weights so far are of use."""
+"""Settings of how long a run goes on, which may change, too."""
 
 
 def to_plain(config: Any) -> dict[str, Any]:

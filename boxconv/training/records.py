@@ -133,8 +133,9 @@ def percent(share: float) -> str:
 
 def best_of(records: list[dict[str, Any]]) -> str:
     """The best epoch's score in words."""
-    best = max(decisive_score(record) for record in records if "val_class_iou" in record)
-    return f"best validation class IoU {percent(best)}"
+    best = max((record for record in records if "val_class_iou" in record), key=decisive_score)
+    averaged = " of averaged weights" if "val_average_class_iou" in best else ""
+    return f"best validation class IoU{averaged} {percent(decisive_score(best))}"
 
 
 def duration(seconds: float) -> str:
