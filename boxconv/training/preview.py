@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ..data.classes import ClassTable
-from ..data.sources import prepare_of
+from ..data.registry import prepare_of
 from .evaluation import most_likely
 from .setup import Run
 
