@@ -53,10 +53,10 @@ def defaults(recipe: str | None) -> Train:
 
 def defaults_of_run(args: Train) -> Train | None:
     """With --resume, those of the run in --out; None where there is none."""
-    from ..training.start import settings_in
-
     if not args.resume or not (args.out / "last.pt").exists():
         return None
+    from ..training.start import settings_in
+
     return _with(settings_in(args.out), recipe=args.recipe, out=args.out)
 
 
