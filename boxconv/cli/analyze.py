@@ -133,7 +133,7 @@ def _measure(networks: dict[str, Any], levels: dict[str, str], images: Any, args
     units = len(networks) * len(levels) * len(images) * args.positions
     if not args.quiet:
         print(
-            f"measuring receptive fields at {units} positions: about 0.2 s each on one core at 240 x 176 pixels; "
+            f"measuring receptive fields at {units} positions: about 0.2 s each on one core at 176 x 240 pixels; "
             "--positions 0 leaves them out",
             flush=True,
         )

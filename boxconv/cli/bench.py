@@ -34,7 +34,7 @@ class Bench:
     blocks: bool = True
     """Also the box block against the blocks that it replaces."""
     train: bool = True
-    """Also a training step: 240 x 176, batch 8, Adam."""
+    """Also a training step: 176 x 240, batch 8, Adam."""
     write: Path | None = None
     """Markdown file: its section between the comments of `boxconv bench` is replaced, or appended if missing."""
 
