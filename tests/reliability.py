@@ -20,8 +20,8 @@ from faults.checkpoints import Tally
 
 HEADER = """# Reliability
 
-Which faults we tried, how often, and what was lost. `make reliability` (`tests/reliability.py`) tries every fault and
-writes this page. The test suite tries the same faults a few times each.
+This page lists which faults we tried, how often, and what was lost. `make reliability` (`tests/reliability.py`) tries
+every fault and writes this page. The test suite tries the same faults a few times each.
 
 "Right" means: there is no crash, no hang and no traceback. One message names the file, the cause and the remedy, and
 the exit status is the documented one. Every earlier checkpoint is still readable. A run that was resumed ends with
