@@ -67,7 +67,7 @@ def run(args: Evaluate) -> None:
 def _evaluate(args: Evaluate, context: "DistributedContext") -> None:
     import torch
 
-    from ..data.sources import open_split
+    from ..data.registry import open_split
     from ..training.device import choose_device
     from ..training.evaluation import ImageTransform, score_table
     from ..training.evaluation import evaluate as score
