@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from werkzeug.exceptions import BadRequest, Forbidden, HTTPException, LengthRequired, NotFound, RequestEntityTooLarge
+from werkzeug.exceptions import (
+    BadRequest,
+    Forbidden,
+    HTTPException,
+    LengthRequired,
+    NotFound,
+    RequestEntityTooLarge,
+    ServiceUnavailable,
+)
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 from werkzeug.wrappers import Request, Response
 
@@ -60,6 +68,7 @@ class Application:
         self.explorer = explorer
         self.host = host
         self.working = threading.Lock()
+        self.ended = False
         self.files = {path: ((FOLDER / name).read_bytes(), kind) for path, (name, kind) in FILES.items()}
         self.answers: dict[tuple[str, str], Callable[[Question], dict[str, Any]]] = {
             ("GET", "/network"): lambda question: {**explorer.about(), "megabytes": MEGABYTES},
@@ -99,7 +108,15 @@ class Application:
             raise LengthRequired("a file must come with its length")
         question.get_data()  # a slow upload keeps nobody else waiting
         with self.working:
+            if self.ended:
+                raise ServiceUnavailable("boxconv demo-app has been ended")
             return Response(json.dumps(answer(question)), mimetype="application/json")
+
+    def end(self) -> None:
+        """Wait for the answer that is being worked on, the last: Python cannot end under a thread inside PyTorch."""
+        self.ended = True
+        with self.working:
+            pass
 
 
 def check_sender(question: Question, host: str) -> None:
@@ -135,8 +152,7 @@ def serve(application: Application, port: int, ready: Callable[[str, bool], obje
         name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
         ready(f"http://{f'[{name}]' if ':' in name else name}:{server.port}/", address.is_loopback)
         server.serve_forever()  # ctrl-C ends it
-        with application.working:  # a thread inside PyTorch would not survive the end of Python
-            pass
+        application.end()
 
 
 def listening(application: Application, port: int) -> BaseWSGIServer:
@@ -167,4 +183,4 @@ def _place(question: Question) -> tuple[float, float]:
 
 
 def _failure(status: int, sentence: str) -> Response:
-    return Response(json.dumps({"error": sentence}), status, mimetype="application/json")
+    return Response(json.dumps({"error": " ".join(sentence.split())}), status, mimetype="application/json")

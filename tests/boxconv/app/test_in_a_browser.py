@@ -148,6 +148,29 @@ def test_errors_are_one_sentence_and_the_next_photograph_is_taken(page: Page, ph
     assert not page.shown("#error")
 
 
+BROUGHT = """
+const transfer = new DataTransfer();
+if (arguments[1]) transfer.items.add(new File([new Uint8Array(arguments[1])], "photo"));
+else transfer.items.add("https://example.org/photo.jpg", "text/uri-list");
+document.getElementById("drop").dispatchEvent(
+    arguments[0] === "drop"
+        ? new DragEvent("drop", {dataTransfer: transfer, bubbles: true})
+        : new ClipboardEvent("paste", {clipboardData: transfer, bubbles: true}));
+"""
+
+
+def test_photographs_are_dropped_and_pasted(page: Page, photo: bytes) -> None:
+    page.wait(lambda: page.one("#name").text == "mine")
+    page.driver.execute_script(BROUGHT, "drop", None)
+    page.wait(lambda: page.one("#error").text == "That is no file: drop an image file, not a link or a text.")
+    for how in ("drop", "paste"):
+        page.driver.execute_script(BROUGHT, how, list(photo))
+        page.wait(lambda: page.shown("#map"))
+        assert not page.shown("#error")
+        page.one("#another").click()
+        page.wait(lambda: page.shown("#drop"))
+
+
 def test_without_a_mouse_and_on_a_phone(page: Page, photo: bytes) -> None:
     page.wait(lambda: page.one("#name").text == "mine")
     phone = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}

@@ -216,6 +216,11 @@ def test_one_photograph_at_a_time(watched: Watched) -> None:
     assert not watched.application.working.locked()
 
 
+def test_after_the_end_nothing_is_begun(watched: Watched) -> None:
+    watched.application.end()
+    assert "has been ended" in failure(Client(watched.application).post("/labels", data=b"four"), 503)
+
+
 def test_faults_of_the_program(watched: Watched, capsys: pytest.CaptureFixture[str]) -> None:
     client = Client(watched.application)
     watched.error = KeyError("a fault")
