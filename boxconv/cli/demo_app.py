@@ -18,7 +18,7 @@ class DemoApp:
     network: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="[NETWORK]")] = Path(DEFAULT)
     """A run's folder or checkpoint, a .safetensors file, or a packaged network (boxenet-camvid, boxonlyenet-camvid)."""
     host: str = "127.0.0.1"
-    """Address or name to listen at; with the default, nobody but this machine reaches the page."""
+    """Address or name to listen at. With the default only this machine can reach the page."""
     port: int = 8000
     """0 takes any that is free."""
     device: str = "auto"

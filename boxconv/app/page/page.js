@@ -77,7 +77,7 @@ function fill(element, entries) {
       patch.style.background = bar.style.background = colour;
       bar.style.width = `${100 * share}%`;
       const percent = share < 0.0005 ? "< 0.1" : (100 * share).toFixed(1);
-      item.append(patch, text("span", name), text("b", `${percent} %`), bar);
+      item.append(patch, text("span", name), text("b", `${percent}\u00a0%`), bar);
       return item;
     }),
   );
@@ -114,11 +114,11 @@ function contextText({ classes, radius }) {
   if (radius.half === null) return "Here the answer does not depend on the photo at all.";
   const square = (pixels) => {
     const share = Math.round((100 * (2 * pixels + 1)) / network.width);
-    return share < 100 ? `${share} % as wide as the photo` : "wider than the photo";
+    return share < 100 ? `${share}\u00a0% as wide as the photo` : "wider than the photo";
   };
   return (
     `Bright: there a small change of the photo changes the answer “${classes[0].name}” most. Half of this effect comes ` +
-    `from a square around the pixel that is ${square(radius.half)}, 90 % from one that is ${square(radius.most)}. ` +
+    `from a square around the pixel that is ${square(radius.half)}, 90\u00a0% from one that is ${square(radius.most)}. ` +
     "Brightness is the square root of the effect, so that weak effects of far places are seen, too."
   );
 }
@@ -229,8 +229,8 @@ async function start() {
     network = await ask("network");
     $("name").textContent = network.name;
     $("about").textContent =
-      `It sees a photo at ${network.width} × ${network.height} pixels and knows ${network.classes.length} classes: ` +
-      `${network.classes.join(", ")}. The photo is not stored anywhere.`;
+      `It sees a photo at ${network.height} × ${network.width} pixels (height × width) and knows ` +
+      `${network.classes.length} classes: ${network.classes.join(", ")}. The photo is not stored anywhere.`;
     $("layer").replaceChildren(...network.layers.map((name) => text("option", name)));
     document.querySelector("[value=boxes]").parentElement.hidden = !network.layers.length;
     listen();

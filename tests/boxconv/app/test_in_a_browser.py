@@ -85,7 +85,7 @@ def page(explorer: Explorer, tmp_path: Path) -> Iterator[Page]:
 
 def test_from_a_photograph_to_its_boxes(page: Page, photo: bytes, explorer: Explorer) -> None:
     page.wait(lambda: page.one("#name").text == "mine")
-    assert "40 × 24 pixels" in page.one("#about").text
+    assert "24 × 40 pixels" in page.one("#about").text
     page.give(photo)
     page.wait(lambda: page.shown("#map"))
     assert not page.shown("#drop")
