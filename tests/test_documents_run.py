@@ -55,6 +55,7 @@ NOT_RUN = {
     r"^python benchmarks/(cpu|gpu|authors_networks|readers)\.py": "many minutes, or the authors' code",
     r"^python tests/versions\.py": "runs tests, and writes into the documents",
     r"^boxconv bench": "minutes",
+    r"^boxconv demo-app": "serves until ctrl-C; tests/boxconv/cli/test_demo_app.py",
     r"^boxconv export .*\.pt2$": "half a minute; tests/boxconv/cli/test_deploy.py exports and prunes",
     r"^boxconv import-sunrgbd": "archives in MATLAB's format; tests/boxconv/data/test_sunrgbd_import.py makes some",
     r"--start-from$": "the name of an option",

@@ -17,7 +17,7 @@ from . import recipes, train
 
 NAMES = (
     *("train", "evaluate", "predict", "submit", "finetune", "export", "check-data", "import-sunrgbd", "compare"),
-    *("cost", "bench", "analyze", "draw", "distance", "doctor"),
+    *("cost", "bench", "analyze", "draw", "distance", "demo-app", "doctor"),
 )
 
 
