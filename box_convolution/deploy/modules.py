@@ -9,6 +9,7 @@ from torch.nn.functional import conv2d
 from ..layer import BoxConv2d
 from ..networks import BoxBottleneck
 from ..torch_internals import Float32Buffers, has_hooks
+from .activation import changeable
 
 
 class FusedBoxConv2d(Float32Buffers):
@@ -67,9 +68,13 @@ class FusedBoxBottleneck(nn.Module):
         self.register_buffer("channels", None)
 
     def forward(self, input: Tensor) -> Tensor:
-        narrow = self.conv(input)
-        if self.inner_relu:
-            narrow = torch.relu_(narrow)
+        narrow: Tensor | None = None
+        if not torch.jit.is_scripting():
+            narrow = _as_planes(self.conv, input, self.inner_relu)
+        if narrow is None:
+            narrow = self.conv(input)
+            if self.inner_relu:
+                narrow = torch.relu_(narrow)
         channels = self.channels
         if channels is not None:  # which makes it contiguous
             last = narrow.is_contiguous(memory_format=torch.channels_last)
@@ -98,6 +103,18 @@ class PointwiseConv2d(nn.Conv2d):
             last = input.is_contiguous(memory_format=torch.channels_last)
             dilation = 2 if last and input.device.type == "cpu" and torch.get_num_threads() == 1 else 1
         return conv2d(input, self.weight, self.bias, dilation=dilation)
+
+
+def _as_planes(conv: nn.Module, input: Tensor, relu: bool) -> Tensor | None:
+    """``conv``, and ReLU, to planes, which boxes read without a transposition; None where that is not faster."""
+    if not is_plain(conv, PointwiseConv2d) or conv.bias is None or not changeable(input) or conv.weight.requires_grad:
+        return None
+    last = input.is_contiguous(memory_format=torch.channels_last) and not input.is_contiguous()
+    single = input.dtype == conv.weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    if not last or not single:
+        return None
+    planes: Tensor = torch.ops.box_convolution.pointwise_planes(input, conv.weight, conv.bias, relu)
+    return planes
 
 
 class ChannelAffine(nn.Module):

@@ -45,6 +45,12 @@ def memory_format(input: Tensor) -> torch.memory_format:
     return torch.channels_last if only_channels_last else torch.contiguous_format
 
 
+def fused_format(input: Tensor, residual: Tensor | None) -> torch.memory_format:
+    """Format of the result of box_conv2d_fused: channels_last where the input or the residual is."""
+    formats = [memory_format(tensor) for tensor in (input, residual) if tensor is not None]
+    return torch.channels_last if torch.channels_last in formats else torch.contiguous_format
+
+
 def check_backward(grad_output: Tensor, input: Tensor, boxes: Tensor, stride: int) -> None:
     """Raise TypeError or ValueError unless ``grad_output`` belongs to an output of ``box_conv2d(input, boxes)``."""
     check_forward(input, boxes, stride)

@@ -5,8 +5,8 @@
 
 input (B, C, H, W), boxes (C, M, 4) and output (B, C*M, H', W') as in `box_convolution.box_conv2d`; scale and
 shift (C*M,), float32; residual like the output. None leaves a part out. Sums are those of box_conv2d, the result is
-rounded once. A BatchNorm in evaluation mode is a scale and a shift. Where a scale is 0 its box is not computed (and not
-seen, should it or the image hold a NaN).
+rounded once; it is channels_last where the input or the residual is. A BatchNorm in evaluation mode is a scale and a
+shift. Where a scale is 0 its box is not computed (and not seen, should it or the image hold a NaN).
 
 For inference only: it has no derivative, and says so where one would be needed.
 """
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from .checks import check_fused, memory_format, output_shape
+from .checks import check_fused, fused_format, output_shape
 from .dispatch import autocast_input, box_conv2d_flops, in_forward_mode, serving
 
 _library = torch.library.Library("box_convolution", "FRAGMENT")
@@ -42,7 +42,7 @@ def _fused(
     if in_forward_mode():  # which would drop the tangents in silence
         _refuse()
     output = serving(input).box_conv2d_fused(input, boxes, scale, shift, residual, relu, normalize, stride)
-    return output.contiguous(memory_format=memory_format(input))
+    return output.contiguous(memory_format=fused_format(input, residual))
 
 
 _library.impl("box_conv2d_fused", _fused, "CompositeExplicitAutograd")
@@ -60,7 +60,7 @@ def _fake(
     stride: int = 1,
 ) -> Tensor:
     check_fused(input, boxes, scale, shift, residual, stride)
-    return input.new_empty(output_shape(input, boxes, stride)).contiguous(memory_format=memory_format(input))
+    return input.new_empty(output_shape(input, boxes, stride)).contiguous(memory_format=fused_format(input, residual))
 
 
 def _refuse(*_: Any, **__: Any) -> None:

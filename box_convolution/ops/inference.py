@@ -1,24 +1,27 @@
-"""What follows convolutions in a deployed network, on the CPU and in place: two operators.
+"""Around the convolutions of a deployed network, on the CPU: three operators.
 
     activate_(image, residual, slopes)
         image = prelu(image [+ residual], slopes), or relu of it where there are no slopes
     unpool_(image, values, indices)
         image[b, c, indices[b, c, i, j]] += values[b, c, i, j], indices into the flat plane as those of `max_pool2d`
+    pointwise_planes(image, weight, bias, relu)
+        = [relu](conv2d(image, weight, bias)), a 1x1 convolution; contiguous, as a box convolution reads it
 
-image and residual (B, C, H, W), slopes (C,), values and indices (B, C, h, w). Fast for float32 in channels_last, where
-PyTorch's own operations make a new tensor each, and write an image of zeros to unpool. For inference only: they have no
-derivative.
+image and residual (B, C, H, W), slopes (C,), values and indices (B, C, h, w), weight (K, C, 1, 1), bias (K,). The first
+two work in place. All are fast for float32 in channels_last, where PyTorch's own operations make a new tensor each,
+write an image of zeros to unpool, and convolve to channels_last. For inference only: they have no derivative.
 """
 
 import torch
 from torch import Tensor
-from torch.nn.functional import prelu
+from torch.nn.functional import conv2d, prelu
 
 from . import dispatch, native
 
 _library = torch.library.Library("box_convolution", "FRAGMENT")
 _library.define("activate_(Tensor(a!) image, Tensor? residual=None, Tensor? slopes=None) -> ()")
 _library.define("unpool_(Tensor(a!) image, Tensor values, Tensor indices) -> ()")
+_library.define("pointwise_planes(Tensor image, Tensor weight, Tensor bias, bool relu) -> Tensor")
 
 
 def _activate(image: Tensor, residual: Tensor | None = None, slopes: Tensor | None = None) -> None:
@@ -42,12 +45,20 @@ def _unpool(image: Tensor, values: Tensor, indices: Tensor) -> None:
     image.view(*image.shape[:2], -1).scatter_add_(2, indices.flatten(2), values.flatten(2))
 
 
+def _pointwise_planes(image: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
+    if dispatch.serving(image) is native and _fast(image):
+        return native.pointwise_planes(image, weight, bias, relu)
+    planes = conv2d(image, weight, bias).contiguous()
+    return planes.relu_() if relu else planes
+
+
 def _fast(tensor: Tensor, dtype: torch.dtype = torch.float32) -> bool:
     return tensor.dtype == dtype and tensor.is_contiguous(memory_format=torch.channels_last)
 
 
 _library.impl("activate_", _activate, "CPU")
 _library.impl("unpool_", _unpool, "CPU")
+_library.impl("pointwise_planes", _pointwise_planes, "CPU")
 
 
 @torch.library.register_fake("box_convolution::activate_", lib=_library)
@@ -56,3 +67,8 @@ def _fake_activate(image: Tensor, residual: Tensor | None = None, slopes: Tensor
 
 @torch.library.register_fake("box_convolution::unpool_", lib=_library)
 def _fake_unpool(image: Tensor, values: Tensor, indices: Tensor) -> None: ...
+
+
+@torch.library.register_fake("box_convolution::pointwise_planes", lib=_library)
+def _fake_pointwise_planes(image: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
+    return image.new_empty(image.shape[0], weight.shape[0], *image.shape[2:])

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from . import build_record
-from .checks import memory_format
+from .checks import fused_format, memory_format
 
 _FILE = {"win32": "box_conv2d.dll", "darwin": "libbox_conv2d.dylib"}.get(sys.platform, "libbox_conv2d.so")
-_ABI_VERSION = 5  # BOX_ABI_VERSION in box_conv2d.h; the structures below repeat those of the headers
+_ABI_VERSION = 6  # BOX_ABI_VERSION in box_conv2d.h; the structures below repeat those of the headers
 _NOT_SERVED = 2  # BOX_NOT_SERVED
 _ISA_VARIABLE = "BOX_CONVOLUTION_ISA"
 _DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
@@ -69,8 +69,8 @@ class _Transpose(ctypes.Structure):
 
 class _Activation(ctypes.Structure):
     _fields_ = [
-        *((name, ctypes.c_int64) for name in ("pixels", "channels")),
-        *((name, ctypes.c_void_p) for name in ("image", "residual", "slopes")),
+        *((name, ctypes.c_int64) for name in ("pixels", "channels", "biases")),
+        *((name, ctypes.c_void_p) for name in ("image", "bias", "residual", "slopes")),
         ("threads", ctypes.c_int32),
         ("parallel_for", ctypes.c_void_p),
     ]
@@ -224,12 +224,13 @@ def box_conv2d_fused(
     normalize: bool,
     stride: int,
 ) -> Tensor:
-    """See `fused`. The result has the memory format of the input."""
+    """See `fused`."""
     batch, channels, h, w = input.shape
     shape = (batch, channels * boxes.shape[1], -(-h // stride), -(-w // stride))
-    last = memory_format(input) == torch.channels_last
+    format = fused_format(input, residual)
+    last = format == torch.channels_last
     if 0 in shape:
-        return input.new_empty(shape).contiguous(memory_format=memory_format(input))
+        return input.new_empty(shape).contiguous(memory_format=format)
     image, wide = _by_rows(input), boxes.to(torch.float64).contiguous()
     problem = _problem(image, wide, boxes.dtype == torch.float64, normalize, stride)
     parts = [None if part is None else part.contiguous() for part in (scale, shift)]  # kept alive here
@@ -312,8 +313,28 @@ def activate(image: Tensor, residual: Tensor | None, slopes: Tensor | None) -> N
     numbers = None if slopes is None else slopes.float().expand(channels).contiguous()
     pointers = [None if part is None else part.data_ptr() for part in (residual, numbers)]
     pixels = image.numel() // max(channels, 1)
-    call = _Activation(pixels, channels, image.data_ptr(), *pointers, torch.get_num_threads(), _parallel_for())
+    call = _Activation(pixels, channels, 0, image.data_ptr(), None, *pointers, torch.get_num_threads(), _parallel_for())
     library().box_activation(call)
+
+
+def pointwise_planes(image: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
+    """See `inference`; ``image`` float32 in channels_last."""
+    batch, channels, h, w = image.shape
+    matrix, pixels = weight.flatten(1), image.permute(0, 2, 3, 1).reshape(batch, h * w, channels)
+    if batch == 1:
+        planes = torch.mm(matrix, pixels[0].t())[None]
+    else:
+        planes = torch.bmm(matrix.expand(batch, -1, -1), pixels.mT)
+    if not relu:
+        planes.add_(bias[:, None])
+    elif planes.numel():
+        numbers = bias.contiguous()
+        call = _Activation(
+            batch * len(bias), h * w, len(bias), planes.data_ptr(), numbers.data_ptr(), None, None,
+            torch.get_num_threads(), _parallel_for(),
+        )  # fmt: skip
+        library().box_activation(call)
+    return planes.view(batch, len(bias), h, w)
 
 
 def unpool(image: Tensor, values: Tensor, indices: Tensor) -> None:

@@ -325,3 +325,21 @@ def test_half_precision_moves_no_edge(pair: tuple[nn.Module, nn.Module]) -> None
     assert output.dtype == torch.bfloat16
     assert (output - expected).abs().mean() < 0.02 * (expected.max() - expected.min())
     assert low.double()(image.double()).dtype == torch.float64
+
+
+@pytest.mark.parametrize("inner_relu", [False, True])
+def test_box_blocks_of_channels_last_images_convolve_to_planes(inner_relu: bool) -> None:
+    block = lived_in(BoxBottleneck(32, max_input_h=40, max_input_w=50, inner_relu=inner_relu), 2, 32, 20, 30)
+    deployed = deploy(block)
+    image = torch.randn(2, 32, 20, 30).to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        output, expected = deployed(image), block(image)
+    assert output.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(output, expected)
+    hooked = []
+    for module in deployed.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(lambda *_: hooked.append(1))
+    with torch.no_grad():
+        torch.testing.assert_close(deployed(image), expected)
+    assert hooked == [1]

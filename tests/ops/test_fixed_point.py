@@ -98,11 +98,12 @@ def test_half_precision_is_rounded_once(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize(
-    ("c", "m", "h", "w"), [(32, 4, 9, 70), (16, 1, 20, 33), (2, 8, 5, 3), (8, 16, 40, 130), (6, 4, 9, 9)]
+    ("c", "m", "h", "w"),
+    [(32, 4, 9, 70), (16, 1, 20, 33), (2, 8, 5, 3), (8, 16, 40, 130), (16, 4, 64, 130), (6, 4, 9, 9)],
 )
 @pytest.mark.parametrize("isa", ISAS)
 def test_channels_last_equals_planes(c: int, m: int, h: int, w: int, isa: str) -> None:
-    """To the last bit, written directly or copied (the last shape).
+    """To the last bit: written directly, past the caches (the last but one), or copied (the last).
 
     To rounding where fixed point gives up for one of the planes that are written together: NaN, planes of few pixels.
     """

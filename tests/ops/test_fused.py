@@ -98,7 +98,7 @@ def test_without_parts_it_is_the_plain_operator(implementation: str) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_any_memory_format(dtype: torch.dtype, implementation: str) -> None:
-    """The image's format decides that of the output, and the order of its last two roundings at most."""
+    """channels_last where image or residual is; that decides the order of the last two roundings at most."""
     image, boxes, scale, shift, residual = arguments(dtype)
     assert scale is not None
     assert shift is not None
@@ -114,7 +114,8 @@ def test_any_memory_format(dtype: torch.dtype, implementation: str) -> None:
         ):
             output = FUSED(i, boxes, wide[::2], shift, r, True)
             assert_values(output, expected, size_of(image, True, scale, shift, residual))
-            assert output.is_contiguous(memory_format=torch.channels_last if i is last else torch.contiguous_format)
+            expects_last = i is last or r is other_last
+            assert output.is_contiguous(memory_format=torch.channels_last if expects_last else torch.contiguous_format)
         constant = torch.full((1, 1, 1, 1), 0.5, dtype=dtype).expand(2, 12, 5, 7)
         assert torch.equal(FUSED(image, boxes, residual=constant), FUSED(image, boxes, residual=constant.contiguous()))
 

@@ -1,11 +1,11 @@
-"""activate_ and unpool_ against PyTorch's operations, which make new tensors."""
+"""The operators of deployed networks against PyTorch's operations."""
 
 from collections.abc import Iterator
 
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.functional import max_pool2d, max_unpool2d, prelu
+from torch.nn.functional import conv2d, max_pool2d, max_unpool2d, prelu
 
 from box_convolution import ops
 
@@ -83,3 +83,31 @@ def test_unpooling_of_other_shapes_is_refused() -> None:
         OPERATORS.unpool_(image, values, torch.zeros(1, 4, 2, 1, dtype=torch.long))
     with pytest.raises(ValueError, match=r"image \(2, 4, 4, 4\)"):
         OPERATORS.unpool_(torch.ones(2, 4, 4, 4), values, torch.zeros(1, 4, 2, 2, dtype=torch.long))
+
+
+@pytest.mark.usefixtures("_threads")
+@pytest.mark.parametrize("shape", [(2, 8, 5, 7), (1, 64, 40, 60), (3, 5, 9, 1), (0, 4, 5, 5), (1, 1, 2, 3)])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("memory_format", FORMATS)
+@pytest.mark.parametrize("relu", [False, True])
+def test_pointwise_convolution_to_planes(
+    relu: bool, memory_format: torch.memory_format, dtype: torch.dtype, shape: tuple[int, ...], implementation: str
+) -> None:
+    image = torch.randn(shape).to(dtype).to(memory_format=memory_format)
+    weight, bias = torch.randn(6, shape[1], 1, 1).to(dtype), torch.randn(6).to(dtype)
+    expected = conv2d(image, weight, bias)
+    with ops.use(implementation):
+        planes = OPERATORS.pointwise_planes(image, weight, bias, relu)
+    assert planes.is_contiguous()
+    torch.testing.assert_close(planes, expected.relu() if relu else expected)
+
+
+@pytest.mark.usefixtures("_threads")
+def test_a_nan_stays_one_through_the_pointwise_convolution(implementation: str) -> None:
+    image = torch.randn(1, 16, 3, 5).to(memory_format=torch.channels_last)
+    image[0, 3, 1, 2] = float("nan")
+    weight, bias = torch.randn(4, 16, 1, 1), torch.randn(4)
+    with ops.use(implementation):
+        planes = OPERATORS.pointwise_planes(image, weight, bias, True)
+    assert planes.isnan().sum() == 4
+    assert planes[0, :, 1, 2].isnan().all()

@@ -29,13 +29,20 @@ struct NhwcForward {
   static constexpr int64_t LINE = 16, MOST = 2 * LINE;  // channels in a cache line, and in a group
   // numbers that the integral images of more than a line may take: 0.75 MiB
   static constexpr int64_t CACHED = int64_t(3) << 15;
+  // numbers of an output that goes past the caches: 4 MiB. The next layer finds little of it there, and no line is read first.
+  static constexpr int64_t STREAMED = int64_t(1) << 20;
 
   const BoxForward& call;
   const BoxProblem& p;
   const int64_t group, planes, groups;  // channels and planes in a group, groups in an image
+  const bool streams;
 
   explicit NhwcForward(const BoxForward& call)
-      : call(call), p(call.problem), group(group_of(p)), planes(group / p.per_channel), groups(p.channels / planes) {}
+      : call(call), p(call.problem), group(group_of(p)), planes(group / p.per_channel), groups(p.channels / planes),
+        streams(writes_lines(call.output) && p.batch * groups * group * p.h * p.w >= STREAMED) {}
+
+  // A whole cache line at a time.
+  static bool writes_lines(const void* output) { return WIDE == LINE && reinterpret_cast<uintptr_t>(output) % 64 == 0; }
 
   // Machines fetch lines in pairs. One alone is better where the integral images of two would not stay in cache.
   static int64_t group_of(const BoxProblem& p) {
@@ -68,6 +75,7 @@ struct NhwcForward {
     parallel(p, p.batch * groups, [&](int64_t begin, int64_t end) {
       for (int64_t task = begin; task < end && !failure.happened; ++task)
         if (!fixed_group(task / groups, task % groups, failure)) float64_group(task / groups, task % groups, failure);
+      if (streams) finish_streams();
       thread_scratch().trim();
     });
     return failure.happened;
@@ -133,12 +141,12 @@ struct NhwcForward {
             // Pixels are too far apart for the machine to foresee; no fault where this is behind the end.
             if (c % LINE == 0) {
               if (residual) __builtin_prefetch(residual + at + ahead);
-              __builtin_prefetch(output + at + ahead, 1);
+              if (!streams) __builtin_prefetch(output + at + ahead, 1);
             }
             Floats value = v[k];
             if (residual) value += load_floats(residual + at);
             if (call.relu) value = value < 0 ? Floats{} : value;
-            store_floats(output + at, value);
+            streams ? stream_floats(output + at, value) : store_floats(output + at, value);
           }
         }
     }

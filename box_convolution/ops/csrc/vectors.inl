@@ -13,3 +13,18 @@ typedef float FloatsInMemory __attribute__((vector_size(WIDE * 4), aligned(4), m
 
 inline Floats load_floats(const float* from) { return *reinterpret_cast<const FloatsInMemory*>(from); }
 inline void store_floats(float* to, Floats value) { *reinterpret_cast<FloatsInMemory*>(to) = value; }
+
+// Past the caches, to an aligned place; visible to other threads after finish_streams. A plain store where there is no such thing.
+inline void stream_floats(float* to, Floats value) {
+#if defined(__AVX512F__)
+  _mm512_stream_ps(to, __m512(value));
+#else
+  store_floats(to, value);
+#endif
+}
+
+inline void finish_streams() {
+#if defined(__SSE2__)
+  _mm_sfence();
+#endif
+}
