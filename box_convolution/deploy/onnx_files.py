@@ -19,8 +19,8 @@ from . import custom_operators as custom
 from .agreement import sizes_to_compare
 from .convert import deploy
 from .export import KEY, AnySize, ExportError, Multiples, Opened, compared, metadata_of, quiet, reason
-from .standard import decompositions
 from .standard_layers import in_standard_operations, with_fast_activations
+from .standard_operators import decompositions
 
 _AXES = {0: "batch", 2: "height", 3: "width"}
 

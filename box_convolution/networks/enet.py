@@ -1,15 +1,17 @@
 """ENet and its box versions, each written once as a table of blocks.
 
-Blocks are those of the authors' Torch7 networks: 1x1 convolutions without bias, 3x3 and transposed convolutions with
-one (redundant before BatchNorm, but counted in Table 3 of the paper), BatchNorm with eps 1e-3, decoder with ReLU and no
-dropout.
+The blocks are those of the authors' Torch7 networks. 1x1 convolutions have no bias; 3x3 and transposed convolutions
+have one (without effect before BatchNorm, but counted in Table 3 of the paper). BatchNorm has eps 1e-3. The decoder has
+ReLU and no dropout.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from torch import Tensor, fx, nn
 from torch.nn.functional import max_pool2d, pad
 
+from ..arguments import as_int
 from .padding import PaddedNetwork, extents
 from .resampling import ConvBesidePool, deconv3x3
 from .residual import residual_sum
@@ -40,6 +42,8 @@ TABLES = {
         box_bias=False,
     ),
 }
+DILATIONS = (2, 4, 8, 16)
+"""Those of the tables."""
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:
@@ -114,8 +118,8 @@ class Downsample(nn.Module):
 def unpool(values: Tensor, indices: Tensor) -> Tensor:
     """(B, C, H, W) -> (B, C, 2H, 2W): each value at the pixel of its plane that its index names, zeros elsewhere.
 
-    What `max_unpool2d` does, in an operation that `torch.jit.trace` follows to any size, and that is deterministic
-    where no two indices are equal, as those of pooling without overlap.
+    The same as `max_unpool2d`, but `torch.jit.trace` can record it for any image size, and it is deterministic if no
+    two indices are equal (they never are after pooling without overlap).
     """
     b, c, h, w = values.shape
     if values.device.type == "cpu":  # where it is held pixel by pixel
@@ -155,14 +159,16 @@ class ENet(PaddedNetwork):
         num_classes: channels of the logits.
         input_size: (h, w), largest expected image, in pixels: sets the limits of the boxes.
         in_channels: of the image; the authors' 3 are red, green and blue.
-        dropout: of plain blocks, (first stage, later encoder), their downsampling included; the decoder has none. The
+        dropout: of plain blocks and downsampling blocks: (first stage, rest of the encoder); the decoder has none. The
             authors' BoxOnlyENet: (0.01, 0.01) in PyTorch.
         box_dropout: of box blocks, stage by stage. The paper's text, for all networks: 0.25 at 1/8 resolution and 0.15
             elsewhere. The authors' code: (0.15, 0.25, 0.1, 0.1) in BoxENet; in BoxOnlyENet (0.01, 0.1, 0.1, 0.1) in
             Torch and (0.15, 0.4, 0.15, 0.05) in PyTorch.
         inner_relu: ReLU before the boxes; the authors have one in this family.
-        reparametrization_factor: see `BoxConv2d`; the authors' 0.86, for BoxOnlyENet 0.51, if left out.
+        reparametrization_factor: see `BoxConv2d`; by default the authors' 0.86, for BoxOnlyENet 0.51.
         symmetric, initial_boxes: see `BoxConv2d`; beyond the paper.
+        dilations: four numbers in the place of 2, 4, 8 and 16, for a network with dilated blocks (ENet); beyond the
+            paper. Wider ones look further without boxes.
     """
 
     def __init__(
@@ -178,8 +184,10 @@ class ENet(PaddedNetwork):
         reparametrization_factor: float | None = None,
         symmetric: bool = False,
         initial_boxes: str = "uniform",
+        dilations: tuple[int, int, int, int] = DILATIONS,
     ) -> None:
         super().__init__(in_channels)
+        dilation_of = _dilation_of(dilations, table)
         check_probabilities("dropout", dropout, "first stage, later encoder")
         check_probabilities("box_dropout", box_dropout, "stage 1, stage 2, stage 3, stage 4")
         boxes = BoxBlocks(table, inner_relu, reparametrization_factor, symmetric, initial_boxes)
@@ -191,7 +199,7 @@ class ENet(PaddedNetwork):
             def block(kind: str, number: int | None) -> nn.Module:
                 if kind == "X":
                     return boxes.block(channels, number or 1, at[divisor], box_p)
-                shape = {"dilation": number or 1} if kind == "D" else {"asymmetric": number or 1}
+                shape = {"dilation": dilation_of.get(number, 1)} if kind == "D" else {"asymmetric": number or 1}
                 return Bottleneck(channels, dropout=p or 0.0, relu=p is None, **shape)
 
             return stage(codes, block)
@@ -215,3 +223,13 @@ class ENet(PaddedNetwork):
         half = self.stage4(self.up2(quarter, indices1))
         logits: Tensor = self.head(half)
         return logits
+
+
+def _dilation_of(dilations: Sequence[int], table: Table) -> dict[int | None, int]:
+    """What stands for each of `DILATIONS` in ``table``. Raises TypeError and ValueError."""
+    if len(tuple(dilations)) != len(DILATIONS):
+        raise ValueError(f"dilations must be {len(DILATIONS)} numbers for {DILATIONS}, got {dilations!r}")
+    found = [as_int("dilations", dilation, least=1) for dilation in dilations]
+    if found != list(DILATIONS) and f"D{DILATIONS[0]}" not in table.s2.split():
+        raise ValueError(f"dilations must be left out: this network has no dilated blocks; got {dilations!r}")
+    return dict(zip(DILATIONS, found, strict=True))

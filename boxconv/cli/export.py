@@ -23,9 +23,9 @@ SUFFIXES: dict[Kind, str] = {"onnx": ".onnx", "torch": ".pt2", "safetensors": ".
 class Export:
     """Write a trained network to one complete file: weights, classes, sizes, normalisation.
 
-    onnx and torch files have the deployed network, with BatchNorm folded and box blocks fused. Its logits are compared
-    with those of the trained network at three image sizes. safetensors files have the training form. boxconv predict
-    reads all three.
+    onnx and torch files contain the deployed network, with BatchNorm folded and box blocks fused. Its logits are
+    compared with those of the trained network at three image sizes. safetensors files contain the training form.
+    boxconv predict reads all three.
     """
 
     checkpoint: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="NETWORK")]
@@ -35,14 +35,14 @@ class Export:
     format: Kind | None = None
     """By default, the suffix of --out decides. onnx: standard operators only, any image size and batch."""
     standard_operators: bool = False
-    """With torch: operators of PyTorch alone. Slower, but loads, and compiles ahead of time, without this package."""
+    """With torch: only operators of PyTorch. Slower, but the file can be loaded and compiled without this package."""
     custom_operators: bool = False
     """With onnx: box convolutions are our operator for onnxruntime. Faster, but only readers that have it (see
     docs/deployment.md) open the file."""
     half: bool = False
     """With safetensors: weights in half precision, for half the size."""
     licence: str | None = None
-    """Licence of the weights, written beside them; by default that in the trained network's file."""
+    """Licence of the weights, stored with them; by default the one in the trained network's file."""
     snap: bool = False
     """Move boxes to whole pixel borders first. (boxconv finetune --snap also lets the other weights adapt.)"""
     prune: float | None = None
@@ -120,13 +120,13 @@ def _write_deployed(network: Any, path: Path, args: Export, values: dict[str, An
 
 
 def _pruned(trained: "TrainedNetwork", args: Export) -> Any:
-    """The network, deployed and pruned; prints what that costs."""
+    """Return the deployed and pruned network; print its scores before and after."""
     import torch
 
     from box_convolution.deploy import deploy, prune
     from box_convolution.layer import BoxConv2d
 
-    from ..data.sources import open_split, prepare_of
+    from ..data.registry import open_split, prepare_of
     from ..training.records import percent
 
     assert args.prune is not None
@@ -146,4 +146,3 @@ def _pruned(trained: "TrainedNetwork", args: Export) -> Any:
         f"{sum(layer.channels for layer in report)} channels; validation class IoU {before} -> {after}"
     )
     return pruned
-

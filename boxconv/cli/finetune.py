@@ -30,7 +30,7 @@ class Finetune:
     root: Path | None = None
     """Folder with images/ and labels/; by default that of the training."""
     batch_size: int | None = None
-    """By default that of the old run; so are device and workers."""
+    """By default that of the old run. The same holds for --device and --workers."""
     device: str | None = None
     workers: int | None = None
     overwrite: bool = False
@@ -41,7 +41,7 @@ class Finetune:
 def run(args: Finetune) -> None:
     from box_convolution.deploy import snap_boxes
 
-    from ..data.sources import classes_of
+    from ..data.registry import classes_of
     from ..profiling import machine
     from ..training.distributed import init_distributed
     from ..training.records import best_of, percent
