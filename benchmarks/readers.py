@@ -118,6 +118,9 @@ def main() -> None:
     parser.add_argument("--snap", action="store_true", help="boxes on whole pixel borders")
     names = [reader for reader, *_ in READERS]
     parser.add_argument("--readers", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names))
+    parser.add_argument(
+        "--files", nargs="+", choices=list(FILES), default=list(FILES), metavar="FILE", help=", ".join(FILES)
+    )
     parser.add_argument("--seconds", type=float, default=10, help="at most, for each")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -136,7 +139,7 @@ def main() -> None:
         calls: dict[str, Call] = {"ours": lambda: deployed(image)}
         for reader, package, start, kind in READERS:
             for form, (file, write) in FILES.items():
-                if not form.startswith(kind) or reader not in args.readers:
+                if not form.startswith(kind) or reader not in args.readers or form not in args.files:
                     continue
                 if write is our_operator and reader != "onnxruntime":
                     continue
