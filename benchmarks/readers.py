@@ -8,10 +8,9 @@ opencv-python-headless openvino.
 """
 
 import argparse
-import os
-import platform
 import tempfile
 from collections.abc import Callable
+from datetime import date
 from importlib import metadata, util
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from box_convolution import networks
-from box_convolution.deploy import deploy, snap_boxes, to_onnx
+from box_convolution.deploy import custom_operators, deploy, snap_boxes, to_onnx
 from box_convolution.deploy.export import save_program
+from boxconv.profiling.machine import processor
 from boxconv.profiling.timing import Repeats, interleaved, keep_freed_memory
 
 Call = Callable[[], Tensor]
@@ -32,6 +32,8 @@ def onnxruntime(path: Path, image: Tensor) -> Call:
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
+    if library := custom_operators.library():
+        options.register_custom_ops_library(str(library))
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     array = image.numpy()
     return lambda: torch.from_numpy(session.run(None, {"image": array})[0])
@@ -78,6 +80,10 @@ def one_size(network: nn.Module, image: Tensor, path: Path) -> None:
     to_onnx(network, path, image, dynamic=False)
 
 
+def our_operator(network: nn.Module, image: Tensor, path: Path) -> None:
+    to_onnx(network, path, image, custom_operators=True)
+
+
 def with_package(network: nn.Module, image: Tensor, path: Path) -> None:
     deployed: Any = deploy(network)
     save_program(deployed, path, {})
@@ -91,6 +97,7 @@ def standard(network: nn.Module, image: Tensor, path: Path) -> None:
 FILES: dict[str, tuple[str, Callable[[nn.Module, Tensor, Path], None]]] = {
     "ONNX, any size": ("free.onnx", any_size),
     "ONNX, one size": ("fixed.onnx", one_size),
+    "ONNX, our operator": ("custom.onnx", our_operator),
     ".pt2": ("package.pt2", with_package),
     ".pt2, standard operators": ("standard.pt2", standard),
 }
@@ -111,6 +118,9 @@ def main() -> None:
     parser.add_argument("--snap", action="store_true", help="boxes on whole pixel borders")
     names = [reader for reader, *_ in READERS]
     parser.add_argument("--readers", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names))
+    parser.add_argument(
+        "--files", nargs="+", choices=list(FILES), default=list(FILES), metavar="FILE", help=", ".join(FILES)
+    )
     parser.add_argument("--seconds", type=float, default=10, help="at most, for each")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -120,15 +130,18 @@ def main() -> None:
     if args.snap:
         snap_boxes(network)
     image = torch.randn(1, 3, *args.size)
+    name = f"{args.network}{' with snapped boxes' if args.snap else ''}"
     deployed = deploy(network)
 
     rows: dict[str, tuple[str, str, str]] = {}
-    with tempfile.TemporaryDirectory() as name, torch.no_grad():
-        folder, expected = Path(name), deployed(image)
+    with tempfile.TemporaryDirectory() as place, torch.no_grad():
+        folder, expected = Path(place), deployed(image)
         calls: dict[str, Call] = {"ours": lambda: deployed(image)}
         for reader, package, start, kind in READERS:
             for form, (file, write) in FILES.items():
-                if not form.startswith(kind) or reader not in args.readers:
+                if not form.startswith(kind) or reader not in args.readers or form not in args.files:
+                    continue
+                if write is our_operator and reader != "onnxruntime":
                     continue
                 key = f"{reader} | {form}"
                 if util.find_spec(MODULES.get(package, package)) is None:
@@ -146,8 +159,8 @@ def main() -> None:
                 rows[key], calls[key] = (version, "yes" if apart < 1e-4 else "wrong", f"{apart:.0e}"), call
         times = interleaved(calls, Repeats(31, args.seconds))
     ours = times["ours"].median
-    print(f"{args.network} at {args.size[0]} x {args.size[1]}, ours {ours:.1f} ms, torch {torch.__version__}, ", end="")
-    print(f"{platform.machine()}, {os.cpu_count()} CPUs, one thread")
+    size = f"{args.size[0]} x {args.size[1]}"
+    print(f"{date.today()}: {name} at {size}, ours {ours:.1f} ms, torch {torch.__version__}, {processor()}, one thread")
     print("\n| reader | file | version | works | difference | time |\n|---|---|---|---|---|---|")
     for key, (version, works, apart) in rows.items():
         time = f"{times[key].median / ours:.2f}" if key in times else ""

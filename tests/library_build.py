@@ -11,8 +11,8 @@ import sys, pytest
 from box_convolution import ops
 from box_convolution.ops import native
 ops.__path__.insert(0, sys.argv[1])
-if not cpu.library()._name.startswith(sys.argv[1]):
-    sys.exit("another library was loaded: " + cpu.library()._name)
+if not native.library()._name.startswith(sys.argv[1]):
+    sys.exit("another library was loaded: " + native.library()._name)
 sys.exit(pytest.main(sys.argv[2:]))
 """
 

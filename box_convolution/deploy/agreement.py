@@ -14,6 +14,11 @@ TOLERANCE = 1e-4  # of the range of an output
 SHARE = 0.01  # of the pixels that may differ by more in two networks that agree
 
 
+def sizes_to_compare(h: int, w: int) -> list[tuple[int, int]]:
+    """For a network that takes any size: (h, w), and two others."""
+    return [(h, w), (max(16, h // 2 + 3), max(16, w // 2 + 5)), (max(16, h * 3 // 4), max(16, w * 2 // 3 + 1))]
+
+
 def differences(
     network: Callable[..., Any], other: Callable[..., Any], examples: Sequence[tuple[Tensor, ...]]
 ) -> Iterator[tuple[float, float]]:

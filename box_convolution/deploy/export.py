@@ -8,7 +8,7 @@ import json
 import logging
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..networks.padding import PaddedNetwork
+from .agreement import SHARE, TOLERANCE, differences
 from .standard_layers import in_standard_operations
 from .standard_operators import decompositions
 
@@ -125,6 +126,23 @@ def _torch_of(path: Path) -> str | None:
             return None if version is None else str(version)
     except (OSError, ValueError, StopIteration, AttributeError, zipfile.BadZipFile):
         return None
+
+
+def compared(
+    network: Callable[..., Any], file: Callable[..., Any], examples: Sequence[tuple[Tensor, ...]], path: Path
+) -> float:
+    """Largest difference of outputs, as a share of their range, on inputs like ``examples``.
+
+    See :func:`.agreement.differences`. Raises ExportError if the file, which shall be ``path``, computes something else
+    than the network.
+    """
+    largest, share = max(differences(network, file, examples), key=lambda found: found[::-1])
+    if not share <= SHARE:
+        raise ExportError(
+            f"{path}: not written: the file's outputs differ from the network's, by {largest:.1e} of their range, "
+            f"and by more than {TOLERANCE:g} in {share:.1%} of the pixels"
+        )
+    return largest
 
 
 def metadata_of(path: Path, text: str | bytes | None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""ONNX files of any network with box convolutions: standard operators only, and compared with the network."""
+"""ONNX files of any network with box convolutions, compared with it. By default of standard operators only."""
 
 import copy
 import inspect
@@ -13,12 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from ..arguments import as_bool, as_size
-from ..extras import require
+from ..extras import MissingPackageError, require
 from ..networks.padding import PaddedNetwork
-from .agreement import SHARE, TOLERANCE, differences
+from . import custom_operators as custom
+from .agreement import sizes_to_compare
 from .convert import deploy
-from .export import KEY, AnySize, ExportError, Multiples, Opened, metadata_of, quiet, reason
-from .standard_layers import in_standard_operations
+from .export import KEY, AnySize, ExportError, Multiples, Opened, compared, metadata_of, quiet, reason
+from .standard_layers import in_standard_operations, with_fast_activations
 from .standard_operators import decompositions
 
 _AXES = {0: "batch", 2: "height", 3: "width"}
@@ -31,6 +32,7 @@ def to_onnx(
     *,
     dynamic: bool = True,
     fixed_size: tuple[int, int] | None = None,
+    custom_operators: bool = False,
     metadata: dict[str, Any] | None = None,
 ) -> float:
     """Write ``network``, deployed, as an ONNX file of standard operators, and return how far its answers are off.
@@ -40,7 +42,7 @@ def to_onnx(
 
     Any network will do that `torch.export` can follow: with `BoxConv2d`, `BoxBottleneck`, their deployed forms, or
     none of them. It is deployed first (see :func:`.deploy`), and not changed. The file is run by onnxruntime on random
-    inputs, of the example's size and, where sizes are free, of another one; it stays only if it agrees.
+    inputs, of the example's size and, where sizes are free, of others; it stays only if it agrees.
 
     Args:
         network: written in evaluation mode. Its weights are float32.
@@ -49,36 +51,42 @@ def to_onnx(
         dynamic: batch, height and width of images are free in the file. False: they are those of the example, and box
             convolutions are products with constant matrices.
         fixed_size: (h, w) instead of the example's, with ``dynamic=False``.
+        custom_operators: box convolutions are our own operator instead of standard ones: faster, but onnxruntime reads
+            the file only together with `custom_operators.library()`, and other programs do not.
         metadata: plain values to travel in the file, as JSON: :func:`open_onnx` returns them.
 
     Returns:
-        Largest difference of outputs, as a share of their range; see :func:`.agreement.differences`.
+        Largest difference of outputs, as a share of their range; see :func:`.export.compared`.
 
     Raises:
         TypeError, ValueError: naming the argument.
         ExportError: a ValueError: the network cannot be exported, or the file computes something else.
-        MissingPackageError: an ImportError: needs onnx, onnxscript and onnxruntime.
+        MissingPackageError: an ImportError: needs onnx, onnxscript and onnxruntime; ``custom_operators`` its library.
     """
     require("writing ONNX", "onnx", "onnxscript", "onnxruntime")
     if not isinstance(network, nn.Module):
         raise TypeError(f"network must be an nn.Module, got {type(network).__name__}")
     path, inputs, dynamic = _onnx_path(path), _inputs(example), as_bool("dynamic", dynamic) and fixed_size is None
+    if as_bool("custom_operators", custom_operators) and custom.library() is None:
+        raise MissingPackageError(f"custom_operators=True needs {custom.remedy()}")
     if fixed_size is not None:
         size = as_size("fixed_size", fixed_size)
         inputs = tuple(_of_size(tensor, size) if tensor.ndim == 4 else tensor for tensor in inputs)
     _check_dtypes(network, inputs)
     original = copy.deepcopy(network).cpu().eval()
     deployed = deploy(original, channels_last=False)
-    examples = [inputs, tuple(map(_other_size, inputs))] if dynamic else [inputs]
+    examples = [inputs]
+    if dynamic and isinstance(original, PaddedNetwork):
+        examples = [(_of_size(inputs[0], size),) for size in sizes_to_compare(*inputs[0].shape[2:])]
+    elif dynamic:
+        examples.append(tuple(map(_other_size, inputs)))
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export") as folder:
         written = Path(folder) / path.name
-        _write(deployed, written, inputs, dynamic, metadata or {})
-        largest, share = max(differences(original, _runner(written), examples), key=lambda found: found[::-1])
-        if not share <= SHARE:
-            raise ExportError(
-                f"{path}: not written: the file's outputs differ from the network's, by {largest:.1e} of their range, "
-                f"and by more than {TOLERANCE:g} in {share:.1%} of the pixels"
-            )
+        program = _exported(deployed, path, inputs, dynamic, custom_operators)
+        if metadata:
+            program.model.metadata_props[KEY] = json.dumps(metadata)
+        program.save(str(written))
+        largest = compared(original, _runner(_session(written, path)), examples, path)
         os.replace(written, path)
     return largest
 
@@ -89,13 +97,16 @@ def open_onnx(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     Raises ExportError.
     """
     require("running an ONNX file", "onnxruntime")
-    session = _session(path)
-    run = _runner(path, session)
+    session = _session(path, path)
+    run = _runner(session)
     network = Opened(lambda image: run(image)[0].to(image.device), session.get_inputs()[0].shape[1])
     return network, metadata_of(path, session.get_modelmeta().custom_metadata_map.get(KEY))
 
 
-def _write(network: nn.Module, path: Path, inputs: tuple[Tensor, ...], dynamic: bool, metadata: dict[str, Any]) -> None:
+def _exported(
+    network: nn.Module, path: Path, inputs: tuple[Tensor, ...], dynamic: bool, custom_operators: bool
+) -> Any:
+    """``network``, which is changed, as a `torch.onnx.ONNXProgram`; errors name ``path``."""
     from torch.export import Dim, export  # a second or so that `deploy` does not need
 
     outputs = None
@@ -112,10 +123,13 @@ def _write(network: nn.Module, path: Path, inputs: tuple[Tensor, ...], dynamic: 
     names = list(inspect.signature(network.forward).parameters)[: len(inputs)]
     try:
         with quiet(), torch.no_grad():
-            network = in_standard_operations(network, None if dynamic else inputs)
+            network = with_fast_activations(network)
+            if not custom_operators:
+                network = in_standard_operations(network, None if dynamic else inputs)
             program = export(network, inputs, dynamic_shapes=sizes)
             onnx = torch.onnx.export(
-                program.run_decompositions(decompositions()),
+                program.run_decompositions(custom.decompositions() if custom_operators else decompositions()),
+                custom_translation_table=custom.translations() if custom_operators else None,
                 dynamo=True,
                 input_names=names,
                 output_names=outputs,
@@ -123,13 +137,11 @@ def _write(network: nn.Module, path: Path, inputs: tuple[Tensor, ...], dynamic: 
             )
     except Exception as error:  # the network's own code runs here, and all of PyTorch's exporter
         way = "; dynamic=False or fixed_size=(h, w) may help, where only the sizes are in the way" if dynamic else ""
-        raise ExportError(f"{path.name}: {type(network).__name__} cannot be exported: {reason(error)}{way}") from error
+        raise ExportError(f"{path}: {type(network).__name__} cannot be exported: {reason(error)}{way}") from error
     assert onnx is not None
     if dynamic:
         _name_axes(onnx.model.graph)
-    if metadata:
-        onnx.model.metadata_props[KEY] = json.dumps(metadata)
-    onnx.save(str(path))
+    return onnx
 
 
 def _name_axes(graph: Any) -> None:
@@ -144,20 +156,24 @@ def _name_axes(graph: Any) -> None:
                 value.shape[axis] = names[str(size)]
 
 
-def _session(path: Path) -> Any:
+def _session(file: Path, path: Path) -> Any:
+    """Of ``file``, which errors call ``path``."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        if library := custom.library():
+            options.register_custom_ops_library(str(library))
+        return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own types, which share no base
+        if not library and f"{custom.DOMAIN}:" in str(error):
+            raise ExportError(f"{path}: its box convolutions need {custom.remedy()}") from error
         raise ExportError(f"{path}: not a usable ONNX file ({str(error).splitlines()[0][:200]})") from error
 
 
-def _runner(path: Path, session: Any = None) -> Callable[..., list[Tensor]]:
+def _runner(session: Any) -> Callable[..., list[Tensor]]:
     """The file as a function of tensors."""
-    session = session or _session(path)
     names = [value.name for value in session.get_inputs()]
 
     def run(*inputs: Tensor) -> list[Tensor]:

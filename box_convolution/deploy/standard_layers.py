@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from .activation import Activation
 from .convert import replace_all
 from .modules import FusedBoxConv2d
 from .standard_operators import finished, matrices, overlap, products
@@ -75,6 +76,34 @@ class SnappedBoxConv2d(nn.Module):
         column = torch.arange(w_out, device=top.device) * self.stride
         first, last = ((start + (column + (edge[:, 0] + 0.5).long()).clamp(0, w)).flatten() for edge in (left, right))
         return rows, first, last
+
+
+class MaximumActivation(nn.Module):
+    """`Activation` with slopes of at most 1: the larger one of a number and its product with the slope.
+
+    onnxruntime takes a third of the time for the two operations that it takes for PRelu.
+    """
+
+    slopes: Tensor
+
+    def __init__(self, slopes: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("slopes", slopes.reshape(-1, 1, 1))
+
+    def forward(self, image: Tensor, residual: Tensor | None = None) -> Tensor:
+        total = image if residual is None else image + residual
+        return torch.maximum(total, total * self.slopes)
+
+
+def with_fast_activations(network: nn.Module) -> nn.Module:
+    """``network``, changed: `MaximumActivation` where that does the same."""
+
+    def fast(layer: nn.Module) -> nn.Module:
+        activation = layer if type(layer) is Activation else Activation.of(layer)
+        slopes = None if activation is None else activation.slopes
+        return layer if slopes is None or bool((slopes > 1).any()) else MaximumActivation(slopes)
+
+    return replace_all(network, fast)
 
 
 @torch.no_grad()

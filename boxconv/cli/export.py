@@ -36,6 +36,9 @@ class Export:
     """By default, the suffix of --out decides. onnx: standard operators only, any image size and batch."""
     standard_operators: bool = False
     """With torch: only operators of PyTorch. Slower, but the file can be loaded and compiled without this package."""
+    custom_operators: bool = False
+    """With onnx: box convolutions are our operator for onnxruntime. Faster, but only readers that have it (see
+    docs/deployment.md) open the file."""
     half: bool = False
     """With safetensors: weights in half precision, for half the size."""
     licence: str | None = None
@@ -54,9 +57,8 @@ class Export:
 
 
 def run(args: Export) -> None:
-    import torch
-
-    from box_convolution.deploy import deploy, export, onnx_files, snap_boxes, to_onnx
+    from box_convolution.deploy import snap_boxes
+    from box_convolution.deploy.export import ExportError
     from box_convolution.networks import weights
 
     kind = args.format or next((name for name, suffix in SUFFIXES.items() if suffix == args.out.suffix), None)
@@ -74,6 +76,8 @@ def run(args: Export) -> None:
         raise UsageError(f"--half: only safetensors files are written in half precision, not {kind}")
     if args.standard_operators and kind != "torch":
         raise UsageError(f"--standard-operators: only for torch files (.pt2); {kind} needs no such option")
+    if args.custom_operators and kind != "onnx":
+        raise UsageError(f"--custom-operators: only for onnx files, not {kind}")
     trained = open_layers(args.checkpoint)
     network, values = trained.model, dict(trained.about)
     if args.snap:
@@ -91,15 +95,28 @@ def run(args: Export) -> None:
             weights.save(network, written, trained.network, half=args.half, **values)
         else:
             print(f"exporting to {args.out}: up to a minute or two", flush=True)
-            if kind == "onnx":
-                to_onnx(network, written, torch.zeros(1, network.in_channels, *values["size"]), metadata=values)
-                opened, _ = onnx_files.open_onnx(written)
-            else:
-                deployed: Any = network if args.prune is not None else deploy(network)
-                export.save_program(deployed, written, values, standard_operators=args.standard_operators)
-                opened, _ = export.open_program(written)
-            _compare(network, opened, values["size"], "trained network" if args.prune is None else "pruned network")
+            try:
+                largest = _write_deployed(network, written, args, values)
+            except ExportError as error:  # it names the file that is to become --out
+                raise ExportError(str(error).replace(str(written), str(args.out))) from error
+            print(f"largest difference from the network before: {largest:.1e} of the logits' range")
     print(f"{args.out}: {args.out.stat().st_size / 1e6:.2f} MB")
+
+
+def _write_deployed(network: Any, path: Path, args: Export, values: dict[str, Any]) -> float:
+    """Write an .onnx or a .pt2 file; returns how far its answers are from those of ``network``."""
+    import torch
+
+    from box_convolution.deploy import deploy, export, to_onnx
+    from box_convolution.deploy.agreement import sizes_to_compare
+
+    images = [(torch.zeros(1, network.in_channels, *size),) for size in sizes_to_compare(*values["size"])]
+    if path.suffix == ".onnx":
+        return to_onnx(network, path, images[0], custom_operators=args.custom_operators, metadata=values)
+    deployed: Any = network if args.prune is not None else deploy(network)
+    export.save_program(deployed, path, values, standard_operators=args.standard_operators)
+    opened, _ = export.open_program(path)
+    return export.compared(network, opened, images, path)
 
 
 def _pruned(trained: "TrainedNetwork", args: Export) -> Any:
@@ -129,23 +146,3 @@ def _pruned(trained: "TrainedNetwork", args: Export) -> Any:
         f"{sum(layer.channels for layer in report)} channels; validation class IoU {before} -> {after}"
     )
     return pruned
-
-
-def _compare(network: Any, opened: Any, size: list[int], name: str) -> None:
-    """Print how far the file's logits are from those of ``network``. Raises ExportError if they disagree."""
-    import torch
-
-    from box_convolution.deploy.agreement import INPUTS, SHARE, TOLERANCE, differences
-    from box_convolution.deploy.export import ExportError
-
-    h, w = size
-    sizes = [(h, w), (max(16, h // 2 + 3), max(16, w // 2 + 5)), (max(16, h * 3 // 4), max(16, w * 2 // 3 + 1))]
-    print(f"against the {name}, the median one of {INPUTS} random images each:")
-    images = [(torch.zeros(1, network.in_channels, *size),) for size in sizes]
-    for (h, w), (largest, share) in zip(sizes, differences(network, opened, images), strict=True):
-        print(
-            f"  {h:5} x {w:<5} largest difference {largest:.1e} of the logits' range; "
-            f"above {TOLERANCE:g}: {share:.4%} of pixels"
-        )
-        if not share <= SHARE:
-            raise ExportError("the exported network does not give the trained one's answers: no file was written")

@@ -6,7 +6,14 @@ from torch import Tensor, nn
 
 from box_convolution import BoxBottleneck, BoxConv2d
 from box_convolution.deploy import deploy
-from box_convolution.deploy.standard_layers import ConstantBoxConv2d, SnappedBoxConv2d, in_standard_operations
+from box_convolution.deploy.activation import Activation
+from box_convolution.deploy.standard_layers import (
+    ConstantBoxConv2d,
+    MaximumActivation,
+    SnappedBoxConv2d,
+    in_standard_operations,
+    with_fast_activations,
+)
 
 
 class Twice(nn.Module):
@@ -66,3 +73,18 @@ def test_a_layer_at_two_sizes() -> None:
         standard = in_standard_operations(deployed, (image,))
         assert isinstance(standard.box, SnappedBoxConv2d) == snap
         torch.testing.assert_close(standard(image), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("slopes, kind", [([0.25, 1.0, -2.0], MaximumActivation), ([0.25, 1.5, 0.0], Activation)])
+def test_activations(slopes: list[float], kind: type) -> None:
+    prelu = nn.PReLU(3)
+    with torch.no_grad():
+        prelu.weight.copy_(torch.tensor(slopes))
+    image, residual = torch.randn(2, 3, 5, 6), torch.randn(2, 3, 5, 6)
+    fast = with_fast_activations(prelu)
+    assert type(fast) is (kind if kind is MaximumActivation else nn.PReLU)
+    with torch.no_grad():
+        assert torch.equal(fast(image), prelu(image))
+        fast = with_fast_activations(Activation.of(prelu))
+        assert type(fast) is kind
+        assert torch.equal(fast(image.clone(), residual), prelu(image + residual))

@@ -127,6 +127,29 @@ def test_every_file_of_the_package() -> None:
         assert logits.isfinite().all()
 
 
+def test_the_metadata_of_the_card() -> None:
+    """As huggingface_hub reads it; the Hub's own check of a card needs the network."""
+    hub = pytest.importorskip("huggingface_hub")
+    card = (pretrained.FOLDER / "README.md").read_text()
+    data = hub.ModelCard(card).data
+    assert (data.license, data.library_name, data.pipeline_tag) == (
+        "cc-by-nc-4.0", "box-convolution", "image-segmentation",
+    )  # fmt: skip
+    assert (data.datasets, data.metrics) == (["camvid"], ["mean_iou", "accuracy"])
+    expected = []
+    for line in card.splitlines():
+        if ".safetensors` | " in line:
+            columns = line.split("|")
+            expected += [
+                (metric, name, float(columns[column]))
+                for metric, name, column in (
+                    ("mean_iou", "class IoU", 5), ("mean_iou", "category IoU", 6), ("accuracy", "pixel accuracy", 8),
+                )
+            ]  # fmt: skip
+    assert len(expected) == 3 * len(pretrained.available())
+    assert [(one.metric_type, one.metric_name, one.metric_value) for one in data.eval_results] == expected
+
+
 def test_without_safetensors(tmp_path: Path) -> None:
     script = (
         "import sys; sys.modules['safetensors'] = None\n"
