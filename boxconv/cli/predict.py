@@ -4,6 +4,7 @@ import dataclasses
 import math
 import os
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -13,10 +14,11 @@ import tyro
 from ..errors import UsageError
 from ..files import existing
 from ..inference.open import DEFAULT, is_network, open_network, packaged
+from ..inference.options import InferenceOptions
 
 
 @dataclass(frozen=True)
-class Predict:
+class Predict(InferenceOptions):
     """Write label maps (NAME.png, values as in label files) and colour pictures (NAME_colour.png) for images."""
 
     inputs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="[NETWORK] IMAGE [IMAGE ...]")]
@@ -40,6 +42,7 @@ class Predict:
 
 def run(args: Predict) -> int:
     from ..data.image_files import counted, left_out, shown
+    from ..data.large_images import open_any_size
     from ..files import sweep
     from ..inference.predict import pending, plan
     from ..inference.predict import predict as label
@@ -52,6 +55,7 @@ def run(args: Predict) -> int:
     network, file, inputs = _split(args.inputs)
     device = choose_device(args.device, int(os.environ.get("LOCAL_RANK", "0")))
     opened = open_network(file)
+    opened.check(args)
     opened.model.to(device)
     # After a restart by torchrun the outputs of the first attempt are there.
     if mode == "refuse" and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
@@ -61,16 +65,18 @@ def run(args: Predict) -> int:
     if mode == "resume":
         sweep(args.out, older_than=3600)  # younger ones may be another process's
     reader = opened.reader if args.white is None else dataclasses.replace(opened.reader, white=args.white)
+    started = time.perf_counter()
     results = list(
         label(
             jobs,
-            opened.predict,
+            lambda image: opened.apply(image, args, progress=not args.quiet),
             lambda labels: (opened.classes.in_files(labels), opened.classes.colourise(labels)),
-            reader=reader,
+            reader=lambda path: open_any_size(path, reader),
             progress=not args.quiet,
             keep_going=args.keep_going,
         )
     )
+    seconds = time.perf_counter() - started
     unreadable = [result.error for result in results if result.error is not None]
     done = len(results) - len(unreadable)
     for folder in filter(Path.is_dir, inputs):
@@ -78,6 +84,8 @@ def run(args: Predict) -> int:
             print(f"left out of {shown(folder)}: {others}")
     before = f", {len(mine) - len(jobs)} were there already" if len(mine) > len(jobs) else ""
     print(f"{done} image{'' if done == 1 else 's'} labelled by {network} in {args.out}{before}")
+    if done:
+        print(f"{done / seconds:.3g} images a second")
     if notes := [f"{shown(result.job.image)}: {result.note}" for result in results if result.note is not None]:
         print(f"note: {notes[0]}" + (f" (and {len(notes) - 1} more like it)" if len(notes) > 1 else ""))
     if unreadable:

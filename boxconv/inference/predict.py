@@ -6,24 +6,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import nn
-from torch.nn.functional import interpolate
 
 from ..data.bands import Picture
 from ..data.classes import DataError
 from ..data.image_files import counted, images_below, left_out, shown
 from ..data.image_reader import NOTE, RGB
+from ..data.large_images import LargeImage
 from ..data.transforms import EvalTransform
 from ..files import Existing, write_png
 from ..progress import progress_bar
-from ..training.evaluation import most_likely
 from ..training.loading import ahead
-
-Labels = npt.NDArray[np.uint8]
+from .options import InferenceOptions
+from .scores import Labels, label_map, scores_of_image
 
 
 class Job(NamedTuple):
@@ -116,13 +114,18 @@ def pending(jobs: Sequence[Job], existing: Existing) -> list[Job]:
 
 
 @torch.inference_mode()
-def predict_image(model: nn.Module, image: Picture, transform: EvalTransform, device: torch.device) -> Labels:
+def predict_image(
+    model: nn.Module,
+    image: Picture | LargeImage,
+    transform: EvalTransform,
+    device: torch.device,
+    options: InferenceOptions = InferenceOptions(),  # noqa: B008 - frozen
+    *,
+    progress: bool = False,
+) -> Labels:
     """Class indices (height, width), uint8, of an image of any size, at that size."""
-    logits = model(transform.image(image)[None].to(device))
-    if logits.shape[2:] != (image.height, image.width):
-        logits = interpolate(logits, (image.height, image.width), mode="bilinear", align_corners=False)
-    labels: Labels = most_likely(logits)[0].to("cpu", torch.uint8).numpy()
-    return labels
+    patches = scores_of_image(model, image, transform, device, options, progress=progress)
+    return label_map(patches, (image.height, image.width))
 
 
 def predict(
@@ -130,7 +133,7 @@ def predict(
     label: Callable[[Any], Labels],
     pictures: Callable[[Labels], Sequence[npt.NDArray[Any]]],
     *,
-    reader: Callable[[Path], Picture] = RGB,
+    reader: Callable[[Path], Picture | LargeImage] = RGB,
     progress: bool = True,
     keep_going: bool = False,
 ) -> Iterator[Result]:
@@ -151,21 +154,25 @@ def predict(
             ahead(_opened(jobs, reader)), desc="predicting", unit="image", total=len(jobs), shown=progress
         )
         for job, image in opened:
-            if isinstance(image, DataError):
-                if not keep_going:
+            try:
+                if isinstance(image, DataError):
                     raise image
-                waiting.append((Result(job, str(image)), None))
-            else:
-                labels = label(image)
+                labels = label(image)  # reads most of a large image, which may be damaged
                 note = image.info.get(NOTE) if isinstance(image, Image.Image) else None
                 waiting.append((Result(job, note=note), writer.submit(_write, job, labels, pictures)))
+            except DataError as error:
+                if not keep_going:
+                    raise
+                waiting.append((Result(job, str(error)), None))
             if len(waiting) > 2:
                 yield _finished(*waiting.pop(0))
         for result, writing in waiting:
             yield _finished(result, writing)
 
 
-def _opened(jobs: Iterable[Job], reader: Callable[[Path], Picture]) -> Iterator[tuple[Job, Picture | DataError]]:
+def _opened(
+    jobs: Iterable[Job], reader: Callable[[Path], Picture | LargeImage]
+) -> Iterator[tuple[Job, Picture | LargeImage | DataError]]:
     for job in jobs:
         try:
             yield job, reader(job.image)
