@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from boxconv.data.config import DataConfig
 from boxconv.data.datasets import SegmentationFolder, open_image
 from boxconv.data.image_cache import ImageCache
-from boxconv.data.sources import classes_of, detect, layout_of
+from boxconv.data.registry import classes_of, detect, layout_of
 from boxconv.data.transforms import Augment, EvalTransform
 
 

@@ -67,6 +67,11 @@ def _held(optimizer: Optimizer) -> dict[int, Tensor]:
     return {id(parameter): parameter for group in optimizer.param_groups for parameter in group["params"]}
 
 
+def _stored(layer: "BoxConv2d") -> Tensor | None:
+    """What the layer stores, or FSDP1's view in its place. None where a parametrisation computes it, from anything."""
+    return dict(layer.named_parameters(recurse=False)).get("scaled_boxes", vars(layer).get("scaled_boxes"))
+
+
 def _copy_of(layer: "BoxConv2d") -> Tensor | None:
     reference = _copies.get(layer)
     return None if reference is None else reference()
@@ -79,8 +84,14 @@ def _find_copies(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
     """
     held = _held(optimizer)
     for layer in list(layers):
-        stored = layer.scaled_boxes
-        if stored.itemsize >= 4 or id(stored) in held or not stored.requires_grad or _copy_of(layer) is not None:
+        stored = _stored(layer)
+        if (
+            stored is None
+            or stored.itemsize >= 4
+            or id(stored) in held
+            or not stored.requires_grad
+            or _copy_of(layer) is not None
+        ):
             continue
         for parameter in held.values():
             if parameter.itemsize >= 4 and _rounds_to(parameter, stored):
@@ -108,7 +119,7 @@ def _project_after_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
     places = {key: place for place, key in enumerate(held)}
     found: list[tuple[int, BoxConv2d, Tensor]] = []
     for layer in list(layers):
-        for parameter in (layer.scaled_boxes, _copy_of(layer)):
+        for parameter in (_stored(layer), _copy_of(layer)):
             if parameter is not None and id(parameter) in held and parameter.requires_grad:
                 found.append((places[id(parameter)], layer, parameter))
         if _is_flattened(layer) and any(map(_is_flat_parameter, held.values())):
@@ -116,7 +127,7 @@ def _project_after_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
     for _, layer, parameter in sorted(found, key=lambda each: each[0]):
         if parameter.dim() < 3:  # a piece of FSDP1's
             _wait_for_project_boxes(layer)
-        elif parameter is layer.scaled_boxes:
+        elif parameter is _stored(layer):
             layer.project_()
         else:
             project_stored(parameter, layer._projected)

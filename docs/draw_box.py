@@ -15,6 +15,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from box_convolution.drawing import FAINT, INK, SOFT, STYLE
+
 IMAGE = np.array(  # (5, 7) pixel values
     [
         [0.3, 0.7, 0.2, 0.5, 0.6, 0.9, 0.4],
@@ -27,18 +29,7 @@ IMAGE = np.array(  # (5, 7) pixel values
 CENTRE = (1, 4)  # row and column of the output pixel
 BOX = (-2.2, 1.9, -3.2, 1.3)  # top, bottom, left, right: pixels from that centre, so the top leaves the image
 
-INK, SOFT, FAINT = "#1f2430", "#6b7280", "#c9ced6"
 BLUE, ORANGE = "#2b6cb0", "#d2571c"
-STYLE: Any = {
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 9,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": SOFT,
-    "xtick.color": SOFT,
-    "ytick.color": SOFT,
-}
 
 
 def overlap(start: float, end: float, pixels: np.ndarray) -> np.ndarray:

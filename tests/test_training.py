@@ -308,6 +308,25 @@ def test_layers_in_half_precision_do_not_meet_weights_without_numbers(kind: str)
         torch.optim.SGD(layer.parameters(), lr=1.0).step()
 
 
+class _Counting(nn.Module):
+    calls = 0
+
+    def forward(self, value: Tensor) -> Tensor:
+        self.calls += 1
+        return value.clone()
+
+
+def test_a_step_computes_no_parametrisation_of_another_models_boxes() -> None:
+    counting = _Counting()
+    other, model = BoxConv2d(3, 2, H, W), network()
+    nn.utils.parametrize.register_parametrization(other, "scaled_boxes", counting)
+    optimizer = torch.optim.SGD(model.parameters())
+    loss_of(model).backward()
+    before = counting.calls
+    optimizer.step()
+    assert counting.calls == before
+
+
 def test_ten_steps_repeat_to_the_bit() -> None:
     def train() -> list[Tensor]:
         torch.manual_seed(11)

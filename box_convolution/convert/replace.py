@@ -9,7 +9,7 @@ from torch import nn
 from ..arguments import as_int, as_size
 from .report import Replacement, Report
 from .rules import KINDS, boxes_for, describe, kind, obstacle
-from .watch import watch
+from .watch import Run, watch
 
 Which = str | Collection[str] | Callable[[str, nn.Module], bool]
 
@@ -95,16 +95,7 @@ def replace_dilated(
         raise ValueError(f"network has nothing to replace by boxes with which={which!r}{why}")
     _put(converted, {chosen[name]: module for name, module in made.items()})
     after = watch(converted, made, image)
-    unreached = [name for name, seen in after.modules.items() if not seen.channels]
-    if unreached:
-        raise ValueError(
-            f"network calls {', '.join(unreached)} in a way that no replacement reaches: leave them out with which="
-        )
-    if after.outputs != before.outputs:
-        raise ValueError(
-            f"network returns {after.outputs} with {', '.join(made)} replaced, and {before.outputs} as it is: leave "
-            "some of them out with which="
-        )
+    _check_reached(before, after, made)
     replaced = [
         Replacement(
             name,
@@ -117,6 +108,20 @@ def replace_dilated(
     ]
     totals = (_parameters(network), _parameters(converted)), (before.multiply_adds, after.multiply_adds)
     return converted, Report(replaced, left, *totals)
+
+
+def _check_reached(before: Run, after: Run, made: Collection[str]) -> None:
+    """ValueError unless every replacement was called, and the network returns what it returned without them."""
+    unreached = [name for name, seen in after.modules.items() if not seen.channels]
+    if unreached:
+        raise ValueError(
+            f"network calls {', '.join(unreached)} in a way that no replacement reaches: leave them out with which="
+        )
+    if after.outputs != before.outputs:
+        raise ValueError(
+            f"network returns {after.outputs} with {', '.join(made)} replaced, and {before.outputs} as it is: leave "
+            "some of them out with which="
+        )
 
 
 def _choice(which: Which) -> Callable[[str, nn.Module], bool]:

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from ..networks.padding import PaddedNetwork
-from .standard import decompositions
 from .standard_layers import in_standard_operations
+from .standard_operators import decompositions
 
 KEY = "box_convolution"
 _MULTIPLE = PaddedNetwork.MULTIPLE

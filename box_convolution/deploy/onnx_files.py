@@ -18,8 +18,8 @@ from ..networks.padding import PaddedNetwork
 from .agreement import SHARE, TOLERANCE, differences
 from .convert import deploy
 from .export import KEY, AnySize, ExportError, Multiples, Opened, metadata_of, quiet, reason
-from .standard import decompositions
 from .standard_layers import in_standard_operations
+from .standard_operators import decompositions
 
 _AXES = {0: "batch", 2: "height", 3: "width"}
 

@@ -8,7 +8,7 @@ from torch.nn.functional import pad
 
 from .convert import replace_all
 from .modules import FusedBoxConv2d
-from .standard import finished, matrices, overlap, products
+from .standard_operators import finished, matrices, overlap, products
 
 
 class ConstantBoxConv2d(nn.Module):

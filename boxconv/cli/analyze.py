@@ -48,7 +48,7 @@ def run(args: Analyze) -> None:
     from ..analysis.importance import importance
     from ..analysis.run_numbers import RunAnalysis, with_history
     from ..analysis.run_report import report_on
-    from ..data.sources import open_split
+    from ..data.registry import open_split
     from ..training.device import choose_device
     from ..training.records import percent
 

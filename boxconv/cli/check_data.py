@@ -49,7 +49,7 @@ class CheckData:
 def run(args: CheckData) -> int:
     from ..data.checks.check import check
     from ..data.classes import DataError
-    from ..data.sources import classes_of, detect, layout_of, reader_of
+    from ..data.registry import classes_of, detect, layout_of, reader_of
 
     for name, least in (("workers", 0), ("limit", 1)):
         if getattr(args, name) < least:

@@ -69,7 +69,7 @@ def run(args: Evaluate) -> None:
 def _evaluate(args: Evaluate, context: "DistributedContext") -> None:
     import torch
 
-    from ..data.sources import open_split
+    from ..data.registry import open_split
     from ..inference.scores import scores_of
     from ..training.device import choose_device
     from ..training.evaluation import ImageTransform, score_table

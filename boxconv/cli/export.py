@@ -109,7 +109,7 @@ def _pruned(trained: "TrainedNetwork", args: Export) -> Any:
     from box_convolution.deploy import deploy, prune
     from box_convolution.layer import BoxConv2d
 
-    from ..data.sources import open_split, prepare_of
+    from ..data.registry import open_split, prepare_of
     from ..training.records import percent
 
     assert args.prune is not None

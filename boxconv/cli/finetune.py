@@ -41,7 +41,7 @@ class Finetune:
 def run(args: Finetune) -> None:
     from box_convolution.deploy import snap_boxes
 
-    from ..data.sources import classes_of
+    from ..data.registry import classes_of
     from ..profiling import machine
     from ..training.distributed import init_distributed
     from ..training.records import best_of, percent

@@ -18,8 +18,10 @@ from .classes import ClassTable, DataError
 from .image_cache import ImageCache
 from .image_files import check_sizes, cut_border, images_in, shown
 from .image_reader import RGB, ImageReader, open_image
-from .label_files import open_label
-from .layouts.base import FOLDER, DataIssue, Layout, Pair, describe, find_pairs, splits_of
+from .label_reader import open_label
+from .layouts.base import DataIssue, Layout, Pair
+from .layouts.folder import FOLDER
+from .layouts.pairing import describe, find_pairs, splits_of
 
 __all__ = [
     "DataError",

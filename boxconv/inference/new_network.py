@@ -114,7 +114,7 @@ def finetuning(opened: TrainedNetwork, name: Path, **changes: Any) -> TrainConfi
 
     UsageError for a network without settings, or for data with other classes.
     """
-    from ..data.sources import classes_of
+    from ..data.registry import classes_of
 
     if opened.config is None:
         raise UsageError(

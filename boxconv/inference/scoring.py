@@ -41,7 +41,7 @@ def data_of(opened: TrainedNetwork, name: Path, data: Data | None = None, root: 
 
 def labels_of(opened: TrainedNetwork, config: TrainConfig) -> Any:
     """The class table that says what labels mean: the data set's own, or, where it has none, the network's."""
-    from ..data.sources import classes_of
+    from ..data.registry import classes_of
 
     own = _table_of(config).is_file() or (config.data != "folder" and config.classes is None)
     return classes_of(config) if own else opened.classes
@@ -53,7 +53,7 @@ def _table_of(config: TrainConfig) -> Path:
 
 def validation_scores(model: Any, classes: Any, config: TrainConfig) -> dict[str, Any]:
     """Scores of ``model``, which tells ``classes`` apart, on the validation split of a run's settings ``config``."""
-    from ..data.sources import open_split, prepare_of
+    from ..data.registry import open_split, prepare_of
     from ..training.device import choose_device
     from ..training.evaluation import evaluate
 

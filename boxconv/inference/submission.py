@@ -9,8 +9,8 @@ from torch import nn
 
 from ..data.classes import ClassTable, DataError
 from ..data.image_files import shown
-from ..data.layouts.base import describe, split_files
 from ..data.layouts.cityscapes import CITYSCAPES, LABEL_IDS, CityscapesLayout, submission_name
+from ..data.layouts.pairing import describe, split_files
 from ..data.transforms import EvalTransform
 from ..training.evaluation import most_likely
 from .predict import Job, Labels, require_folder

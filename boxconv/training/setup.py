@@ -19,8 +19,8 @@ from torch.utils.data import Dataset
 
 from ..data.checks.check import check
 from ..data.classes import ClassTable, DataError
-from ..data.layouts.base import describe
-from ..data.sources import classes_of, layout_of, open_split, prepare_of, reader_of
+from ..data.layouts.pairing import describe
+from ..data.registry import classes_of, layout_of, open_split, prepare_of, reader_of
 from ..data.statistics import channel_statistics
 from ..errors import UsageError
 from .config import TrainConfig

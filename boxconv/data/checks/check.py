@@ -14,7 +14,9 @@ from ..classes import VOID, ClassTable, DataError
 from ..image_files import check_regular, shown
 from ..image_reader import RGB, ImageReader
 from ..label_encoding import LabelEncoding
-from ..layouts.base import FOLDER, DataIssue, FolderLayout, Layout, describe, pair_up, split_files, splits_of
+from ..layouts.base import DataIssue, Layout
+from ..layouts.folder import FOLDER, FolderLayout
+from ..layouts.pairing import describe, pair_up, split_files, splits_of
 from .inspect import Sample, inspect, odd_names
 
 

@@ -8,8 +8,10 @@ import numpy as np
 
 from ..classes import VOID, ClassTable, DataError
 from ..label_encoding import Colour
-from ..label_files import label_pixels
-from ..layouts.base import FOLDER, Layout, split_files, splits_of
+from ..label_reader import label_pixels
+from ..layouts.base import Layout
+from ..layouts.folder import FOLDER
+from ..layouts.pairing import split_files, splits_of
 from ..polygons import IGNORED, names_of
 
 

@@ -12,7 +12,7 @@ from ..classes import VOID, ClassTable, DataError
 from ..image_files import FORMATS, check_sizes, shown
 from ..image_reader import NOTE, RGB, ImageReader
 from ..label_encoding import LabelEncoding
-from ..label_files import open_label
+from ..label_reader import open_label
 from ..layouts.base import DataIssue
 
 _ENDINGS = {

@@ -17,7 +17,8 @@ from typing import ClassVar
 from ..classes import CAMVID, VOID, ClassTable
 from ..image_files import shown
 from ..label_encoding import Colour, LabelEncoding, colour_encoding, index_encoding
-from .base import FOLDER, Layout, SplitFiles, by_stem, missing_folders
+from .base import Layout, SplitFiles, by_stem, missing_folders
+from .folder import FOLDER
 
 SPLITS = ("train", "val", "test")
 CAMVID_FILMS = ("0001TP_", "0006R0_", "0016E5_", "Seq05VD_")

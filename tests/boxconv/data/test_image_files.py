@@ -14,7 +14,7 @@ from PIL import Image
 from boxconv.data.classes import ClassTable, DataError
 from boxconv.data.image_files import AVIF, images_in, shown
 from boxconv.data.image_reader import open_image
-from boxconv.data.label_files import open_label
+from boxconv.data.label_reader import open_label
 
 CLASSES = ClassTable(("a", "b", "c"), ((1, 0, 0), (2, 0, 0), (3, 0, 0)), void=frozenset({11}))
 

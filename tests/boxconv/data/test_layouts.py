@@ -10,11 +10,12 @@ from PIL import Image
 from boxconv.data.classes import CAMVID, DataError
 from boxconv.data.config import DataConfig
 from boxconv.data.datasets import SegmentationFolder
-from boxconv.data.layouts.base import FOLDER, splits_of
 from boxconv.data.layouts.camvid import COLOURS, CamVidLayout
 from boxconv.data.layouts.cityscapes import CITYSCAPES, LABEL_IDS, CityscapesLayout, submission_name
+from boxconv.data.layouts.folder import FOLDER
+from boxconv.data.layouts.pairing import splits_of
 from boxconv.data.layouts.sunrgbd import SUNRGBD, SunRgbdLayout
-from boxconv.data.sources import classes_of, detect, layout_of, open_split
+from boxconv.data.registry import classes_of, detect, layout_of, open_split
 
 SPLITS = {"folder": ["train", "val"], "Cityscapes": ["train", "val", "test"], "SUN RGB-D": ["train", "test"]}
 

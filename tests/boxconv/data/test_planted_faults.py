@@ -18,7 +18,7 @@ from boxconv.data.checks.check import Report, check
 from boxconv.data.checks.inspect import Sample, inspect
 from boxconv.data.config import DataConfig
 from boxconv.data.label_encoding import index_encoding
-from boxconv.data.sources import classes_of, layout_of
+from boxconv.data.registry import classes_of, layout_of
 
 IMAGE, LABEL = Path("images/train/scene1.png"), Path("labels/train/scene1.png")
 

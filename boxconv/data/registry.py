@@ -11,9 +11,10 @@ from .config import DataConfig
 from .datasets import SegmentationFolder
 from .image_cache import ImageCache
 from .image_reader import ImageReader
-from .layouts.base import FolderLayout, Layout
+from .layouts.base import Layout
 from .layouts.camvid import CAMVID_FILMS, CamVidLayout
 from .layouts.cityscapes import CITYSCAPES, CityscapesLayout
+from .layouts.folder import FolderLayout
 from .layouts.sunrgbd import SUNRGBD, SunRgbdLayout
 from .scenes.dataset import SCENE_CLASSES, RoadScenes
 from .transforms import EvalTransform

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import boxconv
-from boxconv.data.sources import classes_of, detect, open_split, prepare_of
+from boxconv.data.registry import classes_of, detect, open_split, prepare_of
 from boxconv.training.config import TrainConfig
 from boxconv.training.loading import augment_of
 
