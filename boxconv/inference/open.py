@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ..data.image_reader import ImageReader
     from ..data.transforms import EvalTransform
     from ..training.config import TrainConfig
-    from .predict import Labels
+    from .predict import Labels, Prediction
 
 EXPORTED = (".onnx", ".pt2", ".safetensors")
 DEFAULT = "boxenet-camvid"
@@ -48,16 +48,28 @@ class TrainedNetwork:
 
     def predict(self, image: "Picture") -> "Labels":
         """Class indices (height, width), uint8, of an image of any size, at that size: of Pillow, or of `reader`."""
-        import torch
+        from .predict import predict_image
+
+        return predict_image(self.model, self._picture(image), self.transform, self._device)
+
+    def predict_probabilities(self, image: "Picture") -> "Prediction":
+        """The same as `labels`, with `probabilities`: float16 (K, height, width), of every class at every pixel."""
+        from .predict import predict_probabilities
+
+        return predict_probabilities(self.model, self._picture(image), self.transform, self._device)
+
+    def _picture(self, image: "Picture") -> "Picture":
         from PIL.Image import Image
 
         from ..data.bands import from_pillow
-        from .predict import predict_image
 
-        device = next((value.device for value in self.model.parameters()), torch.device("cpu"))
-        if isinstance(image, Image):
-            image = from_pillow(image, len(self.transform.mean))
-        return predict_image(self.model, image, self.transform, device)
+        return from_pillow(image, len(self.transform.mean)) if isinstance(image, Image) else image
+
+    @property
+    def _device(self) -> Any:
+        import torch
+
+        return next((value.device for value in self.model.parameters()), torch.device("cpu"))
 
 
 def open_network(path_or_name: str | Path) -> TrainedNetwork:

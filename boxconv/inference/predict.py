@@ -18,16 +18,25 @@ from ..data.classes import DataError
 from ..data.image_files import counted, images_below, left_out, shown
 from ..data.image_reader import NOTE, RGB
 from ..data.transforms import EvalTransform
-from ..files import Existing, write_png
+from ..files import Existing
 from ..progress import progress_bar
 from ..training.evaluation import most_likely
 from ..training.loading import ahead
 
 Labels = npt.NDArray[np.uint8]
+ENDINGS = (".png", "_colour.png")
+"""Of the files that are written where nothing else is asked for: label values and colours."""
+
+
+class Prediction(NamedTuple):
+    """What a network says of an image: class indices (h, w), and where asked for the probabilities (K, h, w)."""
+
+    labels: Labels
+    probabilities: npt.NDArray[np.float16] | None = None
 
 
 class Job(NamedTuple):
-    """One image and the files that are written for it: PNG files."""
+    """One image and the files that are written for it."""
 
     image: Path
     outputs: tuple[Path, ...]
@@ -46,8 +55,8 @@ class Result:
     note: str | None = None
 
 
-def plan(inputs: Sequence[Path], out: Path) -> list[Job]:
-    """Decide what is read and written before anything is: NAME.png (label values) and NAME_colour.png per image.
+def plan(inputs: Sequence[Path], out: Path, endings: Sequence[str] = ENDINGS) -> list[Job]:
+    """Decide what is read and written before anything is: for each image one file per ending, as NAME_colour.png.
 
     ``inputs`` are images or folders of images, whose own folders are mirrored below ``out``. Where outputs of two
     images would have one name, the images' suffixes go into it, as in NAME.jpg.png. Raises DataError where there is
@@ -60,14 +69,14 @@ def plan(inputs: Sequence[Path], out: Path) -> list[Job]:
             if not found:
                 others = counted(left_out(path, out).elements())
                 raise DataError(f"{shown(path)}: no images in this folder" + (f", only {others}" if others else ""))
-            jobs += [_job(image, out / image.parent.relative_to(path), image.stem) for image in found]
+            jobs += [_job(image, out / image.parent.relative_to(path), image.stem, endings) for image in found]
         elif path.exists():
-            jobs.append(_job(path, out, path.stem))
+            jobs.append(_job(path, out, path.stem, endings))
         else:
             raise DataError(f"{shown(path)}: no such file or folder")
     require_folder(out)
     alike = _written_twice(jobs)
-    jobs = [_job(job.image, job.outputs[0].parent, job.image.name) if job in alike else job for job in jobs]
+    jobs = [_job(job.image, job.outputs[0].parent, job.image.name, endings) if job in alike else job for job in jobs]
     for job, other in _written_twice(jobs).items():
         raise DataError(
             f"{shown(job.outputs[0])}: would be written for both {shown(other.image)} and {shown(job.image)}; give the "
@@ -81,8 +90,8 @@ def plan(inputs: Sequence[Path], out: Path) -> list[Job]:
     return jobs
 
 
-def _job(image: Path, folder: Path, name: str) -> Job:
-    return Job(image, (folder / f"{name}.png", folder / f"{name}_colour.png"))
+def _job(image: Path, folder: Path, name: str, endings: Sequence[str]) -> Job:
+    return Job(image, tuple(folder / f"{name}{ending}" for ending in endings))
 
 
 def _written_twice(jobs: Sequence[Job]) -> dict[Job, Job]:
@@ -118,17 +127,35 @@ def pending(jobs: Sequence[Job], existing: Existing) -> list[Job]:
 @torch.inference_mode()
 def predict_image(model: nn.Module, image: Picture, transform: EvalTransform, device: torch.device) -> Labels:
     """Class indices (height, width), uint8, of an image of any size, at that size."""
-    logits = model(transform.image(image)[None].to(device))
+    return _labels(_logits(model, image, transform, device))
+
+
+@torch.inference_mode()
+def predict_probabilities(
+    model: nn.Module, image: Picture, transform: EvalTransform, device: torch.device
+) -> Prediction:
+    """The same, with the probability of every class."""
+    logits = _logits(model, image, transform, device)
+    return Prediction(_labels(logits), logits.float().softmax(1)[0].to("cpu", torch.float16).numpy())
+
+
+def _logits(model: nn.Module, image: Picture, transform: EvalTransform, device: torch.device) -> torch.Tensor:
+    """(1, K, height, width)."""
+    logits: torch.Tensor = model(transform.image(image)[None].to(device))
     if logits.shape[2:] != (image.height, image.width):
         logits = interpolate(logits, (image.height, image.width), mode="bilinear", align_corners=False)
+    return logits
+
+
+def _labels(logits: torch.Tensor) -> Labels:
     labels: Labels = most_likely(logits)[0].to("cpu", torch.uint8).numpy()
     return labels
 
 
 def predict(
     jobs: Sequence[Job],
-    label: Callable[[Any], Labels],
-    pictures: Callable[[Labels], Sequence[npt.NDArray[Any]]],
+    label: Callable[[Any], Prediction],
+    write: Callable[[Job, Any, Prediction], None],
     *,
     reader: Callable[[Path], Picture] = RGB,
     progress: bool = True,
@@ -140,8 +167,8 @@ def predict(
     handful of images is in memory.
 
     Args:
-        label: from an image to its label map.
-        pictures: from a label map to the pixels of the outputs.
+        label: from an image to what the network says of it.
+        write: writes the outputs of a job, given its image and what the network says.
         reader: opens an image; DataError for one that is unreadable.
         keep_going: leave out unreadable images, for which DataError is raised otherwise.
     """
@@ -156,9 +183,9 @@ def predict(
                     raise image
                 waiting.append((Result(job, str(image)), None))
             else:
-                labels = label(image)
+                prediction = label(image)
                 note = image.info.get(NOTE) if isinstance(image, Image.Image) else None
-                waiting.append((Result(job, note=note), writer.submit(_write, job, labels, pictures)))
+                waiting.append((Result(job, note=note), writer.submit(write, job, image, prediction)))
             if len(waiting) > 2:
                 yield _finished(*waiting.pop(0))
         for result, writing in waiting:
@@ -171,12 +198,6 @@ def _opened(jobs: Iterable[Job], reader: Callable[[Path], Picture]) -> Iterator[
             yield job, reader(job.image)
         except DataError as error:
             yield job, error
-
-
-def _write(job: Job, labels: Labels, pictures: Callable[[Labels], Sequence[npt.NDArray[Any]]]) -> None:
-    for path, pixels in zip(job.outputs, pictures(labels), strict=True):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_png(path, Image.fromarray(pixels))
 
 
 def _finished(result: Result, writing: Future[None] | None) -> Result:
