@@ -34,6 +34,8 @@ from boxconv.cli import recipes
 ENET_FAMILY = ("enet", "boxenet", "boxenet-symmetric", "boxenet-frozen", "enet-minus", "boxonlyenet",
                "boxonlyenet-log-uniform")  # fmt: skip
 ERFNET_FAMILY = ("erfnet", "boxerfnet", "boxerfnet-frozen", "erfnet-minus")
+WITHOUT_BOXES = ("enet-long", "enet-wide")
+"""What else may help ENet: training twice as long, wider dilations."""
 PICTURED = ("enet", "boxenet", "boxenet_frozen", "enet_minus", "boxonlyenet")
 QUICK = ("--epochs", "30")
 ANALYSED = ("--images", "8", "--positions", "10")
@@ -63,7 +65,7 @@ class Experiment:
 def experiments(data: str, quick: bool, runs: Path) -> list[Experiment]:
     """Seed by seed: where the comparison is stopped, it has one seed of every network."""
     known = {path.stem for path in recipes.FOLDER.glob("*.json")}
-    seeds = dict.fromkeys(ENET_FAMILY, 3) | dict.fromkeys(ERFNET_FAMILY, 2)
+    seeds = dict.fromkeys(ENET_FAMILY, 3) | dict.fromkeys((*ERFNET_FAMILY, *WITHOUT_BOXES), 2)
     if quick:
         seeds = {"enet": 1, "boxenet": 1}
     return [

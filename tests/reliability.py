@@ -11,13 +11,14 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
 from faults import checkpoints, processes, runs, two_processes
 from faults.checkpoints import Tally
 
+SLOWEST = " (slowest: "
 HEADER = """# Reliability
 
 Which faults we tried, how often, and what was lost. `make reliability` (`tests/reliability.py`) tries every fault and
@@ -45,7 +46,7 @@ into the folder of a run.
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", type=Path, help="Markdown file for the table")
+    parser.add_argument("--write", type=Path, help="Markdown file for the table; with --only, its other rows are kept")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the usual number of tries")
     parser.add_argument("--only", default="", help="try only faults whose name has these words, such as 'that end'")
     parser.add_argument(
@@ -54,28 +55,40 @@ def main() -> int:
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
+    cores = len(os.sched_getaffinity(0))
+    machine = f"{platform.machine()}, {cores} cores, {platform.system()}"
+    versions = f"Python {platform.python_version()}, PyTorch {torch.__version__}"
+    measured = f"Measured on {machine}; {versions}; 1 thread a process."
+    attempts = faults(args.scale, args.ends)
+    kept = kept_rows(args.write, attempts, measured) if args.write and args.only else {}
     rows: list[tuple[str, Tally]] = []
-    for name, attempt in faults(args.scale, args.ends).items():
+    for name, attempt in attempts.items():
         if args.only not in name:
             continue
         started = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
             result = attempt(Path(folder))
         tally, slowest = result if isinstance(result, tuple) else (result, None)
-        rows.append((name if slowest is None else f"{name} (slowest: {slowest:.0f} s)", tally))
+        rows.append((name if slowest is None else f"{name}{SLOWEST}{slowest:.0f} s)", tally))
+        kept[name] = row(*rows[-1])
         print(f"{row(*rows[-1])}  {time.monotonic() - started:.0f} s", flush=True)
         for line in tally.wrong[:5]:
             print("    ", line, flush=True)
 
-    cores = len(os.sched_getaffinity(0))
-    machine = f"{platform.machine()}, {cores} cores, {platform.system()}"
-    versions = f"Python {platform.python_version()}, PyTorch {torch.__version__}"
-    table = HEADER + "".join(row(*each) + "\n" for each in rows)
-    table += f"\nMeasured on {machine}; {versions}; 1 thread a process.\n" + FOOTER
+    table = HEADER + "".join(f"{kept[name]}\n" for name in attempts if name in kept) + f"\n{measured}\n{FOOTER}"
     if args.write:
         args.write.write_text(table)
     print(table)
     return 1 if any(tally.wrong or tally.right < tally.tried for _, tally in rows) else 0
+
+
+def kept_rows(page: Path, names: Iterable[str], measured: str) -> dict[str, str]:
+    """The rows of ``page``, by their faults. Ends the program where they are of another machine, or other versions."""
+    lines = page.read_text().splitlines()
+    if measured not in lines:
+        sys.exit(f"reliability: {page} was not measured here and with these versions: run it without --only")
+    found = {line.removeprefix("| ").partition(" |")[0].partition(SLOWEST)[0]: line for line in lines}
+    return {name: found[name] for name in names if name in found}
 
 
 def faults(scale: float, ends: int) -> dict[str, Callable[[Path], Tally | tuple[Tally, float]]]:

@@ -72,5 +72,5 @@ def create(
     known = [p.name for p in inspect.signature(family).parameters.values() if p.kind is p.KEYWORD_ONLY]
     unknown = [option for option in options if option not in known]
     if unknown:
-        raise TypeError(f"options of {name} are {', '.join(known)}, got {', '.join(unknown)}")
+        raise TypeError(f"{unknown[0]} is none of the options of {name}: {', '.join(known)}")
     return family(table, num_classes, size, **options)

@@ -5,11 +5,13 @@ one (redundant before BatchNorm, but counted in Table 3 of the paper), BatchNorm
 dropout.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from torch import Tensor, fx, nn
 from torch.nn.functional import max_pool2d, pad
 
+from ..arguments import as_int
 from .padding import PaddedNetwork, extents
 from .resampling import ConvBesidePool, deconv3x3
 from .residual import residual_sum
@@ -40,6 +42,8 @@ TABLES = {
         box_bias=False,
     ),
 }
+DILATIONS = (2, 4, 8, 16)
+"""Those of the tables."""
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:
@@ -163,6 +167,8 @@ class ENet(PaddedNetwork):
         inner_relu: ReLU before the boxes; the authors have one in this family.
         reparametrization_factor: see `BoxConv2d`; the authors' 0.86, for BoxOnlyENet 0.51, if left out.
         symmetric, initial_boxes: see `BoxConv2d`; beyond the paper.
+        dilations: four numbers in the place of 2, 4, 8 and 16, for a network with dilated blocks (ENet); beyond the
+            paper. Wider ones look further without boxes.
     """
 
     def __init__(
@@ -178,8 +184,10 @@ class ENet(PaddedNetwork):
         reparametrization_factor: float | None = None,
         symmetric: bool = False,
         initial_boxes: str = "uniform",
+        dilations: tuple[int, int, int, int] = DILATIONS,
     ) -> None:
         super().__init__(in_channels)
+        dilation_of = _dilation_of(dilations, table)
         check_probabilities("dropout", dropout, "first stage, later encoder")
         check_probabilities("box_dropout", box_dropout, "stage 1, stage 2, stage 3, stage 4")
         boxes = BoxBlocks(table, inner_relu, reparametrization_factor, symmetric, initial_boxes)
@@ -191,7 +199,7 @@ class ENet(PaddedNetwork):
             def block(kind: str, number: int | None) -> nn.Module:
                 if kind == "X":
                     return boxes.block(channels, number or 1, at[divisor], box_p)
-                shape = {"dilation": number or 1} if kind == "D" else {"asymmetric": number or 1}
+                shape = {"dilation": dilation_of.get(number, 1)} if kind == "D" else {"asymmetric": number or 1}
                 return Bottleneck(channels, dropout=p or 0.0, relu=p is None, **shape)
 
             return stage(codes, block)
@@ -215,3 +223,13 @@ class ENet(PaddedNetwork):
         half = self.stage4(self.up2(quarter, indices1))
         logits: Tensor = self.head(half)
         return logits
+
+
+def _dilation_of(dilations: Sequence[int], table: Table) -> dict[int | None, int]:
+    """What stands for each of `DILATIONS` in ``table``. Raises TypeError and ValueError."""
+    if len(tuple(dilations)) != len(DILATIONS):
+        raise ValueError(f"dilations must be {len(DILATIONS)} numbers for {DILATIONS}, got {dilations!r}")
+    found = [as_int("dilations", dilation, least=1) for dilation in dilations]
+    if found != list(DILATIONS) and f"D{DILATIONS[0]}" not in table.s2.split():
+        raise ValueError(f"dilations must be left out: this network has no dilated blocks; got {dilations!r}")
+    return dict(zip(DILATIONS, found, strict=True))

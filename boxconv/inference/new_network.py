@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ..data.classes import ClassTable
     from ..training.setup import CreateNetwork
 
-OPTIONS = ("in_channels", "symmetric", "initial_boxes", "dropout", "box_dropout")
+OPTIONS = ("in_channels", "symmetric", "initial_boxes", "dilations", "dropout", "box_dropout")
 """Settings that are options of `networks.create`, of the same names."""
 INHERITED = ("mean", "std", "dropout", "box_dropout")
 """Settings that weights were made for: those of the trained network where the run leaves them at their defaults."""
@@ -66,7 +66,7 @@ def _options(config: TrainConfig) -> dict[str, Any]:
     try:
         with torch.device("meta"):
             networks.create(config.network, 1, config.size, **options)
-    except ValueError as error:  # such as "box_dropout must be 4 probabilities"
+    except (TypeError, ValueError) as error:  # such as "box_dropout must be 4 probabilities"
         name, _, rest = str(error).partition(" ")
         raise UsageError(f"{option(name)}: {config.network}: {rest}") from error
     return options

@@ -24,6 +24,8 @@ class TrainConfig(DataConfig):
     initial_boxes: InitialBoxes = "uniform"
     """Distribution of fresh boxes. uniform: the paper's; log-uniform: around the output pixel, small ones as often as
     large ones; mixed: half of each channel's boxes log-uniform, half uniform."""
+    dilations: tuple[int, ...] = ()
+    """Dilations of enet instead of 2 4 8 16: four numbers. Wider ones look further without boxes."""
     dropout: tuple[float, ...] = ()
     """Dropout of plain blocks, stage by stage: two numbers. By default the paper's: 0.01 0.1 in the ENet family, 0.03
     0.3 in the ERFNet family."""

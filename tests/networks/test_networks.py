@@ -136,6 +136,13 @@ def test_remaining_dilations_are_an_option(name):
     assert dilations(networks.create(name, 5, SIZE, remaining_dilations=(2, 4, 2, 4))) == [2, 4, 2, 4]
 
 
+def test_enets_dilations_are_an_option():
+    network = networks.create("enet", 5, SIZE, dilations=(4, 8, 16, 32))
+    found = [m.dilation[0] for m in network.stage2.modules() if isinstance(m, nn.Conv2d) and m.dilation != (1, 1)]
+    assert found == [4, 8, 16, 32] * 2
+    assert network(torch.rand(1, 3, *SIZE)).shape == (1, 5, *SIZE)
+
+
 @pytest.mark.parametrize(
     "name, factor", [("boxenet", 0.86), ("boxenet_frozen", 0.86), ("boxonlyenet", 0.51), ("boxerfnet", 1.5625)]
 )
@@ -255,15 +262,18 @@ def test_export_with_dynamic_size():
         (("enet", 2.5, SIZE), {}, TypeError, "num_classes must be an int, got float 2.5"),
         (("enet", 5, (96,)), {}, ValueError, r"input_size must be \(height, width\).*got \(96,\)"),
         (("enet", 5, (96, -1)), {}, ValueError, r"input_size must be \(height, width\).*-1"),
-        (("enet", 5, SIZE), {"width": 2}, TypeError, "options of enet are in_channels, dropout.*got width"),
+        (("enet", 5, SIZE), {"width": 2}, TypeError, "width is none of the options of enet: in_channels, dropout"),
         (("enet", 5, SIZE), {"in_channels": 0}, ValueError, "in_channels must be at least 1, got 0"),
         (("erfnet", 5, SIZE), {"in_channels": 1.0}, TypeError, "in_channels must be an int, got float 1.0"),
+        (("enet", 5, SIZE), {"dilations": (4, 8)}, ValueError, r"dilations must be 4 numbers.*got \(4, 8\)"),
+        (("enet", 5, SIZE), {"dilations": (4, 8, 0, 2)}, ValueError, "dilations must be at least 1, got 0"),
+        (("boxenet", 5, SIZE), {"dilations": (4, 8, 16, 32)}, ValueError, "this network has no dilated blocks"),
         (("enet", 5), {}, TypeError, "num_classes and input_size must be given, unless pretrained= knows them"),
         (("boxenet", 5, SIZE), {"reparametrization_factor": 0}, ValueError, "reparametrization_factor"),
         (("boxenet", 5, SIZE), {"box_dropout": (1.5, 0, 0, 0)}, ValueError, "box_dropout must be 4 probabilities.*1.5"),
         (("enet", 5, SIZE), {"dropout": 0.1}, ValueError, "dropout must be 2 probabilities.*got 0.1"),
-        (("enet", 5, SIZE), {"remaining_dilations": (2, 4, 2, 4)}, TypeError, "options of enet.*got remaining"),
-        (("boxerfnet", 5, SIZE), {"wide": 2}, TypeError, "options of boxerfnet.*remaining_dilations.*got wide"),
+        (("enet", 5, SIZE), {"remaining_dilations": (2, 4, 2, 4)}, TypeError, "remaining_dilations is none of"),
+        (("boxerfnet", 5, SIZE), {"wide": 2}, TypeError, "wide is none of the options.*remaining_dilations"),
         (("boxerfnet", 5, SIZE), {"remaining_dilations": (2, 4)}, ValueError, r"must be 4 positive ints.*got \(2, 4\)"),
         (("boxerfnet", 5, SIZE), {"box_dropout": (0.1,) * 4}, ValueError, "box_dropout must be 2 probabilities"),
     ],

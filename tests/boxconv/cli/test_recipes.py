@@ -15,7 +15,12 @@ EXPERIMENTS = [line.split()[0] for line in recipes.listing().splitlines()]
 
 NINE = {"enet", "boxenet", "boxenet-frozen", "enet-minus", "boxonlyenet",
         "erfnet", "boxerfnet", "boxerfnet-frozen", "erfnet-minus"}  # fmt: skip
-VARIANTS = {"boxenet-symmetric": {"symmetric": True}, "boxonlyenet-log-uniform": {"initial_boxes": "log-uniform"}}
+VARIANTS = {
+    "boxenet-symmetric": {"symmetric": True},
+    "boxonlyenet-log-uniform": {"initial_boxes": "log-uniform"},
+    "enet-long": {"epochs": 80},
+    "enet-wide": {"dilations": (4, 8, 16, 32)},
+}
 # The experiments of Tables 1 and 2, and Table 1 again on data that everybody has.
 PAPER = {
     "cityscapes": NINE,
