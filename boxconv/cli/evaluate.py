@@ -124,6 +124,6 @@ def _draw(path: Path, options: InferenceOptions, opened: "TrainedNetwork", data:
     count = min(PICTURED, len(data))
     chosen = [i * len(data) // count for i in range(count)]
     images, labels = zip(*(data[index] for index in chosen), strict=True)
-    predictions = [opened.apply(image, options) for image in images]
+    predictions = [opened.apply(image, options).labels for image in images]
     prediction_panel([np.asarray(as_rgb(image)) for image in images], labels, predictions,
                      opened.classes, path, titles=[shown(data.name(index)) for index in chosen])  # fmt: skip

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..data.large_images import LargeImage
     from ..data.transforms import EvalTransform
     from ..training.config import TrainConfig
-    from .predict import Labels
+    from .predict import Labels, Prediction
 
 EXPORTED = (".onnx", ".pt2", ".safetensors")
 DEFAULT = "boxenet-camvid"
@@ -69,10 +69,30 @@ class TrainedNetwork:
 
         Raises UsageError for options out of range.
         """
-        return self.apply(image, InferenceOptions(size=size, tile=tile, overlap=overlap, tta=tta))
+        return self.apply(image, InferenceOptions(size=size, tile=tile, overlap=overlap, tta=tta)).labels
 
-    def apply(self, image: "Picture | LargeImage", options: InferenceOptions, *, progress: bool = False) -> "Labels":
-        """`predict`, with the options of the command line; ``progress`` shows that of the tiles."""
+    def predict_probabilities(
+        self,
+        image: "Picture",
+        *,
+        size: tuple[int, int] | None = None,
+        tile: int | None = None,
+        overlap: int | None = None,
+        tta: bool = False,
+    ) -> "Prediction":
+        """The same as `labels`, with `probabilities`: float16 (K, height, width), of every class at every pixel."""
+        options = InferenceOptions(size=size, tile=tile, overlap=overlap, tta=tta)
+        return self.apply(image, options, probabilities=True)
+
+    def apply(
+        self,
+        image: "Picture | LargeImage",
+        options: InferenceOptions,
+        *,
+        probabilities: bool = False,
+        progress: bool = False,
+    ) -> "Prediction":
+        """Both of these, with the options of the command line; ``progress`` shows that of the tiles."""
         import torch
         from PIL.Image import Image
 
@@ -83,7 +103,9 @@ class TrainedNetwork:
         device = next((value.device for value in self.model.parameters()), torch.device("cpu"))
         if isinstance(image, Image):
             image = from_pillow(image, len(self.transform.mean))
-        return predict_image(self.model, image, self.transform, device, options, progress=progress)
+        return predict_image(
+            self.model, image, self.transform, device, options, probabilities=probabilities, progress=progress
+        )
 
     def check(self, options: InferenceOptions) -> None:
         """Raise UsageError for options that are out of range, or that the network does not allow."""

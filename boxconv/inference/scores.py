@@ -84,6 +84,16 @@ def label_map(patches: Iterable[Patch], size: tuple[int, int]) -> Labels:
     return labels
 
 
+def labels_and_probabilities(
+    patches: Iterable[Patch], size: tuple[int, int], *, averaged: bool
+) -> tuple[Labels, npt.NDArray[np.float16]]:
+    """The same, and the probabilities (K, h, w). ``averaged``: the scores are probabilities, not logits."""
+    scores = _joined(patches, size)
+    labels: Labels = most_likely(scores)[0].to("cpu", torch.uint8).numpy()
+    probabilities = scores if averaged else scores.float().softmax(1)
+    return labels, probabilities[0].to("cpu", torch.float16).numpy()
+
+
 def _empty_map(size: tuple[int, int]) -> Labels:
     if size[0] * size[1] <= PIXEL_LIMIT:
         return np.empty(size, np.uint8)

@@ -8,7 +8,8 @@ from PIL import Image
 
 from boxconv.data.classes import DataError
 from boxconv.data.large_images import LargeImage
-from boxconv.inference.predict import Job, predict
+from boxconv.files import write_png
+from boxconv.inference.predict import Job, Prediction, predict
 
 LONG = 60  # seconds, after which a test has failed
 
@@ -19,7 +20,12 @@ def jobs(tmp_path):
 
 
 def run(jobs, label, reader, **options):
-    return predict(jobs, label, lambda labels: [labels], reader=reader, progress=False, **options)
+    return predict(jobs, lambda image: Prediction(label(image)), write, reader=reader, progress=False, **options)
+
+
+def write(job, image, found):
+    job.outputs[0].parent.mkdir(exist_ok=True)
+    write_png(job.outputs[0], Image.fromarray(found.labels))
 
 
 def labels_of(image):
