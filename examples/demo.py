@@ -76,7 +76,7 @@ def photo_sections(photos: list[Any], path: Path) -> list[Section]:
     return [
         Section(
             "A network that comes trained",
-            'boxconv.open_network("boxenet-camvid") has learned from photographs of streets (CamVid at 240 x 176 '
+            'boxconv.open_network("boxenet-camvid") has learned from photographs of streets (CamVid at 176 x 240 '
             "pixels). It labels yours.",
             pictures=[Picture(path, "Image and prediction")],
         )

@@ -30,7 +30,7 @@ class Finetune:
     root: Path | None = None
     """Folder with images/ and labels/; by default that of the training."""
     batch_size: int | None = None
-    """By default that of the old run; so are device and workers."""
+    """By default that of the old run. The same holds for --device and --workers."""
     device: str | None = None
     workers: int | None = None
     overwrite: bool = False

@@ -19,8 +19,8 @@ class Train(TrainConfig):
 
     recipe: str | None = None
     """Name of an experiment's settings, or a JSON file of settings; other options override them. `--recipe help` lists
-    the names. Settings that a recipe does not name are the paper's. Without a recipe, the defaults are those that
-    trained best (docs/results.md): --lr 2e-3 --box-lr 4 --box-weight-decay 0, and in the ENet family --box-dropout
+    the names. Settings that a recipe does not name have the paper's values. Without a recipe, the defaults are those
+    that trained best (docs/results.md): --lr 2e-3 --box-lr 4 --box-weight-decay 0, and in the ENet family --box-dropout
     0.01 0.1 0 0, the dropout of the blocks that box blocks replace."""
     root: Annotated[Path | None, tyro.conf.arg(aliases=["--data-root"])] = None
     """Folder of the data set; for --data folder it holds images/SPLIT/* and labels/SPLIT/*.png."""
@@ -41,7 +41,7 @@ BOX_DROPOUT = (0.01, 0.1, 0.0, 0.0)
 
 
 def defaults(recipe: str | None) -> Train:
-    """The settings that a command line need not name. UsageError for a recipe that is none."""
+    """Return the default settings: a recipe's, or else those that trained best. UsageError for a wrong recipe."""
     if recipe is None:
         return Train(lr=2e-3, box_lr=4.0, box_weight_decay=0.0)
     config = recipes.settings(recipe)

@@ -1,8 +1,8 @@
 """Training runs side by side: networks as rows, mean and spread over seeds; the paper's Table 1 for any data set.
 
-A run is what tables and curves need of its folder's config.json and metrics.jsonl: plain values, which a JSON file
-keeps when the folder is gone. Scores are those after the last epoch: choosing the epoch by the reported validation
-scores would flatter every network, and the noisiest one most.
+`Run` has the values of a folder's config.json and metrics.jsonl that tables and curves need. They are plain values, so
+that a JSON file can keep them when the folder is gone. Scores are those after the last epoch: choosing the epoch by the
+reported validation scores would flatter every network, and the noisiest one most.
 """
 
 import json
@@ -240,8 +240,8 @@ def _scores(
     ]
     text = (
         "Validation scores after the last epoch in per cent, mean and standard deviation over seeds. Training class "
-        "IoU and loss: of the last epoch's augmented images, with dropout. Minutes: of training, without validation. "
-        "The paper's figures are those of Cityscapes (val, Table 1)."
+        "IoU and loss are those of the last epoch, on augmented images and with dropout. Minutes count training "
+        "without validation. The paper measured its figures on Cityscapes (val, Table 1)."
     )
     return Section("Validation scores", text, Table(header, rows))
 
@@ -258,7 +258,10 @@ def _curves(groups: Mapping[str, Sequence[Run]], schedule: int | None) -> Sectio
         curves = [{int(epoch): iou for epoch, iou in run.curve} for run in runs]
         rows.append([label, *(f"{100 * statistics.mean(curve[e] for curve in curves):.1f}" for e in epochs),
                      _spread([max(curve.values()) for curve in curves])])  # fmt: skip
-    text = "Validation class IoU in per cent after so many epochs, mean over seeds; and the best epoch's, seed by seed."
+    text = (
+        "Validation class IoU in per cent after so many epochs, mean over seeds. Best epoch: the highest value of each "
+        "seed, mean and standard deviation over seeds."
+    )
     title = "Class IoU over the epochs" if schedule is None else f"Class IoU over the epochs, {schedule} epochs"
     return Section(title, text, Table(["network", *map(str, epochs), "best epoch"], rows))
 
