@@ -1,9 +1,10 @@
 """What it costs to make training samples ready, stage by stage, and how fast a loader delivers them.
 
-    python benchmarks/loader.py --data camvid --root CAMVID --size 360 480 [--workers 2]
+    python benchmarks/loader.py --data camvid --root CAMVID --size 360 480 [--workers 2] [--network boxenet]
 
 Stages are timed one sample after the other in this process, on one thread; the figure is the median over the samples.
-The cache is made in a temporary folder and removed.
+With --network, a step of its training is timed, too: what takes longer, loading or the step, sets the pace. The cache
+is made in a temporary folder and removed.
 """
 
 import argparse
@@ -17,11 +18,15 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from box_convolution import networks
 from boxconv.data.config import DataConfig
 from boxconv.data.datasets import SegmentationFolder, open_image
 from boxconv.data.image_cache import ImageCache
 from boxconv.data.registry import classes_of, detect, layout_of
 from boxconv.data.transforms import Augment, EvalTransform
+from boxconv.training.config import TrainConfig
+from boxconv.training.distributed import ALONE
+from boxconv.training.step import TrainStep
 
 
 class First(Dataset[Any]):
@@ -39,13 +44,13 @@ class First(Dataset[Any]):
 
 
 def milliseconds(stage: Callable[[int], Any], samples: int) -> float:
-    """Median time of one call over `samples` of them, after one that is not counted."""
+    """Median processor time of one call over `samples` of them, after one that is not counted."""
     stage(0)
     times = []
     for index in range(samples):
-        started = time.perf_counter()
+        started = time.process_time()
         stage(index)
-        times.append(time.perf_counter() - started)
+        times.append(time.process_time() - started)
     return 1000 * statistics.median(times)
 
 
@@ -73,6 +78,15 @@ def measure(
     return loaded / max(now - started, 1e-9)
 
 
+def training_step(network: str, classes: int, size: tuple[int, int], batch_size: int = 8) -> Callable[[int], Any]:
+    """One step with `batch_size` images of random numbers."""
+    config = TrainConfig(network=network, size=size)
+    model = networks.create(network, classes, size)
+    step = TrainStep(model, config, torch.ones(classes), torch.device("cpu"), ALONE)
+    images, labels = torch.randn(batch_size, 3, *size), torch.randint(classes, (batch_size, *size))
+    return lambda _: step.step([(images, labels, True)], config.lr)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, required=True)
@@ -80,6 +94,7 @@ def main() -> None:
     parser.add_argument("--split", default="train")
     parser.add_argument("--size", type=int, nargs=2, required=True, metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--samples", type=int, default=60)
+    parser.add_argument("--network", choices=networks.names(), help="also time its training step, 8 images at a time")
     parser.add_argument("--workers", type=int, nargs="*", default=[0])
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -115,6 +130,9 @@ def main() -> None:
         for name, stage in stages.items():
             cost = milliseconds(stage, samples)
             print(f"  {name:36} {cost:8.2f} ms   {1000 / cost:8.1f} /s")
+        if args.network is not None:
+            cost = milliseconds(training_step(args.network, len(classes_of(config)), size), 5) / 8
+            print(f"  {f'a training step of {args.network}':36} {cost:8.2f} ms   {1000 / cost:8.1f} /s")
         for workers in args.workers:
             for cached in (False, True):
                 speed = measure(First(opened(augment, cached=cached), samples), workers=workers)

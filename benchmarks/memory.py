@@ -39,7 +39,7 @@ def step_peak(name: str, shape: Shape, implementation: str, authors: Path | None
     return int(json.loads(done.stdout))
 
 
-def _resident(field: str) -> int:
+def resident(field: str) -> int:
     """VmRSS (now) or VmHWM (peak), in bytes."""
     line = next(line for line in _STATUS.read_text().splitlines() if line.startswith(field))
     return 1024 * int(line.split()[1])
@@ -54,10 +54,10 @@ def _measure(name: str, shape: Shape, implementation: str, authors: Path | None)
         raise ValueError(f"{name} has no training step")
     small()
     gc.collect()
-    before = _resident("VmRSS")
+    before = resident("VmRSS")
     _RESET.write_text("5")  # forgets the high-water mark
     results = train()
-    return _resident("VmHWM") - before - sum(result.nbytes for result in results)
+    return resident("VmHWM") - before - sum(result.nbytes for result in results)
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from importlib import metadata, util
 from typing import NamedTuple
 
-_MODULES = {"pillow": "PIL"}  # of distributions with another name than the module that they hold
+_MODULES = {"pillow": "PIL", "imageio-ffmpeg": "imageio_ffmpeg"}  # of distributions with another name than their module
 _DEVELOPMENT = "dev"
 
 

@@ -73,7 +73,7 @@ def replacing(path: Path) -> Iterator[Path]:
     except BaseException as error:
         with contextlib.suppress(OSError):  # a failed clean-up must not hide why there is something to clean up
             temporary.unlink()
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and str(error.filename or temporary) == str(temporary):  # not another file's
             reason = f"cannot write: {error.strerror or error}; what was there before is intact"
             raise OSError(error.errno, reason, str(path)) from error
         raise

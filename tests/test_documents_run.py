@@ -60,6 +60,7 @@ NOT_RUN = {
     r"^boxconv export .*\.pt2$": "half a minute; tests/boxconv/cli/test_deploy.py exports and prunes",
     r"^boxconv import-sunrgbd": "archives in MATLAB's format; tests/boxconv/data/test_sunrgbd_import.py makes some",
     r"--start-from$": "the name of an option",
+    r"^boxconv predict drive\.mp4$": "needs a video; tests/boxconv/inference/test_video.py makes some",
     r"^boxconv predict folder/model\.safetensors$": "leaves out the photographs",
 }
 # Blocks that hold no command and no Python, by what they begin with.
@@ -71,7 +72,7 @@ NOTHING_TO_RUN = {
     "box-convolution     0.1.0": "what boxconv doctor prints",
 }
 # Options whose value is written, not read.
-OUTPUTS = {"--out", "--json", "--picture", "--plot", "--csv", "--kept", "--write"}
+OUTPUTS = {"--out", "--json", "--picture", "--plot", "--csv", "--kept", "--write", "--areas", "--contact-sheet"}
 
 
 def substituted(command: str) -> str:

@@ -42,10 +42,12 @@ def without(packages, *arguments, program=RUN):
         ("safetensors", "evaluate boxenet-camvid --root .", ["safetensors"]),
         ("onnxruntime", "evaluate net.onnx --root .", ["onnxruntime"]),
         ("werkzeug", "demo-app", ["werkzeug"]),
+        ("imageio_ffmpeg", "predict drive.mp4", ["imageio-ffmpeg"]),
     ],
 )
 def test_one_line_says_what_to_install(tmp_path, packages, line, missing):
     (tmp_path / "net.onnx").write_bytes(b"no network")
+    (tmp_path / "drive.mp4").write_bytes(b"no video")
     done = subprocess.run(
         [sys.executable, "-c", RUN, packages, *line.split()], capture_output=True, text=True, timeout=120, cwd=tmp_path
     )

@@ -56,10 +56,11 @@ class Multiples(nn.Module):
 
 
 class Opened(PaddedNetwork):
-    """A network from a file: called like any other, with images of any size."""
+    """A network from a file: called like any other, with images of any size, or of `fixed_size` (h, w) alone."""
 
-    def __init__(self, run: Any, in_channels: int) -> None:
+    def __init__(self, run: Any, in_channels: int, fixed_size: tuple[int, int] | None = None) -> None:
         super().__init__(in_channels)
+        self.fixed_size = fixed_size
         self.run = [run]  # in a list: an exported program is a module, but has no evaluation mode to be put in
 
     def logits(self, image: Tensor) -> Tensor:

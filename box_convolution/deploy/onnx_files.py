@@ -99,13 +99,13 @@ def open_onnx(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     require("running an ONNX file", "onnxruntime")
     session = _session(path, path)
     run = _runner(session)
-    network = Opened(lambda image: run(image)[0].to(image.device), session.get_inputs()[0].shape[1])
+    _, channels, h, w = session.get_inputs()[0].shape  # names of axes where they are free
+    fixed = (h, w) if isinstance(h, int) and isinstance(w, int) else None
+    network = Opened(lambda image: run(image)[0].to(image.device), channels, fixed)
     return network, metadata_of(path, session.get_modelmeta().custom_metadata_map.get(KEY))
 
 
-def _exported(
-    network: nn.Module, path: Path, inputs: tuple[Tensor, ...], dynamic: bool, custom_operators: bool
-) -> Any:
+def _exported(network: nn.Module, path: Path, inputs: tuple[Tensor, ...], dynamic: bool, custom_operators: bool) -> Any:
     """``network``, which is changed, as a `torch.onnx.ONNXProgram`; errors name ``path``."""
     from torch.export import Dim, export  # a second or so that `deploy` does not need
 

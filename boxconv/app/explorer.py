@@ -14,7 +14,8 @@ from ..data.bands import Picture
 from ..data.image_reader import NOTE
 from ..errors import UsageError
 from ..inference.open import TrainedNetwork
-from ..inference.predict import label_map
+from ..inference.options import InferenceOptions
+from ..inference.scores import label_map, scores_of
 from .pictures import boxes_at, class_map, heat_map, photograph, shown_size
 
 LIKELIEST = 3
@@ -51,7 +52,8 @@ class Explorer:
         """The photograph as it is shown, its class map, and the share of each class that occurs, the largest first."""
         picture = self._read(content)
         width, height = shown_size(picture)
-        labels = label_map(self.network.model, self._input(picture), (height, width))
+        size = (height, width)
+        labels = label_map(scores_of(self.network.model, self._input(picture)[None], size, InferenceOptions()), size)
         counts = np.bincount(labels.ravel(), minlength=len(self.network.classes))
         classes = self.network.classes
         return {

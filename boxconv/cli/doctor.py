@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import NamedTuple
 
-_PARTS = {"train": "the commands", "export": "export", "sunrgbd": "import-sunrgbd"}
+_PARTS = {"train": "the commands", "export": "export", "sunrgbd": "import-sunrgbd", "video": "videos"}
 _COMPILERS = ("c++", "g++", "clang++")
 
 

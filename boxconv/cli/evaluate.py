@@ -1,5 +1,6 @@
 """`boxconv evaluate`."""
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from ..data.config import Data
 from ..errors import UsageError
 from ..files import check_outputs, write_atomic
 from ..inference.open import file_of, open_network
+from ..inference.options import InferenceOptions
 from ..inference.scoring import data_of, labels_of
 from .draw import require_picture
 
@@ -23,7 +25,7 @@ PICTURED = 4
 
 
 @dataclass(frozen=True)
-class Evaluate:
+class Evaluate(InferenceOptions):
     """Score a network on a data set."""
 
     network: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="NETWORK")]
@@ -68,6 +70,7 @@ def _evaluate(args: Evaluate, context: "DistributedContext") -> None:
     import torch
 
     from ..data.registry import open_split
+    from ..inference.scores import scores_of
     from ..training.device import choose_device
     from ..training.evaluation import ImageTransform, score_table
     from ..training.evaluation import evaluate as score
@@ -75,9 +78,12 @@ def _evaluate(args: Evaluate, context: "DistributedContext") -> None:
 
     device = choose_device(args.device, context.local_rank)
     opened = open_network(args.network)
+    opened.check(args)
     config = data_of(opened, args.network, args.data, args.root)
     split = args.split or config.val_split
-    classes, transform = labels_of(opened, config), opened.transform
+    classes = labels_of(opened, config)
+    size = args.size or (opened.transform.size if args.tile is None else None)
+    transform = dataclasses.replace(opened.transform, size=size)
     data: Any = open_split(config, split, classes, ImageTransform(transform) if args.full_resolution else transform)
     by_image = torch.zeros(len(data), len(classes), len(classes), dtype=torch.int64)
     matrix = score(
@@ -85,17 +91,18 @@ def _evaluate(args: Evaluate, context: "DistributedContext") -> None:
         data,
         classes,
         device=device,
-        batch_size=1 if args.full_resolution else args.batch_size,
+        batch_size=1 if args.full_resolution or size is None else args.batch_size,
         workers=args.workers,
         progress=not args.quiet,
         context=context,
         by_image=by_image,
+        scores=lambda model, images, shape: scores_of(model, images, shape, args),
     )
     if not context.is_main:
         return
     scores, intervals = matrix.scores(classes), score_intervals(by_image, classes)
-    size = "their own size" if transform.size is None else f"{transform.size[0]} x {transform.size[1]}"
-    where = "the labels' own resolution" if args.full_resolution else size
+    at = "their own size" if size is None else f"{size[0]} x {size[1]}"
+    where = ("the labels' own resolution" if args.full_resolution else at) + args.described
     print(f"{args.network} on {config.root or 'drawn scenes'}, {split}: {len(data)} images, scored at {where}")
     print(score_table(scores, intervals))
     if absent := without_pixels(matrix.counts.sum(1), classes):
@@ -104,10 +111,10 @@ def _evaluate(args: Evaluate, context: "DistributedContext") -> None:
         numbers = {"scores": scores, "intervals": intervals, **matrix.state(), "classes": list(classes.names)}
         write_atomic(args.json, json.dumps(numbers, indent=2) + "\n")
     if args.picture is not None:
-        _draw(args.picture, opened, open_split(config, split, classes, None))
+        _draw(args.picture, args, opened, open_split(config, split, classes, None))
 
 
-def _draw(path: Path, opened: "TrainedNetwork", data: Any) -> None:
+def _draw(path: Path, options: InferenceOptions, opened: "TrainedNetwork", data: Any) -> None:
     import numpy as np
 
     from ..data.bands import as_rgb
@@ -117,5 +124,6 @@ def _draw(path: Path, opened: "TrainedNetwork", data: Any) -> None:
     count = min(PICTURED, len(data))
     chosen = [i * len(data) // count for i in range(count)]
     images, labels = zip(*(data[index] for index in chosen), strict=True)
-    prediction_panel([np.asarray(as_rgb(image)) for image in images], labels, list(map(opened.predict, images)),
+    predictions = [opened.apply(image, options).labels for image in images]
+    prediction_panel([np.asarray(as_rgb(image)) for image in images], labels, predictions,
                      opened.classes, path, titles=[shown(data.name(index)) for index in chosen])  # fmt: skip

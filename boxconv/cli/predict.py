@@ -4,27 +4,46 @@ import dataclasses
 import math
 import os
 import sys
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from ..errors import UsageError
-from ..files import existing
+from ..files import check_outputs, existing
 from ..inference.open import DEFAULT, is_network, open_network, packaged
+from ..inference.options import InferenceOptions
+from ..reports.kinds import OF_VIDEOS, Kind
+
+if TYPE_CHECKING:
+    from ..inference.open import TrainedNetwork
+    from ..inference.predict import Job, Result
+    from ..reports.results import ResultWriter
 
 
 @dataclass(frozen=True)
-class Predict:
-    """Write label maps (NAME.png, values as in label files) and colour pictures (NAME_colour.png) for images."""
+class Predict(InferenceOptions):
+    """Label images and videos: class maps, pictures, probabilities, polygons and areas."""
 
     inputs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="[NETWORK] IMAGE [IMAGE ...]")]
-    """Images, or folders of images, whose own folders are mirrored below --out. A network may come first: a run's
-    folder or checkpoint, an exported file (.onnx, .pt2, .safetensors), or a packaged network for street scenes,
+    """Images, or folders of images, whose own folders are mirrored below --out; or videos. A network may come first: a
+    run's folder or checkpoint, an exported file (.onnx, .pt2, .safetensors), or a packaged network for street scenes,
     boxenet-camvid (the default) or boxonlyenet-camvid."""
     out: Path = Path("predictions")
     """Folder for the results."""
+    save: Annotated[tuple[Kind, ...], tyro.conf.arg(metavar="KIND ...")] = ()
+    """What is written for an image: maps (NAME.png, values as in label files), colours (NAME_colour.png), overlay (the
+    colours on the image, NAME_overlay.png), probabilities (NAME_probabilities.npy), polygons (NAME.geojson); by default
+    maps and colours. For a video: overlay (NAME_overlay.mp4, the default), colours. Several may be named."""
+    min_area: int = 1
+    """Leave regions of fewer pixels out of the polygons."""
+    areas: Path | None = None
+    """Also write how many pixels of each image are of each class, to this file.csv."""
+    contact_sheet: Path | None = None
+    """Also write a page with a small picture of each image and its classes to this file.html."""
     resume: bool = False
     """Skip images whose outputs are there already."""
     overwrite: bool = False
@@ -39,50 +58,149 @@ class Predict:
 
 
 def run(args: Predict) -> int:
-    from ..data.image_files import counted, left_out, shown
+    from ..data.video import SUFFIXES
     from ..files import sweep
     from ..inference.predict import pending, plan
-    from ..inference.predict import predict as label
+    from ..reports.results import ResultWriter
     from ..training.device import choose_device
     from ..training.distributed import shard
 
-    if args.white is not None and not 0 < args.white < math.inf:
-        raise UsageError(f"--white: expected a positive number, got {args.white}")
     mode = existing(resume=args.resume, overwrite=args.overwrite)
-    network, file, inputs = _split(args.inputs)
+    _, file, inputs = _split(args.inputs)
+    videos = [path for path in inputs if path.suffix.lower() in SUFFIXES and not path.is_dir()]
+    _check(args, videos, file)
     device = choose_device(args.device, int(os.environ.get("LOCAL_RANK", "0")))
     opened = open_network(file)
+    opened.check(args)
     opened.model.to(device)
     # After a restart by torchrun the outputs of the first attempt are there.
     if mode == "refuse" and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
         mode = "resume"
-    mine = shard(plan(inputs, args.out))
-    jobs = pending(mine, mode)
+    channels = len(opened.transform.mean)
+    if videos and channels not in (1, 3):
+        raise UsageError(f"{videos[0]}: a video, which has colours; this network takes images of {channels} channels")
+    images = [path for path in inputs if path not in videos]
+    writer = ResultWriter(
+        _kinds(args), opened.classes, min_area=args.min_area, areas=args.areas, contact_sheet=args.contact_sheet
+    )
+    planned = shard(plan(images, args.out, writer.endings))
+    of_videos = shard(plan(videos, args.out, [OF_VIDEOS[kind] for kind in _video_kinds(args)]))
+    jobs, video_jobs = pending(planned, mode), pending(of_videos, mode)
     if mode == "resume":
         sweep(args.out, older_than=3600)  # younger ones may be another process's
+    status = _label_images(args, opened, writer, planned, jobs) if images else 0
+    _label_videos(args, opened, video_jobs)
+    return status
+
+
+def _check(args: Predict, videos: Sequence[Path], network: Path) -> None:
+    """UsageError for options that are impossible."""
+    if args.white is not None and not 0 < args.white < math.inf:
+        raise UsageError(f"--white: expected a positive number, got {args.white}")
+    if args.min_area < 1:
+        raise UsageError(f"--min-area: expected at least 1 pixel, got {args.min_area}")
+    tables = {"--areas": (args.areas, ".csv"), "--contact-sheet": (args.contact_sheet, ".html")}
+    check_outputs({name: path for name, (path, _) in tables.items()}, overwrite=args.overwrite, inputs=(network,))
+    for name, (path, suffix) in tables.items():
+        if path is None:
+            continue
+        if path.suffix.lower() != suffix:
+            raise UsageError(f"{name}: expected a file{suffix}, got {path}")
+        if os.environ.get("WORLD_SIZE", "1") != "1":
+            raise UsageError(f"{name}: is written by a single process: give it with --resume in a run of its own")
+        if videos:
+            raise UsageError(f"{name}: is for images, got the video {videos[0]}: label it in a run of its own")
+        if args.resume and "maps" not in _kinds(args):
+            raise UsageError(f"{name}: with --resume it reads the maps of earlier images: add maps to --save")
+    if videos:
+        from box_convolution.extras import require
+
+        require("reading and writing videos", "imageio_ffmpeg")
+    if videos and (others := [kind for kind in args.save if kind not in OF_VIDEOS]):
+        raise UsageError(
+            f"--save: for videos expected {' and '.join(OF_VIDEOS)}, got {', '.join(others)}; {videos[0]} can be taken "
+            "apart into images by ffmpeg -i VIDEO %06d.png"
+        )
+
+
+def _kinds(args: Predict) -> tuple[Kind, ...]:
+    return tuple(dict.fromkeys(args.save)) or ("maps", "colours")
+
+
+def _video_kinds(args: Predict) -> tuple[Kind, ...]:
+    return tuple(kind for kind in dict.fromkeys(args.save) if kind in OF_VIDEOS) or ("overlay",)
+
+
+def _label_images(
+    args: Predict, opened: "TrainedNetwork", writer: "ResultWriter", planned: Sequence["Job"], jobs: Sequence["Job"]
+) -> int:
+    """Label the images of ``jobs`` and say what came of it; returns the exit status."""
+    from ..data.large_images import open_any_size
+    from ..inference.predict import Prediction, predict
+
     reader = opened.reader if args.white is None else dataclasses.replace(opened.reader, white=args.white)
+
+    def read(path: Path) -> Any:
+        image = open_any_size(path, reader)
+        writer.check_size(path, image.height, image.width)
+        return image
+
+    def label(image: Any) -> Prediction:
+        wanted = "probabilities" in writer.kinds
+        return opened.apply(image, args, probabilities=wanted, progress=not args.quiet)
+
+    started = time.perf_counter()
     results = list(
-        label(
+        predict(
             jobs,
-            opened.predict,
-            lambda labels: (opened.classes.in_files(labels), opened.classes.colourise(labels)),
-            reader=reader,
+            label,
+            lambda job, image, found: writer.write(job.image, job.outputs, image, *found),
+            reader=read,
             progress=not args.quiet,
             keep_going=args.keep_going,
         )
     )
+    seconds = time.perf_counter() - started
+    for job in set(planned).difference(jobs):
+        writer.add_earlier(job.image, job.outputs, lambda path: open_any_size(path, reader))
+    writer.write_tables()
+    return _report(args, results, len(planned) - len(jobs), seconds)
+
+
+def _report(args: Predict, results: Sequence["Result"], before: int, seconds: float) -> int:
+    """Say what came of the images; returns the exit status."""
+    from ..data.image_files import counted, left_out, shown
+
+    network, _, inputs = _split(args.inputs)
     unreadable = [result.error for result in results if result.error is not None]
     done = len(results) - len(unreadable)
     for folder in filter(Path.is_dir, inputs):
         if others := counted(left_out(folder, args.out).elements()):
             print(f"left out of {shown(folder)}: {others}")
-    before = f", {len(mine) - len(jobs)} were there already" if len(mine) > len(jobs) else ""
-    print(f"{done} image{'' if done == 1 else 's'} labelled by {network} in {args.out}{before}")
+    earlier = f", {before} were there already" if before else ""
+    print(f"{done} image{'' if done == 1 else 's'} labelled by {network} in {args.out}{earlier}")
+    if done:
+        print(f"{done / seconds:.3g} images a second")
     if notes := [f"{shown(result.job.image)}: {result.note}" for result in results if result.note is not None]:
         print(f"note: {notes[0]}" + (f" (and {len(notes) - 1} more like it)" if len(notes) > 1 else ""))
     if unreadable:
         print(f"boxconv: error: {len(unreadable)} left out:", *unreadable, sep="\n  ", file=sys.stderr)
     return 1 if unreadable and int(os.environ.get("WORLD_SIZE", "1")) == 1 else 0
+
+
+def _label_videos(args: Predict, opened: "TrainedNetwork", jobs: Sequence["Job"]) -> None:
+    from ..inference.video import label_video
+    from ..reports.results import frame_pictures
+
+    for job in jobs:
+        labelled = label_video(
+            job,
+            lambda frame: opened.apply(frame, args).labels,
+            lambda frame, labels: frame_pictures(_video_kinds(args), frame, labels, opened.classes),
+            progress=not args.quiet,
+        )
+        print(labelled.summary())
+        print(*(f"  {path}" for path in job.outputs), sep="\n")
 
 
 def _split(inputs: tuple[Path, ...]) -> tuple[Path, Path, tuple[Path, ...]]:

@@ -31,7 +31,7 @@ class Submit:
 
 def run(args: Submit) -> None:
     from ..inference import submission
-    from ..inference.predict import pending, predict
+    from ..inference.predict import Prediction, pending, predict
     from ..training.device import choose_device
 
     mode = existing(resume=args.resume, overwrite=args.overwrite)
@@ -45,8 +45,8 @@ def run(args: Submit) -> None:
     model, transform = opened.model.to(device), opened.transform
     results = predict(
         jobs,
-        lambda image: submission.label_ids(model, image, transform, device),
-        lambda labels: [labels],
+        lambda image: Prediction(submission.label_ids(model, image, transform, device)),
+        lambda job, _, prediction: submission.write(job, prediction.labels),
         progress=not args.quiet,
     )
     done = sum(1 for _ in results)

@@ -29,6 +29,8 @@ PIXEL_LIMIT = 2**26
 """Larger images (8192 x 8192) are refused before memory is taken for them. It is less than Pillow's own limit, at which
 Pillow only warns, so no image is read that Pillow holds for a decompression bomb."""
 
+_IN_PARTS = "; only TIFF files and .npy arrays are read in parts, by boxconv predict"
+
 _SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini"})
 
 
@@ -141,7 +143,7 @@ def decode(file: BinaryIO, name: str | Path, formats: tuple[str, ...]) -> tuple[
         image = Image.open(file, formats=formats)
         if image.width * image.height > PIXEL_LIMIT:
             found = f"{image.width} x {image.height} pixels"
-            raise DataError(f"{shown(name)}: {found} are more than {PIXEL_LIMIT}", "image too large")
+            raise DataError(f"{shown(name)}: {found} are more than {PIXEL_LIMIT}{_IN_PARTS}", "image too large")
         raw_mode = image.tile[0][3] if image.tile else ""
         image.load()
     except DataError:
@@ -158,5 +160,5 @@ def undecodable(path: str | Path, error: Exception) -> DataError:
     if isinstance(error, PermissionError):
         return DataError(f"{shown(path)}: cannot be read: {error.strerror}", "unreadable file")
     if isinstance(error, Image.DecompressionBombError):
-        return DataError(f"{shown(path)}: more than {PIXEL_LIMIT} pixels", "image too large")
+        return DataError(f"{shown(path)}: more than {PIXEL_LIMIT} pixels{_IN_PARTS}", "image too large")
     return DataError(f"{shown(path)}: the file is damaged: {error or type(error).__name__}", "damaged file")

@@ -54,6 +54,10 @@ class ImageReader:
             ImageOps.exif_transpose(image, in_place=True)
         except Exception as error:
             raise undecodable(path, error) from error
+        return self.picture(path, image)
+
+    def picture(self, path: str | Path, image: Image.Image) -> Picture:
+        """Of what Pillow read, upright; ``path`` is for messages."""
         image.info.pop("transparency", None)
         if image.mode.startswith("I") or image.mode == "F":
             return self._deep(path, np.asarray(image))
@@ -92,18 +96,10 @@ class ImageReader:
 
     def _stack(self, path: str | Path, values: npt.NDArray[Any]) -> Picture:
         """An array of any layout that holds `channels` channels."""
-        if values.ndim == 2:
-            values = values[None]
-        first, last = values.shape[0] == self.channels, values.shape[-1] == self.channels
-        if first == last:
-            both = f": both the first and the last axis could be the {self.channels} channels" if first else ""
-            shape = " x ".join(map(str, values.shape))
-            raise DataError(
-                f"{shown(path)}: expected an array (channels, h, w) or (h, w, channels) of {self.channels} channels, "
-                f"found {shape}{both}",
-                "image channels",
-            )
-        values = values if first else values.transpose(2, 0, 1)
+        return self.of_channels(path, channels_first(path, values, self.channels))
+
+    def of_channels(self, path: str | Path, values: npt.NDArray[Any]) -> Picture:
+        """Of an array (channels, h, w); ``path`` is for messages."""
         if values.dtype != np.uint8:
             return Bands.of(self._unit_range(path, values))
         return Image.fromarray(values.transpose(1, 2, 0).copy()) if self.channels == 3 else Bands.of(values)
@@ -147,25 +143,49 @@ def open_image(path: str | Path) -> Image.Image:
     return picture
 
 
-def _array(path: str | Path) -> npt.NDArray[Any]:
-    """The array of a .npy file of two or three axes."""
+def channels_first(path: str | Path, values: npt.NDArray[Any], channels: int) -> npt.NDArray[Any]:
+    """An array of so many channels as (channels, h, w), whichever axis they are: a view. DataError where none fits."""
+    if values.ndim == 2:
+        values = values[None]
+    first, last = values.shape[0] == channels, values.shape[-1] == channels
+    if first == last:
+        both = f": both the first and the last axis could be the {channels} channels" if first else ""
+        shape = " x ".join(map(str, values.shape))
+        raise DataError(
+            f"{shown(path)}: expected an array (channels, h, w) or (h, w, channels) of {channels} channels, "
+            f"found {shape}{both}",
+            "image channels",
+        )
+    return values if first else values.transpose(2, 0, 1)
+
+
+def mapped_array(path: str | Path) -> npt.NDArray[Any]:
+    """The array of a .npy file of two or three axes; it stays on the disk until it is used."""
     check_regular(path)
     try:
         with open(path, "rb") as file:
             if file.read(6) != b"\x93NUMPY":
                 raise DataError(f"{shown(path)}: the content is not a .npy array", "not an image")
-        mapped = np.load(path, mmap_mode="r", allow_pickle=False)  # takes no memory for what a header only claims
+        mapped: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
         if mapped.ndim not in (2, 3):
             raise DataError(f"{shown(path)}: expected 2 or 3 axes, found shape {mapped.shape}", "image channels")
-        if math.prod(mapped.shape) // min(mapped.shape) > PIXEL_LIMIT:
-            raise DataError(f"{shown(path)}: {mapped.shape} are more than {PIXEL_LIMIT} pixels", "image too large")
+        if mapped.size == 0:
+            raise DataError(f"{shown(path)}: holds no pixel, found shape {mapped.shape}", "damaged file")
         if mapped.dtype.newbyteorder("=") not in (np.uint8, np.uint16, np.float16, np.float32, np.float64):
             raise DataError(f"{shown(path)}: expected uint8, uint16 or float32, found {mapped.dtype}", "image mode")
-        return np.array(mapped)
+        return mapped
     except DataError:
         raise
     except Exception as error:  # headers of damaged bytes raise half a dozen types
         raise undecodable(path, error) from error
+
+
+def _array(path: str | Path) -> npt.NDArray[Any]:
+    """The array of a .npy file in memory, which is not taken for what a header only claims."""
+    mapped = mapped_array(path)
+    if math.prod(mapped.shape) // min(mapped.shape) > PIXEL_LIMIT:
+        raise DataError(f"{shown(path)}: {mapped.shape} are more than {PIXEL_LIMIT} pixels", "image too large")
+    return np.array(mapped)
 
 
 def _pages(file: BinaryIO, path: str | Path) -> list[npt.NDArray[Any]]:

@@ -18,6 +18,7 @@ from torch import Tensor
 from .bands import Bands, Picture
 from .classes import VOID
 from .config import MEAN, STD
+from .large_images import LargeImage
 
 Size = tuple[int, int]
 PerChannel = tuple[float, ...]
@@ -45,10 +46,12 @@ class EvalTransform:
             label = label.resize(self.size[::-1], Image.Resampling.NEAREST)
         return self.image(image), label_tensor(label)
 
-    def image(self, image: Picture) -> Tensor:
+    def image(self, image: Picture | LargeImage) -> Tensor:
         """The image's part alone, for prediction: (channels, h, w)."""
         if self.size is not None:
             image = image.resize(self.size[::-1], Image.Resampling.BILINEAR)
+        elif not isinstance(image, Picture):
+            image = image.crop((0, 0, image.width, image.height))
         return _normalised(unit_range(image), self.mean, self.std)
 
     def picture(self, image: Tensor) -> npt.NDArray[np.uint8]:

@@ -5,14 +5,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
+from .options import InferenceOptions
 
 if TYPE_CHECKING:
     from ..data.bands import Picture
     from ..data.classes import ClassTable
     from ..data.image_reader import ImageReader
+    from ..data.large_images import LargeImage
     from ..data.transforms import EvalTransform
     from ..training.config import TrainConfig
-    from .predict import Labels
+    from .predict import Labels, Prediction
 
 EXPORTED = (".onnx", ".pt2", ".safetensors")
 DEFAULT = "boxenet-camvid"
@@ -46,18 +48,68 @@ class TrainedNetwork:
 
         return ImageReader(len(self.transform.mean), self.about.get("white"))
 
-    def predict(self, image: "Picture") -> "Labels":
-        """Class indices (height, width), uint8, of an image of any size, at that size: of Pillow, or of `reader`."""
+    def predict(
+        self,
+        image: "Picture",
+        *,
+        size: tuple[int, int] | None = None,
+        tile: int | None = None,
+        overlap: int | None = None,
+        tta: bool = False,
+    ) -> "Labels":
+        """Class indices (height, width), uint8, of an image of any size, at that size: of Pillow, or of `reader`.
+
+        Args:
+            size: (height, width) that the image is resized to for the network; by default that of its training, with
+                ``tile`` the image's own.
+            tile: cut the image into overlapping squares of so many pixels, a multiple of 8, and blend their scores. The
+                network sees no farther than a tile.
+            overlap: pixels that neighbouring tiles share; by default a quarter of ``tile``.
+            tta: average the probabilities of six views, of three sizes and mirrored.
+
+        Raises UsageError for options out of range.
+        """
+        return self.apply(image, InferenceOptions(size=size, tile=tile, overlap=overlap, tta=tta)).labels
+
+    def predict_probabilities(
+        self,
+        image: "Picture",
+        *,
+        size: tuple[int, int] | None = None,
+        tile: int | None = None,
+        overlap: int | None = None,
+        tta: bool = False,
+    ) -> "Prediction":
+        """The same as `labels`, with `probabilities`: float16 (K, height, width), of every class at every pixel."""
+        options = InferenceOptions(size=size, tile=tile, overlap=overlap, tta=tta)
+        return self.apply(image, options, probabilities=True)
+
+    def apply(
+        self,
+        image: "Picture | LargeImage",
+        options: InferenceOptions,
+        *,
+        probabilities: bool = False,
+        progress: bool = False,
+    ) -> "Prediction":
+        """Both of these, with the options of the command line; ``progress`` shows that of the tiles."""
         import torch
         from PIL.Image import Image
 
         from ..data.bands import from_pillow
         from .predict import predict_image
 
+        self.check(options)
         device = next((value.device for value in self.model.parameters()), torch.device("cpu"))
         if isinstance(image, Image):
             image = from_pillow(image, len(self.transform.mean))
-        return predict_image(self.model, image, self.transform, device)
+        return predict_image(
+            self.model, image, self.transform, device, options, probabilities=probabilities, progress=progress
+        )
+
+    def check(self, options: InferenceOptions) -> None:
+        """Raise UsageError for options that are out of range, or that the network does not allow."""
+        options.check(getattr(self.model, "fixed_size", None))
 
 
 def open_network(path_or_name: str | Path) -> TrainedNetwork:

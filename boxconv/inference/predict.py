@@ -11,23 +11,32 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import nn
-from torch.nn.functional import interpolate
 
 from ..data.bands import Picture
 from ..data.classes import DataError
 from ..data.image_files import counted, images_below, left_out, shown
 from ..data.image_reader import NOTE, RGB
+from ..data.large_images import LargeImage
 from ..data.transforms import EvalTransform
-from ..files import Existing, write_png
+from ..files import Existing
 from ..progress import progress_bar
-from ..training.evaluation import most_likely
 from ..training.loading import ahead
+from .options import InferenceOptions
+from .scores import Labels, label_map, labels_and_probabilities, scores_of_image
 
-Labels = npt.NDArray[np.uint8]
+ENDINGS = (".png", "_colour.png")
+"""Of the files that are written where nothing else is asked for: label values and colours."""
+
+
+class Prediction(NamedTuple):
+    """What a network says of an image: class indices (h, w), and where asked for the probabilities (K, h, w)."""
+
+    labels: Labels
+    probabilities: npt.NDArray[np.float16] | None = None
 
 
 class Job(NamedTuple):
-    """One image and the files that are written for it: PNG files."""
+    """One image and the files that are written for it."""
 
     image: Path
     outputs: tuple[Path, ...]
@@ -46,8 +55,8 @@ class Result:
     note: str | None = None
 
 
-def plan(inputs: Sequence[Path], out: Path) -> list[Job]:
-    """Decide what is read and written before anything is: NAME.png (label values) and NAME_colour.png per image.
+def plan(inputs: Sequence[Path], out: Path, endings: Sequence[str] = ENDINGS) -> list[Job]:
+    """Decide what is read and written before anything is: for each image one file per ending, as NAME_colour.png.
 
     ``inputs`` are images or folders of images, whose own folders are mirrored below ``out``. Where outputs of two
     images would have one name, the images' suffixes go into it, as in NAME.jpg.png. Raises DataError where there is
@@ -60,14 +69,14 @@ def plan(inputs: Sequence[Path], out: Path) -> list[Job]:
             if not found:
                 others = counted(left_out(path, out).elements())
                 raise DataError(f"{shown(path)}: no images in this folder" + (f", only {others}" if others else ""))
-            jobs += [_job(image, out / image.parent.relative_to(path), image.stem) for image in found]
+            jobs += [_job(image, out / image.parent.relative_to(path), image.stem, endings) for image in found]
         elif path.exists():
-            jobs.append(_job(path, out, path.stem))
+            jobs.append(_job(path, out, path.stem, endings))
         else:
             raise DataError(f"{shown(path)}: no such file or folder")
     require_folder(out)
     alike = _written_twice(jobs)
-    jobs = [_job(job.image, job.outputs[0].parent, job.image.name) if job in alike else job for job in jobs]
+    jobs = [_job(job.image, job.outputs[0].parent, job.image.name, endings) if job in alike else job for job in jobs]
     for job, other in _written_twice(jobs).items():
         raise DataError(
             f"{shown(job.outputs[0])}: would be written for both {shown(other.image)} and {shown(job.image)}; give the "
@@ -81,8 +90,8 @@ def plan(inputs: Sequence[Path], out: Path) -> list[Job]:
     return jobs
 
 
-def _job(image: Path, folder: Path, name: str) -> Job:
-    return Job(image, (folder / f"{name}.png", folder / f"{name}_colour.png"))
+def _job(image: Path, folder: Path, name: str, endings: Sequence[str]) -> Job:
+    return Job(image, tuple(folder / f"{name}{ending}" for ending in endings))
 
 
 def _written_twice(jobs: Sequence[Job]) -> dict[Job, Job]:
@@ -115,27 +124,31 @@ def pending(jobs: Sequence[Job], existing: Existing) -> list[Job]:
     return [job for job in jobs if existing != "resume" or not job.done()]
 
 
-def predict_image(model: nn.Module, image: Picture, transform: EvalTransform, device: torch.device) -> Labels:
-    """Class indices (height, width), uint8, of an image of any size, at that size."""
-    return label_map(model, transform.image(image).to(device), (image.height, image.width))
-
-
 @torch.inference_mode()
-def label_map(model: nn.Module, image: torch.Tensor, size: tuple[int, int]) -> Labels:
-    """Class indices, uint8, of what a transform made of an image, (channels, h, w), at ``size`` (height, width)."""
-    logits = model(image[None])
-    if logits.shape[2:] != size:
-        logits = interpolate(logits, size, mode="bilinear", align_corners=False)
-    labels: Labels = most_likely(logits)[0].to("cpu", torch.uint8).numpy()
-    return labels
+def predict_image(
+    model: nn.Module,
+    image: Picture | LargeImage,
+    transform: EvalTransform,
+    device: torch.device,
+    options: InferenceOptions = InferenceOptions(),  # noqa: B008 - frozen
+    *,
+    probabilities: bool = False,
+    progress: bool = False,
+) -> Prediction:
+    """Class indices of an image of any size, at that size, and, where asked for, the probability of every class."""
+    patches = scores_of_image(model, image, transform, device, options, progress=progress)
+    size = (image.height, image.width)
+    if probabilities:
+        return Prediction(*labels_and_probabilities(patches, size, averaged=options.averages))
+    return Prediction(label_map(patches, size))
 
 
 def predict(
     jobs: Sequence[Job],
-    label: Callable[[Any], Labels],
-    pictures: Callable[[Labels], Sequence[npt.NDArray[Any]]],
+    label: Callable[[Any], Prediction],
+    write: Callable[[Job, Any, Prediction], None],
     *,
-    reader: Callable[[Path], Picture] = RGB,
+    reader: Callable[[Path], Picture | LargeImage] = RGB,
     progress: bool = True,
     keep_going: bool = False,
 ) -> Iterator[Result]:
@@ -145,8 +158,8 @@ def predict(
     handful of images is in memory.
 
     Args:
-        label: from an image to its label map.
-        pictures: from a label map to the pixels of the outputs.
+        label: from an image to what the network says of it.
+        write: writes the outputs of a job, given its image and what the network says.
         reader: opens an image; DataError for one that is unreadable.
         keep_going: leave out unreadable images, for which DataError is raised otherwise.
     """
@@ -156,21 +169,25 @@ def predict(
             ahead(_opened(jobs, reader)), desc="predicting", unit="image", total=len(jobs), shown=progress
         )
         for job, image in opened:
-            if isinstance(image, DataError):
-                if not keep_going:
+            try:
+                if isinstance(image, DataError):
                     raise image
-                waiting.append((Result(job, str(image)), None))
-            else:
-                labels = label(image)
+                prediction = label(image)  # reads most of a large image, which may be damaged
                 note = image.info.get(NOTE) if isinstance(image, Image.Image) else None
-                waiting.append((Result(job, note=note), writer.submit(_write, job, labels, pictures)))
+                waiting.append((Result(job, note=note), writer.submit(write, job, image, prediction)))
+            except DataError as error:
+                if not keep_going:
+                    raise
+                waiting.append((Result(job, str(error)), None))
             if len(waiting) > 2:
-                yield _finished(*waiting.pop(0))
+                yield _finished(*waiting.pop(0), keep_going)
         for result, writing in waiting:
-            yield _finished(result, writing)
+            yield _finished(result, writing, keep_going)
 
 
-def _opened(jobs: Iterable[Job], reader: Callable[[Path], Picture]) -> Iterator[tuple[Job, Picture | DataError]]:
+def _opened(
+    jobs: Iterable[Job], reader: Callable[[Path], Picture | LargeImage]
+) -> Iterator[tuple[Job, Picture | LargeImage | DataError]]:
     for job in jobs:
         try:
             yield job, reader(job.image)
@@ -178,13 +195,12 @@ def _opened(jobs: Iterable[Job], reader: Callable[[Path], Picture]) -> Iterator[
             yield job, error
 
 
-def _write(job: Job, labels: Labels, pictures: Callable[[Labels], Sequence[npt.NDArray[Any]]]) -> None:
-    for path, pixels in zip(job.outputs, pictures(labels), strict=True):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_png(path, Image.fromarray(pixels))
-
-
-def _finished(result: Result, writing: Future[None] | None) -> Result:
-    if writing is not None:
-        writing.result()
-    return result
+def _finished(result: Result, writing: Future[None] | None, keep_going: bool) -> Result:
+    try:
+        if writing is not None:
+            writing.result()
+        return result
+    except DataError as error:  # such as rows of a large image that only an overlay needs once more
+        if not keep_going:
+            raise
+        return Result(result.job, str(error))

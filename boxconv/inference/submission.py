@@ -12,6 +12,7 @@ from ..data.image_files import shown
 from ..data.layouts.cityscapes import CITYSCAPES, LABEL_IDS, CityscapesLayout, submission_name
 from ..data.layouts.pairing import describe, split_files
 from ..data.transforms import EvalTransform
+from ..files import write_png
 from ..training.evaluation import most_likely
 from .predict import Job, Labels, require_folder
 
@@ -47,3 +48,9 @@ def label_ids(model: nn.Module, image: Image.Image, transform: EvalTransform, de
     classes = most_likely(model(transform.image(image)[None].to(device)))[0].to("cpu", torch.uint8).numpy()
     enlarged = Image.fromarray(classes).resize(image.size, Image.Resampling.NEAREST)
     return np.array(LABEL_IDS, np.uint8)[np.asarray(enlarged)]
+
+
+def write(job: Job, label_ids: Labels) -> None:
+    """The file of an image."""
+    job.outputs[0].parent.mkdir(parents=True, exist_ok=True)
+    write_png(job.outputs[0], Image.fromarray(label_ids))

@@ -56,3 +56,8 @@ def striped(picture: Picture, where: npt.NDArray[np.bool_]) -> Picture:
     i, j = np.indices(where.shape)
     dark = (i + j) // max(1, where.shape[1] // 60) % 3 == 0
     return np.where(where[..., None], np.where(dark[..., None], VOID_STRIPE, VOID), picture).astype(np.uint8)
+
+
+def overlay(picture: Picture, colours: Picture) -> Picture:
+    """The colours of classes (h, w, 3), half transparent, on the picture (h, w, 3)."""
+    return ((picture.astype(np.uint16) + colours) // 2).astype(np.uint8)

@@ -1,7 +1,7 @@
 """Scores of a network on a data set."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,22 @@ class ImageTransform:
         return self.transform.image(image), label_tensor(label)
 
 
+class Patch(NamedTuple):
+    """Scores (B, K, rows, columns) of a part of images, whose upper left pixel is at (top, left)."""
+
+    top: int
+    left: int
+    scores: Tensor
+
+
+def whole(model: nn.Module, images: Tensor, size: tuple[int, int]) -> Iterable[Patch]:
+    """Logits of images (B, channels, h, w), enlarged bilinearly to ``size``, in one patch."""
+    logits = model(images)
+    if logits.shape[2:] != size:
+        logits = interpolate(logits, size, mode="bilinear", align_corners=False)
+    return [Patch(0, 0, logits)]
+
+
 def most_likely(logits: Tensor) -> Tensor:
     """Class with the largest logit: (B, K, h, w) to int64 (B, h, w). On a CPU four times as fast as `argmax`."""
     return logits.max(1).indices
@@ -45,13 +61,15 @@ def evaluate(
     context: DistributedContext = ALONE,
     stop: Callable[[], int] = lambda: 0,
     by_image: Tensor | None = None,
+    scores: Callable[[nn.Module, Tensor, tuple[int, int]], Iterable[Patch]] = whole,
 ) -> ConfusionMatrix:
     """Confusion matrix of ``model`` over every sample of ``data`` once.
 
     ``by_image``, zeros (len(data), K, K) of int64 on the CPU, gets the counts of every image, for `score_intervals`.
 
-    ``data`` yields (image (channels, h, w), label (H, W)); where the label is larger than the image, the logits are
-    enlarged bilinearly to it. Labels of different sizes need ``batch_size=1``. The model's mode is left as it was.
+    ``data`` yields (image (channels, h, w), label (H, W)). ``scores``, given the model, images and the labels' size,
+    says how the network is applied. Labels of different sizes need ``batch_size=1``. The model's mode is left as it
+    was.
 
     With ``workers`` 0, a thread loads the next images while the network computes. The processes of ``context`` take
     turns batch by batch, so that each batch is what it would be in a single process, and all get the sum.
@@ -69,16 +87,16 @@ def evaluate(
         for first in progress_bar(rounds, desc="evaluating", unit="batch", shown=progress and context.is_main):
             if first + context.rank < len(batches):
                 images, labels = next(loaded)
-                logits = model(images.to(device))
-                if logits.shape[2:] != labels.shape[1:]:
-                    logits = interpolate(logits, labels.shape[1:], mode="bilinear", align_corners=False)
-                prediction = most_likely(logits)
-                matrix.update(prediction, labels.to(device))
-                if by_image is not None:
-                    for index, each, label in zip(batches[first + context.rank], prediction, labels, strict=True):
-                        single = ConfusionMatrix(len(classes))
-                        single.update(each.cpu(), label)
-                        by_image[index] = single.counts
+                for top, left, patch in scores(model, images.to(device), (labels.shape[1], labels.shape[2])):
+                    prediction = most_likely(patch)
+                    h, w = prediction.shape[1:]
+                    truth = labels[:, top : top + h, left : left + w]
+                    matrix.update(prediction, truth.to(device))
+                    if by_image is not None:
+                        for index, each, label in zip(batches[first + context.rank], prediction, truth, strict=True):
+                            single = ConfusionMatrix(len(classes))
+                            single.update(each.cpu(), label)
+                            by_image[index] += single.counts
             number = int(max(row[0] for row in context.all_gather(stop())))
             if number:
                 raise Interrupted(number)

@@ -25,6 +25,8 @@ OUTPUTS = [
     ("export boxenet-camvid --out there.safetensors", "--out"),
     ("analyze boxenet-camvid --root data --out folder", "--out"),
     ("predict photo.png --out folder", "photo.png"),
+    ("predict photo.png --out new --areas there.csv", "--areas"),
+    ("predict photo.png --out new --contact-sheet there.html", "--contact-sheet"),
     ("train --out run --quiet", "run"),
 ]
 # Command lines that would replace what they read.
@@ -49,7 +51,16 @@ def here(tmp_path, monkeypatch):
     (tmp_path / "run").mkdir()
     Image.fromarray(np.zeros((32, 48, 3), np.uint8)).save("photo.png")
     os.link("photo.png", "link.png")
-    for name in ("there.png", "there.safetensors", "classes.csv", "runs.png", "folder/photo.png", "folder/report.html"):
+    for name in (
+        "there.png",
+        "there.csv",
+        "there.html",
+        "there.safetensors",
+        "classes.csv",
+        "runs.png",
+        "folder/photo.png",
+        "folder/report.html",
+    ):
         (tmp_path / name).write_text("kept")
     (tmp_path / "run" / "metrics.jsonl").write_text("kept")
     return tmp_path

@@ -12,6 +12,7 @@ from boxconv.data.classes import ClassTable, DataError
 from boxconv.data.image_files import left_out
 from boxconv.data.transforms import EvalTransform
 from boxconv.inference.predict import Job, pending, plan, predict, predict_image
+from boxconv.reports.results import ResultWriter
 
 CPU = torch.device("cpu")
 CLASSES = ClassTable(("dark", "bright"), ((0, 0, 90), (255, 220, 0)))
@@ -25,13 +26,17 @@ class Brightness(nn.Module):
         return torch.cat((-mean, mean), 1)
 
 
-def run(jobs, **options):
+def run(jobs, write=None, **options):
     """The results of predicting by brightness."""
+    writer = ResultWriter(["maps", "colours"], CLASSES)
 
     def label(image):
         return predict_image(Brightness(), image, EvalTransform(), CPU)
 
-    return list(predict(jobs, label, lambda labels: (labels, CLASSES.colourise(labels)), progress=False, **options))
+    def both(job, image, found):
+        writer.write(job.image, job.outputs, image, *found)
+
+    return list(predict(jobs, label, write or both, progress=False, **options))
 
 
 @pytest.fixture
@@ -47,11 +52,22 @@ def photo(tmp_path):
 
 @pytest.mark.parametrize("size", [None, (16, 24), (60, 100)])
 def test_the_label_has_the_size_of_the_image(photo, size):
-    label = predict_image(Brightness(), Image.open(photo), EvalTransform(size), CPU)
+    label = predict_image(Brightness(), Image.open(photo), EvalTransform(size), CPU).labels
     assert label.shape == (30, 50)
     assert label.dtype == np.uint8
     assert (label[:, :22] == 0).all()
     assert (label[:, 28:] == 1).all()
+
+
+def test_probabilities_of_the_same_labels(photo):
+    image = Image.open(photo)
+    labels, probabilities = predict_image(Brightness(), image, EvalTransform((16, 24)), CPU, probabilities=True)
+    assert (labels == predict_image(Brightness(), image, EvalTransform((16, 24)), CPU).labels).all()
+    assert (probabilities.shape, probabilities.dtype) == ((2, 30, 50), np.float16)
+    assert abs(probabilities.astype(np.float64).sum(0) - 1).max() <= 2 * 2**-12  # each is rounded by half of 2**-11
+    clear = abs(probabilities[0] - probabilities[1]) > 2**-10
+    assert clear.mean() > 0.9
+    assert (probabilities.argmax(0) == labels)[clear].all()
 
 
 def test_writes_indices_and_a_picture(photo, tmp_path):
@@ -163,10 +179,8 @@ def test_bad_images_are_left_out_when_asked(tmp_path):
     assert not jobs[2].done()
 
 
-def test_images_are_not_all_in_memory_at_once(tmp_path, monkeypatch):
+def test_images_are_not_all_in_memory_at_once(tmp_path):
     """However many there are: opened no more than a few ahead of what is written."""
-    from boxconv.inference import predict as module
-
     opened, written, most = [], [], 0
 
     def reader(path):
@@ -175,9 +189,9 @@ def test_images_are_not_all_in_memory_at_once(tmp_path, monkeypatch):
         most = max(most, len(opened) - len(written))
         return Image.new("RGB", (6, 4))
 
-    monkeypatch.setattr(module, "_write", lambda job, labels, pictures: written.append(job))
     jobs = [Job(Path(f"{i}.png"), (tmp_path / f"{i}.png",)) for i in range(50)]
-    assert [result.job for result in run(jobs, reader=reader)] == jobs
+    results = run(jobs, lambda job, image, found: written.append(job), reader=reader)
+    assert [result.job for result in results] == jobs
     assert len(written) == 50
     assert most <= 8
 

@@ -12,8 +12,8 @@ from torch import nn
 from boxconv.data.classes import DataError
 from boxconv.data.layouts.cityscapes import CITYSCAPES, LABEL_IDS
 from boxconv.data.transforms import EvalTransform
-from boxconv.inference.predict import pending, predict
-from boxconv.inference.submission import check_classes, label_ids, plan
+from boxconv.inference.predict import Prediction, pending, predict
+from boxconv.inference.submission import check_classes, label_ids, plan, write
 
 CPU = torch.device("cpu")
 
@@ -40,7 +40,11 @@ def test_every_image_gets_a_prediction_in_its_size_with_label_ids(root: Path, tm
     data_trees_labels.rename(tmp_path / "labels-are-not-needed")
     out = tmp_path / "out"
     jobs = plan(root, "test", out)
-    results = list(predict(jobs, ids, lambda labels: [labels], progress=False))
+    results = list(
+        predict(
+            jobs, lambda image: Prediction(ids(image)), lambda job, _, found: write(job, found.labels), progress=False
+        )
+    )
     assert [(result.job, result.error) for result in results] == [(job, None) for job in jobs]
     assert sorted(path.name for path in out.iterdir()) == [
         "berlin_000000_000019_pred_labelIds.png",

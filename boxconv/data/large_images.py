@@ -1,0 +1,119 @@
+"""Images with too many pixels to be opened whole, read some rows at a time: TIFF files and .npy arrays.
+
+No other format that Pillow reads can be decoded in parts.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
+
+from .bands import Bands, Picture
+from .classes import DataError
+from .image_files import PIXEL_LIMIT, check_regular, shown
+from .image_reader import ImageReader, channels_first, mapped_array
+from .tiff_strips import TiffStrips
+
+LONGEST_SIDE = 2**17
+"""Larger widths and heights are refused: what prediction holds in memory grows with the width."""
+STRIP_PIXELS = 2**23
+"""About as many pixels are read at once for resizing."""
+
+
+@dataclass(frozen=True)
+class LargeImage:
+    """An image file, of which only the rows that are asked for are in memory.
+
+    It has those of Pillow's methods that prediction uses, with Pillow's arguments and results.
+    """
+
+    size: tuple[int, int]
+    rows: Callable[[int, int], Picture]
+    """From the first row and the one after the last to a picture of these rows; DataError where they are damaged."""
+
+    @property
+    def width(self) -> int:
+        return self.size[0]
+
+    @property
+    def height(self) -> int:
+        return self.size[1]
+
+    def crop(self, box: tuple[int, int, int, int]) -> Picture:
+        left, top, right, bottom = box
+        rows = self.rows(top, bottom)
+        return rows if (left, right) == (0, self.width) else rows.crop((left, 0, right, bottom - top))
+
+    def resize(self, size: tuple[int, int], resample: Image.Resampling) -> Picture:
+        """What Pillow makes of the whole image, made from some rows at a time."""
+        scale = self.height / size[1]
+        reach = max(scale, 1.0) + 1  # rows that bilinear resampling reads beyond those that a row covers
+        step = max(1, int(STRIP_PIXELS / self.width / scale))
+        parts = []
+        for first in range(0, size[1], step):
+            last = min(first + step, size[1])
+            top, bottom = max(0, int(first * scale - reach)), min(self.height, math.ceil(last * scale + reach))
+            box = (0, first * scale - top, self.width, min(last * scale, self.height) - top)
+            parts.append(self.rows(top, bottom).resize((size[0], last - first), resample, box=box))
+        return _stacked(parts)
+
+
+def open_any_size(path: Path, reader: ImageReader) -> Picture | LargeImage:
+    """What ``reader`` opens; of more than `PIXEL_LIMIT` pixels, a LargeImage. DataError for what cannot be one."""
+    check_regular(path)
+    if path.suffix.lower() == ".npy":
+        return _large_array(path, reader) or reader(path)
+    try:
+        file = TiffImageFile(path)  # not `Image.open`, which refuses so many pixels
+    except Exception:  # no TIFF file, or a damaged one: the reader says what is wrong
+        return reader(path)
+    with file:
+        if file.width * file.height <= PIXEL_LIMIT:
+            return reader(path)
+        _check_sides(path, *file.size)
+        strips, mode = TiffStrips.of(path, file), file.mode
+    if mode.startswith("I") and reader.channels == 3 and reader.white is None:  # 12 bits or 16, by the largest value
+        raise DataError(
+            f"{shown(path)}: more than 8 bits a pixel, read in parts: give --white VALUE, the number that is white",
+            "image mode",
+        )
+    return LargeImage((strips.width, strips.height), lambda top, bottom: reader.picture(path, strips.read(top, bottom)))
+
+
+def _large_array(path: Path, reader: ImageReader) -> LargeImage | None:
+    """The array of a .npy file, if it is large."""
+    values = channels_first(path, mapped_array(path), reader.channels)
+    h, w = values.shape[1:]
+    if h * w <= PIXEL_LIMIT:
+        return None
+    _check_sides(path, w, h)
+    return LargeImage((w, h), lambda top, bottom: reader.of_channels(path, np.array(values[:, top:bottom])))
+
+
+def _check_sides(path: Path, width: int, height: int) -> None:
+    if max(width, height) > LONGEST_SIDE:
+        raise DataError(
+            f"{shown(path)}: {width} x {height} pixels; no side may be longer than {LONGEST_SIDE}", "image too large"
+        )
+
+
+def _stacked(parts: list[Picture]) -> Picture:
+    """Pictures of one width, one below the other."""
+    first = parts[0]
+    if isinstance(first, Bands):
+        columns = zip(*(part.bands for part in parts if isinstance(part, Bands)), strict=True)
+        return Bands(tuple(_joined(list(column)) for column in columns))
+    return _joined([part for part in parts if isinstance(part, Image.Image)])
+
+
+def _joined(images: list[Image.Image]) -> Image.Image:
+    whole = Image.new(images[0].mode, (images[0].width, sum(image.height for image in images)))
+    top = 0
+    for image in images:
+        whole.paste(image, (0, top))
+        top += image.height
+    return whole

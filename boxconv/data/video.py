@@ -1,0 +1,160 @@
+"""Video files, read and written by the ffmpeg program of the package imageio-ffmpeg."""
+
+import contextlib
+import re
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from importlib import import_module
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from box_convolution.extras import MissingPackageError, require
+
+from ..files import replacing
+from .classes import DataError
+from .image_files import PIXEL_LIMIT, check_regular, shown
+
+SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".mts", ".m2ts"})
+
+# Colours as players expect them of high definition; a frame of odd size gets a row or column more, which H.264 needs.
+_ENCODE = (
+    *("-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2,scale=out_color_matrix=bt709:out_range=tv,format=yuv420p"),
+    *("-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"),
+    *("-c:v", "libx264", "-crf", "18", "-movflags", "+faststart"),
+)
+
+
+_SPEAKER = re.compile(r"^(\[[^]]*\] *)+")  # the part of ffmpeg that says a line, with an address in memory
+
+
+@dataclass(frozen=True)
+class Video:
+    """A video file.
+
+    rate: frames per second; of a file whose rate varies, the constant one that its frames are given at.
+    seconds: its length as the file says; None where it does not.
+    sound: whether there is any.
+    """
+
+    path: Path
+    width: int
+    height: int
+    rate: Fraction
+    seconds: float | None
+    sound: bool
+
+    @property
+    def expected(self) -> int | None:
+        """About how many frames there are, if the file says it."""
+        return None if self.seconds is None else round(self.seconds * self.rate)
+
+    def frames(self, complaints: list[str]) -> Iterator[Image.Image]:
+        """Every frame that can be decoded, upright and of the size of the first one.
+
+        ffmpeg skips what is damaged. What it says of that is added to ``complaints``.
+        """
+        size = 3 * self.width * self.height
+        with _running(*_reading(self.path), "-f", "rawvideo", "-pix_fmt", "rgb24", "-") as (process, said):
+            assert process.stdout is not None
+            while len(pixels := process.stdout.read(size)) == size:
+                yield Image.frombuffer("RGB", (self.width, self.height), pixels, "raw", "RGB", 0, 1)
+            process.wait()
+            complaints += said()
+
+
+def open_video(path: Path) -> Video:
+    """DataError for a file that holds no video; MissingPackageError without imageio-ffmpeg."""
+    ffmpeg = _ffmpeg()
+    check_regular(path)
+    first = (*_reading(path), "-frames:v", "1", "-f", "yuv4mpegpipe", "-pix_fmt", "yuv444p", "-")
+    done = subprocess.run([ffmpeg, "-hide_banner", *first], stdin=subprocess.DEVNULL, capture_output=True)
+    said = done.stderr.decode(errors="replace")
+    header = re.match(rb"YUV4MPEG2 W(\d+) H(\d+) F(\d+):(\d+)", done.stdout)
+    if header is None:
+        reason = (said.strip().splitlines() or ["no word"])[-1]
+        raise DataError(f"{shown(path)}: no video can be read from it: ffmpeg says {shown(reason)}", "not a video")
+    width, height, frames, per = map(int, header.groups())
+    if width * height > PIXEL_LIMIT:
+        found = f"frames of {width} x {height} pixels"
+        raise DataError(f"{shown(path)}: {found} are more than {PIXEL_LIMIT} pixels", "image too large")
+    length = re.search(r"Duration: (\d+):(\d+):([\d.]+)", said)
+    seconds = None if length is None else 3600 * int(length[1]) + 60 * int(length[2]) + float(length[3])
+    return Video(path, width, height, Fraction(frames, per), seconds, ": Audio: " in said.partition("Output #")[0])
+
+
+@contextlib.contextmanager
+def writing_video(path: Path, like: Video) -> Iterator[Callable[[npt.NDArray[np.uint8]], None]]:
+    """A function that adds a frame (h, w, 3) to a video file of the size and rate of ``like``: H.264, without sound.
+
+    At the end of the block the file takes the place of ``path``, as by `replacing`. Raises OSError naming ``path``.
+    """
+    raw = ("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{like.width}x{like.height}", "-r", str(like.rate), "-i", "-")
+    with replacing(path) as temporary, _running("-y", *raw, *_ENCODE, f"file:{temporary}", stdin=True) as (run, said):
+        pipe = run.stdin
+        assert pipe is not None
+
+        def failed() -> OSError:
+            reason = "; ".join(said()) or f"ffmpeg ended with status {run.wait()}"
+            return OSError(None, f"cannot write: {reason}; what was there before is intact", str(path))
+
+        def add(frame: npt.NDArray[np.uint8]) -> None:
+            try:
+                pipe.write(np.ascontiguousarray(frame).data)
+            except BrokenPipeError:
+                raise failed() from None
+
+        yield add
+        with contextlib.suppress(BrokenPipeError):
+            pipe.close()
+        if run.wait() != 0:
+            raise failed()
+
+
+def _reading(path: Path) -> tuple[str, ...]:
+    """The first video stream of a file, and nothing but files: some kinds of video name others, on the network too."""
+    return ("-protocol_whitelist", "file,pipe", "-i", f"file:{path}", "-map", "0:v:0", "-fps_mode", "cfr")
+
+
+@contextlib.contextmanager
+def _running(
+    *arguments: str, stdin: bool = False
+) -> Iterator[tuple["subprocess.Popen[bytes]", Callable[[], list[str]]]]:
+    """ffmpeg, which ends with the block, and what it has said so far."""
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(
+            [_ffmpeg(), "-hide_banner", "-v", "error", *arguments],
+            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL if stdin else subprocess.PIPE,
+            stderr=errors,
+        )
+        try:
+            yield process, lambda: _lines(errors)
+        finally:
+            process.kill()
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    with contextlib.suppress(OSError):
+                        pipe.close()
+            process.wait()
+
+
+def _lines(file: IO[bytes]) -> list[str]:
+    file.seek(0)
+    lines = (_SPEAKER.sub("", line).strip() for line in file.read().decode(errors="replace").splitlines())
+    return [shown(line) for line in lines if line]
+
+
+def _ffmpeg() -> str:
+    require("reading and writing videos", "imageio_ffmpeg")
+    try:
+        path: str = import_module("imageio_ffmpeg").get_ffmpeg_exe()
+    except RuntimeError as error:  # a package without the program, for an unusual platform
+        raise MissingPackageError(f"reading and writing videos: {error}") from error
+    return path

@@ -1,0 +1,36 @@
+"""Several views of an image, whose probabilities are averaged ("test-time augmentation")."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from .options import MULTIPLE, SMALLEST
+
+SCALES = (0.75, 1.0, 1.25)
+
+
+def averaged(model: nn.Module, images: Tensor, scales: Sequence[float] = SCALES, *, flip: bool = True) -> Tensor:
+    """Mean probabilities (B, K, h, w) of ``images`` (B, C, h, w), each seen at ``scales`` of its size and mirrored.
+
+    Sizes are multiples of 8, so that the network pads none of them.
+    """
+    size = images.shape[2:]
+    total: Tensor | None = None
+    for scale in scales:
+        seen = _resized(images, [max(SMALLEST, round(side * scale / MULTIPLE) * MULTIPLE) for side in size], scale)
+        for mirrored in (False, True) if flip else (False,):
+            probabilities = model(seen.flip(-1) if mirrored else seen).softmax(1)
+            probabilities = _resized(probabilities.flip(-1) if mirrored else probabilities, list(size), scale)
+            total = probabilities if total is None else total.add_(probabilities)
+    if total is None:
+        raise ValueError("scales must be numbers above 0, at least one, got none")
+    return total.div_(len(scales) * (1 + flip))
+
+
+def _resized(images: Tensor, size: list[int], scale: float) -> Tensor:
+    """At scale 1 the images themselves, whatever their size."""
+    if scale == 1:
+        return images
+    shrinks = size[0] < images.shape[2]
+    return interpolate(images, size, mode="bilinear", align_corners=False, antialias=shrinks)

@@ -1,0 +1,17 @@
+"""The kinds of results of `boxconv predict`, and what their files are called."""
+
+from typing import Literal
+
+Kind = Literal["maps", "colours", "overlay", "probabilities", "polygons"]
+
+ENDINGS: dict[Kind, str] = {
+    "maps": ".png",
+    "colours": "_colour.png",
+    "overlay": "_overlay.png",
+    "probabilities": "_probabilities.npy",
+    "polygons": ".geojson",
+}
+"""After the name of the image."""
+
+OF_VIDEOS: dict[Kind, str] = {"colours": "_colour.mp4", "overlay": "_overlay.mp4"}
+"""After the name of the video."""

@@ -1,0 +1,147 @@
+"""From a label map to polygons: its connected regions and their borders, as GeoJSON in pixel coordinates.
+
+Everything is computed from runs, the maximal rows of equal pixels, so that memory depends on how many there are, not on
+the size of the map.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ..data.classes import ClassTable
+from ..data.image_files import shown
+from ..files import write_atomic
+
+Indices = npt.NDArray[np.int64]
+Ring = list[tuple[int, int]]
+"""Corners (column, row) of a closed line along pixel borders, the first one again at the end."""
+
+
+class Region(NamedTuple):
+    """Pixels of one class that are connected through their sides (4-connected).
+
+    The outline is `rings[0]`, the others are holes. Pixel (row i, column j) covers i to i + 1 and j to j + 1. No ring
+    meets itself; rings of a region may meet in corners. The outline has a positive area by the shoelace formula, holes
+    have a negative one.
+    """
+
+    label: int
+    area: int
+    rings: list[Ring]
+
+
+class _Runs(NamedTuple):
+    """Row, first column, column after the last, and label of every run, in the order of the pixels."""
+
+    row: Indices
+    start: Indices
+    stop: Indices
+    label: Indices
+
+
+def regions(labels: npt.NDArray[Any], min_area: int = 1) -> Iterator[Region]:
+    """The regions of at least ``min_area`` pixels of a label map (h, w), in the order of their first pixels."""
+    runs = _runs(labels)
+    _, first, region = np.unique(_components(runs, labels.shape[1]), return_index=True, return_inverse=True)
+    area = np.bincount(region, runs.stop - runs.start).astype(np.int64)
+    large = (area >= min_area)[region]
+    outlines = _rings(_Runs(*(part[large] for part in runs)), region[large])
+    for index in np.flatnonzero(area >= min_area).tolist():
+        yield Region(int(runs.label[first[index]]), int(area[index]), outlines[index])
+
+
+def write_geojson(path: Path, labels: npt.NDArray[Any], classes: ClassTable, *, image: Path, min_area: int = 1) -> None:
+    """The `regions` of a map of class indices (h, w) as a GeoJSON FeatureCollection, one feature a line.
+
+    Each feature has the properties ``class`` (a name), ``label`` (its value in label files) and ``area`` (in pixels).
+    Coordinates are pixels: (column, row), from the upper left corner of the image, rows growing downwards.
+    """
+    height, width = labels.shape
+    about = {"file": shown(image.name), "width": width, "height": height}
+
+    def write(file: BinaryIO) -> None:
+        file.write(f'{{"type": "FeatureCollection", "image": {json.dumps(about)}, "features": ['.encode())
+        for number, region in enumerate(regions(labels, min_area)):
+            file.write(f"{',' if number else ''}\n{json.dumps(_feature(region, classes))}".encode())
+        file.write(b"\n]}\n")
+
+    write_atomic(path, write)
+
+
+def _feature(region: Region, classes: ClassTable) -> dict[str, Any]:
+    properties = {"class": classes.names[region.label], "label": classes.values[region.label], "area": region.area}
+    geometry = {"type": "Polygon", "coordinates": region.rings}
+    return {"type": "Feature", "properties": properties, "geometry": geometry}
+
+
+def _runs(labels: npt.NDArray[Any]) -> _Runs:
+    height, width = labels.shape
+    begins = np.ones((height, width), bool)
+    np.not_equal(labels[:, 1:], labels[:, :-1], out=begins[:, 1:])
+    row, start = np.nonzero(begins)
+    stop = np.append(start[1:], width)
+    stop[stop == 0] = width  # the next run begins another row
+    return _Runs(row, start, stop, labels[row, start].astype(np.int64))
+
+
+def _components(runs: _Runs, width: int) -> Indices:
+    """For each run the first run of its region."""
+    flat = runs.row * width + runs.start
+    # Where a run of one row or of the next one begins, a new pair of runs lies one above the other.
+    places = np.union1d(flat[runs.row > 0], flat[runs.row < runs.row[-1]] + width)
+    above, below = (np.searchsorted(flat, there, "right") - 1 for there in (places - width, places))
+    alike = runs.label[above] == runs.label[below]
+    above, below = above[alike], below[alike]
+    root = np.arange(len(flat))
+    while len(above):  # joins regions by pairs of their first runs, until no pair has two
+        np.minimum.at(root, np.maximum(above, below), np.minimum(above, below))
+        while not np.array_equal(root, shorter := root[root]):
+            root = shorter
+        above, below = root[above], root[below]
+        apart = above != below
+        above, below = above[apart], below[apart]
+    return root
+
+
+def _rings(runs: _Runs, region: Indices) -> dict[int, list[Ring]]:
+    """The rings of every region, its outline first.
+
+    A border consists of upright and level sides by turns. The upright ones are the ends of runs, joined over rows; the
+    corners are where they end. Sorted along a row, two and two corners are those of a level side.
+    """
+    # Where four runs meet of which only the opposite ones are of the region, the ring goes round the other pixels. So
+    # sides on different ends of runs are not joined, and the corner that comes first there is the one at a start.
+    end = np.repeat((0, 1), len(runs.row))
+    of, column, row = np.tile(region, 2), np.concatenate((runs.start, runs.stop)), np.tile(runs.row, 2)
+    order = np.lexsort((row, end, column, of))
+    of, column, row, end = of[order], column[order], row[order], end[order]
+    joined = (np.diff(of) == 0) & (np.diff(column) == 0) & (np.diff(end) == 0) & (np.diff(row) == 1)
+    top = np.flatnonzero(np.append(True, ~joined)[: len(row)])
+    bottom = np.flatnonzero(np.append(~joined, True)[: len(row)])
+    of, column, end = (np.repeat(part[top], 2) for part in (of, column, end))
+    row = np.stack((row[top], row[bottom] + 1), 1).ravel()  # corners: 2k and 2k + 1 are those of upright side k
+    order = np.lexsort((end, column, row, of))
+    beside = np.empty_like(order)  # the other corner of the level side
+    beside[order] = order.reshape(-1, 2)[:, ::-1].ravel()
+
+    found: dict[int, list[Ring]] = {}
+    left = np.ones(len(order), bool).tolist()
+    across, columns, rows, regions_ = beside.tolist(), column.tolist(), row.tolist(), of.tolist()
+    for first in order.tolist():
+        if not left[first]:
+            continue
+        ring: Ring = []
+        corner = first
+        while left[corner]:
+            opposite = across[corner]
+            left[corner] = left[opposite] = False
+            ring += [(columns[corner], rows[corner]), (columns[opposite], rows[opposite])]
+            corner = opposite ^ 1  # the other corner of the upright side
+        ring.append(ring[0])
+        rings = found.setdefault(regions_[first], [])
+        rings.append(ring[::-1] if rings else ring)
+    return found
