@@ -90,7 +90,7 @@ class TrainConfig(DataConfig):
     val_every: int = 1
     """Epochs between validations; the last epoch is always validated."""
     report_every: int | None = None
-    """Epochs between pictures of predictions, in TensorBoard and OUT/progress/report.html. None if left out."""
+    """Epochs between pictures of predictions, in TensorBoard and OUT/progress/report.html. Off if left out."""
     seed: int = 0
     device: str = "auto"
     """auto: cuda if there is one, else cpu."""
