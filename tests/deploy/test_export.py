@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from box_convolution import BoxBottleneck, BoxConv2d, box_conv2d
-from box_convolution.deploy import agreement, deploy, export, onnx_files, standard, to_onnx
+from box_convolution.deploy import agreement, deploy, export, onnx_files, standard_operators, to_onnx
 from box_convolution.networks.enet import Downsample, Upsample
 from box_convolution.networks.padding import PaddedNetwork
 
@@ -56,15 +56,18 @@ def test_standard_operations_equal_the_operator(normalize: bool, stride: int) ->
     centre, half = 20 * torch.randn(3, 2, 2), 25 * torch.rand(3, 2, 2) + 0.5
     boxes = torch.stack((centre - half, centre + half), -1).flatten(-2)
     scale = image.abs().max().item() * (1 if normalize else 40 * 31)
-    plain = standard.box_conv2d(image, boxes, normalize, stride)
+    plain = standard_operators.box_conv2d(image, boxes, normalize, stride)
     torch.testing.assert_close(
         plain, box_conv2d(image, boxes, normalize=normalize, stride=stride), rtol=0, atol=2e-6 * scale
     )
     parts = torch.randn(6), torch.randn(6), residual, True, normalize, stride
     torch.testing.assert_close(
-        standard.box_conv2d_fused(image, boxes, *parts), FUSED(image, boxes, *parts), rtol=0, atol=1e-5 * scale
+        standard_operators.box_conv2d_fused(image, boxes, *parts),
+        FUSED(image, boxes, *parts),
+        rtol=0,
+        atol=1e-5 * scale,
     )
-    assert standard.box_conv2d(image.half(), boxes, normalize, stride).dtype == torch.float16
+    assert standard_operators.box_conv2d(image.half(), boxes, normalize, stride).dtype == torch.float16
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from box_convolution import BoxBottleneck, BoxConv2d, box_conv2d, networks
 from box_convolution.convert import replace_dilated
-from box_convolution.deploy import deploy, export, standard, to_onnx
+from box_convolution.deploy import deploy, export, standard_operators, to_onnx
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -163,8 +163,8 @@ def test_openvino_computes_the_same(fixed: bool, tmp_path: Path) -> None:
 
 
 def test_a_file_that_disagrees_is_not_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = standard.overlap
-    monkeypatch.setattr(standard, "overlap", lambda low, high, *sizes: right(low, high + 0.1, *sizes))
+    right = standard_operators.overlap
+    monkeypatch.setattr(standard_operators, "overlap", lambda low, high, *sizes: right(low, high + 0.1, *sizes))
     old = tmp_path / "old.onnx"
     old.write_bytes(b"as it was")
     for path in (tmp_path / "net.onnx", old):
