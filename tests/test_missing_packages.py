@@ -41,6 +41,7 @@ def without(packages, *arguments, program=RUN):
         ("numpy,PIL", "check-data .", ["numpy", "pillow"]),
         ("safetensors", "evaluate boxenet-camvid --root .", ["safetensors"]),
         ("onnxruntime", "evaluate net.onnx --root .", ["onnxruntime"]),
+        ("werkzeug", "demo-app", ["werkzeug"]),
     ],
 )
 def test_one_line_says_what_to_install(tmp_path, packages, line, missing):

@@ -115,12 +115,17 @@ def pending(jobs: Sequence[Job], existing: Existing) -> list[Job]:
     return [job for job in jobs if existing != "resume" or not job.done()]
 
 
-@torch.inference_mode()
 def predict_image(model: nn.Module, image: Picture, transform: EvalTransform, device: torch.device) -> Labels:
     """Class indices (height, width), uint8, of an image of any size, at that size."""
-    logits = model(transform.image(image)[None].to(device))
-    if logits.shape[2:] != (image.height, image.width):
-        logits = interpolate(logits, (image.height, image.width), mode="bilinear", align_corners=False)
+    return label_map(model, transform.image(image).to(device), (image.height, image.width))
+
+
+@torch.inference_mode()
+def label_map(model: nn.Module, image: torch.Tensor, size: tuple[int, int]) -> Labels:
+    """Class indices, uint8, of what a transform made of an image, (channels, h, w), at ``size`` (height, width)."""
+    logits = model(image[None])
+    if logits.shape[2:] != size:
+        logits = interpolate(logits, size, mode="bilinear", align_corners=False)
     labels: Labels = most_likely(logits)[0].to("cpu", torch.uint8).numpy()
     return labels
 
