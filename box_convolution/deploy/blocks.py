@@ -63,6 +63,8 @@ def _with_unpooled(image: Tensor, values: Tensor, indices: Tensor) -> Tensor:
     if not torch.jit.is_scripting() and changeable(image):
         torch.ops.box_convolution.unpool_(image, values, indices)
         return image
+    if image.device.type == "cpu":  # without an image of zeros, which OpenCV does not read from a file
+        return image.flatten(2).scatter_add(2, indices.flatten(2), values.flatten(2)).view(image.shape)
     return image + unpool(values, indices)
 
 
