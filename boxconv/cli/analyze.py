@@ -70,7 +70,7 @@ def run(args: Analyze) -> None:
     layers = importance(opened.model, images[:1], gamma=args.gamma)
     fields = _fields(args, {name: opened.model}, layers, images) if args.positions else {}
     lines = _history(path) if opened.config and layers else []
-    pixels = _pixels(images[count // 2], opened.transform)
+    pixels = opened.transform.picture(images[count // 2])
     analysis = RunAnalysis(name, layers, fields=fields, image=pixels, **with_history(lines, layers))
     scores = opened.about.get("scores", {})
     summary = {
@@ -113,16 +113,6 @@ def _history(path: Path) -> list[dict[str, Any]]:
         return read_history(history) if history.exists() else []
     except ValueError as error:
         raise CheckpointError(history, str(error)) from error
-
-
-def _pixels(image: Any, transform: Any) -> Any:
-    """Turn the output of ``transform`` back into an image (h, w, 3), uint8."""
-    import torch
-
-    mean, std = (torch.tensor(values, device=image.device)[:, None, None] for values in (transform.mean, transform.std))
-    seen = (image * std + mean).clamp(0, 1)
-    seen = seen[:3] if len(seen) > 2 else seen[:1].expand(3, -1, -1)  # something to look at, whatever its channels are
-    return (seen * 255).byte().permute(1, 2, 0).cpu().numpy()
 
 
 def _measure(networks: dict[str, Any], levels: dict[str, str], images: Any, args: Analyze) -> dict[str, dict[str, Any]]:

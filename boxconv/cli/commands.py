@@ -17,7 +17,7 @@ from . import recipes, train
 
 NAMES = (
     *("train", "evaluate", "predict", "submit", "finetune", "export", "check-data", "import-sunrgbd", "compare"),
-    *("cost", "bench", "analyze", "draw", "distance", "doctor"),
+    *("cost", "bench", "analyze", "draw", "distance", "demo-app", "doctor"),
 )
 
 
@@ -37,16 +37,21 @@ def run(argv: list[str]) -> int:
         print(recipes.listing())
         return 0
     args = parse(argv, recipe)
+    if isinstance(args, train.Train) and (of_run := train.defaults_of_run(args)) is not None:
+        args = parse(argv, default=of_run)
     runs = dict(COMMANDS.values())
     return runs[type(args)](args) or 0
 
 
-def parse(argv: list[str], recipe: str | None = None) -> Any:
-    """Read the settings of the command that ``argv`` names. SystemExit, with a message, if ``argv`` is wrong."""
+def parse(argv: list[str], recipe: str | None = None, default: train.Train | None = None) -> Any:
+    """Read the settings of the command that ``argv`` names. SystemExit, with a message, if ``argv`` is wrong.
+
+    Settings of `boxconv train` that it leaves out come from ``default``, or else from the ``recipe``.
+    """
     if "--help" in argv or "-h" in argv:
         for kind, _ in COMMANDS.values():
             _describe(kind)
-    defaults: dict[str, Any] = {"train": {"default": train.defaults(recipe)}}
+    defaults: dict[str, Any] = {"train": {"default": default or train.defaults(recipe)}}
     kinds: list[Any] = [
         Annotated[kind, tyro.conf.subcommand(name, **defaults.get(name, {}))] for name, (kind, _) in COMMANDS.items()
     ]

@@ -16,7 +16,10 @@ from .tables import Section, Table
 
 SCORES = ("class_iou", "category_iou", "class_accuracy", "pixel_accuracy")
 # Settings that are ignored when runs are grouped.
-ASIDE = ("classes", "palette", "cache", "device", "workers", "checkpoint_minutes", "timeout", "val_every")
+ASIDE = (
+    *("classes", "palette", "cache", "device", "workers", "checkpoint_minutes", "timeout", "val_every"),
+    "report_every",
+)
 
 
 class Experiment(Protocol):
@@ -82,13 +85,15 @@ def read_run(folder: Path, defaults: Mapping[str, Any], noted_by: str) -> Run:
         config = content["config"]
         lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         records = [json.loads(line) for line in lines]
-        if len(records) < config["epochs"]:
+        if len(records) < config["epochs"] and not (records and records[-1].get("stopped_early")):
             raise Unfinished(f"{folder}: the run is not finished: epoch {len(records)} of {config['epochs']}")
         last = records[-1]
         run = Run(
             network=config["network"],
             seed=config["seed"],
-            settings=settings_of(config, defaults),
+            # A run that got more epochs later had another learning rate than one that was planned with so many.
+            settings=settings_of(config, defaults)
+            | ({"extended after": content["extended"]} if content.get("extended") else {}),
             curve=[[r["epoch"], round(r["val_class_iou"], 5)] for r in records if "val_class_iou" in r],
             scores={name: last[f"val_{name}"] for name in (*SCORES, "iou")},
             train_class_iou=last["train_class_iou"],
