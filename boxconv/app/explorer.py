@@ -52,8 +52,9 @@ class Explorer:
         """The photograph as it is shown, its class map, and the share of each class that occurs, the largest first."""
         picture = self._read(content)
         width, height = shown_size(picture)
-        size = (height, width)
-        labels = label_map(scores_of(self.network.model, self._input(picture)[None], size, InferenceOptions()), size)
+        with torch.inference_mode():
+            size, seen = (height, width), self._input(picture)[None]
+            labels = label_map(scores_of(self.network.model, seen, size, InferenceOptions()), size)
         counts = np.bincount(labels.ravel(), minlength=len(self.network.classes))
         classes = self.network.classes
         return {

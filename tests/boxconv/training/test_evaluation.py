@@ -6,7 +6,7 @@ from torch import nn
 from boxconv.data.classes import ClassTable
 from boxconv.data.scenes.dataset import RoadScenes
 from boxconv.data.transforms import EvalTransform
-from boxconv.training.evaluation import ImageTransform, evaluate, score_table
+from boxconv.training.evaluation import ImageTransform, Patch, evaluate, score_table
 from boxconv.training.metrics import ConfusionMatrix, score_intervals
 
 CPU = torch.device("cpu")
@@ -47,6 +47,25 @@ def test_full_resolution_counts_every_pixel_of_the_label():
     labelled = sum((label != 255).sum() for _, label in (data[i] for i in range(3)))
     assert data[0][1].shape == (40, 60)
     assert matrix.counts.sum() == labelled
+
+
+def test_scores_may_come_in_patches():
+    data = RoadScenes(3, (16, 24), split="val", transform=EvalTransform((16, 24)))
+
+    def quarters(model, images, size):
+        scores = model(images)
+        for top in (0, 10):
+            for left in (0, 7):
+                rows, columns = slice(top, 10 if top == 0 else 16), slice(left, 7 if left == 0 else 24)
+                yield Patch(top, left, scores[:, :, rows, columns])
+
+    found = []
+    for options in ({}, {"scores": quarters}):
+        by_image = torch.zeros(3, len(CLASSES), len(CLASSES), dtype=torch.int64)
+        matrix = evaluate(network(), data, CLASSES, device=CPU, progress=False, by_image=by_image, **options)
+        found.append((matrix.counts, by_image))
+    assert torch.equal(found[0][0], found[1][0])
+    assert torch.equal(found[0][1], found[1][1])
 
 
 def test_intervals_are_those_of_resampled_images():
