@@ -53,7 +53,7 @@ class TrainedNetwork:
         return predict_image(self.model, self._picture(image), self.transform, self._device)
 
     def predict_probabilities(self, image: "Picture") -> "Prediction":
-        """The same as `labels`, with `probabilities`: float16 (K, height, width), of every class at every pixel."""
+        """The same labels, and the probabilities of every class at every pixel: (K, height, width), float16."""
         from .predict import predict_probabilities
 
         return predict_probabilities(self.model, self._picture(image), self.transform, self._device)
