@@ -36,7 +36,7 @@ SHAPES = {
     "S3": Shape(1, 16, 4, 128, 256),
     "S4": Shape(1, 8, 2, 256, 512),
 }
-INTRODUCTION = f"How fast `{OURS}` is beside the usual choices, which of its goals it misses, and all measurements."
+INTRODUCTION = f"The speed of `{OURS}` compared with the usual choices, the goals that it misses, and all measurements."
 SLOW = ("conv 7x7", "conv 31x31", POOL)
 IN_MEMORY_TABLE = (OURS, AUTHORS, REFERENCE, CONV, CONV_LAST)
 

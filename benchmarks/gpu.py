@@ -57,8 +57,8 @@ def main() -> None:
         sections.append(section)
     document = Document(
         "Performance on GPUs",
-        "The Triton kernels of `box_conv2d`, and what they are compared with. The kernels sum in float64, for every "
-        "dtype. GPUs for data centres (A100, H100, MI300) are fast at that; others are slow.",
+        "The Triton kernels of `box_conv2d`, compared with other layers and with a plain copy. The kernels sum in "
+        "float64, for every dtype. GPUs for data centres (A100, H100, MI300) are fast at float64; others are slow.",
         [*sections, _about(), *gpu_kernels.sections()],
     )
     print(document.plain())
@@ -76,8 +76,8 @@ def _about() -> Section:
         ["torch, Triton", f"{torch.__version__}, {triton.__version__}"],
     ]
     text = (
-        "Times are medians of CUDA graphs with cold caches. All contenders take turns in one process, after their "
-        "results were checked. Ratios are to box_conv2d."
+        "Times are medians over calls that run as CUDA graphs, with cold caches. All contenders take turns in one "
+        "process, after their results were checked. Ratios are to box_conv2d."
     )
     return Section("How it was measured", text, Table(["", ""], rows, text=True))
 
@@ -86,12 +86,12 @@ def _not_measured() -> Section:
     goals = [
         ["forward: bandwidth as a share of a plain copy's, batch 8", "at least 45 %"],
         ["backward: bandwidth as a share of a plain copy's, batch 8", "at least 35 %"],
-        ["forward, and forward + backward: time beside depthwise conv 3x3", "faster"],
+        ["forward, and forward + backward: time against depthwise conv 3x3", "less"],
         ["time of box block / ENet's dilated bottleneck, training and inference", "at most 0.5"],
         ["time of box block / ERFNet's non-bottleneck-1D, training and inference", "at most 0.25"],
         ["slowest / fastest box size", "at most 1.1"],
     ]
-    text = "There was no GPU where this page was written. These are the goals, on an H200."
+    text = "This page was written on a machine without a GPU. These are the goals, for an H200."
     return Section("Speed: not yet measured", text, Table(["", "goal"], goals, text=True))
 
 

@@ -54,7 +54,7 @@ COPIED = 3.0e12 / 1.755e9 / 132
 
 
 def _cost(compiler: Any) -> Section:
-    """Cycles of a processor an output (or pixel and box), were each of its units always busy: no less can it take."""
+    """Lower limits: cycles per output (or pixel and box) if each unit of a multiprocessor were always busy."""
     target, limits = compiler.TARGETS["sm_90"]
     rows = []
     for dtype, size in ((torch.float32, 4), (torch.bfloat16, 2)):
@@ -84,19 +84,19 @@ def _cost(compiler: Any) -> Section:
         "cycles to issue", "L1 cache", "float64 unit", "conversion unit", "copy", "at most, of copy speed",
     ]  # fmt: skip
     text = (
-        "Counted from sm_90's machine code of the loops that do nearly all the work, at 4 boxes per channel on "
-        f"(8, 32, 4, 64, 128), compiled by Triton {triton.__version__}. Cycles on one H100 multiprocessor if the unit "
-        "were always busy. This is a lower limit; latency is added. The goals were 0.45 cycles per output (forward) "
-        "and 0.6 per pixel and box (backward). Neither is met. A float64 integral image takes 8 bytes per number, "
-        "32-bit integers would take 4; in return float64 holds any range. We assume 16 conversions per cycle. A "
-        "channels_last tensor is copied before the kernels, and its result after them; that copying is not counted "
-        "here."
+        "Instructions were counted in the machine code for sm_90, compiled by Triton "
+        f"{triton.__version__}, in the loops that do nearly all the work, for B, C, M, H, W = 8, 32, 4, 64, 128. "
+        "Cycles are those that each unit of one H100 multiprocessor needs if it is always busy: a lower limit, because "
+        "latency is not counted. The goals were 0.45 cycles per output (forward) and 0.6 per pixel and box (backward). "
+        "Neither is met. A float64 integral image takes 8 bytes per number; 32-bit integers would take 4, but only "
+        "float64 holds any range of values. We assume 16 conversions per cycle. A channels_last tensor is copied "
+        "before the kernels, and its result after them; this copying is not counted here."
     )
     return Section("Cost, counted", text, Table(header, rows))
 
 
 def _building(compiler: Any, kernel: Any) -> int:
-    """Instructions of the two loops that build an integral image, a thread and row."""
+    """Instructions of the two loops that build an integral image, per thread and row."""
     loops = compiler.loops(kernel)
     scans = [loop for loop in loops if compiler.count(loop, "SHFL") and compiler.count(loop, "LDG.E.128")]
     sums = [loop for loop in loops if compiler.count(loop, "LDG.E.128") and loop not in scans]
@@ -121,10 +121,10 @@ def _traffic(compiler: Any) -> Section:
     header += [f"{way} {name} MB" for name in DTYPE_SIZES for way in ("fwd", "bwd")]
     header += ["fwd launches", "fwd scratch MB", "bwd launches", "bwd scratch MB"]
     text = (
-        "The least that must go through memory. P is the size of the input in bytes: forward reads P and writes `M*P`, "
-        "backward reads `M*P` and P and writes P. Launches and scratch memory (float32 input; integral images, each "
-        "read while it is still in the cache; sums for the boxes' gradients) are those on a GPU with 132 "
-        "multiprocessors and 50 MB of L2 cache."
+        "fwd and bwd: the least number of bytes that must be read and written. P is the size of the input in bytes: "
+        "forward reads P and writes `M*P`, backward reads `M*P` and P and writes P. Launches and scratch memory are "
+        "those of a float32 input on a GPU with 132 multiprocessors and 50 MB of L2 cache. Scratch memory has the "
+        "integral images, each read while it is still in the cache, and sums for the boxes' gradients."
     )
     return Section("Bytes and launches, by count", text, Table(header, rows))
 

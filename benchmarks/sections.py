@@ -27,9 +27,9 @@ def summary_section(measured: Mapping[int, Measured]) -> Section:
     peers = dict.fromkeys(name for column in everything for name in column if name not in NO_PEERS)
     rows = [[name, *(_extremes(name, measured[threads].speeds[mode]) for mode, threads in columns)] for name in peers]
     text = (
-        f"Time of each contender divided by that of {OURS}; from ... to ... over the shapes below. `conv` is a "
-        f"depthwise convolution with as many outputs, the layer that box convolutions replace. {OURS} takes about the "
-        "same time for boxes of any size."
+        f"Time of each contender divided by the time of {OURS}: the lowest ... the highest ratio over the shapes "
+        "below. `conv` is a depthwise convolution with as many outputs, the layer that box convolutions replace. "
+        f"{OURS} takes about the same time for boxes of any size."
     )
     header = ["", *(f"{mode}, {threads_text(threads)}" for mode, threads in columns)]
     return Section("Time beside the usual choices", text, Table(header, rows))
@@ -45,7 +45,7 @@ def shape_section(shapes: Mapping[str, Shape], missing: list[str]) -> Section:
     text = (
         "float32, `(B, C, H, W)` in, `(B, C*M, H, W)` out, boxes initialised as in a new layer. `conv` is a depthwise "
         "`conv2d` from C to `C*M` channels. `avg_pool2d` and OpenCV work on `C*M` planes. The copies (`clone`) show "
-        "what it costs to move the results through memory."
+        "how long it takes only to move the results through memory."
     )
     if missing:
         text += f" Not measured: {', '.join(missing)}."
@@ -56,8 +56,9 @@ def goal_section(measured: Mapping[int, Measured], shapes: Mapping[str, Shape]) 
     table = goal_table(measured, shapes)
     met = [name for name, *cells in table.rows if "yes" in cells and "no" not in cells]
     text = (
-        f"{len(met)} of {len(table.rows)} goals are met; those that are missed come first. Ratios of median times, the "
-        "worst over all shapes below; for the two size goals, the worse of forward and forward + backward."
+        f"{len(met)} of {len(table.rows)} goals are met; the missed ones come first. Each figure is a ratio of median "
+        "times, the worst over all shapes below. For the two size goals it is the worse of forward and forward + "
+        "backward."
     )
     return Section("Goals", text, table)
 
@@ -83,11 +84,11 @@ def _speed_section(title: str, how: str, timings: Mapping[str, Mapping[str, Timi
     for shape in timings:
         header += [f"{shape} ms", "ratio"]
     calls = [timing.calls for column in timings.values() for timing in column.values()]
-    text = f"Median milliseconds, {how}; the ratio is to {OURS}. Medians of up to {max(calls)} calls"
+    text = f"Median milliseconds, {how}; ratios are to {OURS}. Medians of up to {max(calls)} calls"
     text += f"; `*`: fewer than {FEW}." if min(calls) < FEW else "."
     spreads = [column[OURS].spread for column in timings.values() if column[OURS].calls >= FEW]
     if spreads:
-        text += f" Quartiles of {OURS}: at most {100 * max(spreads):.0f} % apart."
+        text += f" The quartiles of {OURS} are at most {100 * max(spreads):.0f} % apart."
     return Section(title, text, Table(header, rows))
 
 
@@ -102,21 +103,21 @@ def sweep_sections(measured: Mapping[int, Measured], box_shape: Shape) -> list[S
         _sweep_section(
             "Size of the boxes",
             "box",
-            f"B, C, M, H, W = {b}, {c}, {m}, {h}, {w}; all boxes of one size, off the pixel grid.",
+            f"B, C, M, H, W = {b}, {c}, {m}, {h}, {w}; all boxes have one size, with edges inside pixels.",
             {threads: result.box_sizes for threads, result in measured.items()},
             extremes=True,
         ),
         _sweep_section(
             "Size of the planes",
             "planes",
-            "B = 1, M = 4; every row has about the same number of pixels. Clone: of the output.",
+            "B = 1, M = 4; every row has about the same number of pixels. clone copies the output.",
             {threads: result.plane_sizes for threads, result in measured.items()},
             extremes=True,
         ),
         _sweep_section(
             "Number of channels",
             "channels",
-            "B, M, H, W = 1, 4, 64, 128. Clone: of the output.",
+            "B, M, H, W = 1, 4, 64, 128. clone copies the output.",
             {threads: result.channels for threads, result in measured.items()},
             extremes=False,
         ),
@@ -163,7 +164,8 @@ def accuracy_section(accuracy: Accuracy) -> Section:
     value, edges = [error.value for error in flat], [error.edges for error in flat]
     text = (
         "Left: largest error of a float32 mean / largest |input|. Under `edges`: largest error of the gradients for "
-        "the four edges / largest of the four. The truth is a float64 product of the image with overlap matrices. "
+        "the four edges / largest of these gradients. The true values are float64 products of the image with overlap "
+        "matrices. "
         f"Worst mean {_error(max(value))}, goal at most {value_limit:g}: {_met(value, value_limit)}. "
         f"Worst gradient {_error(max(edges))}, goal at most {edge_limit:g}: {_met(edges, edge_limit)}."
     )

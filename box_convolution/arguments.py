@@ -9,7 +9,7 @@ import torch
 
 
 def as_int(name: str, value: Any, *, least: int | None = None) -> int:
-    """``value`` as an int: a Python, NumPy or symbolic integer, or anything else that `operator.index` takes; no bool.
+    """Return ``value`` as an int: a Python, NumPy or symbolic integer, or what `operator.index` takes; no bool.
 
     Raises TypeError or, below ``least``, ValueError.
     """
@@ -27,7 +27,7 @@ def as_int(name: str, value: Any, *, least: int | None = None) -> int:
 
 
 def as_float(name: str, value: Any, *, least: float = -math.inf, most: float = math.inf) -> float:
-    """``value`` as a float: any real number of Python or NumPy, no bool.
+    """Return ``value`` as a float: any real number of Python or NumPy, no bool.
 
     Raises TypeError or, for NaN and outside [``least``, ``most``], ValueError.
     """
@@ -42,14 +42,14 @@ def as_float(name: str, value: Any, *, least: float = -math.inf, most: float = m
 
 
 def as_bool(name: str, value: Any) -> bool:
-    """``value`` as a bool, Python's or NumPy's. Raises TypeError."""
+    """Return ``value`` as a bool, Python's or NumPy's. Raises TypeError."""
     if not isinstance(value, bool) and not _is_bool_scalar(value):
         raise TypeError(f"{name} must be a bool, got {type(value).__name__} {value!r}")
     return bool(value)
 
 
 def as_size(name: str, value: Any) -> tuple[int, int]:
-    """``value`` as (height, width), two integers of at least 1 in any sequence. Raises ValueError."""
+    """Return ``value`` as (height, width): any sequence of two integers of at least 1. Raises ValueError."""
     try:
         h, w = value
         return as_int(name, h, least=1), as_int(name, w, least=1)
@@ -58,5 +58,5 @@ def as_size(name: str, value: Any) -> tuple[int, int]:
 
 
 def _is_bool_scalar(value: Any) -> bool:
-    """NumPy's bool, told without importing NumPy."""
+    """Whether ``value`` is NumPy's bool, without importing NumPy."""
     return getattr(value, "shape", None) == () and str(getattr(value, "dtype", "")) == "bool"

@@ -16,11 +16,11 @@ SIZES = ("uniform", "log-uniform", "mixed")
 
 
 def scale_of(extent: float, factor: float) -> float:
-    """Pixels in one unit of a stored coordinate: ``factor * extent``, rounded to a power of two.
+    """Return how many pixels one unit of a stored coordinate is: ``factor * extent``, rounded to a power of two.
 
-    Adam moves every number by about its learning rate; dividing pixels by this lets it move an edge by a sensible part
-    of the image. The authors divide by ``factor * extent`` itself. A power of two makes the scaling exact, so that
-    stored boxes are read back to the last bit: whole pixels stay whole, sizes of 1 stay 1.
+    Adam moves every number by about its learning rate. Stored in these units, an edge moves by a sensible part of the
+    image. The authors divide by ``factor * extent`` itself. A power of two makes the scaling exact, so that boxes are
+    read back as they were stored, bit for bit: whole pixels stay whole, sizes of 1 stay 1.
     """
     return 2.0 ** round(math.log2(factor * extent))
 
@@ -29,9 +29,10 @@ _constants: dict[tuple[tuple[float, ...], torch.dtype, torch.device], Tensor] = 
 
 
 def constant(numbers: tuple[float, ...], like: Tensor) -> Tensor:
-    """(len(numbers),) beside ``like``, to be read only: made once, because that takes longer than using it.
+    """Return a cached tensor of ``numbers``, with the dtype and device of ``like``. Do not write to it.
 
-    It is filled in on the device: copying it there from the host would wait for all work queued on a GPU.
+    It is cached because making it takes longer than using it. It is filled on the device: copying it there from the
+    host would wait for all work queued on a GPU.
     """
     traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
     if traced or type(like) not in (Tensor, nn.Parameter):
@@ -51,7 +52,7 @@ def _filled(numbers: tuple[float, ...], like: Tensor) -> Tensor:
 
 
 def _outlives_its_making(tensor: Tensor) -> bool:
-    """False for tensors that stand for others while something is traced or a CUDA graph is captured."""
+    """Whether a tensor may be cached: not if a tracer made it, or while a CUDA graph is captured."""
     if type(tensor) is not Tensor or tensor.is_meta or (tensor.is_cuda and torch.cuda.is_current_stream_capturing()):
         return False
     try:
@@ -64,12 +65,12 @@ def initialise(channels: int, per_channel: int, h: int, w: int, sizes: str = "un
     """Random boxes (channels, per_channel, 4), float32 on the CPU, drawn from torch's global generator.
 
     ``sizes``, one of `SIZES`:
-        uniform: as in section 3.1 of the paper. The centre is uniform in [-h/2, h/2] x [-w/2, w/2]; then height and
-            width are uniform between 1 pixel and what keeps the box in that rectangle. So that a pixel fits, the centre
-            stays half a pixel away from its border.
+        uniform: as in section 3.1 of the paper. The centre is uniform in [-h/2, h/2] x [-w/2, w/2], but at least half a
+            pixel from the border of this rectangle. Height and width are uniform between 1 pixel and the largest size
+            with which the box stays in the rectangle.
         log-uniform: as many boxes of 2 to 4 pixels as of 4 to 8, and so on. Height and width are log-uniform between 1
-            pixel and the extent; the box lies anywhere about the output pixel that keeps this pixel in it.
-        mixed: the first half of each channel's boxes log-uniform (of an odd number, one more), the others uniform.
+            pixel and the extent. The position is uniform among those in which the box contains the output pixel.
+        mixed: the first half of each channel's boxes, rounded up, is log-uniform, the others are uniform.
     """
     if sizes not in SIZES:
         raise ValueError(f"sizes must be one of {', '.join(SIZES)}, got {sizes!r}")
@@ -91,9 +92,9 @@ def initialise(channels: int, per_channel: int, h: int, w: int, sizes: str = "un
 
 
 def project(boxes: Tensor, h: float, w: float) -> Tensor:
-    """Valid boxes, as the paper projects them: clip to [-h, h] and [-w, w], widen about the middle to 1 pixel.
+    """Return the nearest valid boxes, as in the paper: clip to [-h, h] and [-w, w], widen about the middle to 1 pixel.
 
-    A box that widening pushed over the limit is moved back, so that both constraints hold and projecting twice changes
+    A box that was widened beyond the limit is moved back. So both constraints hold, and projecting twice changes
     nothing.
     """
     edges = boxes.clamp(constant((-h, -h, -w, -w), boxes), constant((h, h, w, w), boxes))
@@ -112,7 +113,7 @@ def project(boxes: Tensor, h: float, w: float) -> Tensor:
 
 
 def is_valid(boxes: Tensor, h: float, w: float) -> Tensor:
-    """(...,) bool: edges within the extent and both sizes at least 1 pixel, up to rounding of the edges. NaN is not."""
+    """(...,) bool: edges within the extent, sizes at least 1 pixel, up to rounding of the edges; NaN is invalid."""
     rounding = 4 * torch.finfo(boxes.dtype).eps * max(h, w, 1)
     top, bottom, left, right = boxes.unbind(-1)
     inside = (boxes.abs() <= constant((h, h, w, w), boxes) + rounding).all(-1)
@@ -120,9 +121,9 @@ def is_valid(boxes: Tensor, h: float, w: float) -> Tensor:
 
 
 def snap(boxes: Tensor, h: float, w: float) -> Tensor:
-    """Edges on the nearest pixel borders (half-integers) within the extent, at least one pixel in between.
+    """Move edges to the nearest pixel borders (half-integers) within the extent, at least one pixel apart.
 
-    An edge in the middle of a pixel goes down / right. A box that would vanish becomes the pixel its middle lies in.
+    An edge in the middle of a pixel moves down / right. A box that would vanish becomes the pixel its middle is in.
     """
     limit = constant((math.floor(h) - 0.5, math.floor(w) - 0.5), boxes)[:, None]
     edges = boxes.unflatten(-1, (2, 2))
@@ -134,15 +135,15 @@ def snap(boxes: Tensor, h: float, w: float) -> Tensor:
 
 
 def from_inclusive(x_min: Tensor, x_max: Tensor, y_min: Tensor, y_max: Tensor) -> Tensor:
-    """Boxes from the coordinates of the authors' code, (C, M) each in pixels -> (C, M, 4).
+    """Convert the coordinates of the authors' code to boxes: (C, M) each, in pixels -> (C, M, 4).
 
-    Theirs are inclusive pixel indices with x vertical: a single pixel is (0, 0), its edges are (-1/2, 1/2).
+    Their coordinates are inclusive pixel indices, and x is vertical: a single pixel, (0, 0), has the edges (-1/2, 1/2).
     """
     return torch.stack((x_min - 0.5, x_max + 0.5, y_min - 0.5, y_max + 0.5), -1)
 
 
 def to_symmetric(boxes: Tensor) -> Tensor:
-    """The nearest boxes that extend equally far to both sides: (..., 4) -> (..., 3) = (top, bottom, width).
+    """Return the nearest boxes that extend equally far to both sides: (..., 4) -> (..., 3) = (top, bottom, width).
 
     The width stays, the horizontal offset of the middle is dropped.
     """

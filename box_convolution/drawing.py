@@ -53,9 +53,9 @@ def draw_boxes(
     Args:
         boxes: (n, 4), edges (top, bottom, left, right) in pixels of the map, relative to the output pixel's centre.
         map_size: (h, w) of the map that the boxes lie over; its border is drawn.
-        image: what is shown there: (h', w'), (h', w', 3), or as PyTorch has it (C, h', w') or (B, C, h', w'), of any
-            size, stretched over the map; whole numbers of 0..255 or any other range. Of a batch, the first is shown;
-            of features (C other than 1 or 3), the mean over channels.
+        image: background: (h', w'), (h', w', 3), or PyTorch's (C, h', w') or (B, C, h', w'), of any size, stretched
+            over the map; whole numbers from 0 to 255, or numbers of another range. Of a batch, the first is shown; of
+            features (C other than 1 or 3), the mean over channels.
         importance: (n,), at least 0; opacity is relative to the largest. NaN counts as 0. All are equal if left out.
         most: draw only so many, the most important ones (without ``importance`` the largest); None draws all.
         centre: (row, column) of the output pixel, in pixels of the map; the middle if left out.

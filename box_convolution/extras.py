@@ -1,6 +1,6 @@
 """Packages beyond PyTorch that parts of box-convolution need: which are missing, and the command that installs them.
 
-The names and their lowest versions are in pyproject.toml alone, and read from what pip installed.
+Their names and lowest versions are listed only in pyproject.toml; they are read from the metadata that pip installed.
 """
 
 import re
@@ -13,11 +13,11 @@ _DEVELOPMENT = "dev"
 
 
 class MissingPackageError(ImportError):
-    """A package is missing that something beyond the layer needs; the message says how to install it."""
+    """A package of an optional part is missing; the message says how to install it."""
 
 
 class Requirement(NamedTuple):
-    """A package with its lowest version, and the extra of pyproject.toml that holds it ("": the layer itself)."""
+    """A package with its lowest version, and the extra of pyproject.toml that lists it ("" for the layer itself)."""
 
     name: str
     lowest: str
@@ -28,7 +28,7 @@ class Requirement(NamedTuple):
         return _MODULES.get(self.name, self.name)
 
     def found(self) -> str | None:
-        """The version that is installed."""
+        """Return the version that is installed, if any."""
         try:
             return metadata.version(self.name)
         except metadata.PackageNotFoundError:
@@ -50,7 +50,7 @@ def require(purpose: str, *modules: str) -> None:
 
 
 def explain(error: ImportError) -> str | None:
-    """What to install where an import failed for want of a package that an extra holds; None for any other failure."""
+    """Say what to install if an import failed because a package of an extra is missing; None for any other failure."""
     if isinstance(error, MissingPackageError):
         return str(error)
     module = (error.name or "").partition(".")[0]
@@ -62,7 +62,7 @@ def explain(error: ImportError) -> str | None:
 
 
 def requirements(extra: str | None = None) -> Iterator[Requirement]:
-    """What the installed package declares, for this platform; only for one extra, or for all but development."""
+    """Yield the declared requirements: those of one extra, or without ``extra`` all except those for development."""
     try:
         declared = metadata.requires("box_convolution") or []
     except metadata.PackageNotFoundError:  # used from a folder, without pip
@@ -77,7 +77,7 @@ def requirements(extra: str | None = None) -> Iterator[Requirement]:
 
 
 def install(packages: list[Requirement]) -> str:
-    """The command that installs ``packages``: by their own names, for box-convolution may have come from a file."""
+    """Return the command that installs ``packages`` by name (box-convolution itself may be installed from a file)."""
     return "pip install " + " ".join(package.for_pip() for package in packages)
 
 

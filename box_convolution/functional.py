@@ -21,8 +21,8 @@ def box_conv2d(
     Args:
         input: (B, C, H, W), or (C, H, W), float16, bfloat16, float32 or float64; any strides.
         boxes: (C, M, 4), edges (top, bottom, left, right) in pixels relative to the centre of the output pixel,
-            positive = down / right. Pixel i covers [i - 1/2, i + 1/2], so (-.5, .5, -.5, .5) is the identity. They may
-            keep float32 beside a half-precision input. Edges may leave the image: it is 0 out there.
+            positive = down / right. Pixel i covers [i - 1/2, i + 1/2], so (-.5, .5, -.5, .5) is the identity. Boxes may
+            be float32 if the input has half precision. Edges may lie outside the image, where its values are 0.
         normalize: divide by the full area of the box, also where the box leaves the image; False sums.
         stride: output pixel i is centred on input pixel i * stride.
         out: contiguous tensor for the result, if no gradient is needed; saves the allocation of a large output.
@@ -36,11 +36,12 @@ def box_conv2d(
 
     Gradients for ``input`` (equation 5) and ``boxes`` (equation 6) can be differentiated again. On a pixel border, the
     gradient of an edge is the right-hand derivative. A box of zero area averages to 0. If top > bottom or left > right,
-    the sum changes its sign, the average does not. A NaN edge makes the output of its box NaN, and of no other. A NaN
-    or infinite pixel reaches every output whose box covers it, and may reach others of the same image and channel.
+    the sum changes its sign, the average does not. A NaN edge makes the output of its own box NaN, and no other output.
+    A NaN or infinite pixel reaches every output whose box covers it, and may reach other outputs of the same image and
+    channel.
 
-    The error of a float32 mean is at most 1e-6 of the largest |input| of its image and channel. It is at most 8e-6 of
-    their root mean square, plus float32's own rounding, for every size and content. With float64 boxes, all sums are
+    The error of a float32 mean is at most 1e-6 of the largest |input| of its image and channel. It is also at most 8e-6
+    of their root mean square, plus float32's own rounding, for every size and content. With float64 boxes, all sums are
     float64. A box of one whole pixel returns the image, bit for bit. Sums (``normalize=False``) of whole pixels with
     integer values are exact, if the result's dtype can represent them.
 

@@ -1,4 +1,4 @@
-"""BoxConv2d: owns the parameters of a box convolution, nothing else."""
+"""BoxConv2d: the module that owns the parameters of a box convolution; the computation is in `functional`."""
 
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,9 @@ class BoxConv2d(nn.Module):
     box m of channel c. Any input size works; boxes keep their size in pixels.
 
     Boxes are at least one pixel high and wide, and their edges are within ``max_input_h`` / ``max_input_w`` of the
-    output pixel. Each step of a `torch.optim` optimiser projects its boxes back into these limits, without a call. If a
-    weight is changed in another way, its box is projected when it is read, so that no invalid box is ever used. The
-    forward pass changes no weight, and neither does evaluation.
+    output pixel. Each step of a `torch.optim` optimiser moves boxes back into these limits by itself. If you change
+    weights in another way, boxes are projected when they are read, so that no invalid box is ever used. The forward
+    pass never changes a weight.
 
     Args:
         in_channels: C.
@@ -37,15 +37,15 @@ class BoxConv2d(nn.Module):
         max_input_h: largest expected height of the input, in pixels. It limits the boxes, at initialisation and in
             training; the layer accepts any input size.
         max_input_w: the same for the width.
-        reparametrization_factor: boxes are stored divided by about this times the image size. With Adam, a step moves
-            an edge by about ``lr * reparametrization_factor`` of the image. The authors used 8 by default, 0.86 in
-            BoxENet, 1.5625 in BoxERFNet.
+        reparametrization_factor: boxes are stored divided by about this factor times the image size. With Adam, a step
+            moves an edge by about ``lr * reparametrization_factor`` times the image size. The authors used 8 by
+            default, 0.86 in BoxENet, 1.5625 in BoxERFNet.
         normalize: divide by the box's area; False sums.
         stride: output pixel i is centred on input pixel i * stride.
         symmetric: boxes extend equally far to the left and to the right. Three numbers a box, (top, bottom, width), are
             stored instead of four (the parametrisation that section 4 of the paper suggests); `boxes` and `set_boxes`
-            still use four edges. A state dict of either kind loads into the other: from three exactly; from
-            four the width is kept and the horizontal offset dropped, with a warning.
+            still use four edges. A state dict of either kind loads into the other. Three numbers load
+            exactly; of four, the width is kept and the horizontal offset is dropped, with a warning.
         initial_boxes: distribution of fresh boxes, see `boxes.initialise`. ``"uniform"``: the paper's;
             ``"log-uniform"``: around the output pixel, small ones as often as large ones; ``"mixed"``: half of each.
         device: of the stored boxes.
@@ -97,9 +97,9 @@ class BoxConv2d(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw new boxes from torch's CPU generator, the same on every device.
+        """Initialise the boxes with new random ones from torch's CPU generator, the same on every device.
 
-        Symmetric boxes have the sizes that the same draw gives to four free edges.
+        Symmetric boxes have the sizes that boxes of four edges get from the same random numbers.
         """
         if self.scaled_boxes.is_meta:
             return
@@ -110,7 +110,7 @@ class BoxConv2d(nn.Module):
     def boxes(self) -> Tensor:
         """(C, M, 4) edges (top, bottom, left, right) in pixels, always valid; differentiable.
 
-        Loaded boxes beyond the layer's limits stay valid until training, or anything else, changes them.
+        Boxes loaded from a layer with wider limits count as valid until training, or anything else, changes them.
         """
         scaled = whole(self.scaled_boxes)
         return self._pixels(scaled) if self._known(scaled) is not None else self._validated(scaled)
@@ -147,13 +147,13 @@ class BoxConv2d(nn.Module):
         self._store(pixels)
 
     def freeze(self) -> "BoxConv2d":
-        """Stop learning the boxes: no gradient, no weight decay (the paper's dagger ablation). Returns the layer."""
+        """Stop learning the boxes: no gradient, no weight decay (a dagger in the paper's tables). Returns the layer."""
         self.scaled_boxes.requires_grad_(False)
         self.scaled_boxes.grad = None
         return self
 
     def snap_(self) -> "BoxConv2d":
-        """Move edges to the nearest pixel borders, at least a pixel apart, and freeze them. Returns the layer."""
+        """Move edges to the nearest pixel borders, at least one pixel apart, and freeze them. Returns the layer."""
         snapped = box.snap(self.boxes.detach(), *self._extent())
         if self.symmetric:
             # Where an edge was in the middle of a pixel, both went the same way.
@@ -162,7 +162,7 @@ class BoxConv2d(nn.Module):
         return self.freeze()
 
     def project_(self) -> None:
-        """Project the stored boxes into the limits. Optimiser steps do this without a call."""
+        """Project the stored boxes into the limits. Optimiser steps do this by themselves."""
         scaled = self.scaled_boxes
         if self.loaded_reach is None and self._known(scaled) is not None:
             return
@@ -205,8 +205,8 @@ class BoxConv2d(nn.Module):
 
         Args:
             path: ends in .png or .svg.
-            image: background, array or tensor, (h, w), (h, w, 3), (C, h, w) or (B, C, h, w): the image that the network
-                sees, or features, of which the mean over channels is shown (of a batch, the first). It is stretched to
+            image: background, an array or tensor (h, w), (h, w, 3), (C, h, w) or (B, C, h, w): the network's image, or
+                features, whose mean over channels is shown. Of a batch, the first is shown. It is stretched to
                 max_input_h x max_input_w.
             importance: (C * M,), opacity of each box, see `boxconv.analysis.importance`.
             most: number of boxes to draw: the most important, or without ``importance`` the largest; None draws all.
@@ -251,7 +251,7 @@ class BoxConv2d(nn.Module):
         return ", ".join(parts)
 
     def _as_node(self, input: fx.Proxy) -> Any:
-        """This layer as one node of the graph that `torch.fx` makes of a network, as the layers of torch.nn are."""
+        """Record this layer as one node of a `torch.fx` graph, like the layers of torch.nn."""
         path = input.tracer.path_of_module(self)  # type: ignore[attr-defined]
         if not path or type(self).forward is not BoxConv2d.forward or has_hooks(self):
             raise NotImplementedError(
@@ -264,9 +264,9 @@ class BoxConv2d(nn.Module):
         return float(self.max_input_h), float(self.max_input_w)
 
     def _unit(self) -> tuple[float, float]:
-        """Vertical and horizontal pixels in a unit of a stored edge.
+        """Return how many pixels one unit of a stored edge is, vertically and horizontally.
 
-        A stored width has twice that unit: an optimiser's step then moves each edge as far as it does without symmetry.
+        The unit of a stored width is twice as large. So an optimiser step moves each edge as far as without symmetry.
         """
         factor = self.reparametrization_factor
         return box.scale_of(self.max_input_h, factor), box.scale_of(self.max_input_w, factor)
@@ -277,7 +277,7 @@ class BoxConv2d(nn.Module):
         self.loaded_reach = None
 
     def _pixels(self, scaled: Tensor, *, symmetric: bool | None = None) -> Tensor:
-        """(C, M, 4) edges in pixels of stored numbers, not projected: three a box where they are ``symmetric``."""
+        """Convert stored numbers, three per box if ``symmetric``, to edges (C, M, 4) in pixels; without projection."""
         h, w = self._unit()
         if not (self.symmetric if symmetric is None else symmetric):
             return scaled * box.constant((h, h, w, w), scaled)
@@ -285,7 +285,7 @@ class BoxConv2d(nn.Module):
         return torch.cat((scaled, scaled[..., 2:]), -1) * box.constant((h, h, -w, w), scaled)
 
     def _scaled(self, pixels: Tensor) -> Tensor:
-        """(C, M, 4) pixels as this layer stores them."""
+        """Convert edges (C, M, 4) in pixels to the numbers that this layer stores."""
         h, w = self._unit()
         if not self.symmetric:
             return pixels / box.constant((h, h, w, w), pixels)
@@ -295,7 +295,7 @@ class BoxConv2d(nn.Module):
     # they were changed does not matter, because values are compared.
 
     def _known(self, scaled: Tensor) -> Tensor | None:
-        """The pixels of these very numbers, if they were found valid; not to be written to."""
+        """Return the cached pixels, if exactly these stored numbers were found valid before. Do not write to them."""
         if not _may_look_at(scaled) or self._valid is None:
             return None
         numbers, pixels = self._valid
@@ -324,7 +324,7 @@ class BoxConv2d(nn.Module):
 
 
 def _equal(one: Tensor, other: Tensor) -> bool:
-    """Whether the numbers are seen to be the same: False where a tracer of another kind hides them."""
+    """Whether the numbers are the same; False if a tracer hides them."""
     try:
         return one.dtype == other.dtype and torch.equal(one, other)
     except RuntimeError:
@@ -332,6 +332,6 @@ def _equal(one: Tensor, other: Tensor) -> bool:
 
 
 def _may_look_at(scaled: Tensor) -> bool:
-    """Whether Python may see the numbers: on a GPU that would wait for it, and in a trace there are none."""
+    """Whether Python may read the numbers: not on a GPU, because it would wait for it, and not while tracing."""
     traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
     return not traced and type(scaled) is nn.Parameter and scaled.is_cpu

@@ -1,7 +1,7 @@
 """Projected gradient descent (section 3.1 of the paper): project boxes into their limits after every optimiser step.
 
-A hook that torch calls after the step of any `torch.optim.Optimizer` finds the layers whose weights the optimiser
-updates: the weights themselves, a `DTensor`, or a copy in higher precision.
+PyTorch calls a hook of this module after the step of any `torch.optim.Optimizer`. The hook finds the layers whose boxes
+the optimiser updates: the parameter itself, a `DTensor`, or a copy in higher precision.
 """
 
 import sys
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from .layer import BoxConv2d
 
 layers: "weakref.WeakSet[BoxConv2d]" = weakref.WeakSet()
-"""All layers that there are."""
+"""All layers of this process."""
 
 _copies: "weakref.WeakKeyDictionary[BoxConv2d, weakref.ref[Tensor]]" = weakref.WeakKeyDictionary()
-"""Layers whose weights an optimiser steps in a copy of higher precision, and the copy."""
+"""Layers for which an optimiser updates a copy of the boxes in higher precision, and this copy."""
 
 _unprojected: "weakref.WeakSet[BoxConv2d]" = weakref.WeakSet()
-"""Layers that wait for `project_boxes`."""
+"""Layers whose boxes were updated but not yet projected by `project_boxes`."""
 
 
 @torch.no_grad()
 def project_stored(parameter: Tensor, project: Callable[[Tensor], Tensor]) -> None:
-    """Apply ``project`` to boxes (..., 3 or 4) in place, without communication unless boxes are cut in pieces."""
+    """Apply ``project`` to boxes (..., 3 or 4) in place; processes communicate only if single boxes are split."""
     rows = complete_rows(parameter)
     if rows is None:
         write(parameter, project(whole(parameter)))
@@ -43,8 +43,9 @@ def project_stored(parameter: Tensor, project: Callable[[Tensor], Tensor]) -> No
 def project_boxes(model: nn.Module) -> None:
     """Project the stored boxes of every `BoxConv2d` in ``model`` into their limits.
 
-    An optimiser's step does this by itself, except in two cases: `FullyShardedDataParallel` (FSDP1), which cuts weights
-    anywhere, and optimisers that are no `torch.optim.Optimizer`. Call it after each step there, in all processes.
+    An optimiser's step does this by itself, except in two cases: `FullyShardedDataParallel` (FSDP1), which splits
+    weights at any place, and optimisers that are not a `torch.optim.Optimizer`. In these cases call this function after
+    each step, in all processes.
     """
     with _summoned(model):
         for layer in [module for module in model.modules() if module in layers]:
@@ -53,7 +54,7 @@ def project_boxes(model: nn.Module) -> None:
 
 
 def _summoned(model: nn.Module) -> Any:
-    """A context in which FSDP1's weights are whole, and written back afterwards."""
+    """Return a context in which FSDP1's weights are complete; they are written back at its end."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         from torch.distributed.fsdp import FullyShardedDataParallel
 
@@ -63,12 +64,12 @@ def _summoned(model: nn.Module) -> Any:
 
 
 def _held(optimizer: Optimizer) -> dict[int, Tensor]:
-    """The optimiser's parameters by identity, in an order that is the same in all processes."""
+    """Return the optimiser's parameters by their id, in the same order in all processes."""
     return {id(parameter): parameter for group in optimizer.param_groups for parameter in group["params"]}
 
 
 def _stored(layer: "BoxConv2d") -> Tensor | None:
-    """What the layer stores, or FSDP1's view in its place. None where a parametrisation computes it, from anything."""
+    """Return the layer's stored boxes, or FSDP1's view of them; None if a parametrisation computes them."""
     return dict(layer.named_parameters(recurse=False)).get("scaled_boxes", vars(layer).get("scaled_boxes"))
 
 
@@ -78,9 +79,9 @@ def _copy_of(layer: "BoxConv2d") -> Tensor | None:
 
 
 def _find_copies(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-    """Note which of the optimiser's parameters is a copy of a layer's in higher precision, before it is stepped.
+    """Find out which of the optimiser's parameters are copies of layers' boxes in higher precision, before a step.
 
-    Until then the layer's weights are the copy rounded, bit for bit.
+    Until the step, the layer's boxes are the rounded copy, bit for bit.
     """
     held = _held(optimizer)
     for layer in list(layers):
@@ -99,7 +100,7 @@ def _find_copies(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
 
 
 def _rounds_to(precise: Tensor, stored: Tensor) -> bool:
-    """Whether ``stored`` is ``precise`` in its own dtype, of the same kind of tensor and in the same place."""
+    """Whether ``precise``, rounded to the dtype of ``stored``, equals it; both of one kind of tensor, on one device."""
     if precise.shape != stored.shape or precise.device != stored.device or _kind(precise) is not _kind(stored):
         return False
     try:
@@ -109,12 +110,12 @@ def _rounds_to(precise: Tensor, stored: Tensor) -> bool:
 
 
 def _kind(tensor: Tensor) -> type:
-    """Different kinds, such as fake tensors and real ones, must not meet in an operation."""
+    """Return the kind of a tensor: different kinds, such as fake and real ones, must not meet in an operation."""
     return Tensor if type(tensor) is nn.Parameter else type(tensor)
 
 
 def _project_after_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-    """Project what the optimiser holds of any layer, wherever they were made."""
+    """Project the boxes that the optimiser updates, in all layers of this process."""
     held = _held(optimizer)
     places = {key: place for place, key in enumerate(held)}
     found: list[tuple[int, BoxConv2d, Tensor]] = []
@@ -134,7 +135,7 @@ def _project_after_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
 
 
 def _is_flattened(layer: "BoxConv2d") -> bool:
-    """Whether FSDP1 has replaced the layer's parameter by a view on a flat one."""
+    """Whether FSDP1 has replaced the layer's parameter by a view of its flat parameter."""
     return "scaled_boxes" in vars(layer) and layer.scaled_boxes.requires_grad
 
 
@@ -144,7 +145,7 @@ def _is_flat_parameter(parameter: Tensor) -> bool:
 
 
 def _wait_for_project_boxes(layer: "BoxConv2d") -> None:
-    """Expect the user to call it before the next step; say so where that did not happen."""
+    """Expect a call of `project_boxes` before the next step; warn if there was none since the last one."""
     if layer in _unprojected:
         # At one place in the code, so shown once a process by Python's default filter.
         warnings.warn(

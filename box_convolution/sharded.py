@@ -1,6 +1,6 @@
 """Parameters that are spread over processes as a `DTensor` (FSDP2, tensor parallelism), read and written as a whole.
 
-Everything here is a plain read or write where the parameter is an ordinary tensor.
+If the parameter is an ordinary tensor, each function is a plain read or write.
 """
 
 from typing import Any
@@ -10,12 +10,12 @@ from torch import Tensor
 
 
 def whole(parameter: Tensor) -> Tensor:
-    """All of ``parameter`` in this process; differentiable. Where it is sharded, all processes must call this."""
+    """Return the complete ``parameter``; differentiable. If it is sharded, all processes must call this."""
     return parameter.full_tensor() if _is_distributed(parameter) else parameter  # type: ignore[attr-defined]
 
 
 def complete_rows(parameter: Tensor) -> Tensor | None:
-    """This process's part of ``parameter``, a view on it, if the last dimension is complete there; else None."""
+    """Return a view of this process's part of ``parameter`` if its last dimension is complete here; else None."""
     if not _is_distributed(parameter):
         return parameter
     distributed: Any = parameter
@@ -26,9 +26,9 @@ def complete_rows(parameter: Tensor) -> Tensor | None:
 
 @torch.no_grad()
 def write(parameter: Tensor, values: Tensor) -> None:
-    """Overwrite ``parameter`` with ``values``, its whole content; where it is sharded, with those of rank 0.
+    """Overwrite the complete ``parameter`` with ``values``.
 
-    Where it is sharded, all processes must call this.
+    If it is sharded, all processes must call this, and the values of rank 0 are written.
     """
     if _is_distributed(parameter):
         from torch.distributed.tensor import distribute_tensor

@@ -1,4 +1,4 @@
-"""State dicts that a BoxConv2d loads: its own, those with three or four numbers a box, and the authors'."""
+"""State dicts that a BoxConv2d loads: with four or three numbers per box, or the authors'."""
 
 import math
 import warnings
@@ -11,7 +11,7 @@ from . import boxes as box
 
 AUTHORS_NAMES = ("x_min", "x_max", "y_min", "y_max")
 AUTHORS_REACH = 1.5
-"""Pixels by which the limits of the authors' layer lie further up and left than those of `BoxConv2d`."""
+"""How many pixels farther up and left the limits of the authors' layer are than those of `BoxConv2d`."""
 
 
 def before_loading(
@@ -24,7 +24,7 @@ def before_loading(
     unexpected: list[str],
     errors: list[str],
 ) -> None:
-    """Let ``layer`` load what another kind of box layer saved, and compute with all that it loads, whatever its limits.
+    """Convert the state dict of another kind of box layer for ``layer``; keep loaded boxes that are beyond its limits.
 
     ``layer`` is a `BoxConv2d`, which registers this hook: `torch.nn.Module.register_load_state_dict_pre_hook`.
     """
@@ -47,8 +47,8 @@ def before_loading(
 def _from_authors(layer: Any, state_dict: dict[str, Any], prefix: str) -> Tensor:
     """Take x_min, x_max, y_min, y_max, (C, M) each, out of ``state_dict``: (C, M, 4) boxes in pixels.
 
-    Theirs are inclusive coordinates divided by the factor times the image size. ValueError where one is missing or
-    misshapen.
+    Their coordinates are inclusive and divided by the factor times the image size. ValueError if one is missing or has
+    the wrong shape.
     """
     taken = [state_dict.pop(prefix + name, None) for name in AUTHORS_NAMES]
     edges = []
@@ -72,7 +72,7 @@ def _from_authors(layer: Any, state_dict: dict[str, Any], prefix: str) -> Tensor
 
 
 def _symmetric(name: str, pixels: Tensor) -> Tensor:
-    """(C, M, 4) pixels moved to the middle, with a warning that counts the boxes which this moves."""
+    """Centre boxes (C, M, 4) horizontally; a warning counts those that were moved."""
     offsets = pixels.detach()[..., 2:].mean(-1).abs()
     if moved := int((offsets > 1e-3).sum()):
         warnings.warn(
@@ -84,9 +84,9 @@ def _symmetric(name: str, pixels: Tensor) -> Tensor:
 
 
 def _reach(layer: Any, stored: Any) -> tuple[int, int] | None:
-    """Limits in pixels that hold all boxes of ``stored``; None where the layer's own do.
+    """Return limits in pixels that contain all boxes of ``stored``; None if they are within the layer's own limits.
 
-    Whole pixels: compiled code is made for constants of this kind.
+    They are whole pixels, because they are constants in compiled code.
     """
     if hasattr(stored, "full_tensor"):
         stored = stored.full_tensor()  # sharded over several processes, all of which are loading

@@ -1,8 +1,8 @@
 """All names of PyTorch that this package uses although they are not public.
 
-None is touched by a call of the operator or of the layer, but while `torch.compile` traces one. Where a release of
-PyTorch has lost one, its user gets the error that says so, or what is right though slower; `missing` lists them, and a
-test fails.
+Calls of the operator and the layer use none of them, except while `torch.compile` traces. If a release of PyTorch lacks
+a name, the function that needs it raises an error that says so, or gives the right result more slowly. `missing` lists
+such names, and a test fails.
 """
 
 from collections.abc import Callable
@@ -29,11 +29,11 @@ __all__ = [
 ]
 
 PRELU = ("aten::prelu", "aten::_prelu_kernel")
-"""What PReLU is called where operations are counted: the first is made of the second, so one of them is seen."""
+"""Names of PReLU's operators for counting operations: the first calls the second, so only one of them is seen."""
 
 
 def missing() -> list[str]:
-    """Which of the names this release of PyTorch lacks."""
+    """List the names that this release of PyTorch lacks."""
     image = torch.ones((1, 1, 1, 1), requires_grad=True)
     nodes: dict[Any, tuple[str, ...]] = {
         nn.Conv2d(1, 1, 1)(image).grad_fn: ("_saved_weight", "_saved_groups", "_saved_transposed", "_input_metadata"),
@@ -56,9 +56,9 @@ def missing() -> list[str]:
 
 
 def traced_in_a_transform() -> bool:
-    """While `torch.compile` traces: whether inside torch.func.grad, jvp, vmap and their kind, or forward mode.
+    """Whether `torch.compile` traces inside a transform (torch.func.grad, jvp, vmap ...) or forward mode.
 
-    Where PyTorch lacks the names, False: it then refuses what it cannot differentiate with an error of its own.
+    False if PyTorch lacks the names: PyTorch itself then raises an error for what it cannot differentiate.
     """
     active: Callable[[], bool] = getattr(torch._C, "_are_functorch_transforms_active", lambda: False)
     level: int = getattr(forward_ad, "_current_level", -1)
@@ -66,13 +66,13 @@ def traced_in_a_transform() -> bool:
 
 
 def has_hooks(module: nn.Module) -> bool:
-    """Whether calling ``module`` runs hooks. True where that is not known: a module with hooks is left alone."""
+    """Whether calling ``module`` runs hooks. True if unknown, because modules with hooks are not changed."""
     names = ("_forward_hooks", "_forward_pre_hooks")
     return any(bool(getattr(module, name, True)) for name in names)
 
 
 class Float32Buffers(nn.Module):
-    """A module whose own buffers keep their dtype when it is moved to another: ``half()`` moves its children alone."""
+    """A module whose own buffers keep their dtype: ``half()`` and the like convert only its children."""
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Float32Buffers":
         kept = dict(self.named_buffers(recurse=False))
@@ -85,21 +85,21 @@ class Float32Buffers(nn.Module):
 
 
 class GraphError(RuntimeError):
-    """This release of PyTorch shows its graph in another way."""
+    """The autograd graph of this PyTorch release lacks what we read from it."""
 
 
 def saved(node: Any, name: str) -> Any:
-    """What a node of autograd's graph has kept of an argument of its operation. Raises GraphError."""
+    """Return what a node of the autograd graph saved of an argument. Raises GraphError."""
     return _of_node(node, f"_saved_{name}")
 
 
 def shape_of_input(node: Any, index: int) -> tuple[int, ...]:
-    """Shape of the gradient that the node takes as input number ``index``. Raises GraphError."""
+    """Return the shape of the node's input gradient number ``index``. Raises GraphError."""
     return tuple(_of_node(node, "_input_metadata")[index].shape)
 
 
 def sequence_number(node: Any) -> int:
-    """Place of the node's operation among all that ran. Raises GraphError."""
+    """Return the node's place in the order in which operations ran. Raises GraphError."""
     return int(_of_node(node, "_sequence_nr")())
 
 

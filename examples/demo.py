@@ -25,6 +25,7 @@ from boxconv.inference.scoring import validation_scores
 from boxconv.reports.html import write_report
 from boxconv.reports.predictions import prediction_panel
 from boxconv.reports.tables import Picture, Section, Table
+from boxconv.reports.training_pictures import class_bars, training_curves
 from boxconv.training.config import TrainConfig
 from boxconv.training.loop import train
 from boxconv.training.records import percent
@@ -76,7 +77,7 @@ def photo_sections(photos: list[Any], path: Path) -> list[Section]:
     return [
         Section(
             "A network that comes trained",
-            'boxconv.open_network("boxenet-camvid") has learned from photographs of streets (CamVid at 240 x 176 '
+            'boxconv.open_network("boxenet-camvid") has learned from photographs of streets (CamVid at 176 x 240 '
             "pixels). It labels yours.",
             pictures=[Picture(path, "Image and prediction")],
         )
@@ -84,8 +85,8 @@ def photo_sections(photos: list[Any], path: Path) -> list[Section]:
 
 
 def score_sections(network: Any, records: list[dict[str, Any]], scores: dict[str, Any], out: Path) -> list[Section]:
-    demo_pictures.training_curves(records, out / "curves.png")
-    demo_pictures.class_bars(scores["iou"], network.classes, out / "class_iou.png")
+    training_curves(records, out / "curves.png")
+    class_bars(scores["iou"], network.classes, out / "class_iou.png")
     rows = [[name, "absent" if iou is None else percent(iou)] for name, iou in scores["iou"].items()]
     h, w = network.config.size
     scenes = network.config.scenes_for_validation

@@ -17,7 +17,10 @@ from boxconv.reports.tables import Section, Table, write_sections
 
 COMMAND = "facilities"
 NOT_TRIED = (
-    ('CUDA and ROCm: CUDA graphs, `mode="reduce-overhead"` with them', "no GPU; fake tensors show that nothing waits"),
+    (
+        'CUDA and ROCm: CUDA graphs, `mode="reduce-overhead"` with them',
+        "no GPU; with fake tensors, the CPU never waits",
+    ),
     ("quantisation of graphs (`torch.ao` `prepare_fx`, torchao)", "deprecated in PyTorch, or a package of its own"),
     ("Captum and torchvision's `create_feature_extractor`", "the hooks and graphs that they use are tested above"),
     ("MPS, XPU, XLA", "no such device"),
@@ -61,8 +64,8 @@ def _try(row: Facility, subjects: list[str]) -> dict[str, str]:
 def _sections(found: dict[Facility, dict[str, str]], quick: bool) -> list[Section]:
     versions = f"PyTorch {torch.__version__}, Python {platform.python_version()}, {platform.machine()}, 1 thread"
     text = (
-        "Results are the same with and without each facility: the same logits and, where the table says training, the "
-        f"same gradients. Tested with {versions}."
+        "With and without each facility, the layer and the networks give the same logits and, where the table says "
+        f"training, the same gradients. Tested with {versions}."
     )
     lines = [_line(row, _subjects(row, quick), failed) for row, failed in found.items() if not row.refused]
     refused = [[row.name, row.refused] for row, failed in found.items() if row.refused and failed]
@@ -70,13 +73,13 @@ def _sections(found: dict[Facility, dict[str, str]], quick: bool) -> list[Sectio
     not_tried = _reasons([*left_out, *(list(pair) for pair in NOT_TRIED)])
     return [
         Section("Supported", text, Table(["", "Facility", "Layer", "Networks"], lines, text=True)),
-        Section("Not supported", "Tried: raises an error.", _reasons(refused)),
-        Section("Not tested", "Nothing is known about these.", not_tried),
+        Section("Not supported", "Each was tried and raises an error.", _reasons(refused)),
+        Section("Not tested", "We do not know whether these work.", not_tried),
     ]
 
 
 def _reasons(rows: list[list[str]]) -> Table:
-    return Table(["Facility", "Why, and what else there is"], rows, text=True)
+    return Table(["Facility", "Reason, and alternatives"], rows, text=True)
 
 
 def _line(row: Facility, subjects: list[str], failed: dict[str, str]) -> list[str]:

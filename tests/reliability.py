@@ -21,26 +21,26 @@ from faults.checkpoints import Tally
 SLOWEST = " (slowest: "
 HEADER = """# Reliability
 
-Which faults we tried, how often, and what was lost. `make reliability` (`tests/reliability.py`) tries every fault and
-writes this page. The test suite tries the same faults a few times each.
+This page lists which faults we tried, how often, and what was lost. `make reliability` (`tests/reliability.py`) tries
+every fault and writes this page. The test suite tries the same faults a few times each.
 
-"Right" means: no crash, no hang and no traceback, but one message with the file, the cause and the remedy, and the
-documented exit status. Every earlier checkpoint is still readable. A run that was resumed ends with weights that are
-**equal, bit for bit**, to those of an undisturbed run (on the same machine, with the same number of threads and
-processes).
+"Right" means: there is no crash, no hang and no traceback. One message names the file, the cause and the remedy, and
+the exit status is the documented one. Every earlier checkpoint is still readable. A run that was resumed ends with
+weights that are **equal, bit for bit**, to those of an undisturbed run (on the same machine, with the same number of
+threads and processes).
 
 | Fault | Tried | Right | Lost or wrong |
 |---|---:|---:|---|
 """
 
 FOOTER = """
-`kill -9` ends real processes. "Disk full" is a limit on the size of files (RLIMIT_FSIZE), "too little memory" is a
-limit on the address space. `tests/faults/hostile.py` makes the hostile files: code hidden in pickles in every way we
-know, tensors and lists that claim more memory than the file has, and files of other programs.
+`kill -9` was sent to real processes. "Disk full" was simulated by a limit on the size of files (RLIMIT_FSIZE), "too
+little memory" by a limit on the address space. `tests/faults/hostile.py` makes the hostile files: code hidden in
+pickles in every way we know, tensors and lists that claim more memory than the file has, and files of other programs.
 
-Not tried: power cuts (files are flushed in an order meant to survive one: first the data, then the name, then the
-folder), network file systems, GPUs and NCCL, Windows and macOS. On Windows nothing stops a second process from writing
-into the folder of a run.
+Not tried: power cuts (files are flushed in an order that is meant to survive one: first the data, then the name, then
+the folder), network file systems, GPUs and NCCL, Windows and macOS. On Windows nothing stops a second process from
+writing into the folder of a run.
 """
 
 
@@ -58,7 +58,7 @@ def main() -> int:
     cores = len(os.sched_getaffinity(0))
     machine = f"{platform.machine()}, {cores} cores, {platform.system()}"
     versions = f"Python {platform.python_version()}, PyTorch {torch.__version__}"
-    measured = f"Measured on {machine}; {versions}; 1 thread a process."
+    measured = f"Measured on {machine}; {versions}; 1 thread per process."
     attempts = faults(args.scale, args.ends)
     kept = kept_rows(args.write, attempts, measured) if args.write and args.only else {}
     rows: list[tuple[str, Tally]] = []
@@ -110,7 +110,8 @@ def faults(scale: float, ends: int) -> dict[str, Callable[[Path], Tally | tuple[
             return two_processes.together(Path(folder))
 
     return {
-        "`kill -9` while a checkpoint is replaced, without a pause": lambda f: processes.killed_saves(f, times(30)),
+        "`kill -9` of a process that replaces one checkpoint again and again":
+            lambda f: processes.killed_saves(f, times(30)),
         "`kill -9` of a training run at a random time, resumed":
             lambda f: processes.killed_runs(f, times(20), whole()),
         "one of two ranks killed under `torchrun`: restarts, ends within 30 s":
@@ -123,11 +124,13 @@ def faults(scale: float, ends: int) -> dict[str, Callable[[Path], Tally | tuple[
         "checkpoint damaged at random: refused": lambda f: checkpoints.damaged(f, times(10_000)),
         "checkpoint changed, with a correct new checksum: either refused, or loaded as plain values; never a crash":
             lambda f: tampered(f, times(10_000)),
-        "hostile and foreign files as checkpoints: refused, no code run, no memory taken": checkpoints.hostile_files,
-        "SIGINT, SIGTERM, and both twice": lambda f: processes.signalled(f, whole()),
+        "hostile and foreign files as checkpoints: refused, no code run, no large memory allocated":
+            checkpoints.hostile_files,
+        "SIGINT, SIGTERM, and each of them twice in a row": lambda f: processes.signalled(f, whole()),
         "disk full, folder not writable, too little memory": lambda f: processes.starved(f, whole()),
         "a data-loading process killed": lambda f: processes.dead_workers(f, times(3), whole()),
-        "a second process for the folder of a run: refused": lambda f: processes.second_writers(f, times(4)),
+        "a second process that trains in the folder of a running training: refused":
+            lambda f: processes.second_writers(f, times(4)),
         "loss or weights not finite": processes.losses,
     }  # fmt: skip
 

@@ -113,7 +113,7 @@ def test_the_annotated_tree_has_every_file_and_no_other():
         folders = [*folders[:depth], name]
         if not name.endswith("/"):
             named.add("".join(folders))
-    kinds = (".py", ".cpp", ".h", ".inl")
+    kinds = (".py", ".cpp", ".h", ".inl", ".html", ".css", ".js")
     there = {
         str(path.relative_to(ROOT))
         for package in ("box_convolution", "boxconv")

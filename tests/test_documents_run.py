@@ -40,6 +40,7 @@ SUBSTITUTIONS = {
     r"^(boxconv analyze (?!.*--positions).*)": r"\1 --images 1 --positions 1",
     r"^(boxconv distance .*)": r"\1 --scenes 1",
     r"^(boxconv cost .*)": r"\1 --size 32 48 --rounds 1",
+    r"--resume --epochs 60": "--resume --epochs 2",
     r"^torchrun --nproc-per-node 4": "torchrun --standalone --nproc-per-node 2",
     # Half a minute each; ONNX and exported programs have tests of their own.
     r"\bnet\.onnx\b": "net.safetensors",
@@ -54,6 +55,7 @@ NOT_RUN = {
     r"^python benchmarks/(cpu|gpu|authors_networks|readers)\.py": "many minutes, or the authors' code",
     r"^python tests/versions\.py": "runs tests, and writes into the documents",
     r"^boxconv bench": "minutes",
+    r"^boxconv demo-app": "serves until ctrl-C; tests/boxconv/cli/test_demo_app.py",
     r"^boxconv export .*\.pt2$": "half a minute; tests/boxconv/cli/test_deploy.py exports and prunes",
     r"^boxconv import-sunrgbd": "archives in MATLAB's format; tests/boxconv/data/test_sunrgbd_import.py makes some",
     r"--start-from$": "the name of an option",
@@ -130,7 +132,8 @@ def provide(words: list[str]) -> None:
         words = [*words, "runs/enet-0", "runs/boxenet-0"]
     for before, word in itertools.pairwise(words):
         found = re.match(r"runs/[\w-]+|RUN\b|net\.safetensors", word)
-        if found is None or before in OUTPUTS or Path(found[0]).exists():
+        new = before in OUTPUTS and "--resume" not in words
+        if found is None or new or Path(found[0]).exists():
             continue
         if found[0] == "net.safetensors":
             shutil.copy("trained/net.safetensors", found[0])

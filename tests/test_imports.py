@@ -66,7 +66,8 @@ WITHIN_APPLICATION = {
     "reports": {"data", "errors", "files"},
     "analysis": {"reports", "data", "files", "progress"},
     "profiling": {"reports", "data"},
-    "cli": {"inference", "training", "analysis", "profiling", "reports", "data", "errors", "files", "progress"},
+    "app": {"analysis", "inference", "training", "data", "errors"},
+    "cli": {"app", "inference", "training", "analysis", "profiling", "reports", "data", "errors", "files", "progress"},
     "__main__": {"cli"},
     "__init__": {"inference"},  # when a network is opened
 }

@@ -42,6 +42,7 @@ def without(packages, *arguments, program=RUN):
         ("safetensors", "evaluate boxenet-camvid --root .", ["safetensors"]),
         ("onnxruntime", "evaluate net.onnx --root .", ["onnxruntime"]),
         ("imageio_ffmpeg", "predict drive.mp4", ["imageio-ffmpeg"]),
+        ("werkzeug", "demo-app", ["werkzeug"]),
     ],
 )
 def test_one_line_says_what_to_install(tmp_path, packages, line, missing):

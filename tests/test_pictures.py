@@ -18,6 +18,7 @@ from matplotlib.patches import Rectangle  # noqa: E402
 
 from boxconv.reports.label_pictures import VOID, VOID_STRIPE, WRONG, errors_picture  # noqa: E402
 from boxconv.reports.predictions import prediction_panel  # noqa: E402
+from boxconv.reports.training_pictures import class_bars, training_curves  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 
@@ -200,7 +201,7 @@ class TestTrainingCurves:
             {"epoch": 2, "train_loss": float("nan"), "val_class_iou": 0.25, "val_pixel_accuracy": None},
             {"epoch": 3, "train_loss": 1.0, "val_class_iou": 0.5, "other": "x"},
         ]
-        demo_pictures.training_curves(records, tmp_path / "deep" / "curves.png")
+        training_curves(records, tmp_path / "deep" / "curves.png")
         assert [axes.get_ylabel() for axes in saved[0].axes] == ["training loss", "validation, %", "learning rate"]
         assert saved[0].axes[0].lines[0].get_xydata().tolist() == [[1, 2], [3, 1]]
         assert legend_texts(saved[0]) == ["mean class IoU, best 50.0 at epoch 3"]
@@ -209,18 +210,18 @@ class TestTrainingCurves:
         assert 600 < height < 1500
 
     def test_only_panels_with_values(self, tmp_path, saved):
-        demo_pictures.training_curves([{"train_loss": 1.0}], tmp_path / "curves.png")
+        training_curves([{"train_loss": 1.0}], tmp_path / "curves.png")
         assert len(saved[0].axes) == 1
 
     @pytest.mark.parametrize("records", [[], [{"epoch": 1}], [{"epoch": 1, "train_loss": None}]])
     def test_nothing_to_draw(self, tmp_path, records):
         with pytest.raises(ValueError, match="records hold none of train_loss"):
-            demo_pictures.training_curves(records, tmp_path / "curves.png")
+            training_curves(records, tmp_path / "curves.png")
 
 
 class TestClassBars:
     def test_best_first_and_absent_last(self, tmp_path, saved):
-        demo_pictures.class_bars({"sky": 0.2, "road": None, "tree": 0.8}, Table(), tmp_path / "bars.png")
+        class_bars({"sky": 0.2, "road": None, "tree": 0.8}, Table(), tmp_path / "bars.png")
         [axes] = saved[0].axes
         assert [label.get_text() for label in axes.get_yticklabels()] == ["tree", "sky", "road"]
         assert [bar.get_width() for bar in axes.patches] == pytest.approx([80, 20])
@@ -228,13 +229,13 @@ class TestClassBars:
         assert size(tmp_path / "bars.png")[0] == 1050
 
     def test_all_absent(self, tmp_path):
-        demo_pictures.class_bars({"sky": None, "road": float("nan")}, Table(), tmp_path / "bars.png")
+        class_bars({"sky": None, "road": float("nan")}, Table(), tmp_path / "bars.png")
         assert (tmp_path / "bars.png").is_file()
 
     @pytest.mark.parametrize("iou", [{}, {"sea": 0.5}])
     def test_unknown_class(self, tmp_path, iou):
         with pytest.raises(ValueError, match="iou must name classes"):
-            demo_pictures.class_bars(iou, Table(), tmp_path / "bars.png")
+            class_bars(iou, Table(), tmp_path / "bars.png")
 
 
 def test_a_failed_picture_leaves_the_old_one(tmp_path, monkeypatch):
@@ -247,17 +248,17 @@ def test_a_failed_picture_leaves_the_old_one(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Figure, "savefig", fail)
     with pytest.raises(OSError, match="disk full"):
-        demo_pictures.training_curves([{"train_loss": 1.0}], path)
+        training_curves([{"train_loss": 1.0}], path)
     assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("curves.png", b"old")]
 
 
 def test_matplotlib_is_imported_late_and_pyplot_never(tmp_path):
     program = f"""
 import sys
-import demo_pictures
 from boxconv.reports import html, predictions
+from boxconv.reports.training_pictures import training_curves
 assert "matplotlib" not in sys.modules
-demo_pictures.training_curves([{{"train_loss": 1.0}}], {str(tmp_path / "curves.png")!r})
+training_curves([{{"train_loss": 1.0}}], {str(tmp_path / "curves.png")!r})
 import matplotlib
 assert "matplotlib.pyplot" not in sys.modules
 assert matplotlib.rcParams["font.size"] == matplotlib.rcParamsDefault["font.size"]

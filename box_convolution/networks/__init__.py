@@ -48,8 +48,9 @@ def create(
         pretrained: data that the weights were trained on, see `pretrained.available`; None for fresh weights. With
             another number of classes, the last layer is fresh.
         options: ``in_channels``: 3 by default, 1 for grey images, 4 for RGB-D, any number for others; with
-            ``pretrained`` and another number than in its training, the first block is fresh. Further options select
-            between the paper's text and the authors' code where they differ: see `enet.ENet` and `erfnet.ERFNet`.
+            ``pretrained`` and another number than the network was trained with, the first block is fresh. Further
+            options select between the paper's text and the authors' code where these differ: see `enet.ENet` and
+            `erfnet.ERFNet`.
 
     Returns:
         A network in training mode, from (B, in_channels, H, W) to logits (B, num_classes, H, W), for any H and W. A

@@ -24,13 +24,13 @@ class BoxBottleneck(nn.Module):
         max_input_w: the same for the width.
         dropout: probability of dropping a channel of the residual branch.
         inner_relu: ReLU before the boxes (as in the ENet family; the ERFNet family has none).
-        bias: of the 1x1 convolution. Redundant before BatchNorm; the authors' BoxENet has it.
+        bias: of the 1x1 convolution. It has no effect before BatchNorm, but the authors' BoxENet has it.
         reparametrization_factor: see `BoxConv2d`.
         symmetric: see `BoxConv2d`.
         initial_boxes: see `BoxConv2d`.
 
     Raises:
-        TypeError, ValueError: an argument is of another kind or out of range, or ``channels`` does not divide by
+        TypeError, ValueError: an argument has the wrong type or is out of range, or ``channels`` is not divisible by
             ``boxes_per_channel``.
     """
 

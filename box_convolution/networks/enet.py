@@ -1,8 +1,8 @@
 """ENet and its box versions, each written once as a table of blocks.
 
-Blocks are those of the authors' Torch7 networks: 1x1 convolutions without bias, 3x3 and transposed convolutions with
-one (redundant before BatchNorm, but counted in Table 3 of the paper), BatchNorm with eps 1e-3, decoder with ReLU and no
-dropout.
+The blocks are those of the authors' Torch7 networks. 1x1 convolutions have no bias; 3x3 and transposed convolutions
+have one (without effect before BatchNorm, but counted in Table 3 of the paper). BatchNorm has eps 1e-3. The decoder has
+ReLU and no dropout.
 """
 
 from collections.abc import Sequence
@@ -118,8 +118,8 @@ class Downsample(nn.Module):
 def unpool(values: Tensor, indices: Tensor) -> Tensor:
     """(B, C, H, W) -> (B, C, 2H, 2W): each value at the pixel of its plane that its index names, zeros elsewhere.
 
-    What `max_unpool2d` does, in an operation that `torch.jit.trace` follows to any size, and that is deterministic
-    where no two indices are equal, as those of pooling without overlap.
+    The same as `max_unpool2d`, but `torch.jit.trace` can record it for any image size, and it is deterministic if no
+    two indices are equal (they never are after pooling without overlap).
     """
     b, c, h, w = values.shape
     if values.device.type == "cpu":  # where it is held pixel by pixel
@@ -159,13 +159,13 @@ class ENet(PaddedNetwork):
         num_classes: channels of the logits.
         input_size: (h, w), largest expected image, in pixels: sets the limits of the boxes.
         in_channels: of the image; the authors' 3 are red, green and blue.
-        dropout: of plain blocks, (first stage, later encoder), their downsampling included; the decoder has none. The
+        dropout: of plain blocks and downsampling blocks: (first stage, rest of the encoder); the decoder has none. The
             authors' BoxOnlyENet: (0.01, 0.01) in PyTorch.
         box_dropout: of box blocks, stage by stage. The paper's text, for all networks: 0.25 at 1/8 resolution and 0.15
             elsewhere. The authors' code: (0.15, 0.25, 0.1, 0.1) in BoxENet; in BoxOnlyENet (0.01, 0.1, 0.1, 0.1) in
             Torch and (0.15, 0.4, 0.15, 0.05) in PyTorch.
         inner_relu: ReLU before the boxes; the authors have one in this family.
-        reparametrization_factor: see `BoxConv2d`; the authors' 0.86, for BoxOnlyENet 0.51, if left out.
+        reparametrization_factor: see `BoxConv2d`; by default the authors' 0.86, for BoxOnlyENet 0.51.
         symmetric, initial_boxes: see `BoxConv2d`; beyond the paper.
         dilations: four numbers in the place of 2, 4, 8 and 16, for a network with dilated blocks (ENet); beyond the
             paper. Wider ones look further without boxes.

@@ -1,7 +1,7 @@
 """ERFNet and its box versions, each written once as a table of blocks.
 
-Blocks are those of the authors' Torch7 networks: every convolution has a bias (redundant before BatchNorm, but counted
-in Table 3 of the paper), and the head is a 3x3 transposed convolution, where the original ERFNet has 2x2.
+The blocks are those of the authors' Torch7 networks. Every convolution has a bias (without effect before BatchNorm, but
+counted in Table 3 of the paper), and the head is a 3x3 transposed convolution, where the original ERFNet has 2x2.
 """
 
 from collections.abc import Sequence
@@ -61,13 +61,13 @@ class ERFNet(PaddedNetwork):
         input_size: (h, w), largest expected image, in pixels: sets the limits of the boxes.
         in_channels: of the image; the authors' 3 are red, green and blue.
         dropout: at (1/4 resolution, 1/8 resolution) in the encoder, of the downsampler and of all blocks; the decoder
-            has none. The paper's networks and their authors' code have the same.
-        box_dropout: of box blocks at (1/4, 1/8); as ``dropout`` if left out: each box block has the dropout of the
-            block that it replaces.
-        remaining_dilations: of the four plain blocks that the box versions and ERFNet- keep at 1/8 resolution. The
-            paper says that they are not dilated; its authors' code has (2, 4, 2, 4). ERFNet itself has no such blocks.
+            has none. The paper and the authors' code agree on this.
+        box_dropout: of box blocks at (1/4, 1/8); by default the values of ``dropout``: each box block has the dropout
+            of the block that it replaces.
+        remaining_dilations: of the four plain blocks that the box networks and ERFNet- keep at 1/8 resolution. The
+            paper says that they are not dilated; the authors' code has (2, 4, 2, 4). ERFNet itself has no such blocks.
         inner_relu: ReLU before the boxes; the authors have none in this family.
-        reparametrization_factor: see `BoxConv2d`; the authors' 1.5625 if left out.
+        reparametrization_factor: see `BoxConv2d`; by default the authors' 1.5625.
         symmetric, initial_boxes: see `BoxConv2d`; beyond the paper.
     """
 

@@ -5,8 +5,8 @@
 >>> network.save_pretrained("camvid-boxenet")                  # or network.push_to_hub("user/camvid-boxenet")
 >>> network = HubNetwork.from_pretrained("camvid-boxenet")     # a folder, or "user/camvid-boxenet"
 
-The folder has config.json, a model card, and model.safetensors, a complete file of `weights`. Weights have the
-licence of the data that they were trained on: name it in the card.
+The folder has config.json, a model card, and model.safetensors, a complete file as `weights` writes it. Trained weights
+are subject to the licence of their training data: name it in the card.
 """
 
 from inspect import signature
@@ -94,7 +94,7 @@ class HubNetwork(
     def _from_pretrained(
         cls, *, model_id: str, map_location: str = "cpu", strict: bool = True, **more: Any
     ) -> "HubNetwork":
-        """For `from_pretrained`, as huggingface_hub documents it: ``more`` is about the download, or for __init__."""
+        """Called by `from_pretrained` of huggingface_hub; ``more``: options of the download and of __init__."""
         download = {key: more.pop(key) for key in list(more) if key in signature(hf_hub_download).parameters}
         file = Path(model_id) / "model.safetensors"
         if not Path(model_id).is_dir():

@@ -13,11 +13,11 @@ class PaddedNetwork(nn.Module):
     """Base of the networks: pads the image to multiples of 8 below and on the right, crops the logits back.
 
     Input (B, in_channels, H, W), any H and W; output (B, num_classes, H, W); both without B for a single image. The
-    border pixels are repeated, because zeros would look like an object to the network.
+    padding repeats the border pixels, because zeros would look like an object to the network.
 
-    On the CPU the network works in the channels_last memory format, whatever the image has: in it PyTorch pools ten
-    times as fast, and transposed convolutions take half the time. The weights may have any format. On other devices the
-    image's format is kept.
+    On the CPU the network works in the channels_last memory format, whatever format the image has: there PyTorch pools
+    ten times as fast, and transposed convolutions take half the time. The weights may have any format. On other devices
+    the image's format is kept.
     """
 
     MULTIPLE: Final = 8
@@ -36,7 +36,7 @@ class PaddedNetwork(nn.Module):
 
 @fx.wrap
 def padded(image: Tensor, channels: int, multiple: int) -> Tensor:
-    """The image as `PaddedNetwork.logits` gets it: a batch, padded to multiples, and on the CPU in channels_last."""
+    """Prepare the image for `PaddedNetwork.logits`: a batch, padded to multiples, and on the CPU in channels_last."""
     # A recorded graph gets other sizes later: in it, nothing may depend on whether this one needs padding.
     traced = torch.jit.is_tracing()
     batch = image[None] if image.ndim == 3 else image
@@ -51,13 +51,13 @@ def padded(image: Tensor, channels: int, multiple: int) -> Tensor:
 
 @fx.wrap
 def cropped(logits: Tensor, image: Tensor) -> Tensor:
-    """Logits (B, classes, ...) cut to the size of the image, without B where it has none."""
+    """Crop logits (B, classes, ...) to the size of the image; without B if the image has none."""
     single = logits[0] if image.ndim == 3 else logits
     return single[..., : image.shape[-2], : image.shape[-1]]
 
 
 def by_pixels(image: Tensor) -> Tensor:
-    """(B, C, H, W) in channels_last memory; in terms that vmap knows, too."""
+    """Put (B, C, H, W) into channels_last memory, by operations that vmap supports, too."""
     return image.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
 
 

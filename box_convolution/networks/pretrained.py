@@ -32,8 +32,8 @@ def file_of(name: str, data: str) -> Path:
 def about(name: str, data: str) -> dict[str, Any]:
     """Return what is needed to use a trained network, as plain values.
 
-    "classes" (names, colours, categories); "size" (h, w) of its images, and the "mean" and "std" of red, green and blue
-    that they were normalised with; "scores" on validation images; "licence"; "network" (the arguments of `create`).
+    "classes" (names, colours, categories); "size" (h, w) of its training images; "mean" and "std" with which their red,
+    green and blue were normalised; "scores" on validation images; "licence"; "network" (the arguments of `create`).
     """
     return weights.load(file_of(name, data))[1]
 
@@ -41,7 +41,7 @@ def about(name: str, data: str) -> dict[str, Any]:
 def fitted(
     name: str, data: str, num_classes: int | None, input_size: tuple[int, int] | None, options: dict[str, Any]
 ) -> nn.Module:
-    """The trained network, or one with its weights for other classes, channels, sizes or options; for `create`."""
+    """Return the trained network, adapted to other classes, channels, sizes or options; for `create`."""
     trained, content = weights.load(file_of(name, data))
     theirs = content["network"]
     if (num_classes, input_size, options) == (None, None, {}):

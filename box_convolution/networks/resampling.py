@@ -7,10 +7,10 @@ from torch.nn.functional import max_pool2d
 
 @fx.wrap
 def halve(image: Tensor) -> Tensor:
-    """(B, C, H, W) -> (B, C, H/2, W/2), greatest of 2 x 2 pixels, for even H and W.
+    """(B, C, H, W) -> (B, C, H/2, W/2): max pooling over 2 x 2 pixels, for even H and W.
 
-    In inference on the CPU as two maxima of slices: of an image of 3 channels that takes a tenth of the time. Gradients
-    would differ where pixels are equal: pooling sends all to one of them.
+    In inference on the CPU it is computed as two maxima of slices: for an image of 3 channels this takes a tenth of the
+    time. Not in training, because the gradients would differ where pixels are equal: pooling gives one pixel all.
     """
     recorded = torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing()
     if image.device.type != "cpu" or recorded:
@@ -22,7 +22,7 @@ def halve(image: Tensor) -> Tensor:
 class ConvBesidePool(nn.Module):
     """(B, n, H, W) -> (B, m, H/2, W/2): m - n filters of 3x3 beside the pooled input, BatchNorm, dropout, ``act``.
 
-    Where n is more than half of m, the pooled input would crowd out the filters: then there are m of them, alone.
+    If n is more than half of m, too few filters would be left: then there are m filters, and no pooled input.
     """
 
     def __init__(self, channels_in: int, channels_out: int, act: nn.Module, *, eps: float, dropout: float = 0.0):

@@ -6,9 +6,11 @@ from torch import Tensor
 def residual_sum(branch: Tensor, input: Tensor) -> Tensor:
     """``branch + input`` as a new tensor, in the dtype of ``branch``.
 
-    Blocks change in place only what they have made themselves, like this sum: what a module gets or returns may be kept
-    by the user's hooks, or be a view that full backward hooks have put there. Autocast hands the first block a float32
-    image beside a half-precision branch: the other blocks get half precision all the same. The image is what is
-    converted, and not the sum: PyTorch 2.6 exports no change in place of what a conversion returned.
+    Blocks may change this sum in place, because they have made it themselves. They never change inputs or outputs of
+    modules: hooks of the user may keep these, or full backward hooks may have replaced them by views.
+
+    Under autocast, the first block gets a float32 image and a half-precision branch; the sum has half precision, so
+    that all later blocks work in it. The image is converted, not the sum, because PyTorch 2.6 cannot export an in-place
+    change of a converted tensor.
     """
     return branch + input.to(branch.dtype)

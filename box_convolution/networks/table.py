@@ -11,9 +11,9 @@ from .box_block import BoxBottleneck
 
 @dataclass(frozen=True)
 class Table:
-    """Blocks that keep the resolution, stage by stage, each a letter and a number; and the box blocks' common traits.
+    """The blocks of each stage that keep the resolution, and settings that all box blocks share.
 
-    ``X4`` is a box block with 4 boxes a channel; the other letters are the family's.
+    A block is a letter and a number: ``X4`` is a box block with 4 boxes per channel. Each family has its other letters.
     """
 
     s1: str  # 1/4 resolution, 64 channels
@@ -27,7 +27,7 @@ class Table:
 
 @dataclass(frozen=True)
 class BoxBlocks:
-    """What the box blocks of one network have in common."""
+    """Settings that all box blocks of one network share."""
 
     table: Table
     inner_relu: bool
@@ -36,7 +36,7 @@ class BoxBlocks:
     initial_boxes: str
 
     def block(self, channels: int, boxes: int, extent: tuple[int, int], dropout: float) -> BoxBottleneck:
-        """N -> N/boxes -> N channels for images of ``extent`` (h, w) at that depth."""
+        """Make a block N -> N/boxes -> N channels for maps of at most ``extent`` (h, w)."""
         factor = self.reparametrization_factor
         block = BoxBottleneck(
             channels,
@@ -56,12 +56,12 @@ class BoxBlocks:
 
 
 def stage(codes: str, make: Callable[[str, int | None], nn.Module]) -> nn.Sequential:
-    """Blocks of a stage, in order: ``make`` is given the letter and the number, None if there is none."""
+    """Make the blocks of a stage, in order: ``make`` gets the letter, and the number or None."""
     return nn.Sequential(*(make(code[0], int(code[1:]) if code[1:] else None) for code in codes.split()))
 
 
 def check_probabilities(name: str, values: Sequence[float], places: str) -> list[float]:
-    """One dropout probability for each of ``places`` (a comma-separated list). Raises ValueError."""
+    """Check that there is one dropout probability for each of ``places`` (comma-separated). Raises ValueError."""
     count = len(places.split(","))
     try:
         found = [as_float(name, value) for value in values]

@@ -10,15 +10,15 @@ from ..layer import BoxConv2d
 
 @torch.no_grad()
 def transfer(trained: Any, network: Any, *, head: bool) -> None:
-    """Copy the weights of ``trained`` into ``network``; those of the last layer with ``head``, for the same classes.
+    """Copy the weights of ``trained`` into ``network``; those of the last layer only with ``head`` (the same classes).
 
-    Where images have another number of channels, the first block keeps its fresh weights.
+    If the networks take different numbers of channels, the first block keeps its fresh weights.
 
-    Boxes keep their size in pixels, though they are stored in units of the image size; where ``network`` is made for
-    smaller images, they are cut to its limits, and where its boxes are symmetric, they are moved to the middle.
+    Boxes keep their size in pixels, though they are stored in units of the image size. If ``network`` is made for
+    smaller images, they are cut to its limits. If its boxes are symmetric, they are centred horizontally.
 
     Raises:
-        RuntimeError: these are no two networks of the same kind, as `load_state_dict` says.
+        RuntimeError: the networks are not of the same kind; from `load_state_dict`.
     """
     fresh = network.state_dict()
     layers = {name: layer for name, layer in network.named_modules() if isinstance(layer, BoxConv2d)}

@@ -27,7 +27,7 @@ def save(network: nn.Module, path: str | Path, description: dict[str, Any], *, h
     Args:
         description: the arguments of `box_convolution.networks.create` that made it: ``name``, ``num_classes``,
             ``input_size`` and ``options``.
-        half: store weights in half precision, for half the size; boxes and BatchNorm's statistics keep their digits.
+        half: store weights in half precision, for half the size; boxes and BatchNorm's statistics keep their precision.
             `load` returns single precision. WeightsError if a number is too large for half precision.
         more: further plain values to store, such as class names; `load` returns them.
     """
@@ -46,9 +46,9 @@ def save(network: nn.Module, path: str | Path, description: dict[str, Any], *, h
 
 
 def load(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
-    """Return the network, in training mode on the CPU, and the other stored values: {"network": ..., ...}.
+    """Return the network, in training mode on the CPU, and all stored values: {"network": its description, ...}.
 
-    Raises WeightsError for a file that is damaged or of another kind, FileNotFoundError if there is none.
+    Raises WeightsError if the file is damaged or of another kind, FileNotFoundError if there is none.
     """
     require("a network in a file", "safetensors")
     from safetensors import SafetensorError, safe_open
@@ -71,6 +71,6 @@ def load(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
 
 
 def create_from(description: dict[str, Any]) -> nn.Module:
-    """The network of a description, with fresh weights. KeyError, TypeError or ValueError where it is none."""
+    """Create the described network, with fresh weights. KeyError, TypeError, ValueError for an invalid description."""
     size = tuple(description["input_size"])
     return create(description["name"], description["num_classes"], size, **description["options"])

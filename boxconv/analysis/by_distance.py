@@ -183,8 +183,8 @@ def _section(question: str, groups: dict[str, list[Measured]], evidence: str, wi
         rows.append([label, str(len(runs)), f"{100 * statistics.mean(overall):.1f}", *cells])
     ranges = [f"{start * width:.0f}-{(start + 1 / RANGES) * width:.0f}" for start in starts]
     text = (
-        f"Right between {question}, in per cent, mean over seeds (chance: 50), by the distance to the nearest "
-        f"{evidence} in pixels of images {width} wide."
+        f"{question.capitalize()}: how often the network is right, in per cent, mean over seeds (chance: 50), by the "
+        f"distance to the nearest {evidence}, in pixels. Images are {width} pixels wide."
     )
     return Section(f"{question.capitalize()}, by distance", text, Table(["network", "seeds", "all", *ranges], rows))
 

@@ -111,7 +111,7 @@ def _importance(analysis: RunAnalysis, numbers: dict[str, Any], folder: Path) ->
         f"{rounded(boxes['largest_area'], 0)}. {_percent(boxes['larger_than_3x3'])} % are larger than a 3x3 kernel of "
         f"an ordinary convolution, {_percent(boxes['larger_than_100_px'])} % larger than 100 pixels. "
         + _large_and_important(boxes)
-        + "The paper, on images of 1024 x 512 pixels, reports boxes of more than 10,000 pixels, and that most of the "
+        + "The paper, on images of 512 x 1024 pixels, reports boxes of more than 10,000 pixels, and that most of the "
         "very large ones are important." + ("\n\n" + " ".join(remarks) if remarks else ""),
         Table(header, rows),
         pictures,

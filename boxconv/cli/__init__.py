@@ -1,4 +1,4 @@
-"""The command line: one file a command, which parses, calls and prints.
+"""The command line: one file per command, which parses, calls and prints.
 
 Exit status: 0 done, 1 the run failed, 2 wrong usage, 130 / 143 stopped by a signal after saving, 141 the output was
 closed.
@@ -16,7 +16,7 @@ from ..errors import UsageError
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; returns the exit status. Errors that the user can mend are one message, without a traceback."""
+    """Run one command and return the exit status. Errors that the user can fix are one message, without a traceback."""
     _print_anything()
     try:
         status = _run(sys.argv[1:] if argv is None else argv)
@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _print_anything() -> None:
-    """Let both streams take any text: what they cannot encode, or bytes of a path that are none, comes out escaped."""
+    """Let both streams accept any text: characters that they cannot encode are printed as escapes."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -64,7 +64,7 @@ def _run(argv: list[str]) -> int:
 
 
 def _missing(error: ImportError) -> str | None:
-    """What to install where an import failed for want of a package; None for any other failure."""
+    """Say what to install if an import failed because a package is missing; None for any other failure."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PyTorch's, where NumPy is missing
@@ -77,7 +77,7 @@ def _missing(error: ImportError) -> str | None:
 
 
 def _explain(error: Exception) -> int:
-    """Print what went wrong, return the exit status; an exception that nobody expects is raised again."""
+    """Print what went wrong and return the exit status; an unexpected exception is raised again."""
     from box_convolution.deploy.export import ExportError
     from box_convolution.networks.weights import WeightsError
 

@@ -20,7 +20,7 @@ class Analyze:
     """Folder of a run (its best.pt) or a checkpoint; or, with --root, a .safetensors file or a packaged network
     (boxenet-camvid, boxonlyenet-camvid)."""
     against: tuple[Path, ...] = ()
-    """Other runs or checkpoints, whose receptive fields are drawn beside this one's."""
+    """Other runs or checkpoints, whose receptive fields are drawn beside those of this network."""
     out: Path | None = None
     """Folder for the report; by default RUN/analysis, or NAME-analysis without a run."""
     overwrite: bool = False
@@ -35,7 +35,7 @@ class Analyze:
     split: str | None = None
     """Name of the split that the images come from; by default the validation split of the run."""
     gamma: bool = False
-    """Importance as in the authors' script: multiplied by the weights of the BatchNorms, too."""
+    """Importance as in the authors' script: also multiplied by the weights of the BatchNorms."""
     seed: int = 0
     """Seed of the positions."""
     device: str = "auto"
@@ -70,7 +70,7 @@ def run(args: Analyze) -> None:
     layers = importance(opened.model, images[:1], gamma=args.gamma)
     fields = _fields(args, {name: opened.model}, layers, images) if args.positions else {}
     lines = _history(path) if opened.config and layers else []
-    pixels = _pixels(images[count // 2], opened.transform)
+    pixels = opened.transform.picture(images[count // 2])
     analysis = RunAnalysis(name, layers, fields=fields, image=pixels, **with_history(lines, layers))
     scores = opened.about.get("scores", {})
     summary = {
@@ -83,7 +83,7 @@ def run(args: Analyze) -> None:
 
 
 def _fields(args: Analyze, networks: dict[str, Any], layers: Any, images: Any) -> dict[str, dict[str, Any]]:
-    """Receptive fields of the network and those of --against. UsageError before minutes are spent on measuring."""
+    """Measure the receptive fields of the network and of --against. UsageError is raised before measuring starts."""
     from box_convolution.networks import names
 
     for other in args.against:
@@ -115,16 +115,6 @@ def _history(path: Path) -> list[dict[str, Any]]:
         raise CheckpointError(history, str(error)) from error
 
 
-def _pixels(image: Any, transform: Any) -> Any:
-    """What ``transform`` made of an image, as (h, w, 3) uint8 again."""
-    import torch
-
-    mean, std = (torch.tensor(values, device=image.device)[:, None, None] for values in (transform.mean, transform.std))
-    seen = (image * std + mean).clamp(0, 1)
-    seen = seen[:3] if len(seen) > 2 else seen[:1].expand(3, -1, -1)  # something to look at, whatever its channels are
-    return (seen * 255).byte().permute(1, 2, 0).cpu().numpy()
-
-
 def _measure(networks: dict[str, Any], levels: dict[str, str], images: Any, args: Analyze) -> dict[str, dict[str, Any]]:
     """Receptive fields by level's title and network; every network sees the same images at the same positions."""
     from ..analysis.receptive_field import draw_positions, receptive_field
@@ -133,7 +123,7 @@ def _measure(networks: dict[str, Any], levels: dict[str, str], images: Any, args
     units = len(networks) * len(levels) * len(images) * args.positions
     if not args.quiet:
         print(
-            f"measuring receptive fields at {units} positions: about 0.2 s each on one core at 240 x 176 pixels; "
+            f"measuring receptive fields at {units} positions: about 0.2 s each on one core at 176 x 240 pixels; "
             "--positions 0 leaves them out",
             flush=True,
         )
@@ -152,7 +142,7 @@ def _measure(networks: dict[str, Any], levels: dict[str, str], images: Any, args
 
 
 def _label(network: dict[str, Any]) -> str:
-    """What a network is called in figures: its name, and the options that set what it computes apart."""
+    """Return a network's name in figures: with the options that change what it computes."""
     options = [
         name if value is True else f"{name}={value}"
         for name, value in network["options"].items()

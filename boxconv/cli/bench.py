@@ -17,14 +17,14 @@ NAME = "boxconv bench"
 class Bench:
     """Time the deployed networks of the paper side by side: BatchNorm folded, boxes snapped, blocks fused.
 
-    All contenders of a table take turns in one process. Read the ratios: the milliseconds depend on the machine.
+    The networks or blocks of a table take turns in one process. Compare ratios: milliseconds depend on the machine.
     """
 
     networks: tyro.conf.Positional[tuple[str, ...]] = TABLE_3
     size: tuple[int, int] = (512, 1024)
     """Height and width of the image, in pixels."""
     rounds: int = 11
-    """Turns of each contender; the median and the quartiles are reported."""
+    """How often each is timed; the median and the quartiles are reported."""
     threads: tuple[int, ...] = tuple(sorted({1, os.cpu_count() or 1}))
     """Numbers of threads on the CPU. With 1, processor time is measured, else wall time."""
     device: str = "auto"
@@ -34,7 +34,7 @@ class Bench:
     blocks: bool = True
     """Also the box block against the blocks that it replaces."""
     train: bool = True
-    """Also a training step: 240 x 176, batch 8, Adam."""
+    """Also a training step: 176 x 240, batch 8, Adam."""
     write: Path | None = None
     """Markdown file: its section between the comments of `boxconv bench` is replaced, or appended if missing."""
 

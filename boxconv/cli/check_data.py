@@ -14,12 +14,12 @@ from ..files import check_outputs, write_atomic
 
 @dataclass(frozen=True)
 class CheckData:
-    """Check every file of a data set for what would stop or spoil a training. Changes nothing."""
+    """Check every file of a data set for faults that would stop or spoil a training. Changes nothing."""
 
     root: tyro.conf.Positional[Path]
     """Folder of the data set."""
     data: Literal["auto", "camvid", "cityscapes", "sunrgbd", "folder"] = "auto"
-    """Kind of data set. auto recognises it by its folders; else it is images/SPLIT/* and labels/SPLIT/*.png."""
+    """Kind of data set. auto recognises it by its folders; folder means images/SPLIT/* and labels/SPLIT/*.png."""
     classes: Path | None = None
     """CSV file of the classes; by default ROOT/classes.csv."""
     palette: Path | None = None
@@ -35,12 +35,12 @@ class CheckData:
     workers: int = 0
     """Threads that decode; 0: one per core."""
     limit: int = 5
-    """Number of faults of a kind to show."""
+    """How many faults of each kind to show."""
     json: Path | None = None
     """Also write all faults and warnings to this file."""
     write_classes: Path | None = None
-    """Draft a class table of --data folder from what its labels hold (numbers, colours or names), and look at nothing
-    else."""
+    """Only draft a class table for --data folder from its labels (their values, colours or names), and write it to
+    this file."""
     overwrite: bool = False
     """Replace files that are there already."""
     quiet: bool = False

@@ -17,12 +17,12 @@ from . import recipes, train
 
 NAMES = (
     *("train", "evaluate", "predict", "submit", "finetune", "export", "check-data", "import-sunrgbd", "compare"),
-    *("cost", "bench", "analyze", "draw", "distance", "doctor"),
+    *("cost", "bench", "analyze", "draw", "distance", "demo-app", "doctor"),
 )
 
 
 def _command(name: str) -> tuple[type, Callable[[Any], int | None]]:
-    """Settings, and what runs with them: of the file of this name, which imports large libraries only in ``run``."""
+    """Return the settings class and ``run`` of a command's file, which imports large libraries only inside ``run``."""
     run = importlib.import_module(f".{name.replace('-', '_')}", __package__).run
     return get_type_hints(run)["args"], run
 
@@ -31,22 +31,27 @@ COMMANDS = {name: _command(name) for name in NAMES}
 
 
 def run(argv: list[str]) -> int:
-    """Run the command that ``argv`` names; returns the exit status."""
+    """Run the command that ``argv`` names, and return the exit status."""
     recipe = recipes.chosen(argv) if argv[:1] == ["train"] else None
     if recipe == "help":
         print(recipes.listing())
         return 0
     args = parse(argv, recipe)
+    if isinstance(args, train.Train) and (of_run := train.defaults_of_run(args)) is not None:
+        args = parse(argv, default=of_run)
     runs = dict(COMMANDS.values())
     return runs[type(args)](args) or 0
 
 
-def parse(argv: list[str], recipe: str | None = None) -> Any:
-    """The settings of the command that ``argv`` names. SystemExit, with a message, for what none takes."""
+def parse(argv: list[str], recipe: str | None = None, default: train.Train | None = None) -> Any:
+    """Read the settings of the command that ``argv`` names. SystemExit, with a message, if ``argv`` is wrong.
+
+    Settings of `boxconv train` that it leaves out come from ``default``, or else from the ``recipe``.
+    """
     if "--help" in argv or "-h" in argv:
         for kind, _ in COMMANDS.values():
             _describe(kind)
-    defaults: dict[str, Any] = {"train": {"default": train.defaults(recipe)}}
+    defaults: dict[str, Any] = {"train": {"default": default or train.defaults(recipe)}}
     kinds: list[Any] = [
         Annotated[kind, tyro.conf.subcommand(name, **defaults.get(name, {}))] for name, (kind, _) in COMMANDS.items()
     ]
@@ -60,10 +65,10 @@ def parse(argv: list[str], recipe: str | None = None) -> Any:
 
 
 def _describe(command: type) -> None:
-    """Settings as --help shows them.
+    """Prepare a command's settings for --help.
 
-    Their descriptions are one line each, for line breaks of the source are none of the terminal. "(default: None)"
-    goes: the description says what happens to what is left out.
+    Each description becomes one line, because line breaks of the source do not fit the terminal. "(default: None)" is
+    removed: the description says what happens if the option is left out.
     """
     described = dict(found for kind in reversed(command.__mro__[:-1]) for found in _descriptions(kind))
     hints = get_type_hints(command, include_extras=True)
@@ -79,7 +84,7 @@ def _default(value: str) -> str:
 
 
 def _descriptions(kind: type) -> Iterator[tuple[str, str]]:
-    """The text below each setting of a class."""
+    """Yield each setting of a class with the text below it."""
     (tree,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
     assert isinstance(tree, ast.ClassDef)
     for setting, text in zip(tree.body, tree.body[1:], strict=False):

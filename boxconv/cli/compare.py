@@ -42,7 +42,7 @@ class Compare:
     runs: tyro.conf.Positional[tuple[Path, ...]] = ()
     """Folders of runs; unfinished runs are left out."""
     kept: Path | None = None
-    """JSON file of runs: its runs are compared, too, and the given runs are added to it."""
+    """JSON file of runs: its runs are compared, too, and the runs given here are added to it."""
     write: Path | None = None
     """Markdown file, which must exist: its section between the comments of `boxconv compare` is replaced, or appended
     if missing."""

@@ -35,9 +35,9 @@ class CostOf:
     blocks: bool = False
     """Also show each block."""
     rounds: int = 5
-    """Forward passes to time; 0 times none."""
+    """How many forward passes to time; with 0, none is timed."""
     threads: int = 1
-    """Threads of the timed passes. With 1, processor time is measured, which other programs do not lengthen."""
+    """Threads of the timed passes. With 1, processor time is measured, which does not grow if other programs run."""
     device: str = "auto"
     format: Literal["text", "json", "markdown"] = "text"
 

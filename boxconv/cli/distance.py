@@ -25,16 +25,16 @@ NAME = "boxconv distance"
 class Distance:
     """Measure on drawn scenes how often networks tell look-alikes apart, by the distance to the evidence.
 
-    Networks are taken after the last epoch, and see the validation scenes of their training. Runs that differ only in
+    Networks are scored after their last epoch, on the validation scenes of their training. Runs that differ only in
     their seed share a line.
     """
 
     runs: tyro.conf.Positional[tuple[Path, ...]] = ()
     """Folders of runs on drawn scenes."""
     kept: Path | None = None
-    """JSON file of measurements: those in it are shown, too, and those of the given runs are added to it."""
+    """JSON file of measurements: those in it are shown, too, and those made here are added to it."""
     networks: tuple[str, ...] = ()
-    """Show only these, such as enet boxenet; by default all."""
+    """Show only these networks, such as enet boxenet; by default all."""
     plot: Path | None = None
     """Picture of the lines, .png or .svg."""
     csv: Path | None = None
@@ -97,7 +97,7 @@ def run(args: Distance) -> None:
 
 
 def _measure(folders: Sequence[Path], args: Distance, defaults: dict[str, Any]) -> "list[Measured]":
-    """What the networks of the runs' last epochs answer."""
+    """Measure the networks of the runs' last epochs."""
     from ..analysis.by_distance import Measured, answers_on_scenes
     from ..profiling import machine
     from ..reports.run_comparison import settings_of

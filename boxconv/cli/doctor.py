@@ -1,4 +1,4 @@
-"""`boxconv doctor`: what runs here, what is missing, and the command that installs it. It needs nothing itself."""
+"""`boxconv doctor`: what runs here, what is missing, and the command that installs it. It needs no other package."""
 
 import importlib
 import os
@@ -49,7 +49,7 @@ def _versions() -> Iterator[Finding]:
 
 
 def _layer() -> Iterator[Finding]:
-    """What computes: on the CPU, and on a GPU where there is one."""
+    """Which implementation runs on the CPU, and on each GPU."""
     try:
         torch = importlib.import_module("torch")
     except (ImportError, OSError) as error:
@@ -101,14 +101,14 @@ def _layer() -> Iterator[Finding]:
 
 
 def _compiler() -> str:
-    """How a compiler is installed here."""
+    """Return the command that installs a compiler here."""
     commands = {"apt-get": "apt-get install g++", "dnf": "dnf install gcc-c++", "brew": "xcode-select --install"}
     known = next((command for tool, command in commands.items() if shutil.which(tool)), "")
     return f"{known}, then install box-convolution again" if known else "install GCC 11 or later, or Clang"
 
 
 def _packages() -> Iterator[Finding]:
-    """The packages of each extra, without which its commands say what they need."""
+    """Which packages of each extra are there, and which are missing."""
     try:
         from box_convolution import extras
     except (ImportError, OSError):  # for want of PyTorch, as was said above

@@ -24,19 +24,19 @@ class Draw:
     image: Path | None = None
     """Image that the boxes are drawn over; by default an empty map."""
     features: bool = False
-    """Draw over the layer's input for --image, averaged over its channels, not over the image."""
+    """Draw over the layer's input for --image, averaged over its channels, instead of over the image itself."""
     at: Annotated[tuple[float, float] | None, tyro.conf.arg(metavar="FLOAT FLOAT")] = None
     """Row and column of the output pixel, in pixels of the layer's input; by default the middle."""
     most: int = 32
     """Number of boxes to draw, the most important ones."""
     gamma: bool = False
-    """Importance as in the authors' script: multiplied by the weights of the BatchNorms, too."""
+    """Importance as in the authors' script: also multiplied by the weights of the BatchNorms."""
     overwrite: bool = False
     """Replace files that are there already."""
 
 
 def require_picture(option: str, path: Path | None) -> None:
-    """UsageError, before any work is done, unless ``path`` can be drawn into; None is no picture."""
+    """Raise UsageError, before any work is done, if no picture can be written to ``path``; None means no picture."""
     if path is not None and path.suffix.lower() not in (".png", ".svg"):
         raise UsageError(f"{option}: expected a name that ends in .png or .svg, got {path}")
 

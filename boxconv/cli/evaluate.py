@@ -36,7 +36,7 @@ class Evaluate:
     split: str | None = None
     """Name of the split; by default the validation split of the training, or val."""
     full_resolution: bool = False
-    """Score at the size of the label files, not at the network's."""
+    """Score at the size of the label files, not at that of the network's images."""
     batch_size: int = 8
     workers: int = 0
     """Processes that load images; with 0, a thread loads the next ones while the network computes."""

@@ -23,9 +23,9 @@ SUFFIXES: dict[Kind, str] = {"onnx": ".onnx", "torch": ".pt2", "safetensors": ".
 class Export:
     """Write a trained network to one complete file: weights, classes, sizes, normalisation.
 
-    onnx and torch files have the deployed network, with BatchNorm folded and box blocks fused. Its logits are compared
-    with those of the trained network at three image sizes. safetensors files have the training form. boxconv predict
-    reads all three.
+    onnx and torch files contain the deployed network, with BatchNorm folded and box blocks fused. Its logits are
+    compared with those of the trained network at three image sizes. safetensors files contain the training form.
+    boxconv predict reads all three.
     """
 
     checkpoint: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="NETWORK")]
@@ -35,11 +35,11 @@ class Export:
     format: Kind | None = None
     """By default, the suffix of --out decides. onnx: standard operators only, any image size and batch."""
     standard_operators: bool = False
-    """With torch: operators of PyTorch alone. Slower, but loads, and compiles ahead of time, without this package."""
+    """With torch: only operators of PyTorch. Slower, but the file can be loaded and compiled without this package."""
     half: bool = False
     """With safetensors: weights in half precision, for half the size."""
     licence: str | None = None
-    """Licence of the weights, written beside them; by default that in the trained network's file."""
+    """Licence of the weights, stored with them; by default the one in the trained network's file."""
     snap: bool = False
     """Move boxes to whole pixel borders first. (boxconv finetune --snap also lets the other weights adapt.)"""
     prune: float | None = None
@@ -103,7 +103,7 @@ def run(args: Export) -> None:
 
 
 def _pruned(trained: "TrainedNetwork", args: Export) -> Any:
-    """The network, deployed and pruned; prints what that costs."""
+    """Return the deployed and pruned network; print its scores before and after."""
     import torch
 
     from box_convolution.deploy import deploy, prune
@@ -132,7 +132,7 @@ def _pruned(trained: "TrainedNetwork", args: Export) -> Any:
 
 
 def _compare(network: Any, opened: Any, size: list[int], name: str) -> None:
-    """Print how far the file's answers are from those of ``network``. Raises ExportError where they are others."""
+    """Print how far the file's logits are from those of ``network``. Raises ExportError if they disagree."""
     import torch
 
     from box_convolution.deploy.agreement import INPUTS, SHARE, TOLERANCE, differences

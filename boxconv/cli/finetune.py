@@ -9,6 +9,7 @@ from ..files import existing
 from ..inference.new_network import finetuning, network_for
 from ..inference.open import open_network
 from ..inference.scoring import validation_scores
+from .train import show_progress
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,11 @@ class Finetune:
     snap: bool = False
     epochs: int = 10
     lr: float = 1e-4
-    """Learning rate of Adam at the start."""
+    """Learning rate at the start."""
     root: Path | None = None
     """Folder with images/ and labels/; by default that of the training."""
     batch_size: int | None = None
-    """By default that of the old run; so are device and workers."""
+    """By default that of the old run. The same holds for --device and --workers."""
     device: str | None = None
     workers: int | None = None
     overwrite: bool = False
@@ -68,6 +69,7 @@ def run(args: Finetune) -> None:
             progress=not args.quiet,
             provenance=machine.provenance(),
             context=context,
+            watch=show_progress,
         )
         if context.is_main:
             print(f"{best_of(records)}; weights in {args.out / 'best.pt'}")

@@ -18,7 +18,7 @@ FOLDER = Path(__file__).parents[1] / "recipes"
 
 
 def chosen(argv: Sequence[str]) -> str | None:
-    """The recipe that a command line asks for: the value of the last --recipe."""
+    """Return the recipe that a command line asks for: the value of the last --recipe."""
     name = None
     for word, following in zip(argv, [*argv[1:], None], strict=True):
         if word == "--recipe":
@@ -29,7 +29,7 @@ def chosen(argv: Sequence[str]) -> str | None:
 
 
 def settings(name: str) -> TrainConfig:
-    """The settings of a recipe that comes with the package, or of the file `name`. UsageError for anything amiss."""
+    """Read the settings of a recipe in the package, or of the file `name`. UsageError for anything wrong in it."""
     values = _read(name)
     values.pop("about", None)
     try:
@@ -39,7 +39,7 @@ def settings(name: str) -> TrainConfig:
 
 
 def listing() -> str:
-    """The experiments there are, one a line. Recipes that name no network are for others to start from."""
+    """List the experiments, one per line, without recipes that name no network: others only start from them."""
     rows = [(path.stem, json.loads(path.read_text(encoding="utf-8"))) for path in sorted(FOLDER.glob("*.json"))]
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:{width}}  {content['about']}" for name, content in rows if "network" in content)

@@ -3,7 +3,7 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -12,6 +12,9 @@ from ..inference.new_network import network_for
 from ..training.config import TrainConfig
 from . import recipes
 
+if TYPE_CHECKING:
+    from ..training.records import Progress
+
 
 @dataclass(frozen=True)
 class Train(TrainConfig):
@@ -19,8 +22,8 @@ class Train(TrainConfig):
 
     recipe: str | None = None
     """Name of an experiment's settings, or a JSON file of settings; other options override them. `--recipe help` lists
-    the names. Settings that a recipe does not name are the paper's. Without a recipe, the defaults are those that
-    trained best (docs/results.md): --lr 2e-3 --box-lr 4 --box-weight-decay 0, and in the ENet family --box-dropout
+    the names. Settings that a recipe does not name have the paper's values. Without a recipe, the defaults are those
+    that trained best (docs/results.md): --lr 2e-3 --box-lr 4 --box-weight-decay 0, and in the ENet family --box-dropout
     0.01 0.1 0 0, the dropout of the blocks that box blocks replace."""
     root: Annotated[Path | None, tyro.conf.arg(aliases=["--data-root"])] = None
     """Folder of the data set; for --data folder it holds images/SPLIT/* and labels/SPLIT/*.png."""
@@ -29,7 +32,8 @@ class Train(TrainConfig):
     out: Path = Path("runs/default")
     """Folder of the run: settings, metrics, checkpoints."""
     resume: bool = False
-    """Continue the run in --out, with its settings."""
+    """Continue the run in --out, with its settings; with more --epochs, its learning rate is from then on that of a run
+    planned with so many."""
     overwrite: bool = False
     """Delete the run in --out, with its report in analysis/, and start again."""
     check_files: bool = True
@@ -41,15 +45,28 @@ BOX_DROPOUT = (0.01, 0.1, 0.0, 0.0)
 
 
 def defaults(recipe: str | None) -> Train:
-    """The settings that a command line need not name. UsageError for a recipe that is none."""
+    """Return the default settings: a recipe's, or else those that trained best. UsageError for a wrong recipe."""
     if recipe is None:
         return Train(lr=2e-3, box_lr=4.0, box_weight_decay=0.0)
-    config = recipes.settings(recipe)
-    values = {f.name: getattr(config, f.name) for f in dataclasses.fields(TrainConfig)}
-    return Train(**values, recipe=recipe, out=Path("runs", Path(recipe).stem))
+    return _with(recipes.settings(recipe), recipe=recipe, out=Path("runs", Path(recipe).stem))
+
+
+def defaults_of_run(args: Train) -> Train | None:
+    """With --resume, those of the run in --out; None where there is none."""
+    if not args.resume or not (args.out / "last.pt").exists():
+        return None
+    from ..training.start import settings_in
+
+    return _with(settings_in(args.out), recipe=args.recipe, out=args.out)
+
+
+def _with(config: TrainConfig, **switches: Any) -> Train:
+    return Train(**{f.name: getattr(config, f.name) for f in dataclasses.fields(TrainConfig)}, **switches)
 
 
 def run(args: Train) -> None:
+    from box_convolution import extras
+
     from ..profiling import machine
     from ..training.distributed import init_distributed
     from ..training.records import best_of
@@ -57,17 +74,19 @@ def run(args: Train) -> None:
 
     if not args.resume:  # a run that goes on has been checked
         args.check()
+    if args.report_every is not None:
+        extras.require("--report-every", "matplotlib")
     with init_distributed(args.timeout) as context:
         records = train_into(
             args.out,
             settings(args),
             network_for,
             existing=existing(resume=args.resume, overwrite=args.overwrite),
-            defaults=settings(defaults(args.recipe)),
             check_files=args.check_files,
             progress=not args.quiet,
             provenance=machine.provenance(),
             context=context,
+            watch=show_progress,
         )
         if context.is_main:
             print(f"{best_of(records)}; weights in {args.out / 'best.pt'}")
@@ -80,6 +99,25 @@ def settings(args: Train) -> TrainConfig:
     config = TrainConfig(**{f.name: getattr(args, f.name) for f in dataclasses.fields(TrainConfig)})
     table = TABLES.get(config.network)
     boxes = table is not None and "X" in f"{table.s1} {table.s2} {table.s3} {table.s4}"
-    if args.recipe is None and config.start_from is None and boxes and not config.box_dropout:
+    fresh = args.recipe is None and config.start_from is None and not args.resume
+    if fresh and boxes and not config.box_dropout:
         config = dataclasses.replace(config, box_dropout=BOX_DROPOUT)
     return config
+
+
+def show_progress(progress: "Progress") -> None:
+    """Write the page about a run that trains."""
+    from ..reports.progress_report import write_progress
+    from ..training.records import duration
+
+    run, left = progress.run, progress.seconds_left
+    data = run.config.root or "drawn scenes"
+    write_progress(
+        progress.folder,
+        title=f"{run.network['name']} on {data}",
+        records=progress.records,
+        epochs=run.config.epochs,
+        left=f"about {duration(left)}" if left else "",
+        classes=run.classes,
+        pictures=progress.previews,
+    )

@@ -7,9 +7,10 @@ import importlib.util
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
@@ -116,24 +117,40 @@ def cut_border(image: Any, border: int, path: str | Path) -> Any:
 
 def decoded(path: str | Path, formats: tuple[str, ...]) -> tuple[Image.Image, str]:
     """The decoded image and the raw mode of its file: "" where there is none."""
+    with opened(path) as file:
+        return decode(file, path, formats)
+
+
+@contextmanager
+def opened(path: str | Path) -> Iterator[BinaryIO]:
+    """The file at ``path``, for reading. DataError where there is none that can be read."""
     check_regular(path)
     try:
         with open(path, "rb") as file:
-            if os.fstat(file.fileno()).st_size == 0:
-                raise DataError(f"{shown(path)}: the file is empty", "damaged file")
-            image = Image.open(file, formats=formats)
-            if image.width * image.height > PIXEL_LIMIT:
-                found = f"{image.width} x {image.height} pixels"
-                raise DataError(f"{shown(path)}: {found} are more than {PIXEL_LIMIT}", "image too large")
-            raw_mode = image.tile[0][3] if image.tile else ""
-            image.load()
+            yield file
+    except OSError as error:
+        raise undecodable(path, error) from error
+
+
+def decode(file: BinaryIO, name: str | Path, formats: tuple[str, ...]) -> tuple[Image.Image, str]:
+    """The same of a file that is open already, and has ``name`` in messages."""
+    try:
+        if file.seek(0, os.SEEK_END) == 0:
+            raise DataError(f"{shown(name)}: the file is empty", "damaged file")
+        file.seek(0)
+        image = Image.open(file, formats=formats)
+        if image.width * image.height > PIXEL_LIMIT:
+            found = f"{image.width} x {image.height} pixels"
+            raise DataError(f"{shown(name)}: {found} are more than {PIXEL_LIMIT}", "image too large")
+        raw_mode = image.tile[0][3] if image.tile else ""
+        image.load()
     except DataError:
         raise
     except UnidentifiedImageError as error:
-        message = f"{shown(path)}: the content is not an image of kind {', '.join(formats)}"
+        message = f"{shown(name)}: the content is not an image of kind {', '.join(formats)}"
         raise DataError(message, "not an image") from error
     except Exception as error:  # decoders of damaged bytes raise a dozen types, SyntaxError and struct.error among them
-        raise undecodable(path, error) from error
+        raise undecodable(name, error) from error
     return image, raw_mode if isinstance(raw_mode, str) else ""
 
 

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from .bands import Bands, Picture
 from .classes import DataError
-from .image_files import FORMATS, PIXEL_LIMIT, check_regular, decoded, shown, undecodable
+from .image_files import FORMATS, PIXEL_LIMIT, check_regular, decode, opened, shown, undecodable
 
 WHITES = (255, 4095, 65535)
 """Of 8, 12 and 16 bits."""
@@ -42,8 +42,13 @@ class ImageReader:
     def __call__(self, path: str | Path) -> Picture:
         if Path(path).suffix.lower() == ".npy":
             return self._stack(path, _array(path))
-        image = decoded(path, FORMATS)[0]
-        if self.channels not in (1, 3) and image.format == "TIFF" and len(pages := _pages(path)) == self.channels:
+        with opened(path) as file:
+            return self.read(file, path)
+
+    def read(self, file: BinaryIO, path: str | Path) -> Picture:
+        """The same of a file that is open already, as uploads are; ``path`` is its name in messages. No .npy arrays."""
+        image = decode(file, path, FORMATS)[0]
+        if self.channels not in (1, 3) and image.format == "TIFF" and len(pages := _pages(file, path)) == self.channels:
             return self._stack(path, np.stack(pages))
         try:
             ImageOps.exif_transpose(image, in_place=True)
@@ -163,12 +168,12 @@ def _array(path: str | Path) -> npt.NDArray[Any]:
         raise undecodable(path, error) from error
 
 
-def _pages(path: str | Path) -> list[npt.NDArray[Any]]:
+def _pages(file: BinaryIO, path: str | Path) -> list[npt.NDArray[Any]]:
     """The pages of a TIFF file (h, w) as long as they are grey and of one kind and size."""
     pages: list[npt.NDArray[Any]] = []
     kinds = set()
     try:
-        with Image.open(path, formats=("TIFF",)) as lazy:
+        with Image.open(file, formats=("TIFF",)) as lazy:
             for index in range(lazy.n_frames):
                 lazy.seek(index)
                 kinds.add((lazy.mode, lazy.size))

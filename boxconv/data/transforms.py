@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image, ImageFilter
 from torch import Tensor
@@ -50,6 +51,13 @@ class EvalTransform:
             image = image.resize(self.size[::-1], Image.Resampling.BILINEAR)
         return _normalised(unit_range(image), self.mean, self.std)
 
+    def picture(self, image: Tensor) -> npt.NDArray[np.uint8]:
+        """Something to look at, (h, w, 3), of what `image` gave: its first three channels, or the first one in grey."""
+        mean, std = (torch.tensor(values, device=image.device)[:, None, None] for values in (self.mean, self.std))
+        seen = (image * std + mean).clamp(0, 1)
+        seen = seen[:3] if len(seen) > 2 else seen[:1].expand(3, -1, -1)
+        return (seen * 255).byte().permute(1, 2, 0).cpu().numpy()
+
 
 @dataclass(frozen=True)
 class Augment:
@@ -63,8 +71,10 @@ class Augment:
     `flip` mirrors left and right with probability 1/2. `rotate` turns the window about its centre by up to that many
     degrees either way, with the mean colour and void in the corners. `blur` is the probability of a 5 x 5 Gaussian
     blur of sigma 0.7 to 3. `brightness` b and `contrast` c multiply the image, and its
-    distance from its mean, all channels alike, by factors drawn from 1-b..1+b and 1-c..1+c. All numbers come from
-    torch's global generator, in one draw of fixed length, so switching one option off leaves the others' as they are.
+    distance from its mean, all channels alike, by factors drawn from 1-b..1+b and 1-c..1+c. `balanced_crops` is the
+    probability that the window is laid around a pixel drawn evenly from those of a class that is drawn evenly from
+    those in the label. All numbers come from torch's global generator, in draws of fixed length, so switching one
+    option off leaves the others' as they are.
     """
 
     size: Size
@@ -77,6 +87,7 @@ class Augment:
     contrast: float = 0.2
     rotate: float = 0.0
     blur: float = 0.0
+    balanced_crops: float = 0.0
 
     def __post_init__(self) -> None:
         _check_size(self.size, "size")
@@ -90,16 +101,18 @@ class Augment:
                 raise ValueError(f"{name} must be at least 0 and less than 1, found {getattr(self, name)}")
         if not 0 <= self.rotate <= 45:
             raise ValueError(f"rotate must be 0 to 45 degrees, found {self.rotate}")
-        if not 0 <= self.blur <= 1:
-            raise ValueError(f"blur must be a probability from 0 to 1, found {self.blur}")
+        for name in ("blur", "balanced_crops"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be a probability from 0 to 1, found {getattr(self, name)}")
 
     def __call__(self, image: Picture, label: Image.Image) -> tuple[Tensor, Tensor]:
         drawn = torch.rand(9, dtype=torch.float64).tolist()
         mirror, zoom, down, right, bright, contrast, turn, blurred, sigma = drawn
         scale = self.scale[0] * (self.scale[1] / self.scale[0]) ** zoom
         whole = self.whole or self.size
-        rows = _Span.place(self.size[0], scale * whole[0], image.height, down)
-        columns = _Span.place(self.size[1], scale * whole[1], image.width, right)
+        row, column = self._chosen_pixel(label) if self.balanced_crops else (None, None)
+        rows = _Span.place(self.size[0], scale * whole[0], image.height, down, row)
+        columns = _Span.place(self.size[1], scale * whole[1], image.width, right, column)
 
         # One resize straight from the window: what lies outside is never computed.
         box = (columns.start, rows.start, columns.stop, rows.stop)
@@ -130,6 +143,17 @@ class Augment:
         padded_label[window] = classes
         return padded_image, padded_label
 
+    def _chosen_pixel(self, label: Image.Image) -> tuple[int | None, int | None]:
+        """Row and column of the pixel that the window must show; None where it may lie anywhere."""
+        chosen, kind, place = torch.rand(3, dtype=torch.float64).tolist()
+        counts = label.histogram()  # mode L: 256
+        classes = [value for value, count in enumerate(counts) if count and value != VOID]
+        if chosen >= self.balanced_crops or not classes:
+            return None, None
+        value = classes[int(kind * len(classes))]
+        pixel = int(np.flatnonzero(np.asarray(label) == value)[int(place * counts[value])])
+        return divmod(pixel, label.width)
+
     def _jitter(self, image: Tensor, bright: float, contrast: float) -> Tensor:
         """`image` in 0..1, `bright` and `contrast` in 0..1 where 1/2 changes nothing."""
         gain = 1 + self.brightness * (2 * bright - 1)
@@ -150,11 +174,17 @@ class _Span:
     offset: int
 
     @classmethod
-    def place(cls, size: int, scaled: float, source: int, at: float) -> "_Span":
-        """`source` pixels scaled to `scaled`, of which `size` are shown; `at` in 0..1 is the random position."""
+    def place(cls, size: int, scaled: float, source: int, at: float, around: int | None = None) -> "_Span":
+        """`source` pixels scaled to `scaled`, of which `size` are shown, pixel `around` among them.
+
+        `at` in 0..1 is the random position.
+        """
         length = min(size, max(1, round(scaled)))
         visible = min(1.0, size / scaled) * source
-        start = at * (source - visible)
+        low, high = 0.0, source - visible
+        if around is not None:
+            low, high = max(low, around + 1 - visible), min(high, around)
+        start = low + at * (high - low)
         return cls(start, min(start + visible, source), length, round(at * (size - length)))
 
 

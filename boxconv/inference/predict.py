@@ -124,10 +124,9 @@ def pending(jobs: Sequence[Job], existing: Existing) -> list[Job]:
     return [job for job in jobs if existing != "resume" or not job.done()]
 
 
-@torch.inference_mode()
 def predict_image(model: nn.Module, image: Picture, transform: EvalTransform, device: torch.device) -> Labels:
     """Class indices (height, width), uint8, of an image of any size, at that size."""
-    return _labels(_logits(model, image, transform, device))
+    return label_map(model, transform.image(image).to(device), (image.height, image.width))
 
 
 @torch.inference_mode()
@@ -135,15 +134,21 @@ def predict_probabilities(
     model: nn.Module, image: Picture, transform: EvalTransform, device: torch.device
 ) -> Prediction:
     """The same, with the probability of every class."""
-    logits = _logits(model, image, transform, device)
+    logits = _logits(model, transform.image(image).to(device), (image.height, image.width))
     return Prediction(_labels(logits), logits.float().softmax(1)[0].to("cpu", torch.float16).numpy())
 
 
-def _logits(model: nn.Module, image: Picture, transform: EvalTransform, device: torch.device) -> torch.Tensor:
+@torch.inference_mode()
+def label_map(model: nn.Module, image: torch.Tensor, size: tuple[int, int]) -> Labels:
+    """Class indices, uint8, of what a transform made of an image, (channels, h, w), at ``size`` (height, width)."""
+    return _labels(_logits(model, image, size))
+
+
+def _logits(model: nn.Module, image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """(1, K, height, width)."""
-    logits: torch.Tensor = model(transform.image(image)[None].to(device))
-    if logits.shape[2:] != (image.height, image.width):
-        logits = interpolate(logits, (image.height, image.width), mode="bilinear", align_corners=False)
+    logits: torch.Tensor = model(image[None])
+    if logits.shape[2:] != size:
+        logits = interpolate(logits, size, mode="bilinear", align_corners=False)
     return logits
 
 

@@ -56,8 +56,9 @@ def about(args: Settings, keeps_memory: bool) -> Section:
     rows = [["command", f"`{shlex.join(['boxconv', *sys.argv[1:]])}`"], *machine.facts(args.threads, keeps_memory)]
     text = (
         "The paper's protocol: one image, 19 classes, deployed networks (BatchNorm folded, boxes snapped to whole "
-        "pixels, residual and ReLU fused into the box convolution). Contenders of a table take turns in one process, "
-        f"{args.rounds} turns each; quartiles stand beside the median. Times with one thread are processor time."
+        "pixels, residual and ReLU fused into the box convolution). The networks or blocks of a table take turns in "
+        f"one process, {args.rounds} turns each. Times are medians, with their quartiles beside them. With one thread, "
+        "processor time is measured."
     )
     return Section("Speed of the networks", text, Table(["", ""], rows, text=True))
 
@@ -150,7 +151,9 @@ def _blocks(device: torch.device, title: str, times: Times) -> Section:
         for name in blocks:
             cells = [_cells(found[f"{family} {name}, {m}"], found[f"{family} {replaced}, {m}"]) for m in _MODES]
             rows.append([f"{family}: {name}", *cells[0], *cells[1]])
-    text = f"{channels} channels, {h} x {w}, batch {batch}. Forward: as deployed; training: forward and backward."
+    text = (
+        f"{channels} channels, {h} x {w}, batch {batch}. Forward: the deployed block. Training: forward and backward."
+    )
     return Section(
         title, text, Table(["block", "forward ms", "quartiles", "ratio", "training ms", "quartiles", "ratio"], rows)
     )
@@ -166,7 +169,7 @@ def _training(device: torch.device, title: str, times: Times) -> Section:
     calls = {name: _step(networks.create(name, 11, (h, w)).to(device), image, label) for name in names}
     found = times(calls)
     rows = [[name, *_cells(found[name], found[names[0]])] for name in names]
-    text = f"{w} x {h}, batch {batch}, 11 classes: forward, cross-entropy, backward, Adam."
+    text = f"{h} x {w}, batch {batch}, 11 classes: forward, cross-entropy, backward, Adam."
     return Section(title, text, Table(["network", "ms", "quartiles", "ratio"], rows))
 
 

@@ -41,12 +41,19 @@ th { border-bottom-color: #9aa1ac; font-weight: 600; white-space: nowrap; }
 """
 
 
-def write_report(folder: str | Path, *, title: str, summary: dict[str, str], sections: Sequence[Section]) -> Path:
+def write_report(
+    folder: str | Path,
+    *,
+    title: str,
+    summary: dict[str, str],
+    sections: Sequence[Section],
+    refresh: int | None = None,
+) -> Path:
     """Writes `folder`/report.html and returns its path; the folder is made, an older report is replaced at the end.
 
-    summary: the few facts at the top, by name. All texts are plain text: what looks like HTML is shown, not obeyed.
-    FileNotFoundError, or ValueError for a file that is no such picture or a row that does not fit its header;
-    the message names it, and no report is written.
+    summary: the few facts at the top, by name. refresh: seconds after which a browser reads the page again.
+    All texts are plain text: what looks like HTML is shown, not obeyed. FileNotFoundError, or ValueError for a file
+    that is no such picture or a row that does not fit its header; the message names it, and no report is written.
     """
     if not title.strip():
         raise ValueError("title must not be empty")
@@ -56,6 +63,7 @@ def write_report(folder: str | Path, *, title: str, summary: dict[str, str], sec
         "<!DOCTYPE html>",
         '<html lang="en">',
         '<head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">',
+        "" if refresh is None else f'<meta http-equiv="refresh" content="{refresh}">',
         f"<title>{escape(title)}</title>\n<style>{STYLE}</style></head>",
         f"<body><main>\n<h1>{escape(title)}</h1>",
         f"<dl>\n{facts}</dl>" if facts else "",

@@ -1,8 +1,8 @@
 """Training runs side by side: networks as rows, mean and spread over seeds; the paper's Table 1 for any data set.
 
-A run is what tables and curves need of its folder's config.json and metrics.jsonl: plain values, which a JSON file
-keeps when the folder is gone. Scores are those after the last epoch: choosing the epoch by the reported validation
-scores would flatter every network, and the noisiest one most.
+`Run` has the values of a folder's config.json and metrics.jsonl that tables and curves need. They are plain values, so
+that a JSON file can keep them when the folder is gone. Scores are those after the last epoch: choosing the epoch by the
+reported validation scores would flatter every network, and the noisiest one most.
 """
 
 import json
@@ -16,7 +16,10 @@ from .tables import Section, Table
 
 SCORES = ("class_iou", "category_iou", "class_accuracy", "pixel_accuracy")
 # Settings that are ignored when runs are grouped.
-ASIDE = ("classes", "palette", "cache", "device", "workers", "checkpoint_minutes", "timeout", "val_every")
+ASIDE = (
+    *("classes", "palette", "cache", "device", "workers", "checkpoint_minutes", "timeout", "val_every"),
+    "report_every",
+)
 
 
 class Experiment(Protocol):
@@ -82,13 +85,15 @@ def read_run(folder: Path, defaults: Mapping[str, Any], noted_by: str) -> Run:
         config = content["config"]
         lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         records = [json.loads(line) for line in lines]
-        if len(records) < config["epochs"]:
+        if len(records) < config["epochs"] and not (records and records[-1].get("stopped_early")):
             raise Unfinished(f"{folder}: the run is not finished: epoch {len(records)} of {config['epochs']}")
         last = records[-1]
         run = Run(
             network=config["network"],
             seed=config["seed"],
-            settings=settings_of(config, defaults),
+            # A run that got more epochs later had another learning rate than one that was planned with so many.
+            settings=settings_of(config, defaults)
+            | ({"extended after": content["extended"]} if content.get("extended") else {}),
             curve=[[r["epoch"], round(r["val_class_iou"], 5)] for r in records if "val_class_iou" in r],
             scores={name: last[f"val_{name}"] for name in (*SCORES, "iou")},
             train_class_iou=last["train_class_iou"],
@@ -240,8 +245,8 @@ def _scores(
     ]
     text = (
         "Validation scores after the last epoch in per cent, mean and standard deviation over seeds. Training class "
-        "IoU and loss: of the last epoch's augmented images, with dropout. Minutes: of training, without validation. "
-        "The paper's figures are those of Cityscapes (val, Table 1)."
+        "IoU and loss are those of the last epoch, on augmented images and with dropout. Minutes count training "
+        "without validation. The paper measured its figures on Cityscapes (val, Table 1)."
     )
     return Section("Validation scores", text, Table(header, rows))
 
@@ -258,7 +263,10 @@ def _curves(groups: Mapping[str, Sequence[Run]], schedule: int | None) -> Sectio
         curves = [{int(epoch): iou for epoch, iou in run.curve} for run in runs]
         rows.append([label, *(f"{100 * statistics.mean(curve[e] for curve in curves):.1f}" for e in epochs),
                      _spread([max(curve.values()) for curve in curves])])  # fmt: skip
-    text = "Validation class IoU in per cent after so many epochs, mean over seeds; and the best epoch's, seed by seed."
+    text = (
+        "Validation class IoU in per cent after so many epochs, mean over seeds. Best epoch: the highest value of each "
+        "seed, mean and standard deviation over seeds."
+    )
     title = "Class IoU over the epochs" if schedule is None else f"Class IoU over the epochs, {schedule} epochs"
     return Section(title, text, Table(["network", *map(str, epochs), "best epoch"], rows))
 

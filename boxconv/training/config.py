@@ -1,6 +1,5 @@
 """Settings: every number that a training run depends on. Importing this does not import torch."""
 
-import bisect
 import dataclasses
 import itertools
 import math
@@ -12,6 +11,8 @@ from ..data.config import DataConfig, at_least, option
 from ..errors import UsageError
 
 InitialBoxes = Literal["uniform", "log-uniform", "mixed"]
+Optimizer = Literal["adam", "adamw", "sgd"]
+Loss = Literal["weighted", "cross-entropy", "focal", "dice"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,9 @@ class TrainConfig(DataConfig):
     epochs: int = 30
     batch_size: int = 8
     lr: float = 1e-3
-    """Learning rate of Adam at the start."""
+    """Learning rate at the start."""
+    optimizer: Optimizer = "adam"
+    """adamw and sgd (momentum 0.9) need another --lr and --weight-decay than adam."""
     box_lr: float = 1.0
     """Learning rate of the boxes, as a multiple of --lr (4, not 4e-3). In a step, Adam moves an edge by up to about
     this times --lr times the network's reparametrization_factor (0.5 to 1.6) of the image."""
@@ -49,9 +52,13 @@ class TrainConfig(DataConfig):
     """L2 regularisation of all weights (section 3.1 of the paper), and of boxes without --box-weight-decay."""
     box_weight_decay: float | None = None
     """L2 regularisation of the boxes' stored coordinates; --weight-decay if left out."""
+    clip: float | None = None
+    """Largest norm of a step's gradient; a longer one is shortened to it. No limit if left out."""
     ema: float | None = None
     """Decay of an exponential moving average of the weights, updated after every step: 0.99 averages over about the
     last 100 steps. best.pt then holds the averaged weights, and is chosen by their scores. No average if left out."""
+    loss: Loss = "weighted"
+    """weighted: cross-entropy with --class-balance; cross-entropy: without; focal; dice: weighted plus Dice."""
     class_balance: float = 1.10
     """c in the class weights of the loss, 1 / ln(c + share of the pixels): smaller values give rare classes more
     weight. The paper's authors use 1.10, ENet's authors 1.02."""
@@ -63,6 +70,8 @@ class TrainConfig(DataConfig):
     step_factor: float = 0.1
     warmup: float = 0.0
     """Epochs at the start in which the learning rate grows linearly to that of the schedule."""
+    patience: int | None = None
+    """Epochs without a better validation class IoU after which training stops. Never if left out."""
     flip: bool = True
     scale: tuple[float, float] = (0.8, 1.25)
     """Range of the random scale of training images."""
@@ -74,10 +83,14 @@ class TrainConfig(DataConfig):
     """Largest relative change of brightness, and of contrast."""
     crop: tuple[int, int] | None = None
     """Height and width of the training crop; --size if left out."""
+    balanced_crops: float = 0.0
+    """Probability that a training crop is laid around a class drawn evenly from those in the image."""
     train_split: str = "train"
     val_split: str = "val"
     val_every: int = 1
     """Epochs between validations; the last epoch is always validated."""
+    report_every: int | None = None
+    """Epochs between pictures of predictions, in TensorBoard and OUT/progress/report.html. None if left out."""
     seed: int = 0
     device: str = "auto"
     """auto: cuda if there is one, else cpu."""
@@ -101,6 +114,11 @@ class TrainConfig(DataConfig):
             at_least(name, getattr(self, name), 1)
         for name in ("workers", "seed"):
             at_least(name, getattr(self, name), 0)
+        for name in ("patience", "report_every"):
+            if getattr(self, name) is not None:
+                at_least(name, getattr(self, name), 1)
+        if self.clip is not None and not 0 < self.clip < math.inf:
+            raise UsageError(f"--clip: expected a positive number, got {self.clip}")
         for name in ("lr", "box_lr", "step_factor", "checkpoint_minutes", "timeout"):
             value = getattr(self, name)
             if not 0 < value < math.inf:
@@ -113,9 +131,10 @@ class TrainConfig(DataConfig):
             values = getattr(self, name)
             if not all(isinstance(value, (int, float)) and 0 <= value < 1 for value in values):
                 raise UsageError(f"{option(name)}: expected probabilities from 0 up to 1, got {values}")
-        if self.initial_boxes not in get_args(InitialBoxes):
-            known = " or ".join(get_args(InitialBoxes))
-            raise UsageError(f"--initial-boxes: expected {known}, got {self.initial_boxes!r}")
+        for name, kind in (("initial_boxes", InitialBoxes), ("optimizer", Optimizer), ("loss", Loss)):
+            if getattr(self, name) not in get_args(kind):
+                known = " or ".join(get_args(kind))
+                raise UsageError(f"{option(name)}: expected {known}, got {getattr(self, name)!r}")
         if not 1 < self.class_balance < math.inf:
             raise UsageError(f"--class-balance: expected a number above 1, got {self.class_balance}")
         for name in ("weight_decay", "box_weight_decay"):
@@ -130,8 +149,9 @@ class TrainConfig(DataConfig):
             raise UsageError(f"--milestones: expected ascending epochs, got {' '.join(map(str, self.milestones))}")
         if not 0 <= self.rotate <= 45:
             raise UsageError(f"--rotate: expected 0 to 45 degrees, got {self.rotate}")
-        if not 0 <= self.blur <= 1:
-            raise UsageError(f"--blur: expected a probability from 0 to 1, got {self.blur}")
+        for name in ("blur", "balanced_crops"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UsageError(f"{option(name)}: expected a probability from 0 to 1, got {getattr(self, name)}")
         if not 0 <= self.brightness < 1:
             raise UsageError(f"--brightness: expected a number from 0 up to 1, got {self.brightness}")
         if self.crop is not None and min(self.crop) < 16:
@@ -140,24 +160,11 @@ class TrainConfig(DataConfig):
         if self.accumulate > self.batch_size:
             raise UsageError(f"--accumulate: a batch of {self.batch_size} has no {self.accumulate} parts")
 
-    def learning_rate(self, progress: float, step: float = 0.0) -> float:
-        """Learning rate of a step that begins after the share ``progress`` of all epochs and takes ``step`` of them."""
-        reached = (progress + step) * self.epochs
-        return self._scheduled(progress) * (reached / self.warmup if reached < self.warmup else 1)
 
-    def _scheduled(self, progress: float) -> float:
-        if self.schedule == "poly":
-            return self.lr * (1 - progress) ** 0.9
-        if self.schedule == "step":
-            # 1e-9: half an epoch's share may round to just below the whole epoch it is.
-            epoch = math.floor(progress * self.epochs + 1e-9)
-            passed = bisect.bisect_right(self.milestones, epoch) if self.milestones else epoch // self.step_epochs
-            return self.lr * self.step_factor**passed
-        return self.lr
-
-
-MOVABLE = ("root", "classes", "palette", "device", "workers", "checkpoint_minutes", "timeout")
+MOVABLE = ("root", "classes", "palette", "report_every", "device", "workers", "checkpoint_minutes", "timeout")
 """Run-time settings, which may change when a run is resumed."""
+LENGTH = ("epochs", "patience")
+"""Settings of how long a run goes on, which may change, too."""
 
 
 def to_plain(config: Any) -> dict[str, Any]:

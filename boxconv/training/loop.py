@@ -14,8 +14,9 @@ from .evaluation import evaluate
 from .interrupt import Interrupt, Interrupted, defer_signals
 from .loading import EpochBatches, Loader, share
 from .metrics import MEANS, ConfusionMatrix
-from .records import Recorder, percent
+from .records import Recorder, Watch, percent
 from .run_folder import RunFolder
+from .schedule import learning_rate
 from .setup import Run
 from .state import TrainState, fingerprint, restore
 from .step import LossNotFinite, TrainStep
@@ -30,6 +31,7 @@ def train(
     resume: dict[str, Any] | None = None,
     provenance: str = "",
     progress: bool = True,
+    watch: Watch | None = None,
 ) -> list[dict[str, Any]]:
     """Train a run's model and return one record per epoch (what `metrics.jsonl` holds).
 
@@ -37,7 +39,9 @@ def train(
         folder: where the run is kept; None in processes that are not rank 0.
         resume: content of a ``last.pt``; training goes on after its last step, with the same result, to the last bit
             on the same machine with the same number of threads and processes, as a run that was never interrupted.
+            Where the run has more epochs now, the learning rate from here on is that of a run planned with so many.
         provenance: software and machine, for ``config.json``.
+        watch: is called every `config.report_every` epochs, and after the last one.
 
     Raises:
         Interrupted: after a signal, with ``last.pt`` written.
@@ -53,11 +57,13 @@ def train(
     if changes and progress:
         print(f"going on with the same samples, but the last bits will differ ({changes})")
     context.require_equal("the training data, the network or the settings", fingerprint(run, state))
-    recorder = Recorder(run, folder, train_step, progress=progress)
-    recorder.begin(state, provenance, new=resume is None)
+    recorder = Recorder(run, folder, train_step, watch, progress=progress)
+    recorder.begin(state, provenance, save=resume is None or resume["config"]["epochs"] != config.epochs)
+    if progress and state.epoch == config.epochs:
+        print(f"all {config.epochs} epochs are done; --resume with more --epochs goes on")
 
     with defer_signals() as interrupt:
-        while state.epoch < config.epochs:
+        while not state.finished(config):
             matrix = _train_epoch(run, train_step, state, recorder, interrupt)
             record = _training_record(run, state, matrix)
             if (state.epoch + 1) % config.val_every == 0 or state.epoch + 1 == config.epochs:
@@ -77,11 +83,19 @@ def train(
                 best=state.scores["class_iou"] if better else state.best,
                 records=[*state.records, record],
                 scores=state.scores,
+                extended=state.extended,
             )
+            if state.stalled(config.patience):
+                record["stopped_early"] = True
             recorder.epoch(state, better=better)
             stop = int(max(row[0] for row in context.all_gather(interrupt.number or 0)))
-            if stop and state.epoch < config.epochs:
+            if stop and not state.finished(config):
                 raise Interrupted(stop)
+    if progress and state.stalled(config.patience):
+        print(
+            f"stopped early, after epoch {state.epoch}: no better validation class IoU in {config.patience} epochs; "
+            "--resume with a larger --patience goes on"
+        )
     return state.records
 
 
@@ -194,7 +208,7 @@ def _steps(run: Run) -> int:
 
 def _learning_rate(run: Run, state: TrainState, step: int) -> float:
     total = _steps(run) * run.config.epochs
-    return run.config.learning_rate((state.epoch * _steps(run) + step) / total, 1 / total)
+    return learning_rate(run.config, (state.epoch * _steps(run) + step) / total, 1 / total)
 
 
 def _name(data: Dataset[Any], index: int) -> str:

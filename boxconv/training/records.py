@@ -1,35 +1,63 @@
 """What a run leaves in its folder, epoch by epoch: checkpoints, records, boxes, TensorBoard's events."""
 
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..data.classes import ClassTable
 from . import checkpoint
 from .box_history import BoxHistory
 from .config import to_plain
+from .preview import Preview, previews
 from .run_folder import RunFolder
 from .setup import Run
-from .state import TrainState, content_of
+from .state import TrainState, content_of, decisive_score
 from .step import TrainStep
 
 
-class Recorder:
-    """Writes down how ``run`` goes on. In processes that have no ``folder``, all rank 0's, it does nothing."""
+@dataclass(frozen=True)
+class Progress:
+    """How a run stands after an epoch, for whoever watches it."""
 
-    def __init__(self, run: Run, folder: RunFolder | None, train_step: TrainStep, *, progress: bool) -> None:
+    run: Run
+    folder: Path
+    """Where pictures and pages about the run may be written."""
+    records: list[dict[str, Any]]
+    previews: list[Preview]
+    seconds_left: float
+    """0 at the end."""
+
+
+Watch = Callable[[Progress], None]
+
+
+class Recorder:
+    """Writes down how ``run`` goes on. In processes that have no ``folder``, all but rank 0, it does nothing."""
+
+    def __init__(
+        self, run: Run, folder: RunFolder | None, train_step: TrainStep, watch: Watch | None, *, progress: bool
+    ) -> None:
         self.run, self.folder, self.train_step, self.progress = run, folder, train_step, progress
+        self.watch = watch
         self.began = self.saved = time.monotonic()
         self.first_epoch = 0
 
-    def begin(self, state: TrainState, provenance: str, *, new: bool) -> None:
+    def begin(self, state: TrainState, provenance: str, *, save: bool) -> None:
         """Write down what is known, and the first checkpoint: a full disk is noticed now, not after an epoch."""
         self.began, self.first_epoch = time.monotonic(), state.epoch
         if self.folder is None:
             return
-        if new:
+        if save:
             self.save(state)
         run = self.run
-        content = {"config": to_plain(run.config), "network": run.network, "classes": run.classes.to_dict()}
+        content: dict[str, Any] = {
+            "config": to_plain(run.config),
+            "network": run.network,
+            "classes": run.classes.to_dict(),
+        }
+        content |= {"extended": state.extended} if state.extended else {}
         self.folder.write_config(content, provenance if state.epoch < run.config.epochs else "")
         self.folder.write_records(state.records)
         self.history = BoxHistory(self.folder.boxes, run.model, state.epoch)
@@ -56,13 +84,23 @@ class Recorder:
         self.save(state)
         self.folder.write_records(state.records)
         self.board.write(record)
-        left = self.run.config.epochs - state.epoch
+        finished, every = state.finished(self.run.config), self.run.config.report_every
+        # At the mean pace of this process's epochs, validation included.
+        pace = (time.monotonic() - self.began) / (state.epoch - self.first_epoch)
+        left = 0.0 if finished else pace * (self.run.config.epochs - state.epoch)
+        if every is not None and (finished or state.epoch % every == 0):
+            self._report(self.folder, state, left)
         if self.progress:
-            # At the mean pace of this process's epochs, validation included.
-            pace = (time.monotonic() - self.began) / (state.epoch - self.first_epoch)
-            print(one_line(record, better, pace * left), flush=True)
-        if left == 0:
+            print(one_line(record, better, left), flush=True)
+        if finished:
             self.board.close()
+
+    def _report(self, folder: RunFolder, state: TrainState, left: float) -> None:
+        averaged = self.train_step.averaged()
+        seen = previews(self.run, self.run.model if averaged is None else averaged)
+        self.board.pictures(seen, self.run.classes, state.epoch)
+        if self.watch is not None:
+            self.watch(Progress(self.run, folder.progress, state.records, seen, left))
 
 
 class TensorBoardLogger:
@@ -79,6 +117,11 @@ class TensorBoardLogger:
                 self._writer.add_scalar(name.replace("_", "/", 1), value, record["epoch"])
         self._writer.flush()
 
+    def pictures(self, seen: list[Preview], classes: ClassTable, epoch: int) -> None:
+        for preview in seen:
+            self._writer.add_image(f"predictions/{preview.name}", preview.strip(classes), epoch, dataformats="HWC")
+        self._writer.flush()
+
     def close(self) -> None:
         self._writer.close()
 
@@ -90,8 +133,9 @@ def percent(share: float) -> str:
 
 def best_of(records: list[dict[str, Any]]) -> str:
     """The best epoch's score in words."""
-    best = max(record["val_class_iou"] for record in records if "val_class_iou" in record)
-    return f"best validation class IoU {percent(best)}"
+    best = max((record for record in records if "val_class_iou" in record), key=decisive_score)
+    averaged = " of averaged weights" if "val_average_class_iou" in best else ""
+    return f"best validation class IoU{averaged} {percent(decisive_score(best))}"
 
 
 def duration(seconds: float) -> str:

@@ -5,6 +5,7 @@ config.json      settings, network and classes          best.pt   weights with t
 metrics.jsonl    one JSON object per epoch              last.pt   all that an exact resume needs
 boxes.jsonl      the boxes after each epoch (`box_history`)
 tensorboard/     the same numbers for TensorBoard
+progress/        report.html with its pictures, of a run with --report-every
 analysis/        what `boxconv analyze` wrote; goes with the run when that is overwritten
 .lock            while a process writes here: which one
 """
@@ -17,7 +18,7 @@ from typing import Any
 from ..files import existing, sweep, write_atomic
 from .lock import LockedError, lock, unlock
 
-_OURS = ("config.json", "metrics.jsonl", "boxes.jsonl", "best.pt", "last.pt", "tensorboard")
+_OURS = ("config.json", "metrics.jsonl", "boxes.jsonl", "best.pt", "last.pt", "tensorboard", "progress")
 
 
 class RunFolderError(ValueError):
@@ -93,6 +94,10 @@ class RunFolder:
     @property
     def tensorboard(self) -> Path:
         return self.path / "tensorboard"
+
+    @property
+    def progress(self) -> Path:
+        return self.path / "progress"
 
     def write_config(self, content: dict[str, Any], provenance: str) -> None:
         """Settings, and software and machine ("": nothing is computed any more); all of them if a run was resumed."""

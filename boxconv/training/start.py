@@ -9,10 +9,11 @@ from typing import Any
 from ..errors import UsageError
 from ..files import Existing
 from . import checkpoint
-from .config import MOVABLE, TrainConfig, option
+from .config import LENGTH, MOVABLE, TrainConfig, option
 from .distributed import ALONE, DistributedContext
 from .interrupt import second_signal_ends_at_once
 from .loop import train
+from .records import Watch
 from .run_folder import RunFolder
 from .setup import CreateNetwork, build_run
 
@@ -23,20 +24,20 @@ def train_into(
     network_for: Callable[..., tuple[TrainConfig, CreateNetwork]],
     *,
     existing: Existing = "refuse",
-    defaults: TrainConfig | None = None,
     check_files: bool = True,
     progress: bool = True,
     provenance: str = "",
     context: DistributedContext = ALONE,
+    watch: Watch | None = None,
 ) -> list[dict[str, Any]]:
     """Build the run of ``config``, train it in the folder ``out``, and return its records.
 
     Args:
         network_for: as `boxconv.inference.new_network.network_for`, which this module does not import.
-        existing: what becomes of a run that is in the folder already.
-        defaults: with "resume", settings that nobody asked for; those of ``config`` that differ from them must fit the
-            run's.
+        existing: what becomes of a run that is in the folder already. With "resume", ``config`` is that of the run but
+            for what `resumed` allows.
         provenance: software and machine, for ``config.json``.
+        watch: as `train` takes it.
 
     Raises what `RunFolder`, `build_run` and `train` raise. Nothing is deleted before the new run has been built.
     """
@@ -61,7 +62,8 @@ def train_into(
         if mode == "resume":
             context.run_on_main("folder", open_folder)
             saved = checkpoint.load(out / "last.pt")
-            config = resumed(config, checkpoint.settings(saved, out / "last.pt"), defaults or TrainConfig())
+            of_run = checkpoint.settings(saved, out / "last.pt")
+            config = resumed(config, of_run) if existing == "resume" else of_run
         elif mode == "overwrite" and config.start_from is not None and _holds(out, config.start_from):
             raise UsageError(f"--overwrite: would delete {config.start_from}, which --start-from reads")
         progress = progress and context.is_main
@@ -71,7 +73,7 @@ def train_into(
             context.run_on_main("folder", open_folder)
         if progress:
             print(f"{run}; writing to {out}")
-        records = train(run, folder, resume=saved, provenance=provenance, progress=progress)
+        records = train(run, folder, resume=saved, provenance=provenance, progress=progress, watch=watch)
         for split, absent in run.unscored.items():
             print(f"the labels of {split} have no pixel of {', '.join(absent)}: the scores tell nothing of it")
         return records
@@ -81,17 +83,24 @@ def _holds(folder: Path, path: Path) -> bool:
     return path.exists() and path.resolve().is_relative_to(folder.resolve())
 
 
-def resumed(given: TrainConfig, saved: TrainConfig, defaults: TrainConfig) -> TrainConfig:
-    """The saved settings; where images are and how they are loaded may differ, all else decides the result.
+def settings_in(out: Path) -> TrainConfig:
+    """The settings of the run in a folder, with which it is resumed. Raises CheckpointError."""
+    path = out / "last.pt"
+    return checkpoint.settings(checkpoint.load(path), path)
 
-    What equals ``defaults`` was not asked for. UsageError for anything else that differs.
+
+def resumed(given: TrainConfig, saved: TrainConfig) -> TrainConfig:
+    """The settings with which a run goes on: ``given``, if they decide the result as the ``saved`` ones do.
+
+    UsageError for anything that may not differ. Where images are and how they are loaded may; so may the length of the
+    run, whose epochs can only become more.
     """
-    changes: dict[str, Any] = {}
     for field in dataclasses.fields(TrainConfig):
         value, before = getattr(given, field.name), getattr(saved, field.name)
-        if value in (getattr(defaults, field.name), before):
-            continue
-        if field.name not in MOVABLE:
+        if value != before and field.name not in (*MOVABLE, *LENGTH):
             raise UsageError(f"{option(field.name)}: --resume goes on with the run's {before!r}, got {value!r}")
-        changes[field.name] = value
-    return dataclasses.replace(saved, **changes)
+    if given.epochs < saved.epochs:
+        raise UsageError(
+            f"--epochs: --resume may add epochs to the run's {saved.epochs}, not take any away, got {given.epochs}"
+        )
+    return given

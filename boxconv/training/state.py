@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from .config import MOVABLE, to_plain
+from .config import MOVABLE, TrainConfig, to_plain
 from .device import TrainingError
 from .distributed import DistributedContext
 from .metrics import ConfusionMatrix
@@ -32,12 +32,30 @@ class TrainState:
     records: list[dict[str, Any]] = field(default_factory=list)
     scores: dict[str, Any] = field(default_factory=dict)
     """Of the last validation."""
+    extended: list[str] = field(default_factory=list)
+    """"12 of 30" for epochs that were added after 12 epochs to a run of 30."""
+
+    def finished(self, config: TrainConfig) -> bool:
+        """Whether there is nothing left to do."""
+        return self.epoch >= config.epochs or self.stalled(config.patience)
+
+    def stalled(self, patience: int | None) -> bool:
+        """Whether the last ``patience`` epochs brought no better validation."""
+        if patience is None or not self.records or "val_class_iou" not in self.records[-1]:
+            return False
+        best = max((record for record in self.records if "val_class_iou" in record), key=decisive_score)
+        return bool(self.records[-1]["epoch"] - best["epoch"] >= patience)
 
     def confusion(self, num_classes: int, context: DistributedContext) -> ConfusionMatrix:
         """This process's part of the matrix: rank 0 has what was counted before an interruption."""
         if self.matrix is None or not context.is_main:
             return ConfusionMatrix(num_classes)
         return ConfusionMatrix.from_state(self.matrix)
+
+
+def decisive_score(record: dict[str, Any]) -> float:
+    """The score of a validated epoch by which the best one is chosen: of the averaged weights where there are some."""
+    return float(record.get("val_average_class_iou", record["val_class_iou"]))
 
 
 def content_of(run: Run, train_step: TrainStep, state: TrainState, *, resumable: bool) -> dict[str, Any]:
@@ -71,9 +89,11 @@ def restore(run: Run, train_step: TrainStep, content: dict[str, Any]) -> tuple[T
     try:
         train_step.restore(content["model"], training)
         state = TrainState(**training["state"], scores=dict(content["scores"]))
-        then = dict(training["environment"])
+        then, planned = dict(training["environment"]), int(content["config"]["epochs"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise TrainingError(f"the checkpoint's training state does not fit this version: {error}") from error
+    if planned != run.config.epochs:
+        state.extended = [*state.extended, f"{state.epoch} of {planned}"]
     now = _environment(run)
     changes = [f"{name} {then.get(name)} then, {value} now" for name, value in now.items() if then.get(name) != value]
     return state, "; ".join(changes)

@@ -8,51 +8,23 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import clip_grad_norm_
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from box_convolution.layer import BoxConv2d
-
-from ..data.classes import VOID
 from . import sync_batch_norm
 from .config import TrainConfig
 from .device import TrainingError, is_out_of_memory
 from .distributed import DistributedContext, explained
 from .evaluation import most_likely
+from .losses import BatchLoss
+from .optimizer import create_optimizer, set_learning_rate
 
 AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class LossNotFinite(TrainingError):
     """The loss of a step is infinite or no number; the weights are those before the step."""
-
-
-def pixel_weight(label: Tensor, weight: Tensor) -> Tensor:
-    """Sum of the class weights of all pixels of (B, h, w) that are not void."""
-    valid = label != VOID
-    return (weight[label.where(valid, 0)] * valid).sum()
-
-
-def segmentation_loss(logits: Tensor, label: Tensor, weight: Tensor, total_weight: Tensor | None = None) -> Tensor:
-    """Weighted cross-entropy of (B, K, h, w) against (B, h, w), void left out. 0, not NaN, where all is void.
-
-    ``total_weight`` is the `pixel_weight` of a whole batch of which this is a part: losses of parts then add up.
-    """
-    total = cross_entropy(logits.float(), label, weight, ignore_index=VOID, reduction="sum")
-    return total / (pixel_weight(label, weight) if total_weight is None else total_weight).clamp_min(1e-12)
-
-
-def _groups(model: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
-    """Parameters, by how fast they learn (``factor`` times the learning rate) and how strongly they are regularised."""
-    if config.box_weight_decay is None and config.box_lr == 1:
-        return [{"params": list(model.parameters())}]
-    boxes = {id(layer.scaled_boxes) for layer in model.modules() if isinstance(layer, BoxConv2d)}
-    decay = config.weight_decay if config.box_weight_decay is None else config.box_weight_decay
-    return [
-        {"params": [p for p in model.parameters() if id(p) not in boxes]},
-        {"params": [p for p in model.parameters() if id(p) in boxes], "weight_decay": decay, "factor": config.box_lr},
-    ]
 
 
 class TrainStep:
@@ -71,9 +43,9 @@ class TrainStep:
         context: DistributedContext,
     ) -> None:
         self.device, self.context, self.seed = device, context, config.seed
-        self.class_weight = class_weight.to(device)
+        self.loss, self.clip = BatchLoss(config.loss, class_weight.to(device)), config.clip
         self.model = model.to(device)
-        self.optimizer = torch.optim.Adam(_groups(model, config), lr=config.lr, weight_decay=config.weight_decay)
+        self.optimizer = create_optimizer(model, config)
         self.amp = AMP_TYPES.get(config.amp)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.amp == "fp16")
         # Boxes stay valid: those of an average of valid boxes are. Buffers, for BatchNorm's statistics.
@@ -129,12 +101,11 @@ class TrainStep:
     def _step(
         self, parts: Sequence[tuple[Tensor, Tensor, bool]], rate: float, flags: Sequence[float]
     ) -> tuple[float, list[tuple[Tensor, Tensor]], list[list[float]]]:
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group.get("factor", 1.0)
+        set_learning_rate(self.optimizer, rate)
         self.optimizer.zero_grad(set_to_none=True)
         there = [(images.to(self.device), labels.to(self.device), counted) for images, labels, counted in parts]
-        weights = [pixel_weight(labels, self.class_weight) * counted for _, labels, counted in there]
-        total_weight = self.context.sum(torch.stack(weights).sum())
+        sizes = [[size * counted for size in self.loss.sizes(labels)] for _, labels, counted in there]
+        batch = [self.context.sum(torch.stack(parts).sum()) for parts in zip(*sizes, strict=True)]
         value = 0.0
         results: list[tuple[Tensor, Tensor]] = []
         for i, (images, labels, counted) in enumerate(there):
@@ -143,7 +114,7 @@ class TrainStep:
                     stack.enter_context(self.forward.no_sync())
                 with torch.autocast(self.device.type, self.amp) if self.amp else nullcontext():
                     logits = self.forward(images)
-                loss = segmentation_loss(logits, labels, self.class_weight, total_weight) * counted
+                loss = self.loss(logits, labels, batch) * counted
                 value += loss.item()
                 # DDP takes the mean over the processes, where the sum is meant.
                 with explained():
@@ -156,6 +127,9 @@ class TrainStep:
         value = sum(row[0] for row in every)
         if not math.isfinite(value):
             raise LossNotFinite(f"the loss is {value}")
+        if self.clip is not None:
+            self.scaler.unscale_(self.optimizer)
+            clip_grad_norm_(self.model.parameters(), self.clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.average is not None:

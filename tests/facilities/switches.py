@@ -51,7 +51,7 @@ def _warn_always() -> AbstractContextManager[None]:
 
 
 SWITCHES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
-    "`use_deterministic_algorithms(True)`, memory filled": _deterministic,
+    "`use_deterministic_algorithms(True)`, new memory filled": _deterministic,
     "`use_deterministic_algorithms(True, warn_only=True)`, no warning": _warn_only,
     "`set_deterministic_debug_mode('error')`": lambda: _set(torch.set_deterministic_debug_mode, "error", "default"),
     "`set_warn_always(True)`, no warning": _warn_always,

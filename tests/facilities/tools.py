@@ -70,7 +70,9 @@ def flops(case: Case) -> tuple[Any, Any]:
     return [*got, counted], [*training(other, case.image), _layers(case) > 0]
 
 
-@facility(GROUP, "fake tensors: a training step reads no number, so nothing waits for a GPU", in_tests=ALL)
+@facility(
+    GROUP, "fake tensors: a training step reads no value of a tensor, so the CPU never waits for a GPU", in_tests=ALL
+)
 def fake(case: Case) -> tuple[Any, Any]:
     mode = FakeTensorMode()
     network, image = _without_data(twin(case.network), mode), mode.from_tensor(case.image)

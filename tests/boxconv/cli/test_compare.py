@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from boxconv.cli import main
-from boxconv.reports.run_comparison import grouped, kept, merged, read_kept, read_run, sections
+from boxconv.reports.run_comparison import Unfinished, grouped, kept, merged, read_kept, read_run, sections
 from boxconv.reports.run_curves import draw_curves
 
 ORDER = ["enet", "boxenet"]
@@ -83,6 +83,26 @@ def test_settings_that_differ_are_named(folders: list[Path], tmp_path: Path) -> 
         ["enet (epochs 3)", "3", "1"],
         ["enet (epochs 1, lr 0.1)", "1", "1"],
     ]
+
+
+def test_a_run_that_stopped_early_is_finished_and_one_with_epochs_added_is_another(tmp_path: Path) -> None:
+    planned = write_run(tmp_path / "planned", "enet", 0, [0.1, 0.2, 0.3])
+    early, longer = (write_run(tmp_path / name, "enet", 0, [0.1, 0.2, 0.3]) for name in ("early", "longer"))
+    content = json.loads((early / "config.json").read_text())
+    content["config"] |= {"epochs": 9, "patience": 2}
+    (early / "config.json").write_text(json.dumps(content))
+    with pytest.raises(Unfinished, match="epoch 3 of 9"):
+        read_run(early, {}, "")
+    lines = [json.loads(line) for line in (early / "metrics.jsonl").read_text().splitlines()]
+    lines[-1]["stopped_early"] = True
+    (early / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    content = json.loads((longer / "config.json").read_text())
+    (longer / "config.json").write_text(json.dumps({**content, "extended": ["1 of 1"]}))
+    runs = [read_run(folder, {}, "") for folder in (planned, early, longer)]
+    assert [run.scores["class_iou"] for run in runs] == [0.3] * 3
+    assert list(grouped(runs, ["enet"], {})) == [
+        "enet (epochs 3)", "enet (epochs 3, extended after 1 of 1)", "enet (epochs 9, patience 2)"
+    ]  # fmt: skip
 
 
 def test_kept_runs_outlive_their_folders(folders: list[Path], tmp_path: Path) -> None:

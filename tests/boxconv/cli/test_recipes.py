@@ -9,6 +9,7 @@ from box_convolution import networks
 from boxconv.cli import main, recipes
 from boxconv.errors import UsageError
 from boxconv.training.config import TrainConfig
+from boxconv.training.schedule import learning_rate
 
 NAMES = sorted(path.stem for path in recipes.FOLDER.glob("*.json"))
 EXPERIMENTS = [line.split()[0] for line in recipes.listing().splitlines()]
@@ -51,7 +52,7 @@ def test_the_paper_is_complete() -> None:
 def test_settings_of_the_paper() -> None:
     city = recipes.settings("cityscapes-boxenet")
     assert (city.size, city.batch_size, city.lr, city.weight_decay) == ((512, 1024), 12, 1e-3, 2e-4)
-    rates = [city.learning_rate(epoch / city.epochs) for epoch in (0, 599, 600, 779, 780, 1299)]
+    rates = [learning_rate(city, epoch / city.epochs) for epoch in (0, 599, 600, 779, 780, 1299)]
     assert rates == pytest.approx([1e-3, 1e-3, 0.45e-3, 0.45e-3, 0.45**2 * 1e-3, 0.45**8 * 1e-3])
     sun = recipes.settings("sunrgbd-boxenet")
     assert (sun.size, sun.border, sun.train_split, sun.val_split) == ((528, 728), 1, "train", "test")

@@ -72,6 +72,7 @@ REFUSED: list[list[Any]] = [
     ["analyze", ODD],
     ["draw", ODD, "--out", "out.png"],
     ["distance", ODD],
+    ["demo-app", ODD],
 ]
 
 

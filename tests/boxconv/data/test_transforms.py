@@ -11,7 +11,7 @@ from torch import Tensor
 from boxconv.data.bands import Bands
 from boxconv.data.classes import VOID
 from boxconv.data.datasets import seeded
-from boxconv.data.transforms import MEAN, STD, Augment, EvalTransform
+from boxconv.data.transforms import MEAN, STD, Augment, EvalTransform, _Span
 
 PLAIN: dict[str, Any] = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 STILL: dict[str, Any] = {**PLAIN, "flip": False, "scale": (1.0, 1.0), "brightness": 0.0, "contrast": 0.0}
@@ -191,6 +191,7 @@ def test_only_torch_decides() -> None:
         (lambda: Augment((4, 4), contrast=-0.1), "contrast must be"),
         (lambda: Augment((4, 4), rotate=46.0), "rotate must be"),
         (lambda: Augment((4, 4), blur=1.1), "blur must be"),
+        (lambda: Augment((4, 4), balanced_crops=-1), "balanced_crops must be a probability from 0 to 1, found -1"),
     ],
 )
 def test_refused(make: Any, words: str) -> None:
@@ -241,3 +242,55 @@ def test_any_number_of_channels(channels: int) -> None:
     assert float(image[:, label == VOID].abs().sum()) == 0
     with pytest.raises(ValueError, match=f"mean and std are those of 5 channels, the image has {channels}"):
         EvalTransform(None, (0.5,) * 5, (1.0,) * 5).image(Bands.of(values))
+
+
+def test_balanced_crops_show_rare_classes_and_leave_the_rest():
+    """One pixel in 6400 is of class 1: a crop of a sixteenth of the image seldom has it, a balanced one in half."""
+    values = np.zeros((80, 80), np.uint8)
+    values[7, 70] = 1
+    image, label = Image.fromarray(np.zeros((80, 80, 3), np.uint8)), Image.fromarray(values)
+    options = {"whole": (80, 80), "scale": (1.0, 1.0), "flip": False}
+
+    def share(count=200, **changes):
+        crop = Augment((20, 20), **options | changes)
+        return sum(bool((crop(image, label)[1] == 1).any()) for _ in range(count)) / count
+
+    torch.manual_seed(0)
+    assert share() < 0.2
+    assert 0.4 < share(balanced_crops=1.0) < 0.75
+    assert 0.15 < share(balanced_crops=0.5) < 0.45
+    assert share(balanced_crops=1.0, scale=(0.1, 0.3)) > 0.0, "an image that is smaller than the crop"
+
+    # With a class that is everywhere, the window can lie anywhere, up to the corners.
+    even = Image.new("L", (80, 80), 3)
+    image = Image.fromarray(np.arange(80 * 80 * 3, dtype=np.uint32).astype(np.uint8).reshape(80, 80, 3))
+    balanced, plain = Augment((20, 20), balanced_crops=1.0, **options), Augment((20, 20), **options)
+    assert len({balanced(image, even)[0].sum().item() for _ in range(30)}) > 20
+    # Nothing but void: as if it was off.
+    void = Image.new("L", (80, 80), 255)
+    for seed in range(5):
+        torch.manual_seed(seed)
+        one = balanced(image, void)
+        torch.manual_seed(seed)
+        assert all(map(torch.equal, one, plain(image, void)))
+
+
+@pytest.mark.parametrize("pixel", [0, 3, 39])
+@pytest.mark.parametrize("at", [0.0, 0.5, 0.999])
+@pytest.mark.parametrize("size, scaled", [(10, 40.0), (10, 13.0), (30, 40.0), (30, 20.0), (1, 40.0)])
+def test_a_window_shows_the_pixel_it_is_laid_around(pixel, at, size, scaled):
+    span = _Span.place(size, scaled, 40, at, pixel)
+    assert span.start <= pixel + 1e-9
+    assert pixel + 1 <= span.stop + 1e-9
+    assert span.start >= 0
+    assert span.stop <= 40
+
+
+def test_what_was_prepared_can_be_looked_at():
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8))
+    transform = EvalTransform(None)
+    seen = transform.picture(transform.image(image))
+    assert np.abs(seen.astype(int) - np.asarray(image)).max() <= 1
+    grey = EvalTransform(None, (0.5,), (0.25,)).picture(torch.zeros(1, 6, 8))
+    assert (grey.shape, grey.dtype) == ((6, 8, 3), np.uint8)
+    assert set(grey.flatten().tolist()) == {127}

@@ -31,6 +31,15 @@ ROOT = Path("somewhere")
         ({"ema": 0}, "--ema: expected a decay between 0 and 1, got 0"),
         ({"rotate": -1.0}, "--rotate: expected 0 to 45 degrees, got -1.0"),
         ({"rotate": float("nan")}, "--rotate"),
+        ({"balanced_crops": -0.1}, "--balanced-crops: expected a probability from 0 to 1, got -0.1"),
+        ({"balanced_crops": float("nan")}, "--balanced-crops: expected a probability"),
+        ({"clip": -1.0}, "--clip: expected a positive number, got -1.0"),
+        ({"clip": 0.0}, "--clip: expected a positive number, got 0.0"),
+        ({"clip": float("nan")}, "--clip: expected a positive number, got nan"),
+        ({"optimizer": "adagrad"}, "--optimizer: expected adam or adamw or sgd, got 'adagrad'"),
+        ({"loss": "mse"}, "--loss: expected weighted or cross-entropy or focal or dice, got 'mse'"),
+        ({"patience": 0}, "--patience: expected at least 1, got 0"),
+        ({"report_every": 0}, "--report-every: expected at least 1, got 0"),
         ({"blur": 1.5}, "--blur: expected a probability from 0 to 1, got 1.5"),
     ],
 )
@@ -43,12 +52,6 @@ def test_settings_survive_json() -> None:
     config = TrainConfig(
         data="folder", root=ROOT, palette=Path("p.csv"), cache=Path("c"), classes=Path("k.csv"), border=1,
         milestones=(3, 7), rotate=7.5, blur=0.5, mean=(0.1, 0.2, 0.3), crop=(32, 64),
+        optimizer="sgd", clip=0.5, loss="dice", patience=3, balanced_crops=0.5, report_every=2,
     )  # fmt: skip
     assert from_plain(json.loads(json.dumps(to_plain(config)))) == config
-
-
-def test_milestones_take_the_place_of_regular_steps() -> None:
-    config = TrainConfig(schedule="step", lr=1.0, step_factor=0.5, epochs=10, milestones=(2, 9), step_epochs=1)
-    assert [config.learning_rate(epoch / 10) for epoch in range(10)] == [1.0] * 2 + [0.5] * 7 + [0.25]
-    # In the middle of an epoch the rate is that of its start.
-    assert config.learning_rate(0.199) == 1.0

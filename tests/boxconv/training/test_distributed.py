@@ -48,7 +48,7 @@ def test_every_image_is_scored_once(one, two, length):
         assert torch.equal(rank[f"matrix {length}"], one[f"matrix {length}"])
 
 
-@pytest.mark.parametrize("name", ["sync", "parts"])
+@pytest.mark.parametrize("name", ["sync", "parts", "dice"])
 def test_training_is_that_of_one_process_to_rounding(one, two, name):
     for rank in two:
         for key, value in one[name].items():
@@ -80,6 +80,11 @@ def test_a_signal_to_one_stops_all_and_the_rest_is_bit_identical(two):
     assert [rank["stopped by"] for rank in two] == [15, 15]
     assert two[0]["stopped at"] == (0, 1)
     assert len({rank[run] for rank in two for run in ("whole", "halves")}) == 1
+    assert [rank["averages differ"] for rank in two] == [[], []]
+
+
+def test_all_end_early_together(two):
+    assert [rank["early"] for rank in two] == [3, 3]
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are listed in /proc")

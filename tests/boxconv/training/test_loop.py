@@ -23,7 +23,6 @@ from boxconv.training.loading import EpochBatches
 from boxconv.training.loop import train
 from boxconv.training.run_folder import RunFolder, RunFolderError
 from boxconv.training.setup import Run
-from boxconv.training.step import segmentation_loss
 
 SIZE = (16, 32)
 CLASSES = RoadScenes.classes
@@ -197,24 +196,6 @@ def test_a_loss_that_is_not_finite_stops_at_once(tmp_path):
     assert (tmp_path / "run/last.pt").read_bytes() == before
 
 
-def test_loss_leaves_void_out_and_survives_a_void_batch():
-    logits = torch.randn(2, 3, 4, 5, requires_grad=True)
-    label = torch.randint(3, (2, 4, 5))
-    weight = torch.tensor([1.0, 2.0, 0.5])
-    torch.testing.assert_close(
-        segmentation_loss(logits, label, weight), nn.functional.cross_entropy(logits, label, weight)
-    )
-    label[0, :2] = 255
-    torch.testing.assert_close(
-        segmentation_loss(logits, label, weight),
-        nn.functional.cross_entropy(logits, label, weight, ignore_index=255),
-    )
-    loss = segmentation_loss(logits, torch.full_like(label, 255), weight)
-    loss.backward()
-    assert loss.item() == 0
-    assert torch.equal(logits.grad, torch.zeros_like(logits))
-
-
 def test_batches_cover_every_sample_once_and_differ_by_epoch():
     first = EpochBatches(10, 4, seed=0, epoch=0, first=0)
     assert sorted(index for batch in first for _, index in batch) == list(range(10))
@@ -222,24 +203,6 @@ def test_batches_cover_every_sample_once_and_differ_by_epoch():
     assert list(EpochBatches(10, 4, 0, 0, first=1)) == first.batches[1:]
     later = EpochBatches(10, 4, seed=0, epoch=1, first=0)
     assert [key[1] for batch in later for key in batch] != [key[1] for batch in first for key in batch]
-
-
-def test_learning_rate_schedules():
-    poly = config(schedule="poly")
-    assert poly.learning_rate(0) == pytest.approx(1e-2)
-    assert poly.learning_rate(0.5) == pytest.approx(1e-2 * 0.5**0.9)
-    assert poly.learning_rate(1) == 0
-    step = config(schedule="step", epochs=300, step_epochs=100, step_factor=0.1)
-    assert [step.learning_rate(epoch / 300) for epoch in (0, 99, 100, 200, 299)] == pytest.approx(
-        [1e-2, 1e-2, 1e-3, 1e-4, 1e-4]
-    )
-    assert config(schedule="constant").learning_rate(0.9) == 1e-2
-    warm = config(schedule="constant", epochs=20, warmup=2.5)
-    assert [warm.learning_rate(epoch / 20) for epoch in (0, 1, 2, 2.5, 3, 20)] == pytest.approx(
-        [0, 4e-3, 8e-3, 1e-2, 1e-2, 1e-2]
-    )
-    assert config(epochs=8, warmup=6).learning_rate(0.5, 1 / 8) == pytest.approx(1e-2 * 0.5**0.9 * 5 / 6)
-    assert config(schedule="constant", epochs=8, warmup=1).learning_rate(0, 1 / 8) == 1e-2, "one step an epoch"
 
 
 @pytest.mark.parametrize(

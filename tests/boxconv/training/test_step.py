@@ -6,67 +6,17 @@ import signal
 
 import pytest
 import torch
+from small_runs import CPU, SIZE, Signals, config, network, same, train
 from torch import nn
 
-from box_convolution import BoxConv2d
 from boxconv.data.scenes.dataset import RoadScenes
 from boxconv.data.transforms import Augment, EvalTransform
 from boxconv.errors import UsageError
 from boxconv.training import checkpoint
-from boxconv.training.config import TrainConfig
 from boxconv.training.device import TrainingError
 from boxconv.training.distributed import DistributedContext
 from boxconv.training.interrupt import Interrupted
-from boxconv.training.loop import train as train_loop
-from boxconv.training.run_folder import RunFolder
-from boxconv.training.setup import Run
 from boxconv.training.step import LossNotFinite, TrainStep
-
-SIZE = (16, 32)
-CLASSES = RoadScenes.classes
-CPU = torch.device("cpu")
-
-
-def network(**changes):
-    torch.manual_seed(5)
-    parts = {
-        "first": nn.Conv2d(3, 8, 3, padding=1), "active": nn.Tanh(), "boxes": BoxConv2d(8, 2, *SIZE),
-        "dropout": nn.Dropout2d(0.2), "last": nn.Conv2d(16, len(CLASSES), 1),
-    }  # fmt: skip
-    return nn.Sequential(*(parts | changes).values())
-
-
-def config(**changes):
-    return TrainConfig(**{"size": SIZE, "epochs": 2, "batch_size": 3, "lr": 1e-2, "seed": 1} | changes)
-
-
-def train(path, settings, model=None, *, data=None, validation=None, resume=False):
-    run = Run(
-        settings,
-        model or network(),
-        {"name": "test"},
-        CLASSES,
-        data or RoadScenes(5, SIZE, seed=1, transform=Augment(SIZE)),
-        validation or RoadScenes(3, SIZE, split="val", transform=EvalTransform(SIZE)),
-        torch.ones(len(CLASSES)),
-    )
-    with RunFolder(path, resume=resume) as folder:
-        train_loop(run, folder, resume=checkpoint.load(folder.last) if resume else None, progress=False)
-    return run.model
-
-
-class Signals(RoadScenes):
-    """Sends SIGTERM to its own process when sample number ``at`` is asked for."""
-
-    def __init__(self, length, split, at, transform):
-        super().__init__(length, SIZE, seed=1, split=split, transform=transform)
-        self.at, self.asked = at, 0
-
-    def __getitem__(self, key):
-        self.asked += 1
-        if self.asked == self.at:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return super().__getitem__(key)
 
 
 def train_step(**changes):
@@ -105,50 +55,23 @@ def test_a_part_that_does_not_count_changes_nothing():
     assert all(torch.equal(a, b) for a, b in zip(one.model.parameters(), other.model.parameters(), strict=True))
 
 
-def test_boxes_have_a_weight_decay_of_their_own(tmp_path):
-    def trained(**changes):
-        it = TrainStep(
-            network(dropout=nn.Identity()), config(**changes), torch.ones(len(CLASSES)), CPU, DistributedContext()
-        )
-        images, labels = torch.rand(2, 3, *SIZE), torch.zeros(2, *SIZE, dtype=torch.int64)
-        it.step([(images, labels, True)], 1e-2)
-        # Not the step itself, which Adam makes as long as the learning rate: the gradient that it remembers.
-        return {name: it.optimizer.state[p]["exp_avg"] for name, p in it.model.named_parameters()}
+@pytest.mark.parametrize("parts", [1, 2])
+def test_a_long_gradient_is_shortened_and_a_short_one_left(parts):
+    images, labels = batch(4)
+    shares = [(images[i::parts], labels[i::parts], True) for i in range(parts)]
 
-    torch.manual_seed(0)
-    state = torch.get_rng_state()
-    results = []
-    for changes in ({}, {"weight_decay": 0.0}, {"box_weight_decay": 0.0}, {"box_weight_decay": 10.0}):
-        torch.set_rng_state(state)
-        results.append(trained(**{"weight_decay": 10.0} | changes))
-    both, neither, others_only, both_again = results
-    boxes = "2.scaled_boxes"
-    assert torch.equal(others_only[boxes], neither[boxes])
-    assert not torch.allclose(both[boxes], neither[boxes])
-    assert all(torch.equal(others_only[name], both[name]) for name in both if name != boxes)
-    assert all(torch.equal(both_again[name], both[name]) for name in both)
-    first, second = network(), network()
-    train(tmp_path / "first", config(box_weight_decay=0.0), first)
-    with pytest.raises(Interrupted):
-        train(tmp_path / "second", config(box_weight_decay=0.0), second, data=Signals(5, "train", 7, Augment(SIZE)))
-    resumed = train(tmp_path / "second", config(box_weight_decay=0.0), resume=True)
-    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), resumed.parameters(), strict=True))
+    def moved(clip):
+        # Plain gradient descent without momentum yet: the step is the gradient.
+        it = train_step(optimizer="sgd", weight_decay=0.0, clip=clip)
+        before = [p.detach().clone() for p in it.model.parameters()]
+        it.step(shares, 1.0)
+        return torch.cat([(b - p.detach()).flatten() for b, p in zip(before, it.model.parameters(), strict=True)])
 
-
-def test_boxes_have_a_learning_rate_of_their_own():
-    def moved(**changes):
-        model = network()
-        before = {name: p.detach().clone() for name, p in model.named_parameters()}
-        it = TrainStep(model, config(weight_decay=0.0, **changes), torch.ones(len(CLASSES)), CPU, DistributedContext())
-        torch.manual_seed(0)
-        it.step([(torch.rand(2, 3, *SIZE), torch.zeros(2, *SIZE, dtype=torch.int64), True)], 1e-4)
-        return {name: p.detach() - before[name] for name, p in model.named_parameters()}
-
-    usual, fast = moved(), moved(box_lr=4.0)
-    for name in usual:
-        torch.testing.assert_close(
-            fast[name], usual[name] * (4 if name == "2.scaled_boxes" else 1), rtol=1e-2, atol=1e-6
-        )
+    free = moved(None)
+    length = free.norm().item()
+    assert moved(length / 10).norm().item() == pytest.approx(length / 10, rel=1e-3)
+    torch.testing.assert_close(moved(length / 10) * 10, free, rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(moved(length * 10), free)
 
 
 def test_a_loss_that_is_not_finite_leaves_the_weights():
@@ -173,7 +96,7 @@ def test_mixed_precision_is_close_and_resumes_to_the_bit(tmp_path, amp, rel):
     with pytest.raises(Interrupted):
         train(tmp_path / "parts", config(amp=amp), data=Signals(5, "train", 4, Augment(SIZE)))
     parts = train(tmp_path / "parts", config(amp=amp), resume=True)
-    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), parts.parameters(), strict=True))
+    assert same(whole, parts)
 
 
 class Greedy(nn.Module):
@@ -233,7 +156,7 @@ def test_a_long_epoch_has_checkpoints_within(tmp_path):
     state = checkpoint.load(tmp_path / "run/last.pt")["training"]["state"]
     assert (state["epoch"], state["step"]) == (0, 4)
     parts = train(tmp_path / "run", settings, resume=True)
-    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), parts.parameters(), strict=True))
+    assert same(whole, parts)
 
 
 def test_a_signal_during_validation_costs_nothing(tmp_path):
@@ -243,7 +166,7 @@ def test_a_signal_during_validation_costs_nothing(tmp_path):
     state = checkpoint.load(tmp_path / "run/last.pt")["training"]["state"]
     assert (state["epoch"], state["step"]) == (0, 2)
     parts = train(tmp_path / "run", config(), resume=True)
-    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), parts.parameters(), strict=True))
+    assert same(whole, parts)
     assert [path.read_text().count("\n") for path in tmp_path.glob("*/metrics.jsonl")] == [2, 2]
 
 
@@ -262,7 +185,7 @@ def test_a_dead_loading_process_leaves_the_checkpoint(tmp_path):
         train(tmp_path / "run", config(workers=1), data=data)
     assert checkpoint.load(tmp_path / "run/last.pt")["training"]["state"]["epoch"] == 1
     parts = train(tmp_path / "run", config(), resume=True)
-    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), parts.parameters(), strict=True))
+    assert same(whole, parts)
 
 
 def test_speeds_are_on_record(tmp_path):

@@ -92,6 +92,10 @@ def scenarios(context: DistributedContext, out: Path) -> dict[str, object]:
     model = network(norm=False)
     train(context, out / "parts", settings(accumulate=3), data, model)
     found["parts"], found["parts asked"] = model.state_dict(), data.asked
+
+    model = network(norm=False)
+    train(context, out / "dice", settings(accumulate=3, loss="dice", optimizer="sgd", clip=0.1), Noted(7), model)
+    found["dice"] = model.state_dict()
     return found
 
 
@@ -112,20 +116,29 @@ def only_together(context: DistributedContext, out: Path) -> dict[str, object]:
         found["once"] = f"{type(error).__name__}: {error}"
     found["result"] = context.run_on_main("works", lambda: {"rank": context.rank})
 
+    # With all that has a state of its own: it must survive, too. The best epoch is the first, for the weights stay.
+    every = settings(epochs=9, lr=1e-12, ema=0.9, clip=0.1, optimizer="adamw", loss="dice", patience=2, report_every=2)
+    train(context, out / "early", every, Noted(8), network(norm=False))
+    found["early"] = len((out / "early" / "metrics.jsonl").read_text().splitlines())
+
+    settled = settings(ema=0.9, clip=0.1, optimizer="adamw", loss="dice", report_every=1)
     whole = network(norm=True, dropout=0.3)
-    train(context, out / "whole", settings(), Noted(8), whole)
+    train(context, out / "whole", settled, Noted(8), whole)
     found["whole"] = digest(whole)
     parts = network(norm=True, dropout=0.3)
     try:
-        train(context, out / "halves", settings(), Noted(8, signal_at=2 if context.rank == 1 else 0), parts)
+        train(context, out / "halves", settled, Noted(8, signal_at=2 if context.rank == 1 else 0), parts)
     except Interrupted as stop:
         found["stopped by"] = stop.number
     context.all_gather(0)  # until rank 0 has saved
     state = checkpoint.load(out / "halves" / "last.pt")["training"]["state"]
     found["stopped at"] = state["epoch"], state["step"]
     parts = network(norm=True, dropout=0.3)
-    train(context, out / "halves", settings(), Noted(8), parts, resume=True)
+    train(context, out / "halves", settled, Noted(8), parts, resume=True)
     found["halves"] = digest(parts)
+    context.all_gather(0)  # until rank 0 has saved
+    ends = [checkpoint.load(out / run / "last.pt")["training"]["average"] for run in ("whole", "halves")]
+    found["averages differ"] = [name for name, value in ends[0].items() if not torch.equal(value, ends[1][name])]
     return found
 
 

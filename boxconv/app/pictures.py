@@ -1,0 +1,104 @@
+"""What the page shows: pictures as data URLs, boxes as shares of the photograph."""
+
+import base64
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch.nn.functional import avg_pool2d
+
+from ..analysis.importance import LayerImportance
+from ..data.bands import Picture, as_rgb
+from ..data.classes import VOID, ClassTable
+
+LONGEST = 1280
+"""Pixels of the longer side of what is shown."""
+BOXES = 32
+"""At most so many boxes are shown, as in `box_convolution.drawing`."""
+
+_HEAT = np.array([[0.70, 0.20, 0.90], [0.95, 0.20, 0.45], [1.0, 0.55, 0.10], [1.0, 0.95, 0.45]])
+"""Colours of the heat map, from little to much."""
+
+
+def shown_size(picture: Picture) -> tuple[int, int]:
+    """Width and height at which a picture is shown: its own, unless it is larger than `LONGEST`."""
+    shrink = min(1.0, LONGEST / max(picture.width, picture.height))
+    return max(1, round(picture.width * shrink)), max(1, round(picture.height * shrink))
+
+
+def photograph(picture: Picture) -> str:
+    return _data_url(as_rgb(picture.resize(shown_size(picture), Image.Resampling.BILINEAR)), "JPEG", quality=90)
+
+
+def class_map(labels: npt.NDArray[np.uint8], classes: ClassTable) -> str:
+    """Classes (h, w) in their colours; what is no class is black."""
+    image = Image.fromarray(labels)
+    image.putpalette(classes.colourise(np.arange(VOID + 1, dtype=np.uint8)).tobytes())
+    return _data_url(image, "PNG")
+
+
+def heat_map(response: npt.NDArray[np.float64], size: tuple[int, int]) -> str:
+    """A response (h, w) of at least 0 as a picture of `size` (width, height), transparent where there is none.
+
+    Gradients jump from pixel to pixel: they are blurred by a hundredth of the image. The root makes the weak response
+    of far places visible beside the strong one of near places.
+    """
+    radius = round(max(response.shape) / 100)
+    blurred = avg_pool2d(torch.from_numpy(response)[None], 2 * radius + 1, 1, radius, count_include_pad=False)[0]
+    smooth = np.asarray(Image.fromarray(blurred.float().numpy()).resize(size, Image.Resampling.BILINEAR))
+    strength = np.sqrt(smooth / max(float(smooth.max()), 1e-30))
+    stops = np.linspace(0, 1, len(_HEAT))
+    colour = [np.interp(strength, stops, _HEAT[:, k]) for k in range(3)]
+    pixels = np.stack([*colour, strength], -1)
+    return _data_url(Image.fromarray((255 * pixels + 0.5).astype(np.uint8), "RGBA"), "PNG")
+
+
+def boxes_at(layer: LayerImportance, input_size: tuple[int, int], row: float, column: float) -> list[dict[str, float]]:
+    """The most important boxes of a layer at a place of the photograph, the largest first.
+
+    ``row`` and ``column`` are shares of the photograph's height and width, and so are the edges in the answer; boxes
+    may lie partly outside. ``weight`` is the importance relative to the largest; all are equal where there is none.
+    """
+    importance = layer.importance.nan_to_num(0).numpy()
+    edges = layer.boxes.numpy()
+    areas = (edges[:, 1] - edges[:, 0]) * (edges[:, 3] - edges[:, 2])
+    known = importance.max(initial=0) > 0
+    chosen = np.argsort(-importance if known else -areas, kind="stable")[:BOXES]
+    chosen = chosen[np.argsort(-areas[chosen], kind="stable")]
+    weights = importance[chosen] / importance.max() if known else np.ones(len(chosen))
+    return list(_placed(edges[chosen], weights, layer.map_size, input_size, (row, column)))
+
+
+def _placed(
+    edges: npt.NDArray[np.float64],
+    weights: npt.NDArray[np.float64],
+    map_size: tuple[int, int],
+    input_size: tuple[int, int],
+    at: tuple[float, float],
+) -> Iterator[dict[str, float]]:
+    """Boxes around the pixel of a map of `map_size` that lies at a place of the photograph."""
+    centre, unit = [], []  # in pixels of the map; pixels of the map in the photograph, which may be less than the map
+    for share, size, pixels in zip(at, input_size, map_size, strict=True):
+        stride = 1
+        while stride * pixels < size:  # the networks halve, and pad what cannot be halved
+            stride *= 2
+        centre.append(min(int(share * size) // stride, pixels - 1) + 0.5)
+        unit.append(size / stride)
+    for (top, bottom, left, right), weight in zip(edges.tolist(), weights.tolist(), strict=True):
+        yield {
+            "top": (centre[0] + top) / unit[0],
+            "bottom": (centre[0] + bottom) / unit[0],
+            "left": (centre[1] + left) / unit[1],
+            "right": (centre[1] + right) / unit[1],
+            "weight": weight,
+        }
+
+
+def _data_url(image: Image.Image, kind: str, **options: Any) -> str:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(file.getvalue()).decode('ascii')}"

@@ -1,0 +1,186 @@
+"""The page's web server: what it answers, up to which size, and to whom.
+
+The page is for whoever sits at this machine. It takes one file at a time, works on it in memory, and forgets it.
+"""
+
+import json
+import socket
+import threading
+import traceback
+from collections.abc import Callable, Iterable
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from werkzeug.exceptions import (
+    BadRequest,
+    Forbidden,
+    HTTPException,
+    LengthRequired,
+    NotFound,
+    RequestEntityTooLarge,
+    ServiceUnavailable,
+)
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
+from werkzeug.wrappers import Request, Response
+
+from ..data.classes import DataError
+from ..errors import UsageError
+from ..training.device import is_out_of_memory
+from .explorer import Explorer
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+MEGABYTES = 32
+"""Of the largest file that is taken. The image reader limits its pixels."""
+
+FOLDER = Path(__file__).parent / "page"
+FILES = {
+    "/": ("index.html", "text/html"),
+    "/page.css": ("page.css", "text/css"),
+    "/page.js": ("page.js", "text/javascript"),
+}
+
+HEADERS = {
+    # The browser loads nothing for the page but from here, and shows it in no frame of another site.
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+}
+
+
+class Question(Request):
+    max_content_length = MEGABYTES * 2**20
+
+
+class Application:
+    """Answers requests, as WSGI has it. ``host``: name or address of this machine at which it is asked.
+
+    All answers but the page's own files are JSON; that of a failure is {"error": one sentence}.
+    """
+
+    def __init__(self, explorer: Explorer, host: str = "127.0.0.1") -> None:
+        self.explorer = explorer
+        self.host = host
+        self.working = threading.Lock()
+        self.ended = False
+        self.files = {path: ((FOLDER / name).read_bytes(), kind) for path, (name, kind) in FILES.items()}
+        self.answers: dict[tuple[str, str], Callable[[Question], dict[str, Any]]] = {
+            ("GET", "/network"): lambda question: {**explorer.about(), "megabytes": MEGABYTES},
+            ("GET", "/boxes"): lambda question: explorer.boxes(question.args.get("layer", ""), *_place(question)),
+            ("POST", "/labels"): lambda question: explorer.labels(question.get_data()),
+            ("POST", "/context"): lambda question: explorer.context(question.get_data(), *_place(question)),
+        }
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        question = Question(environ)
+        try:
+            check_sender(question, self.host)
+            response = self._answer(question)
+        except (DataError, UsageError) as error:
+            response = _failure(400, str(error))
+        except RequestEntityTooLarge:
+            response = _failure(413, f"this file has more than {MEGABYTES} MB")
+        except HTTPException as error:
+            response = _failure(error.code or 500, error.description or error.name)
+        except Exception as error:
+            if is_out_of_memory(error):
+                response = _failure(500, "there is not enough memory for this photograph: try a smaller one")
+            else:
+                traceback.print_exc()
+                response = _failure(500, "something went wrong: the terminal in which boxconv runs says what")
+        response.headers.extend(HEADERS)
+        return response(environ, start_response)
+
+    def _answer(self, question: Question) -> Response:
+        if question.method == "GET" and question.path in self.files:
+            content, kind = self.files[question.path]
+            return Response(content, mimetype=kind)
+        answer = self.answers.get((question.method, question.path))
+        if answer is None:
+            raise NotFound(f"there is nothing at {question.method} {question.path}")
+        if "Transfer-Encoding" in question.headers:  # of which only the beginning would be read
+            raise LengthRequired("a file must come with its length")
+        question.get_data()  # a slow upload keeps nobody else waiting
+        with self.working:
+            if self.ended:
+                raise ServiceUnavailable("boxconv demo-app has been ended")
+            return Response(json.dumps(answer(question)), mimetype="application/json")
+
+    def end(self) -> None:
+        """Wait for the answer that is being worked on, the last: Python cannot end under a thread inside PyTorch."""
+        self.ended = True
+        with self.working:
+            pass
+
+
+def check_sender(question: Question, host: str) -> None:
+    """Raise unless the page itself asks: another web site may make the browser send a request here as well.
+
+    Such a request names that site as its origin. By a domain of its own that leads here (DNS rebinding) a site could
+    share our origin, but then the request is addressed to that domain: so only addresses, localhost and ``host`` do.
+    """
+    addressed = question.headers.get("Host", "")
+    try:
+        name = urlsplit(f"//{addressed}").hostname or ""
+        known = name in ("localhost", host.lower()) or ip_address(name) is not None
+    except ValueError:
+        known = False
+    if not known:
+        raise Forbidden(f"this page is not at {addressed!r}: open it by its address, or give the name to --host")
+    foreign = question.headers.get("Origin", f"http://{addressed}") != f"http://{addressed}"
+    if foreign or (question.path != "/" and question.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site")):
+        raise Forbidden("another web site asked, which may not use this page")
+
+
+def serve(application: Application, port: int, ready: Callable[[str, bool], object]) -> None:
+    """Answer requests until ctrl-C.
+
+    Args:
+        port: 0 is any that is free.
+        ready: called when requests are answered, with the page's address and whether only this machine reaches it.
+
+    Raises UsageError where nobody can listen.
+    """
+    with listening(application, port) as server:
+        address, host = ip_address(str(server.server_address[0])), application.host
+        name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+        ready(f"http://{f'[{name}]' if ':' in name else name}:{server.port}/", address.is_loopback)
+        server.serve_forever()  # ctrl-C ends it
+        application.end()
+
+
+def listening(application: Application, port: int) -> BaseWSGIServer:
+    """A server that a client can connect to, and that answers once somebody calls its `serve_forever`."""
+    host = application.host
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise UsageError(f"--host {host} --port {port}: cannot listen there: {error.strerror}") from error
+    with listener:
+        return make_server(host, port, application, threaded=True, request_handler=_Connection, fd=listener.fileno())
+
+
+class _Connection(WSGIRequestHandler):
+    timeout = 30
+    """Seconds after which a connection is closed that sends nothing."""
+
+    def log(self, type: str, message: str, *args: Any) -> None:
+        """Say nothing: whoever looks at the terminal looks for errors of the program."""
+
+
+def _place(question: Question) -> tuple[float, float]:
+    row, column = (question.args.get(name, type=float) for name in ("row", "column"))
+    if row is None or column is None:
+        raise BadRequest("expected a row and a column, two numbers")
+    return row, column
+
+
+def _failure(status: int, sentence: str) -> Response:
+    return Response(json.dumps({"error": " ".join(sentence.split())}), status, mimetype="application/json")

@@ -1,0 +1,40 @@
+"""The optimiser: parameters in groups, by how fast they learn and how strongly they are regularised."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from box_convolution.layer import BoxConv2d
+
+from .config import TrainConfig
+
+MOMENTUM = 0.9
+"""Of SGD."""
+
+
+def create_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """The optimiser of a run, over all parameters of ``model``."""
+    groups = parameter_groups(model, config)
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=config.lr, momentum=MOMENTUM, weight_decay=config.weight_decay)
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
+    return kind(groups, lr=config.lr, weight_decay=config.weight_decay)
+
+
+def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
+    """Parameters, by how fast they learn (``factor`` times the learning rate) and how strongly they are regularised."""
+    if config.box_weight_decay is None and config.box_lr == 1:
+        return [{"params": list(model.parameters())}]
+    boxes = {id(layer.scaled_boxes) for layer in model.modules() if isinstance(layer, BoxConv2d)}
+    decay = config.weight_decay if config.box_weight_decay is None else config.box_weight_decay
+    return [
+        {"params": [p for p in model.parameters() if id(p) not in boxes]},
+        {"params": [p for p in model.parameters() if id(p) in boxes], "weight_decay": decay, "factor": config.box_lr},
+    ]
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Let the next step have the learning rate ``rate``, and boxes their multiple of it."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group.get("factor", 1.0)

@@ -1,0 +1,53 @@
+"""What a network makes of a few validation images, to look at while it trains."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from ..data.classes import ClassTable
+from ..data.registry import prepare_of
+from .evaluation import most_likely
+from .setup import Run
+
+COUNT = 4
+OTHERS = (203, 207, 213)
+"""Colour of void."""
+
+
+@dataclass(frozen=True)
+class Preview:
+    """An image (h, w, 3), its labels and the prediction, both (h, w), void 255; all uint8."""
+
+    name: str
+    image: npt.NDArray[np.uint8]
+    truth: npt.NDArray[np.uint8]
+    prediction: npt.NDArray[np.uint8]
+
+    def strip(self, classes: ClassTable) -> npt.NDArray[np.uint8]:
+        """Image, labels and prediction side by side, in the colours of the classes."""
+        colours = np.array([*classes.colours, *[OTHERS] * (256 - len(classes))], np.uint8)
+        return np.concatenate([self.image, colours[self.truth], colours[self.prediction]], axis=1)
+
+
+@torch.inference_mode()
+def previews(run: Run, model: nn.Module) -> list[Preview]:
+    """Of evenly spaced validation images, always the same. The model's mode is left as it was."""
+    data: Any = run.val_data
+    transform = prepare_of(run.config)
+    was_training = model.training
+    model.eval()
+    found = []
+    try:
+        for index in sorted({i * len(data) // COUNT for i in range(COUNT)}):
+            image, label = data[index]
+            prediction = most_likely(model(image[None].to(run.device)))[0]
+            name = str(data.name(index)) if hasattr(data, "name") else str(index)
+            truth, predicted = (labels.byte().cpu().numpy() for labels in (label, prediction))
+            found.append(Preview(name, transform.picture(image), truth, predicted))
+    finally:
+        model.train(was_training)
+    return found

@@ -1,0 +1,80 @@
+"""`boxconv train`: going on with a run, ending it early, and watching it."""
+
+import json
+
+import pytest
+from command import boxconv
+
+SCENES = [
+    *("--size", "16", "32", "--batch-size", "2", "--scenes-per-epoch", "4", "--scenes-for-validation", "2"),
+    *("--network", "enet_minus", "--lr", "0.004", "--no-flip"),
+]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run of one epoch, with settings that are not the defaults."""
+    from boxconv.cli import main
+
+    path = tmp_path_factory.mktemp("runs") / "run"
+    assert main(["train", "--out", str(path), *SCENES, "--epochs", "1", "--quiet"]) == 0
+    return path
+
+
+def records(path):
+    return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_more_epochs_and_a_page_for_a_run_that_is_there(finished, capsys):
+    status, out, _ = boxconv(capsys, "train", "--out", finished, "--resume")
+    assert (status, "all 1 epochs are done; --resume with more --epochs goes on" in out) == (0, True)
+    status, out, errors = boxconv(
+        capsys, "train", "--out", finished, "--resume", "--epochs", "2", "--report-every", "1", "--quiet"
+    )
+    assert (status, errors) == (0, "")
+    assert [record["epoch"] for record in records(finished)] == [1, 2]
+    content = json.loads((finished / "config.json").read_text())
+    assert (content["extended"], content["config"]["epochs"]) == (["1 of 1"], 2)
+    assert (content["config"]["lr"], content["config"]["flip"]) == (0.004, False)
+    assert "enet_minus on drawn scenes" in (finished / "progress" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        # Also a value that is the default: whoever names it, means it.
+        (["--lr", "0.002"], "--lr: --resume goes on with the run's 0.004, got 0.002"),
+        (["--flip"], "--flip: --resume goes on with the run's False, got True"),
+        (["--network", "boxenet"], "--network: --resume goes on with the run's 'enet_minus', got 'boxenet'"),
+        (["--epochs", "0"], "--epochs: --resume may add epochs to the run's"),
+        (["--optimizer", "sgd"], "--optimizer: --resume goes on with the run's 'adam', got 'sgd'"),
+        (["--optimizer", "adagrad"], "--optimizer"),
+        (["--patience", "0"], "--patience: expected at least 1, got 0"),
+        (["--clip", "-1"], "--clip: --resume goes on with the run's None, got -1"),
+    ],
+)
+def test_what_a_run_cannot_go_on_with(finished, capsys, options, message):
+    before = {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
+    status, out, errors = boxconv(capsys, "train", "--out", finished, "--resume", "--quiet", *options)
+    assert (status, message in out + errors) == (2, True), out + errors
+    assert {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()} == before
+
+
+def test_a_page_goes_with_the_run_it_is_about(tmp_path, capsys):
+    options = ["train", "--out", tmp_path / "run", *SCENES, "--epochs", "1", "--quiet"]
+    assert boxconv(capsys, *options, "--report-every", "1")[0] == 0
+    assert (tmp_path / "run" / "progress" / "report.html").exists()
+    assert boxconv(capsys, *options, "--overwrite")[0] == 0
+    assert not (tmp_path / "run" / "progress").exists()
+
+
+def test_an_early_end_is_said(tmp_path, capsys):
+    options = [*SCENES, "--epochs", "9", "--lr", "1e-12", "--patience", "1", "--val-every", "1"]
+    status, out, _ = boxconv(capsys, "train", "--out", tmp_path / "run", *options)
+    found = records(tmp_path / "run")
+    assert (status, len(found) < 9, found[-1]["stopped_early"]) == (0, True, True)
+    words = f"stopped early, after epoch {len(found)}: no better validation class IoU in 1 epochs"
+    assert words in out
+    status, out, _ = boxconv(capsys, "train", "--out", tmp_path / "run", "--resume")
+    assert (status, words in out) == (0, True)
+    assert records(tmp_path / "run") == found

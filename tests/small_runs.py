@@ -1,0 +1,73 @@
+"""Training runs of a second: a small network with boxes on drawn scenes, and a data set that interrupts them."""
+
+import os
+import signal
+
+import torch
+from torch import nn
+
+from box_convolution import BoxConv2d
+from boxconv.data.scenes.dataset import RoadScenes
+from boxconv.data.transforms import Augment, EvalTransform
+from boxconv.training import checkpoint
+from boxconv.training.config import TrainConfig
+from boxconv.training.loop import train as train_loop
+from boxconv.training.run_folder import RunFolder
+from boxconv.training.setup import Run
+
+SIZE = (16, 32)
+CLASSES = RoadScenes.classes
+CPU = torch.device("cpu")
+
+
+def network(**changes):
+    torch.manual_seed(5)
+    parts = {
+        "first": nn.Conv2d(3, 8, 3, padding=1), "active": nn.Tanh(), "boxes": BoxConv2d(8, 2, *SIZE),
+        "dropout": nn.Dropout2d(0.2), "last": nn.Conv2d(16, len(CLASSES), 1),
+    }  # fmt: skip
+    return nn.Sequential(*(parts | changes).values())
+
+
+def config(**changes):
+    return TrainConfig(**{"size": SIZE, "epochs": 2, "batch_size": 3, "lr": 1e-2, "seed": 1} | changes)
+
+
+def run(settings, model=None, *, data=None, validation=None):
+    return Run(
+        settings,
+        model or network(),
+        {"name": "test"},
+        CLASSES,
+        data or RoadScenes(5, SIZE, seed=1, transform=Augment(SIZE)),
+        validation or RoadScenes(3, SIZE, split="val", transform=EvalTransform(SIZE)),
+        torch.ones(len(CLASSES)),
+    )
+
+
+def train(path, settings, model=None, *, resume=False, watch=None, **data):
+    """The network of a run in the folder ``path``."""
+    it = run(settings, model, **data)
+    with RunFolder(path, resume=resume) as folder:
+        saved = checkpoint.load(folder.last) if resume else None
+        train_loop(it, folder, resume=saved, progress=False, watch=watch)
+    return it.model
+
+
+def same(one, other):
+    """Whether two networks have the same weights, to the bit."""
+    return all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+
+
+class Signals(RoadScenes):
+    """Sends SIGTERM to its own process when sample number ``at`` is asked for."""
+
+    def __init__(self, length, split, at, transform):
+        super().__init__(length, SIZE, seed=1, split=split, transform=transform)
+        self.at, self.asked = at, 0
+
+    def __getitem__(self, key):
+        self.asked += 1
+        if self.asked == self.at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().__getitem__(key)
