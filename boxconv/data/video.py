@@ -78,7 +78,7 @@ def open_video(path: Path) -> Video:
     said = done.stderr.decode(errors="replace")
     header = re.match(rb"YUV4MPEG2 W(\d+) H(\d+) F(\d+):(\d+)", done.stdout)
     if header is None:
-        reason = (said.strip().splitlines() or ["no word"])[-1]
+        reason = (said.strip().splitlines() or [f"nothing, and ends with status {done.returncode}"])[-1]
         raise DataError(f"{shown(path)}: no video can be read from it: ffmpeg says {shown(reason)}", "not a video")
     width, height, frames, per = map(int, header.groups())
     if width * height > PIXEL_LIMIT:

@@ -80,7 +80,7 @@ class TrainedNetwork:
         overlap: int | None = None,
         tta: bool = False,
     ) -> "Prediction":
-        """The same as `labels`, with `probabilities`: float16 (K, height, width), of every class at every pixel."""
+        """The same labels, and the probabilities of every class at every pixel: (K, height, width), float16."""
         options = InferenceOptions(size=size, tile=tile, overlap=overlap, tta=tta)
         return self.apply(image, options, probabilities=True)
 

@@ -45,7 +45,7 @@ class _Entry(NamedTuple):
 
 
 class ContactSheet:
-    """Collects small pictures of images, about 10 kB each, from any thread."""
+    """Collects small pictures of images, about 15 kB each, from any thread."""
 
     def __init__(self, classes: ClassTable) -> None:
         self.classes = classes

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from ..data.classes import ClassTable
 from ..data.image_files import shown
 from ..files import write_atomic
+from .png import bands
 
 Indices = npt.NDArray[np.int64]
 Ring = list[tuple[int, int]]
@@ -79,13 +80,18 @@ def _feature(region: Region, classes: ClassTable) -> dict[str, Any]:
 
 
 def _runs(labels: npt.NDArray[Any]) -> _Runs:
-    height, width = labels.shape
-    begins = np.ones((height, width), bool)
-    np.not_equal(labels[:, 1:], labels[:, :-1], out=begins[:, 1:])
-    row, start = np.nonzero(begins)
+    width = labels.shape[1]
+    found = []
+    for rows in bands(*labels.shape):
+        part = labels[rows]
+        begins = np.ones(part.shape, bool)
+        np.not_equal(part[:, 1:], part[:, :-1], out=begins[:, 1:])
+        row, start = np.nonzero(begins)
+        found.append((row + rows.start, start, part[row, start].astype(np.int64)))
+    row, start, label = (np.concatenate(parts) for parts in zip(*found, strict=True))
     stop = np.append(start[1:], width)
     stop[stop == 0] = width  # the next run begins another row
-    return _Runs(row, start, stop, labels[row, start].astype(np.int64))
+    return _Runs(row, start, stop, label)
 
 
 def _components(runs: _Runs, width: int) -> Indices:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from boxconv.data.classes import ClassTable
+from boxconv.reports import png
 from boxconv.reports.regions import regions, write_geojson
 
 MAPS = array_shapes(min_dims=2, max_dims=2, max_side=9).flatmap(
@@ -75,6 +76,13 @@ def test_one_polygon_is_one_region(labels):
         for ring in region.rings:
             assert ring[0] == ring[-1]
             assert len(set(ring)) == len(ring) - 1
+
+
+def test_large_maps_are_read_in_parts(monkeypatch):
+    labels = np.random.default_rng(0).integers(0, 3, (20, 30)).astype(np.uint8)
+    whole = list(regions(labels))
+    monkeypatch.setattr(png, "_BAND_PIXELS", 100)
+    assert list(regions(labels)) == whole
 
 
 def test_a_region_with_holes_that_touch():
