@@ -32,7 +32,7 @@ WITHIN_LIBRARY = {
     },
     "convert": {"layer", "arguments", "torch_internals"},
     "networks": {"layer", "boxes", "arguments", "extras"},
-    "deploy": {"networks", "layer", "arguments", "torch_internals", "extras"},
+    "deploy": {"networks", "layer", "ops", "arguments", "torch_internals", "extras"},
     "__init__": {"functional", "layer", "networks", "ops", "projection"},
 }  # fmt: skip
 TYPES = {("projection", "layer", "BoxConv2d")}  # which only the type checker reads

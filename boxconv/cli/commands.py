@@ -8,8 +8,8 @@ import inspect
 import operator
 import textwrap
 from collections.abc import Callable, Iterator
-from types import MappingProxyType
-from typing import Annotated, Any, get_type_hints
+from types import MappingProxyType, UnionType
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import tyro
 
@@ -75,8 +75,16 @@ def _describe(command: type) -> None:
     for field in dataclasses.fields(command):
         if field.name in described:
             field.metadata = MappingProxyType({**field.metadata, "help": described[field.name]})
-        hint = tyro.conf.arg(help_behavior_hint=_default)
+        hint = tyro.conf.arg(help_behavior_hint=_default, metavar=_metavar(hints[field.name]))
         command.__annotations__[field.name] = Annotated[hints[field.name], hint]
+
+
+def _metavar(kind: Any) -> str | None:
+    """INT INT for two numbers that may be left out, which tyro would write as {INT INT}; None leaves it to tyro."""
+    (few,) = [one for one in get_args(kind) if get_origin(one) is tuple] or [None]
+    if get_origin(kind) is not UnionType or few is None or Ellipsis in get_args(few):
+        return None
+    return " ".join(one.__name__.upper() for one in get_args(few))
 
 
 def _default(value: str) -> str:

@@ -99,7 +99,8 @@ def run(args: Export) -> None:
                 largest = _write_deployed(network, written, args, values)
             except ExportError as error:  # it names the file that is to become --out
                 raise ExportError(str(error).replace(str(written), str(args.out))) from error
-            print(f"largest difference from the network before: {largest:.1e} of the logits' range")
+            compared = "network" if args.prune is None else "pruned network"
+            print(f"largest difference from the {compared}: {largest:.1e} of the logits' range")
     print(f"{args.out}: {args.out.stat().st_size / 1e6:.2f} MB")
 
 

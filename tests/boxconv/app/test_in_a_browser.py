@@ -99,7 +99,7 @@ def test_from_a_photograph_to_its_boxes(page: Page, photo: bytes, explorer: Expl
     at = page.chosen()
     assert at == pytest.approx([0.55, 0.3], abs=0.01)
     likely = explorer.context(photo, *at)["classes"]
-    assert [item.text for item in page.all("#likely span")] == [entry["name"] for entry in likely]
+    page.wait(lambda: [item.text for item in page.all("#likely span")] == [entry["name"] for entry in likely])
     assert f"“{likely[0]['name']}”" in page.one("#context-text").text
 
     page.show("boxes")

@@ -91,7 +91,7 @@ def test_prediction_from_an_exported_file(suffix, packages, small, photo, scenes
     assert (status, errors) == (0, "")
     assert sorted(file.name for file in path.parent.iterdir()) == [path.name], "nothing else is left there"
     if suffix != ".safetensors":
-        (largest,) = re.findall("largest difference from the network before: (.*) of the logits' range", out)
+        (largest,) = re.findall("largest difference from the network: (.*) of the logits' range", out)
         assert float(largest) < 1e-5
     labels = []
     for network in (small, path):
@@ -288,7 +288,7 @@ def test_pruning_reports_what_it_costs(trained, photo, tmp_path, capsys):
     (found,) = re.findall(sentence, out)
     assert 300 < int(found[0]) < 1232
     assert all(0 <= float(score) <= 100 for score in found[1:])
-    assert "against the pruned network" in out
+    assert "largest difference from the pruned network: " in out
     assert boxconv(capsys, "predict", tmp_path / "net.pt2", photo, "--out", tmp_path / "out")[0] == 0
     assert np.asarray(Image.open(tmp_path / "out" / "photo.png")).shape == (40, 70)
 
