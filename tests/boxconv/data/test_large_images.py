@@ -169,7 +169,7 @@ def other(path, kind):
         ("16 bits", "give --white VALUE"),
         ("truncated", "damaged: its strips or tiles are not all there"),
         ("missing tile", "damaged: its strips or tiles are not all there"),
-        ("far too wide", "no side may be longer than 131072"),
+        pytest.param("far too wide", "no side may be longer than 131072", marks=pytest.mark.slow),
         ("no image", "image.tif"),
     ],
 )
