@@ -8,7 +8,7 @@ import hypothesis.strategies as st
 import oracle
 import torch
 from tolerances import assert_gradient, assert_values
-from torch import Tensor
+from torch import Tensor, nn
 
 from box_convolution import box_conv2d, ops
 
@@ -104,3 +104,15 @@ def check(
     assert_values(output, truth, largest * pixels)
     assert_gradient(image.grad, grad_image)
     assert_gradient(boxes.grad, grad_boxes)
+
+
+class CallsOperator(nn.Module):
+    """A network that calls `box_conv2d` itself, on boxes of its own: sums, for images of three channels."""
+
+    def __init__(self, stride: int = 1) -> None:
+        super().__init__()
+        self.stride = stride
+        self.edges = nn.Parameter(torch.tensor([-2.5, 1.25, -3.0, 0.5]).repeat(3, 2, 1))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return box_conv2d(image, self.edges, normalize=False, stride=self.stride)

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from cases import CallsOperator
 from library_build import build_library
 from torch import nn
 
-from box_convolution import BoxBottleneck, BoxConv2d, box_conv2d, ops
+from box_convolution import BoxBottleneck, BoxConv2d, ops
 from box_convolution.deploy import custom_operators, onnx_files, to_onnx
 from box_convolution.deploy.export import ExportError
 from box_convolution.extras import MissingPackageError
@@ -19,17 +20,6 @@ onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
 IMAGE = torch.rand(1, 3, 24, 32)
-
-
-class Functional(nn.Module):
-    """Calls the operator itself."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.edges = nn.Parameter(torch.tensor([-2.5, 1.25, -3.0, 0.5]).repeat(3, 2, 1))
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return box_conv2d(image, self.edges, normalize=False, stride=2)
 
 
 def layers() -> nn.Module:
@@ -66,7 +56,7 @@ def library(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-@pytest.mark.parametrize("make, boxes", [(layers, 2), (Functional, 1)])
+@pytest.mark.parametrize("make, boxes", [(layers, 2), (lambda: CallsOperator(stride=2), 1)])
 @pytest.mark.parametrize("dynamic", [True, False])
 def test_the_same_numbers(make, boxes: int, dynamic: bool, library: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)

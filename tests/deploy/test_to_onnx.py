@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from cases import CallsOperator
 from foreign_networks import DeepLab
 from torch import Tensor, nn
 
-from box_convolution import BoxBottleneck, BoxConv2d, box_conv2d, networks
+from box_convolution import BoxBottleneck, BoxConv2d, networks
 from box_convolution.convert import replace_dilated
 from box_convolution.deploy import deploy, export, standard_operators, to_onnx
 
@@ -16,17 +17,6 @@ onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
 IMAGE = torch.rand(1, 3, 24, 32)
-
-
-class Functional(nn.Module):
-    """Calls the operator itself, on boxes of its own."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.edges = nn.Parameter(torch.tensor([-2.5, 1.25, -3.0, 0.5]).repeat(3, 2, 1))
-
-    def forward(self, image: Tensor) -> Tensor:
-        return box_conv2d(image, self.edges, normalize=False)
 
 
 class TwoInputs(nn.Module):
@@ -59,7 +49,7 @@ MADE = {
     "deployed": lambda: deploy(block(), snap=True),
     "stride and sums": lambda: nn.Sequential(BoxConv2d(3, 2, 24, 32, stride=2, normalize=False)),
     "converted": converted,
-    "functional": Functional,
+    "functional": CallsOperator,
     "without boxes": lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.PReLU(4)),
 }
 
