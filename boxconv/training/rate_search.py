@@ -11,6 +11,8 @@ from .step import LossNotFinite, TrainStep
 
 LOWEST, HIGHEST = 1e-6, 1.0
 STEPS = 120
+DOUBLING = round((STEPS - 1) / math.log2(HIGHEST / LOWEST))
+"""Steps in which the rate doubles."""
 MEMORY = 0.9
 """Each smoothed loss keeps this share of the one before."""
 LOST = 2.0
@@ -57,21 +59,16 @@ def try_rates(run: Run, *, progress: bool = True) -> list[Tried]:
 
 
 def suggested(tried: list[Tried]) -> float | None:
-    """A tenth of the rate at which the smoothed loss is lowest; None if it never fell, or was still falling at the end.
-
-    A tenth, because the smoothed loss lags behind, and many steps at one rate are harder to bear than a single one.
-    """
-    lowest = min(range(len(tried)), key=lambda index: tried[index].loss, default=0)
-    if lowest == 0 or lowest == len(tried) - 1:
-        return None
-    return tried[lowest].rate / 10
+    """The rate at which the smoothed loss falls fastest: most from some rate to its double. None if it never falls."""
+    falls = [one.loss - double.loss for one, double in zip(tried, tried[DOUBLING:], strict=False)]
+    steepest = max(range(len(falls)), key=falls.__getitem__, default=0)
+    return tried[steepest + DOUBLING // 2].rate if falls and falls[steepest] > 0 else None
 
 
 def described(tried: list[Tried]) -> str:
     """A line for each time that the rate has doubled, and the rate to begin with."""
-    every = max(1, round(math.log(2) / (math.log(HIGHEST / LOWEST) / (STEPS - 1))))
-    lines = ["learning rate  loss", *(f"{one.rate:13.2g}  {one.loss:.3f}" for one in tried[::every])]
+    lines = ["learning rate  loss", *(f"{one.rate:13.2g}  {one.loss:.3f}" for one in tried[::DOUBLING])]
     rate = suggested(tried)
     if rate is None:
-        return "\n".join([*lines, "the loss has no lowest value between the ends: no rate can be told from this"])
-    return "\n".join([*lines, f"the loss was lowest at {10 * rate:.2g}; begin with --lr {rate:.1g}, or half of it"])
+        return "\n".join([*lines, "the loss never fell: no rate can be told from this"])
+    return "\n".join([*lines, f"the loss fell fastest at {rate:.2g}: begin with about --lr {rate:.1g}"])

@@ -7,7 +7,7 @@ import pytest
 from small_runs import config, run
 
 from boxconv.training import rate_search
-from boxconv.training.rate_search import HIGHEST, LOWEST, STEPS, Tried, described, suggested, try_rates
+from boxconv.training.rate_search import DOUBLING, HIGHEST, LOWEST, STEPS, Tried, described, suggested, try_rates
 
 
 def test_the_rate_grows_by_the_same_factor_and_the_loss_falls_before_it_rises():
@@ -19,7 +19,9 @@ def test_the_rate_grows_by_the_same_factor_and_the_loss_falls_before_it_rises():
     lowest = min(one.loss for one in tried)
     assert lowest < 0.8 * tried[0].loss
     assert tried[-1].loss > lowest
-    assert suggested(tried) == min(tried, key=lambda one: one.loss).rate / 10
+    rate = suggested(tried)
+    assert rate is not None
+    assert LOWEST < rate < min(tried, key=lambda one: one.loss).rate
 
 
 def test_its_first_loss_is_that_of_training():
@@ -45,18 +47,30 @@ def test_it_ends_where_the_loss_is_not_finite(monkeypatch):
     assert [one.loss for one in try_rates(run(config()), progress=False)] == pytest.approx([1.0] * 3)
 
 
-@pytest.mark.parametrize("losses", [[], [1.0], [1.0, 2.0], [2.0, 1.0]])
-def test_without_a_lowest_loss_between_the_ends_there_is_no_advice(losses):
-    tried = [Tried(10.0**i, loss) for i, loss in enumerate(losses)]
-    assert suggested(tried) is None
-    assert "no rate can be told" in described(tried)
+def falling(start, end):
+    """Losses that fall between two steps, and rise by a little before and after."""
+    return [2 + step / 1000 - min(max(step - start, 0) / (end - start), 1) for step in range(STEPS)]
+
+
+def curve(losses):
+    return [Tried(LOWEST * (HIGHEST / LOWEST) ** (step / (STEPS - 1)), loss) for step, loss in enumerate(losses)]
+
+
+def test_the_rate_to_begin_with_is_where_the_loss_falls():
+    tried = curve(falling(60, 60 + DOUBLING))
+    assert suggested(tried) == tried[60 + DOUBLING // 2].rate
+    assert described(tried).endswith(f"begin with about --lr {suggested(tried):.1g}")
+
+
+@pytest.mark.parametrize("losses", [[], [1.0], [2.0, 1.0], [1 + step / 100 for step in range(STEPS)]])
+def test_where_the_loss_never_falls_there_is_no_advice(losses):
+    assert suggested(curve(losses)) is None
+    assert "no rate can be told" in described(curve(losses))
 
 
 def test_it_is_described_in_lines_of_doubled_rates():
-    curve = [Tried(LOWEST * (HIGHEST / LOWEST) ** (i / (STEPS - 1)), 1 + abs(i - 80) / 80) for i in range(STEPS)]
-    heading, *lines, advice = described(curve).splitlines()
+    heading, *lines, _ = described(curve(falling(50, 90))).splitlines()
     assert heading == "learning rate  loss"
     rates = [float(line.split()[0]) for line in lines]
-    assert all(1.6 < b / a < 2.5 for a, b in itertools.pairwise(rates))
-    assert len(lines) == math.ceil(STEPS / 6)
-    assert f"begin with --lr {curve[80].rate / 10:.1g}, or half of it" in advice
+    assert all(1.7 < b / a < 2.4 for a, b in itertools.pairwise(rates))
+    assert len(lines) == math.ceil(STEPS / DOUBLING)
