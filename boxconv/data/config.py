@@ -29,6 +29,9 @@ class DataConfig:
     palette: Path | None = None
     """CSV file of the labels' colours for --data folder: red,green,blue,name. ROOT/palette.csv where there is one, else
     labels are class indices."""
+    val_share: float | None = None
+    """Share of the images of --data folder that is kept for validation, such as 0.2, where images/ and labels/ have no
+    folders for splits. It depends on an image's name alone to which part it belongs."""
     border: int = 0
     """Pixels that are cut off at every side of image and label before anything else."""
     size: tuple[int, int] = (128, 256)
@@ -60,6 +63,11 @@ class DataConfig:
             )
         if self.palette is not None and self.data != "folder":
             raise UsageError(f"--palette: got {self.palette}, but only --data folder has labels in colours of its own")
+        if self.val_share is not None:
+            if not 0 < self.val_share < 1:
+                raise UsageError(f"--val-share: expected a share between 0 and 1, got {self.val_share}")
+            if self.data != "folder":
+                raise UsageError(f"--val-share: got {self.val_share}, but --data {self.data} has its own splits")
         if self.cache is not None:
             if self.root is None:
                 raise UsageError(f"--cache: got {self.cache}, but drawn scenes have no files to keep")
