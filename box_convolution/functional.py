@@ -23,7 +23,8 @@ def box_conv2d(
         boxes: (C, M, 4), edges (top, bottom, left, right) in pixels relative to the centre of the output pixel,
             positive = down / right. Pixel i covers [i - 1/2, i + 1/2], so (-.5, .5, -.5, .5) is the identity. Boxes may
             be float32 if the input has half precision. Edges may lie outside the image, where its values are 0.
-        normalize: divide by the full area of the box, also where the box leaves the image; False sums.
+        normalize: divide by the full area of the box, also where the box leaves the image. False: return sums instead
+            of averages.
         stride: output pixel i is centred on input pixel i * stride.
         out: contiguous tensor for the result, if no gradient is needed; saves the allocation of a large output.
 
@@ -48,6 +49,7 @@ def box_conv2d(
     Raises:
         TypeError: an argument is not a tensor, or its dtype is not floating point.
         ValueError: shapes, devices or stride do not fit together; the message names the argument.
+        RuntimeError: ``out`` is given, but a gradient is needed.
     """
     if has_torch_function((input, boxes)):  # torch.fx, modes and tensor-like classes see one function, as of torch.nn
         return handle_torch_function(

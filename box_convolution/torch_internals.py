@@ -85,11 +85,11 @@ class Float32Buffers(nn.Module):
 
 
 class GraphError(RuntimeError):
-    """The autograd graph of this PyTorch release lacks what we read from it."""
+    """The autograd graph of this PyTorch release lacks an attribute that we need."""
 
 
 def saved(node: Any, name: str) -> Any:
-    """Return what a node of the autograd graph saved of an argument. Raises GraphError."""
+    """Return the argument ``name`` as a node of the autograd graph saved it. Raises GraphError."""
     return _of_node(node, f"_saved_{name}")
 
 
