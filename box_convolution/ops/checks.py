@@ -34,19 +34,19 @@ def check_forward(input: Tensor, boxes: Tensor, stride: int) -> None:
 
 
 def output_shape(input: Tensor, boxes: Tensor, stride: int) -> tuple[int, int, int, int]:
-    """Shape of the output: (B, C*M, ceil(H / stride), ceil(W / stride))."""
+    """Return the shape of the output: (B, C*M, ceil(H / stride), ceil(W / stride))."""
     batch, channels, height, width = input.shape
     return batch, channels * boxes.shape[1], (height + stride - 1) // stride, (width + stride - 1) // stride
 
 
 def memory_format(input: Tensor) -> torch.memory_format:
-    """Format of the results: channels_last for channels_last input, as in a convolution; else contiguous."""
+    """Return the format of the results: channels_last for channels_last input, as in a convolution; else contiguous."""
     only_channels_last = input.is_contiguous(memory_format=torch.channels_last) and not input.is_contiguous()
     return torch.channels_last if only_channels_last else torch.contiguous_format
 
 
 def fused_format(input: Tensor, residual: Tensor | None) -> torch.memory_format:
-    """Format of the result of box_conv2d_fused: channels_last where the input or the residual is."""
+    """Return the format of box_conv2d_fused's result: channels_last if the input or the residual is."""
     formats = [memory_format(tensor) for tensor in (input, residual) if tensor is not None]
     return torch.channels_last if torch.channels_last in formats else torch.contiguous_format
 
