@@ -1,8 +1,8 @@
 // Gradients in fixed point, the transpose of fixed_point.inl. Included by kernels.inl.
 //
 // grad_output is summed over a box's rows first, a strip of columns at a time. This gives ``rows``, the gradient by the
-// averages along rows. The gradient by the input is the running sum, along rows, of the differences of ``rows``, which are first added
-// up over all boxes of a channel; they are integers, so the order does not matter.
+// averages along rows. The gradient by the input is the running sum, along rows, of the differences of ``rows``, which are
+// first added up over all boxes of a channel; they are integers, so the order does not matter.
 //
 // An edge's gradient is made of differences between an average and the pixels at the edge. These are taken between integers,
 // before anything is multiplied, so that they keep their digits whatever offset the input has: with n whole pixels x in
