@@ -71,12 +71,12 @@ class Opened(PaddedNetwork):
 def save_program(
     network: PaddedNetwork, path: Path, metadata: dict[str, Any], *, standard_operators: bool = False
 ) -> None:
-    """Write ``network``, deployed, as an exported program, which `torch.export.load` reads.
+    """Write ``network``, which `deploy` returned, as an exported program, which `torch.export.load` reads.
 
     The program takes images (batch, in_channels, height, width) and returns logits of the same size. The batch may be
-    up to 1024; height and width are multiples of 8, from 16 to 32,768. It calls the operators of this package, which must be imported before the file is
-    loaded. With ``standard_operators`` it calls only PyTorch's operators: that is slower, but neither the file nor what
-    is compiled from it ahead of time needs this package.
+    up to 1024; height and width are multiples of 8, from 16 to 32,768. It calls the operators of this package, which
+    must be imported before the file is loaded. With ``standard_operators`` it calls only PyTorch's operators: that is
+    slower, but neither the file nor what is compiled from it ahead of time needs this package.
     """
     from torch.export import Dim, export, save
 
