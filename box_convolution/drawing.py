@@ -54,8 +54,9 @@ def draw_boxes(
         boxes: (n, 4), edges (top, bottom, left, right) in pixels of the map, relative to the output pixel's centre.
         map_size: (h, w) of the map that the boxes lie over; its border is drawn.
         image: background: (h', w'), (h', w', 3), or PyTorch's (C, h', w') or (B, C, h', w'), of any size, stretched
-            over the map; whole numbers from 0 to 255, or numbers of another range. Of a batch, the first is shown; of
-            features (C other than 1 or 3), the mean over channels.
+            over the map. uint8 arrays are shown as they are; other numbers are scaled so that their 1st percentile is
+            black and their 99th is white. Of a batch, the first image is shown; of features (C other than 1 or 3), the
+            mean over channels.
         importance: (n,), at least 0; the opacity of a box is its share of the largest. NaN counts as 0. If left out,
             all boxes are equally opaque.
         most: draw only so many, the most important ones (without ``importance`` the largest); None draws all.
@@ -157,7 +158,7 @@ def canvas(path: str | Path, width: float, height: float) -> Iterator["Figure"]:
     path = Path(path)
     kind = path.suffix.lower()[1:]
     if kind not in ("png", "svg"):
-        raise ValueError(f"path must end in .png or .svg, found {path}")
+        raise ValueError(f"path must end in .png or .svg, got {path}")
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -85,7 +85,7 @@ def boxes_over_map(
 def _moves_legend(
     figure: "Figure", colours: Mapping[int, str], moves: npt.NDArray[np.float64], corner: tuple[float, float]
 ) -> None:
-    """Add a legend of how far the boxes in ``colours`` moved; ``corner``: the upper left one, in shares of the figure."""
+    """Show in a legend how far the boxes in ``colours`` moved. Its upper left ``corner`` is in shares of the figure."""
     from matplotlib.lines import Line2D
 
     handles = [

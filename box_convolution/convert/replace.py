@@ -1,4 +1,4 @@
-"""`replace_dilated`: box convolutions in the place of a network's wide convolutions and context pools."""
+"""`replace_dilated`: box convolutions instead of a network's wide convolutions and context pools."""
 
 import copy
 from collections.abc import Callable, Collection

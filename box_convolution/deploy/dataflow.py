@@ -35,7 +35,7 @@ class Part:
         return None
 
     def replace(self, node: fx.Node, layer: nn.Module) -> None:
-        """Put ``layer`` in the place of the one that ``node`` calls."""
+        """Replace the layer that ``node`` calls by ``layer``."""
         parent, _, name = str(node.target).rpartition(".")
         setattr(self.root.get_submodule(parent), name, layer)
 

@@ -93,7 +93,7 @@ def check_fused(
             raise TypeError(f"{name} must be float32, got {_describe(tensor)}")
         if tuple(tensor.shape) != (expected[1],):
             raise ValueError(
-                f"{name} must hold a number for each of {expected[1]} output channels, got {_describe(tensor)}"
+                f"{name} must have shape ({expected[1]},), a number for each output channel, got {_describe(tensor)}"
             )
     if residual is not None:
         if residual.dtype != input.dtype:

@@ -98,7 +98,7 @@ Magnitude magnitude_of(const Team& team, const FloatPlane<T>& plane, int64_t h, 
 }
 
 // Whether a plane may be computed in fixed point: its squares are in float32's normal range, errors stay below FIXED_ERROR,
-// and the root mean square does not come from a few large pixels alone, beside which the others would lose their digits.
+// and the root mean square does not come from a few large pixels alone, next to which the others would lose their digits.
 inline bool holds(const Magnitude& magnitude, int64_t h, int64_t w) {
   if (magnitude.largest == 0) return true;
   const double range = min(FIXED_ERROR * 0x1p31 / double(h + w), sqrt(double(h * w)) / 2);
