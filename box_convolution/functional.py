@@ -43,7 +43,7 @@ def box_conv2d(
 
     The error of a float32 mean is at most 1e-6 of the largest |input| of its image and channel. It is also at most 8e-6
     of their root mean square, plus float32's own rounding, for every size and content. With float64 boxes, all sums are
-    float64. A box of one whole pixel returns the image, bit for bit. Sums (``normalize=False``) of whole pixels with
+    float64. A box of one whole pixel copies that pixel, bit for bit. Sums (``normalize=False``) of whole pixels with
     integer values are exact, if the result's dtype can represent them.
 
     Raises:

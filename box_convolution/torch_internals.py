@@ -2,7 +2,7 @@
 
 Calls of the operator and the layer use none of them, except while `torch.compile` traces. If a release of PyTorch lacks
 a name, the function that needs it raises an error that says so, or gives the right result more slowly. `missing` lists
-such names, and a test fails.
+such names, and then a test fails.
 """
 
 from collections.abc import Callable

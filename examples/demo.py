@@ -69,7 +69,7 @@ def scenes_section(network: Any, scenes: list[tuple[Any, Any]], path: Path) -> S
 
 
 def photo_sections(photos: list[Any], path: Path) -> list[Section]:
-    """Labels of the user's photos, by a packaged network: one trained on drawn scenes does not understand photos."""
+    """Labels of the user's photos, by a packaged network: one trained on drawn scenes cannot label photos."""
     if not photos:
         return []
     trained = boxconv.open_network("boxenet-camvid")

@@ -37,7 +37,7 @@ class PooledBlock(nn.Module):
 
 
 class UnpooledBlock(nn.Module):
-    """`Upsample` that adds each value at its index, instead of making an image with zeros elsewhere to add."""
+    """`Upsample` that adds each value at its index, instead of adding a whole image that is zero elsewhere."""
 
     def __init__(self, branch: nn.Module, skip: nn.Module, act: Activation) -> None:
         super().__init__()

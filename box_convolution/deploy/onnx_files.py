@@ -1,4 +1,4 @@
-"""ONNX files of any network with box convolutions, by default of standard operators only. Each file is tested."""
+"""ONNX files of any network with box convolutions, compared with it; by default of standard operators only."""
 
 import copy
 import inspect

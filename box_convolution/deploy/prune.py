@@ -50,7 +50,7 @@ def prune(
 
     Args:
         network: what `deploy` returned.
-        images: at least one batch (B, 3, H, W), prepared as for the network.
+        images: at least one batch (B, in_channels, H, W), prepared as for the network.
         threshold: 0, or a share such as 0.05.
         min_area: in pixels; smaller boxes are removed, too. For example, 1.1 removes boxes that have shrunk to one
             pixel, the smallest size.

@@ -18,7 +18,7 @@ KEY = "box_convolution"
 
 
 class WeightsError(ValueError):
-    """A file is not a network of this package; the message names it and the reason."""
+    """A file is not a network of this package, or a network cannot be written as asked; the message says why."""
 
 
 def save(network: nn.Module, path: str | Path, description: dict[str, Any], *, half: bool = False, **more: Any) -> None:

@@ -52,7 +52,7 @@ def fused_format(input: Tensor, residual: Tensor | None) -> torch.memory_format:
 
 
 def check_backward(grad_output: Tensor, input: Tensor, boxes: Tensor, stride: int) -> None:
-    """Raise TypeError or ValueError unless ``grad_output`` belongs to an output of ``box_conv2d(input, boxes)``."""
+    """Raise TypeError or ValueError unless ``grad_output`` fits the output of ``box_conv2d(input, boxes)``."""
     check_forward(input, boxes, stride)
     expected = output_shape(input, boxes, stride)
     if tuple(grad_output.shape) != expected:
