@@ -72,12 +72,12 @@ def prune(
     blocks = {block.box: block for block in pruned.modules() if isinstance(block, FusedBoxBottleneck)}
     report = []
     for name, layer in layers.items():
-        numbers = observed[layer]
-        useless = _without_effect(layer, numbers.largest_size, blocks.get(layer))
+        statistics = observed[layer]
+        useless = _without_effect(layer, statistics.largest_size, blocks.get(layer))
         if layer in unread:
             useless |= unread[layer]
-        weak = ~useless & ((numbers.influence() < threshold) | (_areas(layer) < min_area))
-        _take_out(layer, useless | weak, torch.where(weak, numbers.mean(), 0.0))
+        weak = ~useless & ((statistics.influence() < threshold) | (_areas(layer) < min_area))
+        _take_out(layer, useless | weak, torch.where(weak, statistics.mean(), 0.0))
         alive = _channels_alive(layer)
         if drop_channels and layer in blocks and blocks[layer].channels is None and not alive.all():
             _shrink(blocks[layer], alive.nonzero().flatten().tolist() or [0])  # a convolution has one output at least
@@ -85,7 +85,7 @@ def prune(
     return pruned, report
 
 
-class _Numbers:
+class _OutputStatistics:
     """Mean and spread of each box's scaled output over all pixels of all images seen."""
 
     def __init__(self) -> None:
@@ -115,15 +115,15 @@ class _Numbers:
 
 def _observe(
     network: nn.Module, layers: dict[str, FusedBoxConv2d], images: Iterable[Tensor]
-) -> dict[FusedBoxConv2d, _Numbers]:
-    observed = {layer: _Numbers() for layer in layers.values()}
+) -> dict[FusedBoxConv2d, _OutputStatistics]:
+    observed = {layer: _OutputStatistics() for layer in layers.values()}
     with ExitStack() as stack:
         for layer in layers.values():
             handle = layer.register_forward_pre_hook(lambda layer, inputs: observed[layer].add(layer, inputs[0]))
             stack.callback(handle.remove)
         for batch in images:
             network(batch)
-    if not all(numbers.count for numbers in observed.values()):
+    if not all(statistics.count for statistics in observed.values()):
         raise ValueError("images must hold at least one batch that reaches every box convolution of the network")
     return observed
 
