@@ -59,6 +59,8 @@ def train(
     context.require_equal("the training data, the network or the settings", fingerprint(run, state))
     recorder = Recorder(run, folder, train_step, watch, progress=progress)
     recorder.begin(state, provenance, save=resume is None or resume["config"]["epochs"] != config.epochs)
+    if state.finished(config):  # already: a page may be asked for that was not before
+        recorder.report(state)
     if progress and state.epoch == config.epochs:
         print(f"all {config.epochs} epochs are done; --resume with more --epochs goes on")
 
