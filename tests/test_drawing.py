@@ -82,7 +82,7 @@ def test_svg_is_whole_and_the_same_every_time(tmp_path):
         ({"importance": [1, 2, 3, -1]}, "importance must hold 4 numbers of at least 0"),
         ({"most": 0}, "most must be at least 1, got 0"),
         ({"image": np.zeros((1, 2, 3, 4, 5))}, r"image must be \(h, w\).*got \(1, 2, 3, 4, 5\)"),
-        ({"path": "boxes.pdf"}, r"path must end in \.png or \.svg, found boxes\.pdf"),
+        ({"path": "boxes.pdf"}, r"path must end in \.png or \.svg, got boxes\.pdf"),
     ],
 )
 def test_bad_arguments(tmp_path, change, message):

@@ -1,15 +1,16 @@
-"""Around the convolutions of a deployed network, on the CPU: three operators.
+"""Three operators for the CPU that speed up what surrounds the convolutions of a deployed network.
 
     activate_(image, residual, slopes)
         image = prelu(image [+ residual], slopes), or relu of it where there are no slopes
     unpool_(image, values, indices)
         image[b, c, indices[b, c, i, j]] += values[b, c, i, j], indices into the flat plane as those of `max_pool2d`
     pointwise_planes(image, weight, bias, relu)
-        = [relu](conv2d(image, weight, bias)), a 1x1 convolution; contiguous, as a box convolution reads it
+        = [relu](conv2d(image, weight, bias)), a 1x1 convolution; contiguous, which a box convolution reads fastest
 
 image and residual (B, C, H, W), slopes (C,), values and indices (B, C, h, w), weight (K, C, 1, 1), bias (K,). The first
-two work in place. All are fast for float32 in channels_last, where PyTorch's own operations make a new tensor each,
-write an image of zeros to unpool, and convolve to channels_last. For inference only: they have no derivative.
+two work in place. All are fast for float32 in channels_last. There, PyTorch's own operations would make a new tensor
+each, unpool through an image of zeros, and return the convolution in channels_last, which would have to be transposed.
+For inference only: they have no derivative.
 """
 
 import torch
