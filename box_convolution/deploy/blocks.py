@@ -88,5 +88,5 @@ def _ends_with_convolution(branch: nn.Module) -> bool:
     """Whether nothing else reads the output of ``branch``: folded norms and dropout pass on what a convolution made."""
     if not is_plain(branch, nn.Sequential):
         return False
-    layers = [layer for layer in branch if type(layer) not in (nn.BatchNorm2d, nn.Dropout2d)]
+    layers = [layer for layer in branch if not (is_plain(layer, nn.BatchNorm2d) or is_plain(layer, nn.Dropout2d))]
     return bool(layers) and is_plain(layers[-1], nn.Conv2d)

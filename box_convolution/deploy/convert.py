@@ -96,7 +96,7 @@ def replace_all(network: nn.Module, replacement_of: Callable[[nn.Module], nn.Mod
 
 def _deployed_layer(module: Any) -> Any:
     """The deployed form of ``module``; most modules are not replaced."""
-    if type(module) in _DROPOUTS:
+    if type(module) in _DROPOUTS and not has_hooks(module):
         return nn.Identity()
     if is_plain(module, BoxConv2d):
         return FusedBoxConv2d(module)
@@ -118,11 +118,11 @@ def _pointwise(module: Any) -> Any:
 def _absorb_relus(flow: Dataflow) -> None:
     for part in flow.parts:
         for node in part.graph.nodes:
-            source = part.source(node)
-            if source is None or type(part.layer(node)) is not nn.ReLU:
+            source, relu = part.source(node), part.layer(node)
+            if source is None or type(relu) is not nn.ReLU or has_hooks(relu):
                 continue
             box = part.layer(source)
-            if isinstance(box, FusedBoxConv2d) and flow.once(box) and flow.once(part.layer(node)):
+            if isinstance(box, FusedBoxConv2d) and flow.once(box) and flow.once(relu):
                 box.relu = True
                 part.replace(node, nn.Identity())
 

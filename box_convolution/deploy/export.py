@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..networks.padding import PaddedNetwork
+from ..networks.padding import PaddedNetwork, cropped
 from .agreement import SHARE, TOLERANCE, differences
 from .standard_layers import in_standard_operations
 from .standard_operators import decompositions
@@ -66,6 +66,15 @@ class Opened(PaddedNetwork):
     def logits(self, image: Tensor) -> Tensor:
         logits: Tensor = self.run[0](image)
         return logits
+
+    def forward(self, image: Tensor) -> Tensor:
+        if self.fixed_size is None:
+            return super().forward(image)
+        batch = image[None] if image.ndim == 3 else image
+        if batch.shape[1:] != (self.in_channels, *self.fixed_size):
+            expected = ", ".join(map(str, (self.in_channels, *self.fixed_size)))
+            raise ValueError(f"image must have shape (batch, {expected}), got {list(image.shape)}")
+        return cropped(self.logits(batch), image)
 
 
 def save_program(

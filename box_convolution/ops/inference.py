@@ -26,7 +26,8 @@ _library.define("pointwise_planes(Tensor image, Tensor weight, Tensor bias, bool
 
 
 def _activate(image: Tensor, residual: Tensor | None = None, slopes: Tensor | None = None) -> None:
-    if dispatch.serving(image) is native and _fast(image) and (residual is None or _fast(residual)):
+    same = residual is None or (residual.shape == image.shape and _fast(residual))
+    if dispatch.serving(image) is native and _fast(image) and same:
         native.activate(image, residual, slopes)
         return
     if residual is not None:
@@ -47,7 +48,8 @@ def _unpool(image: Tensor, values: Tensor, indices: Tensor) -> None:
 
 
 def _pointwise_planes(image: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
-    if dispatch.serving(image) is native and _fast(image):
+    fits = weight.shape == (*bias.shape, image.shape[1], 1, 1) and weight.dtype == bias.dtype == torch.float32
+    if dispatch.serving(image) is native and _fast(image) and fits:
         return native.pointwise_planes(image, weight, bias, relu)
     planes = conv2d(image, weight, bias).contiguous()
     return planes.relu_() if relu else planes
