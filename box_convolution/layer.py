@@ -224,7 +224,9 @@ class BoxConv2d(nn.Module):
         from .drawing import draw_boxes
 
         boxes, image, importance = (
-            value.detach().cpu().double().numpy() if isinstance(value, Tensor) else value
+            (value if value.dtype == torch.uint8 else value.double()).detach().cpu().numpy()
+            if isinstance(value, Tensor)
+            else value
             for value in (self.boxes.flatten(0, 1), image, importance)
         )
         draw_boxes(
