@@ -164,7 +164,7 @@ class TrainConfig(DataConfig):
 MOVABLE = ("root", "classes", "palette", "report_every", "device", "workers", "checkpoint_minutes", "timeout")
 """Run-time settings, which may change when a run is resumed."""
 LENGTH = ("epochs", "patience")
-"""Settings of how long a run goes on, which may change, too."""
+"""Settings for the length of a run, which may change as well."""
 
 
 def to_plain(config: Any) -> dict[str, Any]:
@@ -177,7 +177,7 @@ def to_plain(config: Any) -> dict[str, Any]:
 
 
 def from_plain(values: dict[str, Any]) -> TrainConfig:
-    """The configuration that `to_plain` wrote. ValueError for unknown names or missing ones without a default."""
+    """The inverse of `to_plain`; a setting that is missing gets its default. Raises ValueError for unknown names."""
     known = {f.name: f for f in dataclasses.fields(TrainConfig)}
     unknown = sorted(set(values) - set(known))
     if unknown:
