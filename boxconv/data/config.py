@@ -16,7 +16,7 @@ Data = Literal["scenes", "camvid", "cityscapes", "sunrgbd", "folder"]
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which images, at which size."""
+    """The data set, and how its images are prepared."""
 
     data: Data = "scenes"
     """scenes: road scenes drawn by program, no files; camvid, cityscapes, sunrgbd: as downloaded; folder: any images
@@ -40,10 +40,10 @@ class DataConfig:
     """The value that is white in files of more than 8 bits, 4095 for 12; 65535 if left out, but less in files of
     --in-channels 3 without large values (docs/data.md). Files of floating-point numbers need it."""
     mean: tuple[float, ...] = MEAN
-    """Mean of each channel, of 0 to 1, which is subtracted from images. Left out: for 3 channels Cityscapes', for
-    another number measured on the training images."""
+    """Mean of each channel, on a scale of 0 to 1; it is subtracted from images. If left out, that of Cityscapes for 3
+    channels; for other numbers of channels it is measured on the training images."""
     std: tuple[float, ...] = STD
-    """Standard deviation of each channel, by which it is divided; left out or given together with --mean."""
+    """Standard deviation of each channel; images are divided by it. Give it together with --mean, or neither."""
     cache: Path | None = None
     """Folder where resized images are kept, so that later epochs need not decode large files."""
     scenes_per_epoch: int = 240
@@ -78,7 +78,7 @@ class DataConfig:
 
     @property
     def measures_channels(self) -> bool:
-        """Whether mean and deviation of the channels are still to be measured on the training images."""
+        """Whether mean and standard deviation of the channels have yet to be measured on the training images."""
         return self.in_channels != len(MEAN) and (self.mean, self.std) == (MEAN, STD)
 
     def _check_channels(self) -> None:
@@ -103,7 +103,7 @@ class DataConfig:
 
 
 def option(name: str) -> str:
-    """What the command line calls a setting."""
+    """The command-line option of a setting: "in_channels" is --in-channels."""
     return "--" + name.replace("_", "-")
 
 

@@ -1,4 +1,4 @@
-"""A class table drafted from what labels hold: numbers, colours or names, for the user to name and correct."""
+"""Draft a class table from the values, colours or names in labels, for the user to name and correct."""
 
 import colorsys
 from collections.abc import Iterable
@@ -9,22 +9,20 @@ import numpy as np
 from ..classes import VOID, ClassTable, DataError
 from ..label_encoding import Colour
 from ..label_reader import label_pixels
-from ..layouts.base import Layout
-from ..layouts.folder import FOLDER
 from ..layouts.pairing import split_files, splits_of
 from ..polygons import IGNORED, names_of
 
 
-def draft_classes(root: str | Path, layout: Layout = FOLDER) -> ClassTable:
-    """One class for each value that the labels of a folder hold, for each colour, or for each name of its polygons.
+def draft_classes(root: str | Path) -> ClassTable:
+    """One class for each value, or each colour, or each name of a polygon, in the labels of the folder tree `root`.
 
-    Value 255 is void where there are at least two others, as in most data sets. DataError for labels of several sorts,
-    for more than 255 classes, and for what cannot be read.
+    The layout is that of `FolderLayout`. As in most data sets, value 255 is void if there are at least two others.
+    Raises DataError for labels of several sorts, for more than 255 classes, and for labels that cannot be read.
     """
     values: set[int] = set()
     colours: dict[Colour, None] = {}
     names: dict[str, None] = {}
-    for path in _labels(root, layout):
+    for path in _labels(root):
         if path.suffix.lower() == ".json":
             names |= dict.fromkeys(name for name in names_of(path) if name.lower() not in IGNORED)
         elif (pixels := label_pixels(path)).ndim == 2:
@@ -33,7 +31,7 @@ def draft_classes(root: str | Path, layout: Layout = FOLDER) -> ClassTable:
             colours |= dict.fromkeys(tuple(colour) for colour in np.unique(pixels.reshape(-1, 3), axis=0).tolist())
         if max(len(values), len(colours), len(names)) > VOID:
             raise DataError(f"{path}: more than {VOID} classes so far: are these photographs, or instances?")
-    if colours and values:  # a label that holds greys only is grey
+    if colours and values:  # in a data set with colours, a label of only grey pixels was read as values
         colours = dict.fromkeys([*((value, value, value) for value in sorted(values)), *colours])
         values = set()
     if bool(values) + bool(colours) + bool(names) != 1:
@@ -49,12 +47,12 @@ def draft_classes(root: str | Path, layout: Layout = FOLDER) -> ClassTable:
     return ClassTable(named, _distinct(len(classes)), void=frozenset(void), values=classes)
 
 
-def _labels(root: str | Path, layout: Layout) -> Iterable[Path]:
-    return (path for split in splits_of(root, layout) for _, path in split_files(root, split, layout).labels)
+def _labels(root: str | Path) -> Iterable[Path]:
+    return (path for split in splits_of(root) for _, path in split_files(root, split).labels)
 
 
 def _distinct(count: int) -> tuple[Colour, ...]:
-    """Bright colours of evenly distributed hues, each of them once."""
+    """``count`` different bright colours with evenly spaced hues."""
     hues = (colorsys.hsv_to_rgb(k / count, 0.55 + 0.35 * (k % 2), 0.95 - 0.25 * (k % 3) / 2) for k in range(count))
     found: dict[Colour, None] = {}
     for red, green, blue in hues:

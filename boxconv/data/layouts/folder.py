@@ -18,10 +18,10 @@ POLYGONS = frozenset({".json"})
 class FolderLayout(Layout):
     """ROOT/images/SPLIT/NAME.* and ROOT/labels/SPLIT/NAME.png (.tif, .bmp, or .json of LabelMe), paired by NAME.
 
-    Without labels/SPLIT, .json files beside the images are their labels.
+    If there is no folder labels/SPLIT, the labels are .json files beside the images.
 
-    palette: CSV file of the labels' colours (`read_palette`); by default ROOT/palette.csv where there is one, else the
-    labels hold the values of the class table.
+    palette: CSV file of the labels' colours (`read_palette`); by default ROOT/palette.csv. Without such a file, labels
+    have the values of the class table.
     """
 
     palette: Path | None = None
@@ -37,7 +37,7 @@ class FolderLayout(Layout):
     def files(self, root: Path, split: str) -> SplitFiles:
         images, labels = root / "images" / split, root / "labels" / split
         beside = not os.path.isdir(labels) and os.path.isdir(images) and bool(images_in(images, POLYGONS))
-        if beside:  # where LabelMe leaves them
+        if beside:  # where LabelMe saves labels by default
             labels = images
         found = SplitFiles(images, f"{shown(labels)}{os.sep}{{}}{'.json' if beside else '.png'}")
         absent = [folder for folder in (images, labels) if not os.path.isdir(folder)]
