@@ -1,4 +1,4 @@
-"""`boxconv train`: going on with a run, ending it early, and watching it."""
+"""`boxconv train`: continuing a run, stopping it early, and watching it."""
 
 import json
 
@@ -53,7 +53,7 @@ def test_more_epochs_and_a_page_for_a_run_that_is_there(finished, capsys):
         (["--clip", "-1"], "--clip: --resume goes on with the run's None, got -1"),
     ],
 )
-def test_what_a_run_cannot_go_on_with(finished, capsys, options, message):
+def test_settings_that_a_resumed_run_refuses(finished, capsys, options, message):
     before = {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
     status, out, errors = boxconv(capsys, "train", "--out", finished, "--resume", "--quiet", *options)
     assert (status, message in out + errors) == (2, True), out + errors

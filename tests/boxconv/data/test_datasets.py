@@ -1,4 +1,4 @@
-"""Folders of pairs: what is found, what is refused, and random numbers that depend on the sample alone."""
+"""Folders of pairs: what is found, what is refused, and random numbers that depend only on the sample."""
 
 import os
 import pickle

@@ -1,4 +1,4 @@
-"""Metrics against loops over single pixels."""
+"""Metrics compared with loops over single pixels."""
 
 import json
 import math
@@ -145,7 +145,7 @@ def test_other_misuse() -> None:
 
 
 class Labels:
-    """Samples of a picture and a label; `label` is added by a subclass."""
+    """A data set without the method `label`."""
 
     classes = TABLE
 

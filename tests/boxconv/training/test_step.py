@@ -1,4 +1,4 @@
-"""One training step: in parts, in mixed precision, out of memory; and what the loop promises around it."""
+"""Training steps in parts, in mixed precision, and out of memory; and the loop's checkpoints around them."""
 
 import json
 import os
@@ -111,7 +111,7 @@ def test_out_of_memory_says_what_to_do(tmp_path):
 
 
 class Spoiling(nn.Module):
-    """Its gradient is infinite once, its output never."""
+    """Its gradient is infinite once, but its output is always finite."""
 
     def forward(self, x):
         return _Spoil.apply(x)

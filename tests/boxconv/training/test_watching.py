@@ -1,4 +1,4 @@
-"""A run that is watched: pictures in TensorBoard and a page, while it trains, which change nothing in its weights."""
+"""Watching a run: pictures in TensorBoard and on a page during training, which do not change its weights."""
 
 import io
 import json
