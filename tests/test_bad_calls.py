@@ -271,7 +271,7 @@ COMMANDS = [
     (TRAIN + "--workers -1", 2, "--workers: expected at least 0, got -1"),
     (TRAIN + "--seed -1", 2, "--seed: expected at least 0, got -1"),
     (TRAIN + "--accumulate 0", 2, "--accumulate: expected at least 1"),
-    (TRAIN + "--accumulate 99", 2, "--accumulate: a batch of 8 has no 99 parts"),
+    (TRAIN + "--accumulate 99", 2, "--accumulate: expected at most --batch-size 8, got 99"),
     (TRAIN + "--amp int8", 2, "amp"),
     (TRAIN + "--timeout 0", 2, "--timeout"),
     (TRAIN + "--checkpoint-minutes nan", 2, "--checkpoint-minutes"),

@@ -19,8 +19,8 @@ class DataConfig:
     """The data set, and how its images are prepared."""
 
     data: Data = "scenes"
-    """scenes: road scenes drawn by program, no files; camvid, cityscapes, sunrgbd: as downloaded; folder: any images
-    with a class table."""
+    """scenes: road scenes drawn by a program, without files; camvid, cityscapes, sunrgbd: as downloaded; folder: any
+    images with a class table."""
     root: Path | None = None
     """Folder of the data set; for --data folder it holds images/SPLIT/* and labels/SPLIT/*.png."""
     classes: Path | None = None
@@ -30,15 +30,15 @@ class DataConfig:
     """CSV file of the labels' colours for --data folder: red,green,blue,name. ROOT/palette.csv where there is one, else
     labels are class indices."""
     border: int = 0
-    """Pixels that are cut off at every side of image and label before anything else."""
+    """Pixels to cut off at every side of image and label, before anything else is done."""
     size: tuple[int, int] = (128, 256)
     """Height and width that images are resized to, in pixels."""
     in_channels: int = 3
     """Channels of an image. 1: grey; 4: RGBA files, whose alpha may be depth; any number: .npy arrays (channels, h, w)
-    or (h, w, channels), or TIFF files of so many grey pages."""
+    or (h, w, channels), or TIFF files of as many grey pages."""
     white: float | None = None
-    """The value that is white in files of more than 8 bits, 4095 for 12; 65535 if left out, but less in files of
-    --in-channels 3 without large values (docs/data.md). Files of floating-point numbers need it."""
+    """The value that is white in files of more than 8 bits, such as 4095 for 12 bits. If left out 65535, but less for
+    --in-channels 3 in files without larger values (docs/data.md). Files of floating-point numbers need it."""
     mean: tuple[float, ...] = MEAN
     """Mean of each channel, on a scale of 0 to 1; it is subtracted from images. If left out, that of Cityscapes for 3
     channels; for other numbers of channels it is measured on the training images."""

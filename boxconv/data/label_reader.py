@@ -92,7 +92,7 @@ def _opaque(path: str | Path, image: Image.Image) -> Image.Image:
     """The image without its alpha channel. Raises DataError if any pixel is transparent."""
     transparent = int((np.asarray(image.getchannel("A")) < 255).sum())
     if transparent:
-        raise _unfit(path, f"found {transparent} transparent pixels, of which it is not said what they mean")
+        raise _unfit(path, f"found {transparent} transparent pixels, which have no defined meaning")
     return image.convert(image.mode.removesuffix("A"))
 
 

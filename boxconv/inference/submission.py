@@ -37,7 +37,7 @@ def check_classes(classes: ClassTable) -> None:
     """Raise DataError unless a network's classes are the 19 of the benchmark, in the same order."""
     if classes.names != CITYSCAPES.names:
         raise DataError(
-            f"the checkpoint knows {len(classes)} classes ({', '.join(classes.names[:3])} ...): the benchmark takes "
+            f"the checkpoint has {len(classes)} classes ({', '.join(classes.names[:3])} ...): the benchmark takes "
             "predictions of the 19 classes of Cityscapes, in their order"
         )
 

@@ -144,7 +144,7 @@ def explained() -> Iterator[None]:
             raise
         raise DistributedError(
             "another process did not answer: it has ended, hangs, or, if it is rank 0, takes long to write a file; "
-            f"--timeout is how long is waited ({str(error).splitlines()[0][:150]})"
+            f"--timeout sets how long to wait ({str(error).splitlines()[0][:150]})"
         ) from error
 
 

@@ -54,12 +54,12 @@ def train(
     train_step = TrainStep(run.model, config, run.class_weight, run.device, context)
     state, changes = (TrainState(), "") if resume is None else restore(run, train_step, resume)
     if changes and progress:
-        print(f"going on with the same samples, but the last bits will differ ({changes})")
+        print(f"continuing with the same samples, but the last bits will differ ({changes})")
     context.require_equal("the training data, the network or the settings", fingerprint(run, state))
     recorder = Recorder(run, folder, train_step, watch, progress=progress)
     recorder.begin(state, provenance, save=resume is None or resume["config"]["epochs"] != config.epochs)
     if progress and state.epoch == config.epochs:
-        print(f"all {config.epochs} epochs are done; --resume with more --epochs goes on")
+        print(f"all {config.epochs} epochs are done; --resume with more --epochs continues the run")
 
     with defer_signals() as interrupt:
         while not state.finished(config):
@@ -93,7 +93,7 @@ def train(
     if progress and state.stalled(config.patience):
         print(
             f"stopped early, after epoch {state.epoch}: no better validation class IoU in {config.patience} epochs; "
-            "--resume with a larger --patience goes on"
+            "--resume with a larger --patience continues the run"
         )
     return state.records
 

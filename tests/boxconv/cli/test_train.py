@@ -27,7 +27,7 @@ def records(path):
 
 def test_more_epochs_and_a_page_for_a_run_that_is_there(finished, capsys):
     status, out, _ = boxconv(capsys, "train", "--out", finished, "--resume")
-    assert (status, "all 1 epochs are done; --resume with more --epochs goes on" in out) == (0, True)
+    assert (status, "all 1 epochs are done; --resume with more --epochs continues the run" in out) == (0, True)
     status, out, errors = boxconv(
         capsys, "train", "--out", finished, "--resume", "--epochs", "2", "--report-every", "1", "--quiet"
     )

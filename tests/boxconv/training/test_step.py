@@ -202,7 +202,7 @@ def test_speeds_are_on_record(tmp_path):
     "changes, message",
     [
         ({"accumulate": 0}, "--accumulate: expected at least 1, got 0"),
-        ({"accumulate": 9}, "--accumulate: a batch of 3 has no 9 parts"),
+        ({"accumulate": 9}, "--accumulate: expected at most --batch-size 3, got 9"),
         ({"timeout": 0.0}, "--timeout: expected a positive number"),
         ({"checkpoint_minutes": float("nan")}, "--checkpoint-minutes: expected a positive number, got nan"),
     ],
