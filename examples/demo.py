@@ -1,7 +1,7 @@
-"""Train a box network on drawn road scenes, look at what it learned: one page, a few minutes on two CPU cores.
+"""Train a box network on drawn road scenes and show on one page what it learned; a few minutes on two CPU cores.
 
-    python examples/demo.py --out demo       (or: make demo)
-    python examples/demo.py --photo road.jpg   the network that comes trained labels it too
+    python examples/demo.py --out demo         (or: make demo)
+    python examples/demo.py --photo road.jpg   also labels this photo, with a network that comes trained
 
 Writes OUT/report.html with its pictures beside it, and the run itself in OUT/run. A second call starts afresh.
 """
@@ -69,7 +69,7 @@ def scenes_section(network: Any, scenes: list[tuple[Any, Any]], path: Path) -> S
 
 
 def photo_sections(photos: list[Any], path: Path) -> list[Section]:
-    """What a network of the package sees: drawn scenes are a strange world to one that learned from photographs."""
+    """Labels of the user's photos, by a packaged network: one trained on drawn scenes cannot label photos."""
     if not photos:
         return []
     trained = boxconv.open_network("boxenet-camvid")
@@ -111,7 +111,7 @@ def main() -> None:
     parser.add_argument("--scenes-per-epoch", type=int, default=240)
     parser.add_argument("--photo", type=Path, nargs="+", default=[], help="road scenes, for the trained network")
     args = parser.parse_args()
-    photos = [open_image(path) for path in args.photo]  # before minutes of training: are they there?
+    photos = [open_image(path) for path in args.photo]  # a missing file fails here, not after minutes of training
 
     config, create_network = network_for(
         TrainConfig(

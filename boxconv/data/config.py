@@ -29,6 +29,9 @@ class DataConfig:
     palette: Path | None = None
     """CSV file of the labels' colours for --data folder: red,green,blue,name. ROOT/palette.csv where there is one, else
     labels are class indices."""
+    val_share: float | None = None
+    """Share of the images of --data folder to keep for validation, such as 0.2, if images/ and labels/ have no folders
+    for splits. Which images these are depends only on their names."""
     border: int = 0
     """Pixels to cut off at every side of image and label, before anything else is done."""
     size: tuple[int, int] = (128, 256)
@@ -60,6 +63,11 @@ class DataConfig:
             )
         if self.palette is not None and self.data != "folder":
             raise UsageError(f"--palette: got {self.palette}, but only --data folder has labels in colours of its own")
+        if self.val_share is not None:
+            if not 0 < self.val_share < 1:
+                raise UsageError(f"--val-share: expected a share between 0 and 1, got {self.val_share}")
+            if self.data != "folder":
+                raise UsageError(f"--val-share: got {self.val_share}, but --data {self.data} has its own splits")
         if self.cache is not None:
             if self.root is None:
                 raise UsageError(f"--cache: got {self.cache}, but drawn scenes have no files to keep")

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
+from ..errors import UsageError
 from .classes import CAMVID, ClassTable, read_classes
 from .config import DataConfig
 from .datasets import SegmentationFolder
@@ -43,17 +44,23 @@ def _is_sorted_camvid(root: Path) -> bool:
 
 
 def classes_of(config: DataConfig) -> ClassTable:
-    """Class table of the data set. Raises DataError for a missing or faulty file."""
+    """Class table of the data set. Raises UsageError if a folder has none, DataError for a missing or faulty file."""
     if config.classes is not None:
         return read_classes(config.classes)
-    if config.data == "folder":
-        return read_classes(Path(config.root or ".") / "classes.csv")
-    return _CLASSES[config.data]
+    if config.data != "folder":
+        return _CLASSES[config.data]
+    path = Path(config.root or ".") / "classes.csv"
+    if not path.exists():
+        raise UsageError(
+            f"--classes: {config.root} holds no classes.csv; give --classes FILE (boxconv check-data {config.root} "
+            "--write-classes FILE drafts one), or --data camvid, cityscapes or sunrgbd"
+        )
+    return read_classes(path)
 
 
 def layout_of(config: DataConfig) -> Layout:
     """Layout of the files of a data set. Drawn scenes have none (KeyError)."""
-    return FolderLayout(config.palette) if config.data == "folder" else _LAYOUTS[config.data]
+    return FolderLayout(config.palette, config.val_share) if config.data == "folder" else _LAYOUTS[config.data]
 
 
 def prepare_of(config: DataConfig) -> EvalTransform:

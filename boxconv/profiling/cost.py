@@ -87,7 +87,7 @@ def cost(network: nn.Module, image: tuple[int, int, int, int], name: str = "") -
     blocks = blocks_of(twin)
     for block, module in blocks.items():
         module.register_forward_pre_hook(ledger.entering(block))
-        module.register_forward_hook(ledger.leaving(block))
+        module.register_forward_hook(ledger.leave)
     with torch.no_grad():
         input = torch.empty(image, device="meta")
         with ledger:
@@ -197,11 +197,8 @@ class _Ledger(TorchDispatchMode):
 
         return hook
 
-    def leaving(self, block: str) -> Callable[..., None]:
-        def hook(*_: Any) -> None:
-            self._running.pop()
-
-        return hook
+    def leave(self, *_: Any) -> None:
+        self._running.pop()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         output = func(*args, **(kwargs or {}))

@@ -58,6 +58,8 @@ def train(
     context.require_equal("the training data, the network or the settings", fingerprint(run, state))
     recorder = Recorder(run, folder, train_step, watch, progress=progress)
     recorder.begin(state, provenance, save=resume is None or resume["config"]["epochs"] != config.epochs)
+    if state.finished(config):  # nothing to train, but a page may be requested for the first time
+        recorder.report(state)
     if progress and state.epoch == config.epochs:
         print(f"all {config.epochs} epochs are done; --resume with more --epochs continues the run")
 

@@ -14,6 +14,8 @@ MEANS = ("class_iou", "category_iou", "class_accuracy", "pixel_accuracy")
 """Names of the scores that are one number, in `ConfusionMatrix.scores`."""
 SCORES = (*MEANS, "iou")
 """Names of all scores in `ConfusionMatrix.scores`; "iou" has a number for each class."""
+RESAMPLES = 1000
+"""Number of resamples in a bootstrap."""
 
 
 class ConfusionMatrix:
@@ -101,29 +103,26 @@ class ConfusionMatrix:
         }
 
 
-def score_intervals(
-    by_image: Tensor, classes: ClassTable, *, level: float = 0.95, resamples: int = 1000
-) -> dict[str, tuple[float, float]]:
-    """Confidence intervals of the four mean scores, by bootstrap over images.
+def score_intervals(by_image: Tensor, classes: ClassTable) -> dict[str, tuple[float, float]]:
+    """Confidence intervals (95 %) of the four mean scores, by bootstrap over images.
 
     ``by_image``: the counts of every image, (images, K, K); images without a counted pixel are ignored. Each resample
-    draws as many images as there are, with replacement. An interval (low, high) contains the share ``level`` of the
-    resamples' scores. The random numbers are always the same. The intervals show how much the scores depend on the
-    choice of images, not on the seed of the training. Empty if no image has a counted pixel.
+    draws as many images as there are, with replacement, and an interval (low, high) contains 95 % of their scores. The
+    random numbers are always the same. The intervals show how much the scores depend on the choice of images, not on
+    the seed of the training. Empty if no image has a counted pixel.
     """
     counts = by_image[by_image.flatten(1).any(1)].cpu().numpy()
     generator = np.random.default_rng(0)
     found: dict[str, list[float]] = {name: [] for name in MEANS}
     matrix = ConfusionMatrix(len(classes))
-    for _ in range(resamples if len(counts) else 0):
+    for _ in range(RESAMPLES if len(counts) else 0):
         drawn = np.bincount(generator.integers(len(counts), size=len(counts)), minlength=len(counts))
         matrix.counts = torch.from_numpy(np.tensordot(drawn, counts, 1))
         scores = matrix.scores(classes)
         for name, values in found.items():
             values.append(scores[name])
-    tail = (1 - level) / 2
     return {
-        name: (float(np.quantile(values, tail)), float(np.quantile(values, 1 - tail)))
+        name: (float(np.quantile(values, 0.025)), float(np.quantile(values, 0.975)))
         for name, values in found.items()
         if values
     }

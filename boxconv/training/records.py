@@ -84,23 +84,26 @@ class Recorder:
         self.save(state)
         self.folder.write_records(state.records)
         self.board.write(record)
-        finished, every = state.finished(self.run.config), self.run.config.report_every
+        finished = state.finished(self.run.config)
         # Mean time of an epoch since this process started, with validation.
         pace = (time.monotonic() - self.began) / (state.epoch - self.first_epoch)
         left = 0.0 if finished else pace * (self.run.config.epochs - state.epoch)
-        if every is not None and (finished or state.epoch % every == 0):
-            self._report(self.folder, state, left)
+        if finished or state.epoch % (self.run.config.report_every or 1) == 0:
+            self.report(state, left)
         if self.progress:
             print(one_line(record, better, left), flush=True)
         if finished:
             self.board.close()
 
-    def _report(self, folder: RunFolder, state: TrainState, left: float) -> None:
+    def report(self, state: TrainState, seconds_left: float = 0.0) -> None:
+        """Write pictures of predictions and call the `Watch` function, if `config.report_every` is set."""
+        if self.folder is None or self.run.config.report_every is None:
+            return
         averaged = self.train_step.averaged()
         seen = previews(self.run, self.run.model if averaged is None else averaged)
         self.board.pictures(seen, self.run.classes, state.epoch)
         if self.watch is not None:
-            self.watch(Progress(self.run, folder.progress, state.records, seen, left))
+            self.watch(Progress(self.run, self.folder.progress, state.records, seen, seconds_left))
 
 
 class TensorBoardLogger:

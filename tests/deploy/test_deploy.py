@@ -274,6 +274,26 @@ def test_layers_that_only_look_foldable() -> None:
     assert_same_answer(network, deploy(network), 2, 3, 5, 6)
 
 
+def test_layers_with_hooks_are_still_called() -> None:
+    layers = BoxConv2d(3, 1, 4, 4), nn.ReLU(), nn.Dropout(0.5), nn.Conv2d(3, 3, 1), nn.ReLU()
+    for layer in layers:
+        layer.register_forward_hook(lambda module, inputs, output: 2 * output + 0.5)
+    network = nn.Sequential(*layers).eval()
+    assert_same_answer(network, deploy(network), 2, 3, 5, 6)
+
+
+def test_what_a_hook_of_a_blocks_dropout_saw_is_not_overwritten() -> None:
+    block = Bottleneck(16, dropout=0.1).eval()
+    dropout = next(module for module in block.modules() if isinstance(module, nn.Dropout2d))
+    seen: list[Tensor] = []
+    dropout.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    image = torch.randn(1, 16, 6, 5)
+    with torch.no_grad():
+        block(image)
+        deploy(block)(image)
+    torch.testing.assert_close(seen[1], seen[0])
+
+
 def test_a_module_in_two_places_stays_one() -> None:
     block = BoxBottleneck(4, boxes_per_channel=2, max_input_h=8, max_input_w=8)
     network = lived_in(nn.Sequential(block, nn.Sequential(block), nn.Conv2d(4, 4, 1)), 2, 4, 8, 8)

@@ -244,9 +244,13 @@ def test_refuses_where_a_gradient_would_be_needed(index: int) -> None:
         (
             {"scale": torch.ones(3)},
             ValueError,
-            r"scale must hold a number for each of 12 output channels, got .*\(3,\)",
+            r"scale must have shape \(12,\), a number for each output channel, got .*\(3,\)",
         ),
-        ({"shift": torch.ones(12, 1, 1)}, ValueError, "shift must hold a number for each of 12 output channels"),
+        (
+            {"shift": torch.ones(12, 1, 1)},
+            ValueError,
+            r"shift must have shape \(12,\), a number for each output channel",
+        ),
         ({"scale": torch.ones(12).double()}, TypeError, "scale must be float32, got .*float64"),
         ({"shift": torch.ones(12, device="meta")}, ValueError, "shift must be on the input's device cpu, got meta"),
         ({"residual": torch.ones(2, 12, 5, 6)}, ValueError, r"residual must have the output's shape \(2, 12, 5, 7\)"),

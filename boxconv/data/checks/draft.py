@@ -9,20 +9,22 @@ import numpy as np
 from ..classes import VOID, ClassTable, DataError
 from ..label_encoding import Colour
 from ..label_reader import label_pixels
+from ..layouts.base import Layout
+from ..layouts.folder import FOLDER
 from ..layouts.pairing import split_files, splits_of
 from ..polygons import IGNORED, names_of
 
 
-def draft_classes(root: str | Path) -> ClassTable:
-    """One class for each value, or each colour, or each name of a polygon, in the labels of the folder tree `root`.
+def draft_classes(root: str | Path, layout: Layout = FOLDER) -> ClassTable:
+    """One class for each value, or each colour, or each name of a polygon, in the labels of all splits of `root`.
 
-    The layout is that of `FolderLayout`. As in most data sets, value 255 is void if there are at least two others.
-    Raises DataError for labels of several sorts, for more than 255 classes, and for labels that cannot be read.
+    As in most data sets, value 255 is void if there are at least two others. Raises DataError for labels of several
+    sorts, for more than 255 classes, and for labels that cannot be read.
     """
     values: set[int] = set()
     colours: dict[Colour, None] = {}
     names: dict[str, None] = {}
-    for path in _labels(root):
+    for path in _labels(root, layout):
         if path.suffix.lower() == ".json":
             names |= dict.fromkeys(name for name in names_of(path) if name.lower() not in IGNORED)
         elif (pixels := label_pixels(path)).ndim == 2:
@@ -47,8 +49,8 @@ def draft_classes(root: str | Path) -> ClassTable:
     return ClassTable(named, _distinct(len(classes)), void=frozenset(void), values=classes)
 
 
-def _labels(root: str | Path) -> Iterable[Path]:
-    return (path for split in splits_of(root) for _, path in split_files(root, split).labels)
+def _labels(root: str | Path, layout: Layout) -> Iterable[Path]:
+    return (path for split in splits_of(root, layout) for _, path in split_files(root, split, layout).labels)
 
 
 def _distinct(count: int) -> tuple[Colour, ...]:
