@@ -20,8 +20,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from box_convolution import networks
 from boxconv.data.config import DataConfig
-from boxconv.data.datasets import SegmentationFolder, open_image
+from boxconv.data.datasets import SegmentationFolder
 from boxconv.data.image_cache import ImageCache
+from boxconv.data.image_reader import open_image
 from boxconv.data.registry import classes_of, detect, layout_of
 from boxconv.data.transforms import Augment, EvalTransform
 from boxconv.training.config import TrainConfig

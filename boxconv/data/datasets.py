@@ -16,26 +16,12 @@ from torch.utils.data import Dataset
 from .bands import Picture
 from .classes import ClassTable, DataError
 from .image_cache import ImageCache
-from .image_files import check_sizes, cut_border, images_in, shown
-from .image_reader import RGB, ImageReader, open_image
+from .image_files import check_sizes, cut_border, shown
+from .image_reader import RGB, ImageReader
 from .label_reader import open_label
-from .layouts.base import DataIssue, Layout, Pair
+from .layouts.base import Layout
 from .layouts.folder import FOLDER
-from .layouts.pairing import describe, find_pairs, splits_of
-
-__all__ = [
-    "DataError",
-    "DataIssue",
-    "Pair",
-    "SegmentationFolder",
-    "describe",
-    "find_pairs",
-    "images_in",
-    "open_image",
-    "open_label",
-    "seeded",
-    "splits_of",
-]
+from .layouts.pairing import describe, find_pairs
 
 
 @contextmanager

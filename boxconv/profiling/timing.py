@@ -15,12 +15,11 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 class Timing(NamedTuple):
-    """Times of one call in milliseconds: median, lower and upper quartile, and minimum; ``calls`` is their number."""
+    """Times of one call in milliseconds: median, lower and upper quartile; ``calls`` is the number of times."""
 
     median: float
     low: float
     high: float
-    least: float
     calls: int
 
     @property
@@ -116,4 +115,4 @@ def _milliseconds(call: Call, clock: Callable[[], int]) -> float:
 def _summary(times: list[float]) -> Timing:
     median = statistics.median(times)
     low, _, high = statistics.quantiles(times, n=4) if len(times) > 1 else (median, median, median)
-    return Timing(median, low, high, min(times), len(times))
+    return Timing(median, low, high, len(times))
