@@ -5,9 +5,9 @@ from typing import Any
 import torch
 import triton
 from correctness import from_tests
-from report import Section, Table
 
 from box_convolution.ops.triton import launch as launcher
+from boxconv.reports.tables import Section, Table
 
 SHAPES = [(8, 32, 4, 64, 128), (8, 16, 4, 128, 256), (8, 8, 2, 256, 512), (1, 32, 4, 64, 128), (32, 64, 4, 128, 128)]
 DTYPE_SIZES = {"fp32": 4, "bf16": 2}
