@@ -28,14 +28,14 @@ def _serves_cpu(name: str) -> bool:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test with an argument ``implementation`` runs once for each that serves CPU tensors here."""
+    """Run tests with an argument ``implementation`` once for each implementation that accepts CPU tensors here."""
     if "implementation" in metafunc.fixturenames:
         metafunc.parametrize("implementation", [name for name in IMPLEMENTATIONS if _serves_cpu(name)])
 
 
 @pytest.fixture
 def saved(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The figures that matplotlib saves, for looking into them."""
+    """A list of all figures that matplotlib saves during the test."""
     figure = pytest.importorskip("matplotlib.figure").Figure
     figures: list[Any] = []
     save = figure.savefig

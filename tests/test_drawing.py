@@ -1,4 +1,4 @@
-"""Pictures of boxes: drawn where they are, as opaque as they are important."""
+"""Pictures of boxes: boxes are drawn in the right places, with an opacity that shows their importance."""
 
 import xml.etree.ElementTree as ElementTree
 

@@ -1,6 +1,6 @@
-"""The layer and every network give under each facility of PyTorch what they give alone.
+"""The layer and every network compute the same with each facility of PyTorch as without it.
 
-The table is in `facilities/`; `make compatibility` tries the rows and networks that are left out here for their time.
+The table is in `facilities/`; `make compatibility` also tests the rows and networks that take too long here.
 """
 
 import pytest

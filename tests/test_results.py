@@ -1,4 +1,4 @@
-"""`benchmarks/results.py`: what it trains, what it takes as finished, and where it stops."""
+"""`benchmarks/results.py`: which runs it trains, which it takes as finished, and when it stops."""
 
 import importlib.util
 import json

@@ -1,4 +1,4 @@
-"""A learning rate to begin with: the loss while the rate grows from step to step (L. N. Smith 2017, section 3.3)."""
+"""Finding a learning rate: train while the rate grows from step to step (L. N. Smith 2017, section 3.3)."""
 
 import itertools
 import math
@@ -12,25 +12,27 @@ from .step import LossNotFinite, TrainStep
 LOWEST, HIGHEST = 1e-6, 1.0
 STEPS = 120
 DOUBLING = round((STEPS - 1) / math.log2(HIGHEST / LOWEST))
-"""Steps in which the rate doubles."""
+"""Number of steps in which the rate doubles."""
 MEMORY = 0.9
-"""Each smoothed loss keeps this share of the one before."""
+"""Share of the previous value in each smoothed loss."""
 LOST = 2.0
-"""Training has gone wrong where the smoothed loss is this multiple of its lowest value."""
+"""The search stops when the smoothed loss is this many times as large as its lowest value."""
 
 
 class Tried(NamedTuple):
-    """One step: its learning rate, and the losses up to it, smoothed."""
+    """One step: its learning rate, and the smoothed loss of all steps up to it."""
 
     rate: float
     loss: float
 
 
 def try_rates(run: Run, *, progress: bool = True) -> list[Tried]:
-    """Train for up to `STEPS` steps whose learning rate grows from `LOWEST` to `HIGHEST`, by the same factor each.
+    """Train for up to `STEPS` steps while the learning rate grows exponentially from `LOWEST` to `HIGHEST`.
 
-    The steps are those of `train` but for the rate: same samples, loss, optimiser and processes. They end early where
-    the loss has become large or is not finite. The model keeps the weights it ends with: it is of no use afterwards.
+    Except for the rate, the steps are those of `train`: same samples, loss, optimiser and processes. They end early if
+    the loss becomes large (`LOST`) or is not finite. The weights of the model are useless afterwards.
+
+    Raises TrainingError, DistributedError and DataError like `train`.
     """
     config, context = run.config, run.context
     run.model.train()
@@ -51,7 +53,7 @@ def try_rates(run: Run, *, progress: bool = True) -> list[Tried]:
         except LossNotFinite:
             break
         mean = MEMORY * mean + (1 - MEMORY) * loss
-        smooth = mean / (1 - MEMORY ** (step + 1))  # as if there had been no zero before the first loss
+        smooth = mean / (1 - MEMORY ** (step + 1))  # removes the influence of the initial zero
         tried.append(Tried(rate, smooth))
         if smooth > LOST * min(tried, key=lambda one: one.loss).loss:
             break
@@ -59,14 +61,14 @@ def try_rates(run: Run, *, progress: bool = True) -> list[Tried]:
 
 
 def suggested(tried: list[Tried]) -> float | None:
-    """The rate at which the smoothed loss falls fastest: most from some rate to its double. None if it never falls."""
+    """The rate at which the smoothed loss falls fastest while the rate doubles; None if it never falls."""
     falls = [one.loss - double.loss for one, double in zip(tried, tried[DOUBLING:], strict=False)]
     steepest = max(range(len(falls)), key=falls.__getitem__, default=0)
     return tried[steepest + DOUBLING // 2].rate if falls and falls[steepest] > 0 else None
 
 
 def described(tried: list[Tried]) -> str:
-    """A line for each time that the rate has doubled, and the rate to begin with."""
+    """Text with a line each time that the rate has doubled, and with the suggested rate."""
     lines = ["learning rate  loss", *(f"{one.rate:13.2g}  {one.loss:.3f}" for one in tried[::DOUBLING])]
     rate = suggested(tried)
     if rate is None:

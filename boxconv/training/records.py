@@ -1,4 +1,4 @@
-"""What a run leaves in its folder, epoch by epoch: checkpoints, records, boxes, TensorBoard's events."""
+"""What a run writes to its folder after each epoch: checkpoints, records, boxes, and events for TensorBoard."""
 
 import time
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from .step import TrainStep
 
 @dataclass(frozen=True)
 class Progress:
-    """How a run stands after an epoch, for whoever watches it."""
+    """The state of a run after an epoch, for the caller's `Watch` function."""
 
     run: Run
     folder: Path
@@ -27,14 +27,14 @@ class Progress:
     records: list[dict[str, Any]]
     previews: list[Preview]
     seconds_left: float
-    """0 at the end."""
+    """Expected seconds until the run ends; 0 at the end."""
 
 
 Watch = Callable[[Progress], None]
 
 
 class Recorder:
-    """Writes down how ``run`` goes on. In processes that have no ``folder``, all but rank 0, it does nothing."""
+    """Writes the results of ``run`` to ``folder``. Without a folder, as in all ranks but 0, it writes nothing."""
 
     def __init__(
         self, run: Run, folder: RunFolder | None, train_step: TrainStep, watch: Watch | None, *, progress: bool
@@ -45,7 +45,7 @@ class Recorder:
         self.first_epoch = 0
 
     def begin(self, state: TrainState, provenance: str, *, save: bool) -> None:
-        """Write down what is known, and the first checkpoint: a full disk is noticed now, not after an epoch."""
+        """Write settings, records and, with ``save``, a checkpoint: a full disk is noticed before the first epoch."""
         self.began, self.first_epoch = time.monotonic(), state.epoch
         if self.folder is None:
             return
@@ -64,7 +64,7 @@ class Recorder:
         self.board = TensorBoardLogger(self.folder.tensorboard, state.epoch)
 
     def due(self) -> bool:
-        """Whether there was no checkpoint for as long as the settings allow."""
+        """Whether the last checkpoint is older than `config.checkpoint_minutes`."""
         return time.monotonic() - self.saved > 60 * self.run.config.checkpoint_minutes
 
     def save(self, state: TrainState) -> None:
@@ -74,7 +74,7 @@ class Recorder:
             checkpoint.save(self.folder.last, content_of(self.run, self.train_step, state, resumable=True))
 
     def epoch(self, state: TrainState, *, better: bool) -> None:
-        """Write down the epoch that has ended; its weights are the best so far if ``better``."""
+        """Write the results of the epoch that has ended. ``better``: its weights are the best so far."""
         if self.folder is None:
             return
         record = state.records[-1]
@@ -85,7 +85,7 @@ class Recorder:
         self.folder.write_records(state.records)
         self.board.write(record)
         finished = state.finished(self.run.config)
-        # At the mean pace of this process's epochs, validation included.
+        # Mean time of an epoch since this process started, with validation.
         pace = (time.monotonic() - self.began) / (state.epoch - self.first_epoch)
         left = 0.0 if finished else pace * (self.run.config.epochs - state.epoch)
         if finished or state.epoch % (self.run.config.report_every or 1) == 0:
@@ -96,7 +96,7 @@ class Recorder:
             self.board.close()
 
     def report(self, state: TrainState, seconds_left: float = 0.0) -> None:
-        """Show how the run stands, if its settings ask for it."""
+        """Write pictures of predictions and call the `Watch` function, if `config.report_every` is set."""
         if self.folder is None or self.run.config.report_every is None:
             return
         averaged = self.train_step.averaged()
@@ -107,7 +107,7 @@ class Recorder:
 
 
 class TensorBoardLogger:
-    """TensorBoard events in ``folder``. An interrupted run's events after ``epochs`` are ignored."""
+    """Writes TensorBoard events to ``folder``. TensorBoard will ignore older events of epochs after ``epochs``."""
 
     def __init__(self, folder: Path, epochs: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -130,12 +130,12 @@ class TensorBoardLogger:
 
 
 def percent(share: float) -> str:
-    """A score in per cent, for people; files have fractions of 1."""
+    """A score from 0 to 1 as text in percent. Only texts for people use percent; files have numbers from 0 to 1."""
     return f"{100 * share:.1f} %"
 
 
 def best_of(records: list[dict[str, Any]]) -> str:
-    """The best epoch's score in words."""
+    """The score of the best epoch, as text."""
     best = max((record for record in records if "val_class_iou" in record), key=decisive_score)
     averaged = " of averaged weights" if "val_average_class_iou" in best else ""
     return f"best validation class IoU{averaged} {percent(decisive_score(best))}"
@@ -149,7 +149,7 @@ def duration(seconds: float) -> str:
 
 
 def one_line(record: dict[str, Any], better: bool, seconds_left: float) -> str:
-    """An epoch as one line, with the time that is left."""
+    """The record of an epoch as one line of text, with the time until the end of the run."""
     line = (
         f"epoch {record['epoch']:4d}  loss {record['train_loss']:.4f}  train mIoU {percent(record['train_class_iou'])}"
     )

@@ -1,13 +1,13 @@
-"""The folder of a training run: what is in it, and that an earlier run is never lost unasked.
+"""The folder of a training run. An earlier run in it is deleted only on request.
 
 config.json      settings, network and classes          best.pt   weights with the highest validation class IoU;
                                                          with --ema the averaged ones, by their IoU
-metrics.jsonl    one JSON object per epoch              last.pt   all that an exact resume needs
+metrics.jsonl    one JSON object per epoch              last.pt   everything that an exact resume needs
 boxes.jsonl      the boxes after each epoch (`box_history`)
 tensorboard/     the same numbers for TensorBoard
 progress/        report.html with its pictures, of a run with --report-every
-analysis/        what `boxconv analyze` wrote; goes with the run when that is overwritten
-.lock            while a process writes here: which one
+analysis/        what `boxconv analyze` wrote; deleted together with the run by --overwrite
+.lock            exists while a process writes here, and names it
 """
 
 import json
@@ -26,10 +26,11 @@ class RunFolderError(ValueError):
 
 
 class RunFolder:
-    """Opens ``path`` for a new run, or for going on with the one in it (``resume``), or in its place (``overwrite``).
+    """Opens the folder ``path`` for a new run; with ``resume`` for the run in it; with ``overwrite`` deletes that run.
 
-    The folder is locked until `close`, or the end of a `with` block, or of the process. Raises RunFolderError
-    where a run is in the way, none is there to resume, another process works in it, or it cannot be written.
+    The folder is locked until `close`, the end of a `with` block, or the end of the process. Raises RunFolderError if
+    the folder has a run already, has none to resume, has other files, is in use by another process, or cannot be
+    written; UsageError for both ``resume`` and ``overwrite``.
     """
 
     def __init__(self, path: Path, *, resume: bool = False, overwrite: bool = False) -> None:
@@ -40,7 +41,8 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise RunFolderError(f"{self.path}: a file is in the place of the run folder")
         present = sorted(entry.name for entry in self.path.iterdir()) if self.path.exists() else []
-        present = [name for name in present if not name.startswith(".")]  # a lock, what a killed process left
+        # Hidden files are the lock, and temporary files that a killed process left.
+        present = [name for name in present if not name.startswith(".")]
         run = [name for name in present if name in _OURS]
         if resume and not self.last.exists():
             raise RunFolderError(f"{self.path}: nothing to resume, there is no last.pt in it")
@@ -66,7 +68,7 @@ class RunFolder:
             raise RunFolderError(f"{self.path}: cannot be written: {error.strerror or error}") from error
 
     def close(self) -> None:
-        """Let others write here."""
+        """Release the lock, so that other processes can write here."""
         unlock(self.path / ".lock")
 
     def __enter__(self) -> "RunFolder":
@@ -100,7 +102,7 @@ class RunFolder:
         return self.path / "progress"
 
     def write_config(self, content: dict[str, Any], provenance: str) -> None:
-        """Settings, and software and machine ("": nothing is computed any more); all of them if a run was resumed."""
+        """Write ``config.json``. ``provenance``, if not "", is added to those of earlier parts of a resumed run."""
         try:
             before = json.loads((self.path / "config.json").read_text(encoding="utf-8")).get("provenance", "")
         except (OSError, ValueError, AttributeError):
@@ -110,7 +112,7 @@ class RunFolder:
         write_atomic(self.path / "config.json", text)
 
     def write_records(self, records: list[dict[str, Any]]) -> None:
-        """All epochs so far: rewritten whole, so that a resumed run never has an epoch twice."""
+        """Write the records of all epochs. The file is rewritten, so that a resumed run never has an epoch twice."""
         text = "".join(json.dumps(record) + "\n" for record in records)
         write_atomic(self.metrics, text)
 

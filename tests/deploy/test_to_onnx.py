@@ -1,4 +1,4 @@
-"""Any network with boxes as an ONNX file: the same answers by other readers, or no file."""
+"""ONNX files of any network with boxes: other readers compute the same, or no file is written."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The operators of deployed networks against PyTorch's operations."""
+"""The operators of deployed networks compared with PyTorch's operations."""
 
 from collections.abc import Iterator
 

@@ -21,12 +21,12 @@ DIVIDED = ("train", "val")
 class FolderLayout(Layout):
     """ROOT/images/SPLIT/NAME.* and ROOT/labels/SPLIT/NAME.png (.tif, .bmp, or .json of LabelMe), paired by NAME.
 
-    Without labels/SPLIT, .json files beside the images are their labels.
+    If there is no folder labels/SPLIT, the labels are .json files beside the images.
 
-    palette: CSV file of the labels' colours (`read_palette`); by default ROOT/palette.csv where there is one, else the
-    labels hold the values of the class table.
-    val_share: share of ROOT/images/NAME.* with ROOT/labels/NAME.* that is the split val, where these have no folders
-    for splits; the others are train. Which ones depends on their names alone.
+    palette: CSV file of the labels' colours (`read_palette`); by default ROOT/palette.csv. Without such a file, labels
+    have the values of the class table.
+    val_share: if ROOT/images and ROOT/labels are not sorted into folders of splits, the share of their files that is
+    the split val; the others are train. A file's split depends only on its name.
     """
 
     palette: Path | None = None
@@ -49,7 +49,7 @@ class FolderLayout(Layout):
         if divided:
             images, labels = images.parent, labels.parent
         beside = not os.path.isdir(labels) and os.path.isdir(images) and bool(images_in(images, POLYGONS))
-        if beside:  # where LabelMe leaves them
+        if beside:  # where LabelMe saves labels by default
             labels = images
         found = SplitFiles(images, f"{shown(labels)}{os.sep}{{}}{'.json' if beside else '.png'}")
         absent = [folder for folder in (images, labels) if not os.path.isdir(folder)]
@@ -64,7 +64,7 @@ class FolderLayout(Layout):
         return found
 
     def _divide(self, found: SplitFiles, split: str) -> None:
-        """Leave what belongs to ``split``. A fault where nothing does, though there are images."""
+        """Keep only the files of ``split``. It is a fault if there are images, but none of them is in the split."""
         there = len(found.images)
         found.images = [(key, path) for key, path in found.images if self._split_of(key) == split]
         found.labels = [(key, path) for key, path in found.labels if self._split_of(key) == split]

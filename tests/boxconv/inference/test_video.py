@@ -1,4 +1,4 @@
-"""Videos in, videos out: sizes, frame rates, sound, damage and hostile files."""
+"""Labelling videos: sizes, frame rates, sound, damage and hostile files."""
 
 import os
 import re
@@ -110,7 +110,7 @@ def test_a_damaged_end(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"no video", b"#EXTM3U\n#EXTINF:1,\nfile:secret.ts\n#EXT-X-ENDLIST\n"])
-def test_what_is_no_video(tmp_path, content):
+def test_files_that_are_not_videos(tmp_path, content):
     path = tmp_path / "bad\n.mp4"
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"bad\\n\.mp4: no video can be read from it: ffmpeg says"):
