@@ -1,5 +1,6 @@
 """Fixtures for all tests."""
 
+import signal
 from typing import Any
 
 import pytest
@@ -11,6 +12,10 @@ from box_convolution.ops.dispatch import IMPLEMENTATIONS
 
 settings.register_profile("box_convolution", deadline=None, derandomize=False, print_blob=True)
 settings.load_profile("box_convolution")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As in what a script starts with "&". Programs inherit it, and tests could not interrupt those that they start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
