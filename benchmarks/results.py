@@ -60,7 +60,8 @@ class Experiment:
         if not (config.exists() and metrics.exists()):
             return False
         epochs = int(json.loads(config.read_text(encoding="utf-8"))["config"]["epochs"])
-        return len(metrics.read_text(encoding="utf-8").splitlines()) >= epochs
+        lines = metrics.read_text(encoding="utf-8").splitlines()
+        return len(lines) >= epochs or (bool(lines) and "stopped_early" in json.loads(lines[-1]))
 
 
 def experiments(data: str, quick: bool, runs: Path) -> list[Experiment]:

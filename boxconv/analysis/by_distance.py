@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ..data.scenes.dataset import SCENE_CLASSES, RoadScenes
 from ..data.scenes.evidence import QUESTIONS, ask
+from ..errors import UsageError
 from ..progress import progress_bar
 from ..reports.run_comparison import RunError, experiment, settings_of
 from ..reports.tables import Section, Table
@@ -154,15 +155,20 @@ def balanced_accuracy(counts: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
 
 
 def answers_of(scenes: Counts) -> Answers:
-    """Answers from the counts of all scenes (scenes, ranges, 2, 2). The bootstrap's random numbers never change."""
+    """Answers from the counts of all scenes (scenes, ranges, 2, 2). The bootstrap's random numbers never change.
+
+    Raises UsageError if the scenes do not show both sides of the question.
+    """
     total = scenes.sum(0)
     asked = total[..., 0].sum(-1)
     kept = np.flatnonzero((asked >= RARE * max(asked.sum(), 1)) & (total[..., 0] > 0).all(-1))
+    if not len(kept):
+        raise UsageError(f"--scenes: {len(scenes)} are too few: one of the look-alikes is nowhere to be seen")
     generator = np.random.default_rng(0)
     drawn = generator.multinomial(len(scenes), np.full(len(scenes), 1 / len(scenes)), RESAMPLES)
     resampled = balanced_accuracy(np.tensordot(drawn, scenes[:, kept], 1))
     tail = (1 - LEVEL) / 2
-    low, high = np.nanquantile(resampled, [tail, 1 - tail], axis=0) if len(kept) else (np.zeros(0), np.zeros(0))
+    low, high = np.nanquantile(resampled, [tail, 1 - tail], axis=0)
 
     def plain(values: npt.NDArray[np.float64]) -> list[float]:
         return [round(float(value), 5) for value in values]

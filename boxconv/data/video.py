@@ -57,14 +57,16 @@ class Video:
     def frames(self, complaints: list[str]) -> Iterator[Image.Image]:
         """Every frame that can be decoded, upright, at the size of the first one, as images of mode RGB.
 
-        ffmpeg skips damaged parts; its messages about them are added to ``complaints`` after the last frame.
+        ffmpeg skips damaged parts; its messages about them are added to ``complaints`` after the last frame. Raises
+        DataError if something ends ffmpeg before that.
         """
         size = 3 * self.width * self.height
         with _running(*_reading(self.path), "-f", "rawvideo", "-pix_fmt", "rgb24", "-") as (process, said):
             assert process.stdout is not None
             while len(pixels := process.stdout.read(size)) == size:
                 yield Image.frombuffer("RGB", (self.width, self.height), pixels, "raw", "RGB", 0, 1)
-            process.wait()
+            if process.wait() < 0:  # by a signal: frames that were there to be read were not
+                raise DataError(f"{shown(self.path)}: ffmpeg was stopped by signal {-process.returncode}", "not read")
             complaints += said()
 
 

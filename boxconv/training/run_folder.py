@@ -38,6 +38,31 @@ class RunFolder:
         if not _is_utf8(self.path):
             raise RunFolderError(f"{self.path}: a name that is not UTF-8, which TensorBoard needs; choose another one")
         existing(resume=resume, overwrite=overwrite)
+        self._content(resume=resume, overwrite=overwrite)  # before a folder is made
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock(self.path / ".lock")
+        except LockedError as error:
+            raise RunFolderError(f"{self.path}: {error}, which writes here; wait until it ends, or end it") from error
+        except OSError as error:
+            raise self._unwritable(error) from error
+        try:
+            run = self._content(resume=resume, overwrite=overwrite)  # another process may have written until now
+            sweep(self.path)
+            if overwrite:
+                report = ("analysis",) if (self.path / "analysis" / "report.html").exists() else ()
+                for name in (*run, *report):
+                    target = self.path / name
+                    shutil.rmtree(target) if target.is_dir() and not target.is_symlink() else target.unlink()
+        except OSError as error:
+            self.close()
+            raise self._unwritable(error) from error
+        except RunFolderError:
+            self.close()
+            raise
+
+    def _content(self, *, resume: bool, overwrite: bool) -> list[str]:
+        """Return which files of a run are in the folder. Raises RunFolderError if it cannot be used as asked."""
         if self.path.exists() and not self.path.is_dir():
             raise RunFolderError(f"{self.path}: a file is in the place of the run folder")
         present = sorted(entry.name for entry in self.path.iterdir()) if self.path.exists() else []
@@ -53,19 +78,10 @@ class RunFolder:
             )
         if present and not run and not resume:
             raise RunFolderError(f"{self.path}: holds other files ({', '.join(present[:3])}); choose a new folder")
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock(self.path / ".lock")
-            sweep(self.path)
-            if overwrite:
-                report = ("analysis",) if (self.path / "analysis" / "report.html").exists() else ()
-                for name in (*run, *report):
-                    target = self.path / name
-                    shutil.rmtree(target) if target.is_dir() and not target.is_symlink() else target.unlink()
-        except LockedError as error:
-            raise RunFolderError(f"{self.path}: {error}, which writes here; wait until it ends, or end it") from error
-        except OSError as error:
-            raise RunFolderError(f"{self.path}: cannot be written: {error.strerror or error}") from error
+        return run
+
+    def _unwritable(self, error: OSError) -> RunFolderError:
+        return RunFolderError(f"{self.path}: cannot be written: {error.strerror or error}")
 
     def close(self) -> None:
         """Release the lock, so that other processes can write here."""

@@ -133,6 +133,22 @@ def test_an_error_leaves_nothing_behind(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
 
 
+def test_a_video_of_which_only_a_part_was_read_is_not_taken_for_whole(tmp_path, monkeypatch):
+    source = make(tmp_path / "a.mp4", size="640x480", seconds=2)
+    video, started, popen = open_video(source), [], subprocess.Popen
+
+    def recorded(*arguments, **options):
+        started.append(popen(*arguments, **options))
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", recorded)
+    reading = video.frames([])
+    next(reading)
+    started[0].kill()
+    with pytest.raises(DataError, match=r"a\.mp4: ffmpeg was stopped by signal 9"):
+        list(reading)
+
+
 @pytest.mark.parametrize("failing", [0, 1])
 def test_an_output_that_cannot_be_written_is_named(tmp_path, failing):
     source = make(tmp_path / "a.mp4", seconds=3)

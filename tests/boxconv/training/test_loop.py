@@ -14,7 +14,7 @@ from box_convolution import boxes as box
 from boxconv.data.scenes.dataset import RoadScenes
 from boxconv.data.transforms import Augment, EvalTransform
 from boxconv.errors import UsageError
-from boxconv.training import checkpoint
+from boxconv.training import checkpoint, run_folder
 from boxconv.training.box_history import read_history
 from boxconv.training.config import TrainConfig, from_plain, to_plain
 from boxconv.training.device import TrainingError, choose_device
@@ -242,6 +242,20 @@ def test_run_folders_are_never_overwritten_unasked(tmp_path):
     (tmp_path / "run/notes.txt").write_text("mine")
     RunFolder(tmp_path / "run", overwrite=True).close()
     assert [entry.name for entry in (tmp_path / "run").iterdir()] == ["notes.txt"]
+
+
+def test_a_run_that_another_process_writes_until_the_folder_is_locked_is_kept(tmp_path, monkeypatch):
+    path, locked = tmp_path / "run", run_folder.lock
+
+    def after_another(file):
+        (path / "config.json").write_text("theirs")
+        locked(file)
+
+    monkeypatch.setattr(run_folder, "lock", after_another)
+    with pytest.raises(RunFolderError, match=r"holds a run already \(config\.json\)"):
+        RunFolder(path)
+    assert [entry.name for entry in path.iterdir()] == ["config.json"], "the lock is released"
+    assert (path / "config.json").read_text() == "theirs"
 
 
 def test_impossible_run_folders(tmp_path):
