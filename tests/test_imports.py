@@ -64,7 +64,7 @@ WITHIN_APPLICATION = {
     "training": {"data", "errors", "files", "progress"},
     "inference": {"training", "data", "errors", "files", "progress"},
     "reports": {"data", "errors", "files"},
-    "analysis": {"reports", "data", "files", "progress"},
+    "analysis": {"reports", "data", "errors", "files", "progress"},
     "profiling": {"reports", "data"},
     "app": {"analysis", "inference", "training", "data", "errors"},
     "cli": {"app", "inference", "training", "analysis", "profiling", "reports", "data", "errors", "files", "progress"},

@@ -107,7 +107,8 @@ class PointwiseConv2d(nn.Conv2d):
 
 def _as_planes(conv: nn.Module, input: Tensor, relu: bool) -> Tensor | None:
     """[relu](conv(input)) in contiguous memory, which boxes read without transposing it; None if that is not faster."""
-    if not is_plain(conv, PointwiseConv2d) or conv.bias is None or not changeable(input) or conv.weight.requires_grad:
+    # `changeable` first: torch.compile in PyTorch 2.6 cannot trace what `is_plain` asks.
+    if not changeable(input) or not is_plain(conv, PointwiseConv2d) or conv.bias is None or conv.weight.requires_grad:
         return None
     last = input.is_contiguous(memory_format=torch.channels_last) and not input.is_contiguous()
     single = input.dtype == conv.weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")

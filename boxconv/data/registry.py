@@ -7,7 +7,7 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from ..errors import UsageError
-from .classes import CAMVID, ClassTable, read_classes
+from .classes import CAMVID, ClassTable, DataError, read_classes
 from .config import DataConfig
 from .datasets import SegmentationFolder
 from .image_cache import ImageCache
@@ -50,6 +50,8 @@ def classes_of(config: DataConfig) -> ClassTable:
     if config.data != "folder":
         return _CLASSES[config.data]
     path = Path(config.root or ".") / "classes.csv"
+    if not path.parent.is_dir():
+        raise DataError(f"{path.parent}: no such folder")
     if not path.exists():
         raise UsageError(
             f"--classes: {config.root} holds no classes.csv; give --classes FILE (boxconv check-data {config.root} "

@@ -49,6 +49,7 @@ class Facility:
     use: Callable[[Case], tuple[Any, Any]]  # returns the results with the facility and those without it
     subjects: Sequence[str] = ALL
     in_tests: Sequence[str] = FEW  # the ``subjects`` in the test suite; `make compatibility` tests all of them
+    since: tuple[int, int] = (2, 6)  # version of PyTorch
     refused: str = ""  # for a facility that is not supported: the reason and alternatives; ``use`` must raise an error
 
 
@@ -56,12 +57,18 @@ FACILITIES: list[Facility] = []
 
 
 def facility(
-    group: str, name: str, *, subjects: Sequence[str] = ALL, in_tests: Sequence[str] = FEW, refused: str = ""
+    group: str,
+    name: str,
+    *,
+    subjects: Sequence[str] = ALL,
+    in_tests: Sequence[str] = FEW,
+    since: tuple[int, int] = (2, 6),
+    refused: str = "",
 ) -> Callable[[Callable[[Case], tuple[Any, Any]]], Callable[[Case], tuple[Any, Any]]]:
     """Add the decorated function to the table."""
 
     def add(use: Callable[[Case], tuple[Any, Any]]) -> Callable[[Case], tuple[Any, Any]]:
-        FACILITIES.append(Facility(group, name, use, subjects, in_tests, refused))
+        FACILITIES.append(Facility(group, name, use, subjects, in_tests, since, refused))
         return use
 
     return add
