@@ -1,20 +1,24 @@
-"""What is known of the Triton kernels without a GPU: registers and shared memory, launches, bytes to be moved."""
+"""What can be known about the Triton kernels without a GPU: registers, shared memory, launches, bytes to move."""
 
 from typing import Any
 
 import torch
 import triton
 from correctness import from_tests
-from report import Section, Table
 
 from box_convolution.ops.triton import launch as launcher
+from boxconv.reports.tables import Section, Table
 
 SHAPES = [(8, 32, 4, 64, 128), (8, 16, 4, 128, 256), (8, 8, 2, 256, 512), (1, 32, 4, 64, 128), (32, 64, 4, 128, 128)]
 DTYPE_SIZES = {"fp32": 4, "bf16": 2}
 
 
 def minimal_bytes(shape: tuple[int, ...], size: int) -> tuple[int, int]:
-    """Forward: read the input, write the output. Backward: read both again as gradient and input, write a gradient."""
+    """Least number of bytes to move in forward and in backward, for elements of ``size`` bytes.
+
+    Forward reads the input and writes the output. Backward reads the input and the gradient of the output, and writes
+    the gradient of the input.
+    """
     b, c, m, h, w = shape
     plane = b * c * h * w * size
     return (1 + m) * plane, (m + 2) * plane
@@ -47,14 +51,14 @@ def _resources(compiler: Any) -> Section:
     return Section("Kernels, compiled", text, table)
 
 
-# Of an H100's processor in a cycle: instructions of a thread; bytes of its near cache; float64 operations; conversions
-# from and to float64. And what a processor copies in a cycle, where all of them copy 3.0 TB/s at 1.755 GHz.
+# Of one multiprocessor of an H100 in a cycle: instructions of single threads; bytes from its L1 cache; float64
+# operations; conversions from and to float64. COPIED: bytes that it copies, if all 132 copy 3.0 TB/s at 1.755 GHz.
 ISSUED, NEAR_BYTES, DOUBLES, CONVERSIONS = 128, 128, 64, 16
 COPIED = 3.0e12 / 1.755e9 / 132
 
 
 def _cost(compiler: Any) -> Section:
-    """Lower limits: cycles per output (or pixel and box) if each unit of a multiprocessor were always busy."""
+    """Lower limits of the cost: cycles per output (or pixel and box) if a multiprocessor's units are always busy."""
     target, limits = compiler.TARGETS["sm_90"]
     rows = []
     for dtype, size in ((torch.float32, 4), (torch.bfloat16, 2)):
@@ -96,11 +100,11 @@ def _cost(compiler: Any) -> Section:
 
 
 def _building(compiler: Any, kernel: Any) -> int:
-    """Instructions of the two loops that build an integral image, per thread and row."""
+    """Number of instructions, per thread and row, in the two loops that build an integral image."""
     loops = compiler.loops(kernel)
     scans = [loop for loop in loops if compiler.count(loop, "SHFL") and compiler.count(loop, "LDG.E.128")]
     sums = [loop for loop in loops if compiler.count(loop, "LDG.E.128") and loop not in scans]
-    # The loop that sums up columns is unrolled by as much as it has loads.
+    # The loop that sums columns is unrolled: the number of loads in it is the number of rows per iteration.
     return sum(map(len, scans)) + min(len(loop) // compiler.count(loop, "LDG.E.128") for loop in sums)
 
 
@@ -130,7 +134,7 @@ def _traffic(compiler: Any) -> Section:
 
 
 def _scratch_megabytes(launches: list[Any]) -> str:
-    """Of float64 tensors; each is counted once."""
+    """Megabytes of the float64 tensors among the arguments of the launches, each counted once."""
     found = {
         id(value): 8 * value.numel()
         for launch in launches

@@ -1,7 +1,6 @@
 """Processor time of a call, in microseconds: BoxConv2d, its functional form and nn.Conv2d on a map of 8 x 8 pixels.
 
-The map is so small that what is measured is what a call costs before any pixel is looked at. One thread; the best of
-interleaved rounds.
+The map is so small that the time is mostly the fixed overhead of a call. One thread; the best of interleaved rounds.
 
     python benchmarks/host_time.py
 """
