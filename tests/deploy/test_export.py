@@ -148,6 +148,8 @@ def test_a_program_of_standard_operators_needs_no_package(network: nn.Module, co
     if compiled:
         if not shutil.which("g++"):
             pytest.skip("needs a C++ compiler")
+        if torch.__version__ < (2, 9):
+            pytest.skip("what PyTorch 2.6 makes of it ahead of time does not compile: a size is not declared")
         path = tmp_path / "net.aoti.pt2"
         torch._inductor.aoti_compile_and_package(program, package_path=str(path))
     image = torch.randn(5, 3, 24, 80)

@@ -39,7 +39,9 @@ def dynamic(case: Case) -> tuple[Any, Any]:
     return [*logits(compiled, *images), len(graphs)], [*logits(case.network, *images), 1]
 
 
-@facility(GROUP, "sizes marked as dynamic, no recompilation allowed", subjects=FEW, in_tests=("boxerfnet",))
+@facility(
+    GROUP, "sizes marked as dynamic, no recompilation allowed", subjects=FEW, in_tests=("boxerfnet",), since=(2, 9)
+)
 def marked(case: Case) -> tuple[Any, Any]:
     torch.compiler.reset()
     images = [torch.rand(2, 3, 45, 58), *_sized()]

@@ -66,7 +66,6 @@ SWITCHES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     ),
     "`set_float32_matmul_precision('high')`": lambda: _set(torch.set_float32_matmul_precision, "high", "highest"),
     "`set_flush_denormal(True)`": lambda: _set(torch.set_flush_denormal, True, False),
-    "`backends.mkldnn` off": lambda: torch.backends.mkldnn.flags(enabled=False),
     "`set_default_device('cpu')`": lambda: torch.device("cpu"),
     "`compiler.set_stance('force_eager')`": lambda: torch.compiler.set_stance("force_eager"),
     "`__future__.set_overwrite_module_params_on_conversion`": lambda: _set(
@@ -91,6 +90,15 @@ def _under(switch: Callable[[], AbstractContextManager[Any]]) -> Callable[[Case]
 
 for name, switch in SWITCHES.items():
     facility(GROUP, name, in_tests=ALL if switch is _deterministic else FEW)(_under(switch))
+
+
+@facility(GROUP, "`backends.mkldnn` off")
+def without_mkldnn(given: Case) -> tuple[Any, Any]:
+    """Gradients in float64: in float32, rounding decides which of two nearly equal pixels pooling selects."""
+    network, image = given.network, given.image
+    expected = [*logits(network, image), *training(twin(network).double(), image.double())]
+    with torch.backends.mkldnn.flags(enabled=False):
+        return [*logits(network, image), *training(twin(network).double(), image.double())], expected
 
 
 @facility(GROUP, "`inference_mode`, network made inside or outside")
