@@ -90,7 +90,6 @@ def _evaluate(args: Evaluate, context: "DistributedContext") -> None:
         opened.model.to(device),
         data,
         classes,
-        device=device,
         batch_size=1 if args.full_resolution or size is None else args.batch_size,
         workers=args.workers,
         progress=not args.quiet,

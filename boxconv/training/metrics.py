@@ -9,11 +9,8 @@ import torch
 from torch import Tensor
 
 from ..data.classes import VOID, ClassTable
+from ..score_names import MEANS
 
-MEANS = ("class_iou", "category_iou", "class_accuracy", "pixel_accuracy")
-"""Names of the scores that are one number, in `ConfusionMatrix.scores`."""
-SCORES = (*MEANS, "iou")
-"""Names of all scores in `ConfusionMatrix.scores`; "iou" has a number for each class."""
 RESAMPLES = 1000
 """Number of resamples in a bootstrap."""
 
