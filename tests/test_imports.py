@@ -37,13 +37,14 @@ WITHIN_LIBRARY = {
 }  # fmt: skip
 TYPES = {("projection", "layer", "BoxConv2d")}  # which only the type checker reads
 WITHIN_OPS = {
-    "checks": set(),
-    "reference": set(),
+    "epilogue": set(),
+    "checks": {"epilogue"},
+    "reference": {"epilogue"},
     "build_record": set(),
-    "native": {"build_record", "checks"},
-    "triton": {"checks"},
-    "dispatch": {"reference", "native", "triton", "checks"},
-    "fused": {"dispatch", "checks"},
+    "native": {"build_record", "checks", "epilogue"},
+    "triton": {"checks", "epilogue"},
+    "dispatch": {"reference", "native", "triton", "checks", "epilogue"},
+    "fused": {"dispatch", "checks", "epilogue"},
     "inference": {"dispatch", "native"},
     "__init__": {"dispatch", "fused", "inference"},
 }
