@@ -9,6 +9,13 @@
 // u * g at the top and the bottom edge, of r * u, and of r * the input at the left and the right edge. All is zero outside of
 // the image, except for r[-1]: see weight_before.
 
+// Columns from which on this is faster than integral images.
+#if defined(__AVX512F__)
+constexpr int64_t WIDE_ENOUGH = 1;
+#else
+constexpr int64_t WIDE_ENOUGH = 128;
+#endif
+
 // The weight in output ``n`` of pixel ``first`` - 1, which r[first - 1] is made of without the rows before it. Pixel -1 has one,
 // too.
 inline double weight_before(const Span& span, int64_t first, int64_t n) {
@@ -34,6 +41,29 @@ struct GradRows {
   const T* zeros;
 
   const T* row(int64_t i) const { return i >= 0 && i < h ? data + i * stride : zeros; }
+};
+
+// What rows p..p+N-1 of r need of grad_output: rows p - 1 - high.. at the bottom edge, rows p - 1 - low.. at the top edge.
+template <typename T, int N>
+struct GradWindow {
+  const T* bottom[N + 1];
+  const T* top[N + 1];
+  T ends[2 * (N + 1) * LANES];  // the last numbers of each row, fewer than a vector, and zeros; unless there are none
+
+  GradWindow(const GradRows<T>& grad, const Span& span, int64_t p, int64_t w) {
+    for (int k = 0; k <= N; ++k) {
+      bottom[k] = grad.row(p - 1 + k - span.high);
+      top[k] = grad.row(p - 1 + k - span.low);
+    }
+    if (w % LANES == 0) return;
+    const int64_t begin = w / LANES * LANES;
+    fill(ends, ends + 2 * (N + 1) * LANES, T{});
+    for (int k = 0; k <= N; ++k)
+      for (int64_t q = begin; q < w; ++q) {
+        ends[k * LANES + q - begin] = bottom[k][q];
+        ends[(N + 1 + k) * LANES + q - begin] = top[k][q];
+      }
+  }
 };
 
 // Sums over rows and columns, a vector each.
@@ -86,14 +116,6 @@ struct BackwardRows {
   double* weights_before(int64_t m) const { return last_r(m) + width; }
   double* sums(int64_t m) const { return last_r(m) + 2 * width; }
 
-  // Calls body(q, read) for each vector; read(row) are the numbers of ``row`` from q on, with zeros after the last.
-  template <typename Body>
-  inline void vectors(const Body& body) const {
-    int64_t q = 0;
-    for (; q + LANES <= w; q += LANES) body(q, [q](const auto* row) { return widen(row + q); });
-    if (q < w) body(q, [q, this](const auto* row) { return gather(row + q, 1, w - q); });
-  }
-
   // Before row ``first``.
   template <typename T>
   void start_box(int64_t m, const Box& box, const GradRows<T>& grad, int64_t first) const {
@@ -104,7 +126,9 @@ struct BackwardRows {
     for (int64_t i = rows.begin; i < rows.end; ++i) {
       const double weight = weight_before(box.rows, first, i);
       const T* row = grad.row(i);
-      vectors([&](int64_t q, const auto& read) { store(sum + q, load(sum + q) + weight * read(row)); });
+      int64_t q = 0;
+      for (; q + LANES <= w; q += LANES) store(sum + q, load(sum + q) + weight * widen(row + q));
+      for (; q < w; ++q) sum[q] += weight * to_double(row[q]);
     }
   }
 
@@ -127,12 +151,7 @@ struct BackwardRows {
   template <typename T, int N>
   void sum_rows(int64_t m, const Box& box, const GradRows<T>& grad, int64_t p) const {
     const Span &rows = box.rows, &columns = box.columns;
-    const T* bottom[N + 1];
-    const T* top[N + 1];
-    for (int k = 0; k <= N; ++k) {
-      bottom[k] = grad.row(p - 1 + k - rows.high);
-      top[k] = grad.row(p - 1 + k - rows.low);
-    }
+    const GradWindow<T, N> window(grad, rows, p, w);
     // What the next call is the first to read. An address outside of the plane does no harm.
     const T* const next = grad.data + (p + N - 1 - min(rows.low, rows.high)) * grad.stride;
     // Copies, so that they stay in registers.
@@ -146,11 +165,11 @@ struct BackwardRows {
     const double* const to_left = columns.low0 + columns.low1 == 0 ? to_right : running.first + columns.low - 1;
     double *const last = last_r(m), *const out = r.first;
     BoxSums sums(this->sums(m));
-    vectors([&](int64_t q, const auto& read) {
+    const auto column = [&](int64_t q, const auto& bottom, const auto& top) {
       for (int k = 1; k <= N; ++k) __builtin_prefetch(next + k * grad.stride + q);
-      Vec row = load(last + q), bottom0 = read(bottom[0]), top0 = read(top[0]);
+      Vec row = load(last + q), bottom0 = bottom(0), top0 = top(0);
       for (int k = 0; k < N; ++k) {
-        const Vec bottom1 = read(bottom[k + 1]), top1 = read(top[k + 1]);
+        const Vec bottom1 = bottom(k + 1), top1 = top(k + 1);
         Vec step = low0 * top1;  // on its own: a chain of four operations on ``row`` would take longer
         step += low1 * top0;
         step -= high0 * bottom1;
@@ -170,7 +189,13 @@ struct BackwardRows {
         top0 = top1;
       }
       store(last + q, row);
-    });
+    };
+    int64_t q = 0;
+    for (; q + LANES <= w; q += LANES)
+      column(q, [&](int k) { return widen(window.bottom[k] + q); }, [&](int k) { return widen(window.top[k] + q); });
+    if (q < w)
+      column(q, [&](int k) { return widen(window.ends + k * LANES); },
+             [&](int k) { return widen(window.ends + (N + 1 + k) * LANES); });
     sums.save(this->sums(m));
   }
 

@@ -65,7 +65,9 @@ struct Backward {
   }
 
   // Whether backward_rows.inl serves this call: it reads rows of grad_output in place, as vectors.
-  bool in_one_pass() const { return sizeof(T) >= 4 && p.stride == 1 && (p.w == 1 || call.grad_output_strides[3] == 1); }
+  bool in_one_pass() const {
+    return sizeof(T) >= 4 && p.stride == 1 && p.w >= WIDE_ENOUGH && (p.w == 1 || call.grad_output_strides[3] == 1);
+  }
 
   GradRows<T> grad_rows(int64_t plane, int64_t m, const BackwardRows& rows) const {
     return {grad_output(plane, m), call.grad_output_strides[2], p.h, reinterpret_cast<const T*>(rows.zeros)};
