@@ -27,6 +27,7 @@ stage() { # SECONDS NAME COMMAND...
     grep '^{' "$out/$name.out" >>"$out/results.jsonl"
     [ "$code" = 0 ] || failed=1
     echo "{\"stage\": \"$name\", \"exit\": $code, \"seconds\": $(($(date +%s) - start))}" | tee -a "$out/results.jsonl"
+    return "$code"
 }
 
 measured() { # SECONDS STAGE
@@ -40,16 +41,19 @@ measured 60 smoke
 measured 90 speed
 if command -v ncu >/dev/null && [ -z "$rehearse" ]; then
     stage 60 counters ncu --clock-control none --set full --launch-count 8 \
-        --kernel-name 'regex:box_planes|grad_planes' "$python" benchmarks/gpu_stages.py smoke
+        --kernel-name 'regex:box_rows|grad_rows' "$python" benchmarks/gpu_stages.py smoke
 fi
 measured 40 sizes
 measured 60 variants
 if [ -z "$rehearse" ]; then
     shards='float32 bfloat16 float16 float64 reference repeat graph'
+    running=
+    export BOX_CONVOLUTION_TEST_CASES=200
     for shard in $shards; do
-        (BOX_CONVOLUTION_TEST_CASES=200 stage 120 "test-$shard" "$python" -m pytest tests/ops/test_on_gpu.py -k "$shard") &
+        stage 120 "test-$shard" "$python" -m pytest tests/ops/test_on_gpu.py -k "$shard" &
+        running="$running $!"
     done
-    wait
+    for process in $running; do wait "$process" || failed=1; done
 fi
 if command -v compute-sanitizer >/dev/null && [ -z "$rehearse" ]; then
     stage 45 sanitizer compute-sanitizer --tool memcheck --error-exitcode 9 \

@@ -110,10 +110,10 @@ def variants(shapes: list[tuple[int, ...]]) -> Iterator[Result]:
     bounds = original(image.device)
     others = {
         "as it is": bounds,
-        "256 lanes": bounds._replace(lanes=256),
-        "1024 lanes": bounds._replace(lanes=1024),
-        "half of the near memory": bounds._replace(near_memory=bounds.near_memory // 2),
-        "bands": bounds._replace(processors=16 * bounds.processors),
+        "128 threads": bounds._replace(threads=128),
+        "8 warps a processor": bounds._replace(warps=8),
+        "24 warps a processor": bounds._replace(warps=24),
+        "strips of 32 rows and more": bounds._replace(rows=32),
     }
     try:
         for name, other in others.items():

@@ -61,7 +61,7 @@ def in_poison(tensor: Tensor) -> Tensor:
 
 @contextmanager
 def limits(**settings: int) -> Iterator[None]:
-    """Other limits of the imaginary GPU: small ones cut small planes into many tiles and bands."""
+    """Other limits of the imaginary GPU: small ones cut small planes into many tiles and strips."""
     original = launch.limits
     changed = original(torch.device("cpu"))._replace(**settings)
     launch.limits = lambda device: changed  # type: ignore[assignment]

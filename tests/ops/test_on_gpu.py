@@ -62,7 +62,7 @@ def test_float16(case: Case) -> None:
     check(case, "triton", torch.float16, torch.float32, place=to_gpu)
 
 
-# Whole planes, one and several to a program; bands of rows; long rows and columns.
+# A row to a warp, and to several; rows that are not aligned; few planes cut into strips; many small ones.
 SHAPES = [(8, 32, 4, 64, 128), (2, 3, 4, 37, 53), (1, 4, 2, 512, 1024), (1, 1, 3, 1024, 2048), (40, 64, 2, 9, 130)]
 
 
