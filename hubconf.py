@@ -3,7 +3,7 @@
     torch.hub.load("FOLDER", "boxenet", source="local", num_classes=19, input_size=(512, 1024))
     torch.hub.load("FOLDER", "boxenet", source="local", pretrained="camvid")
 
-FOLDER is the one with this file. Arguments are those of `box_convolution.networks.create`, without the name.
+FOLDER is the folder of this file. Further arguments are those of `box_convolution.networks.create`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from box_convolution import networks
 
-if TYPE_CHECKING:  # every callable here that has no underscore is an entry of the hub
+if TYPE_CHECKING:  # not imported at run time: torch.hub lists every public callable of this module as a network
     from collections.abc import Callable
     from typing import Any
 

@@ -1,10 +1,10 @@
-"""Our deployed networks beside the PyTorch networks of the paper's authors, in evaluation mode.
+"""Speed of our deployed networks and of the networks of the paper's authors, side by side, in evaluation mode.
 
     python benchmarks/authors_networks.py SOURCE
 
 SOURCE: a checkout of github.com/shrubb/box-convolutions whose extension was built in place (build/lib.*); it needs
-patches to build with a PyTorch of today. One thread, 512 x 1024, batch 1, turns in one process, medians of processor
-time.
+patches to build with a current PyTorch. One thread, 512 x 1024, batch 1. The networks take turns in one process; the
+table has medians of processor time.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from box_convolution.deploy import deploy
 from boxconv.profiling.timing import Repeats, interleaved, keep_freed_memory
 from boxconv.reports.tables import Table
 
-# Names of ours, the file and the class of theirs.
+# For the name of each of our networks, the authors' file and class.
 THEIRS = {
     "enet": ("ENet", "ENet"),
     "boxenet": ("ENet", "BoxENet"),
@@ -33,12 +33,12 @@ SIZE, CLASSES = (512, 1024), 19
 
 
 def authors_modules(source: Path) -> dict[str, ModuleType]:
-    """Their ENet.py and ERFNet.py. Their package has the name of ours, which makes room for the moment."""
+    """Import the authors' ENet.py and ERFNet.py. Their package has the same name as ours, which is hidden meanwhile."""
     ours = {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] == "box_convolution"}
     extra = [str(source / "examples" / "Cityscapes" / "models"), *map(str, source.glob("build/lib.*"))]
     sys.path[:0] = extra
     try:
-        # By its place: an editable installation of ours would answer to the name before the path is looked at.
+        # Import it by path: an editable installation of our package would be found first by name.
         folder = source / "box_convolution"
         spec = importlib.util.spec_from_file_location(
             folder.name, folder / "__init__.py", submodule_search_locations=[str(folder)]
@@ -68,7 +68,7 @@ def main() -> None:
     with torch.inference_mode():
         for name, (file, kind) in THEIRS.items():
             ours = deploy(networks.create(name, CLASSES, SIZE).eval(), snap=True)
-            other = getattr(theirs[file], kind)(CLASSES - 1).eval()  # theirs adds void
+            other = getattr(theirs[file], kind)(CLASSES - 1).eval()  # their networks add a class for void
             assert ours(image).shape == other(image).shape == (1, CLASSES, *SIZE)
             calls[name, "ours"] = lambda network=ours: network(image)
             calls[name, "theirs"] = lambda network=other: network(image)

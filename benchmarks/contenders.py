@@ -1,4 +1,4 @@
-"""What is timed: the box convolution and its peers, each as a forward call and a training step on the same problem."""
+"""The contenders: the box convolution and its peers, each as a forward call and a training step on the same problem."""
 
 import functools
 import importlib
@@ -23,7 +23,7 @@ POOL = "avg_pool2d 31x31"
 
 
 class Shape(NamedTuple):
-    """``channels`` planes of ``h`` x ``w`` in, ``channels * per_channel`` out."""
+    """Input of ``channels`` planes of ``h`` x ``w`` pixels, output of ``channels * per_channel`` planes."""
 
     batch: int
     channels: int
@@ -46,7 +46,7 @@ class Problem(NamedTuple):
 
     @staticmethod
     def draw(shape: Shape, edges: Tensor | None = None, dtype: torch.dtype = torch.float32) -> "Problem":
-        """N(1, 1) images; ``edges`` (4,) for all boxes alike, or else boxes as a new layer draws them, in float32."""
+        """A problem with N(1, 1) images. All boxes have ``edges`` (4,), or by default those of a new layer; float32."""
         b, c, m, h, w = shape
         torch.manual_seed(0)
         drawn = boxes.initialise(c, m, h, w) if edges is None else edges.repeat(c, m, 1)
@@ -55,14 +55,14 @@ class Problem(NamedTuple):
 
 
 class Calls(NamedTuple):
-    """``train`` is forward and backward; it returns the output and all gradients. None where there is no such call."""
+    """The calls of a contender, None if it has no such call. ``train`` returns the output and all gradients."""
 
     forward: Callable[[], Tensor] | None
     train: Callable[[], tuple[Tensor, ...]] | None
 
 
 def differentiable(function: Callable[..., Tensor], grad_output: Tensor, *arguments: Tensor) -> Calls:
-    """Calls of ``function(*arguments)``; the training step differentiates by all arguments, through autograd."""
+    """Calls of ``function(*arguments)``; the training step is differentiated by autograd for all arguments."""
     leaves = [argument.detach().requires_grad_() for argument in arguments]
 
     def forward() -> Tensor:
@@ -81,7 +81,7 @@ def ours(problem: Problem) -> Calls:
 
 
 def kernels(problem: Problem) -> Calls:
-    """The two operators called directly, so that nothing but their own work is timed."""
+    """The two operators called directly, so that only the kernels are timed."""
     operators = torch.ops.box_convolution
     _, input, edges, gradient = problem
 
@@ -105,7 +105,7 @@ def _with_reference(call: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def authors(problem: Problem, build: Path) -> Calls:
-    """The extension of the paper's authors. Their coordinates are inclusive pixel indices and x is vertical."""
+    """The extension of the paper's authors. Its coordinates are inclusive pixel indices, and its x is vertical."""
     apply = _load_authors(build).BoxConvolutionFunction.apply
     top, bottom, left, right = problem.boxes.unbind(-1)
     edges = [edge.contiguous() for edge in (top + 0.5, bottom - 0.5, left + 0.5, right - 0.5)]
@@ -118,13 +118,13 @@ def authors(problem: Problem, build: Path) -> Calls:
 
 @functools.cache
 def _load_authors(build: Path) -> Any:
-    """Their module of functions, under another name, because their package is called `box_convolution` too."""
+    """Import the authors' functions under another name, because their package is also called `box_convolution`."""
     file = build / "box_convolution" / "box_convolution_function.py"
     spec = importlib.util.spec_from_file_location("authors_box_convolution", file)
     if spec is None or spec.loader is None:
         raise ImportError(f"cannot import {file}")
     module = importlib.util.module_from_spec(spec)
-    sys.path.append(str(build))  # for the compiled part, which has a name of its own
+    sys.path.append(str(build))  # for their compiled module, which has another name
     try:
         spec.loader.exec_module(module)
     finally:
@@ -133,7 +133,7 @@ def _load_authors(build: Path) -> Any:
 
 
 def convolution(size: int, *, dilation: int = 1, channels_last: bool = False) -> Callable[[Problem], Calls]:
-    """A depthwise convolution C -> C*M, the layer that box convolutions replace."""
+    """A depthwise convolution from C to C*M channels, the layer that box convolutions replace."""
 
     def calls(problem: Problem) -> Calls:
         channels = problem.shape.channels
@@ -177,7 +177,7 @@ def clones(problem: Problem) -> Calls:
 
 
 def contenders(implementation: str, authors_build: Path | None) -> dict[str, Callable[[Problem], Calls]]:
-    """All that can run here, by the name that the report gives them; ours is the first."""
+    """All contenders that can run here, by their names in the report; ours is the first."""
     found: dict[str, Callable[[Problem], Calls]] = {OURS: ours, KERNELS: kernels}
     if authors_build is not None:
         found[AUTHORS] = functools.partial(authors, build=authors_build)

@@ -1,4 +1,4 @@
-"""Whether outputs are right: the check without which nothing is timed, and the table of rounding errors."""
+"""Checking results before anything is timed, and measuring rounding errors."""
 
 import importlib.util
 from collections.abc import Callable, Iterator
@@ -11,19 +11,19 @@ from torch import Tensor
 
 from box_convolution import box_conv2d, ops
 
-# The peers that compute a box average sum in float32: they need only be the same function.
+# Tolerance for peers that compute box averages. They sum in float32, so it only shows that the function is the same.
 PEER_LIMIT = 1e-2
 BOX_31 = (-15.5, 15.5, -15.5, 15.5)
 
 
 def limits(dtype: torch.dtype = torch.float32) -> tuple[float, float]:
-    """Of values (per largest |input|) and gradients (per largest gradient): the test suite's own numbers."""
+    """Tolerances of values (relative to the largest |input|) and gradients (to the largest one), as in the tests."""
     value, gradient = from_tests("tolerances").TOLERANCES[dtype]
     return value, gradient
 
 
 def from_tests(name: str) -> Any:
-    """A module of the test suite."""
+    """Import a module of the test suite."""
     file = Path(__file__).parents[1] / "tests" / f"{name}.py"
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
@@ -34,21 +34,21 @@ def from_tests(name: str) -> Any:
 
 
 def truth(problem: Problem) -> tuple[Tensor, ...]:
-    """Output and both gradients in float64, by products with overlap matrices: there is no integral image."""
+    """Output and both gradients in float64, by products with overlap matrices, without an integral image."""
     shape, input, boxes, grad_output = problem
     with ops.use("reference"):
         return computed(Problem(shape, input.double(), boxes.double(), grad_output.double()))
 
 
 def computed(problem: Problem) -> tuple[Tensor, ...]:
-    """Output and both gradients, by the implementation in use."""
+    """Output and both gradients from the implementation in use."""
     leaves = [problem.input.detach().requires_grad_(), problem.boxes.detach().requires_grad_()]
     output = box_conv2d(*leaves)
     return output.detach(), *torch.autograd.grad(output, leaves, problem.grad_output)
 
 
 def disagreements(problem: Problem, contenders: dict[str, Callable[[Problem], Calls]]) -> Iterator[str]:
-    """What differs from the truth by more than it may, one line each."""
+    """A line of text for each result that differs from the truth by more than its tolerance."""
     value_limit, gradient_limit = limits(problem.input.dtype)
     largest = problem.input.abs().max().item()
     true = truth(problem)
@@ -70,25 +70,27 @@ def _compare(name: str, actual: Tensor, expected: Tensor, bound: float) -> Itera
         yield f"{name}: shape {tuple(actual.shape)}, expected {tuple(expected.shape)}"
         return
     error = (actual.double() - expected).abs().max().item()
-    if not error <= bound:  # NaN is not
+    if not error <= bound:  # also true for NaN
         yield f"{name}: error {error:.3g}, at most {bound:.3g} is allowed"
 
 
 class Errors(NamedTuple):
-    """Of one box on one plane: of values per largest |input|, of edge gradients per largest of the four."""
+    """Largest errors for one box on one plane: of values relative to the largest |input|, of the gradients for edges
+    relative to the largest of these gradients.
+    """
 
     value: float
     edges: float
 
 
 def centred(height: float, width: float) -> Tensor:
-    """A box (4,) about the output pixel, but fractions of a pixel off the grid: numbers that float32 holds exactly."""
+    """A box (4,) around the output pixel, shifted by fractions of a pixel that float32 represents exactly."""
     down, right = 0.25, -0.375
     return torch.tensor([down - height / 2, down + height / 2, right - width / 2, right + width / 2])
 
 
 def images(h: int, w: int) -> dict[str, Tensor]:
-    """What makes an integral image lose digits, float32 (1, 1, h, w) each."""
+    """Images for which an integral image in float32 would lose digits: float32 (1, 1, h, w)."""
     generator = torch.Generator().manual_seed(0)
     halves = torch.ones(1, 1, h, w)
     halves[..., w // 2 :] = -1
@@ -104,7 +106,7 @@ def sizes(h: int, w: int) -> dict[str, tuple[float, float]]:
 
 
 def rounding_errors(h: int, w: int) -> dict[str, dict[str, Errors]]:
-    """For each box and each image of ``h`` x ``w`` pixels."""
+    """Rounding errors for each size of box and each image of ``h`` x ``w`` pixels, in float32."""
     table: dict[str, dict[str, Errors]] = {}
     generator = torch.Generator().manual_seed(1)
     for box, (height, width) in sizes(h, w).items():

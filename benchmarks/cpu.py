@@ -1,7 +1,7 @@
 """Speed, memory and rounding errors of the box convolution on the CPU, side by side with its peers.
 
-Outputs and gradients are checked first: nothing is timed where they are wrong. All contenders run interleaved in one
-process; read the ratios, the milliseconds belong to the machine. On a machine that does other work too, run it with
+Outputs and gradients are checked first; if any is wrong, nothing is timed. All contenders take turns in one process, so
+compare the ratios; milliseconds depend on the machine. If other programs run at the same time, set
 OMP_WAIT_POLICY=PASSIVE in the environment.
 """
 
@@ -42,7 +42,7 @@ IN_MEMORY_TABLE = (OURS, AUTHORS, REFERENCE, CONV, CONV_LAST)
 
 
 class Effort(NamedTuple):
-    """How much is measured; the slow contenders run on ``slow_shapes`` alone."""
+    """How much is measured; the slow contenders run on ``slow_shapes`` only."""
 
     repeats: Repeats
     sweep_repeats: Repeats
@@ -118,7 +118,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--write", type=Path, metavar="FILE", help="also write the report, as Markdown")
     parser.add_argument(
         "--implementation",
-        help="what is measured, a name as in box_convolution.ops.use; default: what serves CPU tensors",
+        help="implementation to measure, a name as in box_convolution.ops.use; default: the one for CPU tensors",
     )
     parser.add_argument(
         "--threads", type=int, nargs="+", default=sorted({1, torch.get_num_threads()}), metavar="N",
@@ -126,12 +126,12 @@ def parse() -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument(
         "--authors", type=Path, metavar="BUILD",
-        help="the compiled package of the paper's authors, one more contender: the folder build/lib.* that their "
+        help="also measure the compiled package of the paper's authors: the folder build/lib.* that their "
         "`python setup.py build` makes",
     )  # fmt: skip
     parser.add_argument(
         "--plain-malloc", action="store_true",
-        help="leave glibc's malloc as it is; else it keeps freed memory, so that no time includes fetching fresh pages",
+        help="leave glibc's malloc as it is; by default it keeps freed memory, so that no time includes fresh pages",
     )  # fmt: skip
     args = parser.parse_args()
     if min(args.threads) < 1:
@@ -150,7 +150,7 @@ def parse() -> argparse.Namespace:
 
 
 def _command(args: argparse.Namespace) -> str:
-    """As it was given, but for the place of the authors' package, which says nothing elsewhere."""
+    """The command line, without the path of the authors' package, which differs between machines."""
     words = ["BUILD" if args.authors and word == str(args.authors) else word for word in sys.argv[1:]]
     return shlex.join(["python", "benchmarks/cpu.py", *words])
 

@@ -9,13 +9,13 @@ from sweeps import FORWARD, TRAIN, Sweep, largest_ratio
 from boxconv.profiling.timing import Timing
 from boxconv.reports.tables import Table, number
 
-# Bytes of an output from which its copy measures memory and not the start of the work.
+# From this number of bytes on, the time to copy an output is that of the memory, not that of starting the work.
 LARGE = 8_000_000
 
 # Mode -> shape -> contender.
 Speeds = dict[str, dict[str, dict[str, Timing]]]
 
-# Value and where it was reached.
+# Values, each with the shape or mode that it was measured for.
 Reached = list[tuple[float, str]]
 
 
@@ -35,7 +35,7 @@ class Goal(NamedTuple):
     reached: Callable[[Measured], Reached]
 
     def verdict(self, measured: Measured) -> list[str]:
-        """The worst value, and whether it meets the limit."""
+        """Two cells of the table: the worst value, and whether it meets the limit."""
         values = self.reached(measured)
         if not values:
             return ["not measured", ""]
@@ -60,7 +60,7 @@ def _sweep_ratios(sweep: Callable[[Measured], Sweep]) -> Callable[[Measured], Re
 
 
 def goal_table(measured: Mapping[int, Measured], shapes: Mapping[str, Shape]) -> Table:
-    """One row for each goal, those that are missed first; two columns for each number of threads."""
+    """One row for each goal, the missed ones first; two columns for each number of threads."""
     large = {name: shape for name, shape in shapes.items() if 4 * shape.outputs >= LARGE}
     goals = [
         Goal(f"forward: {CONV} / {OURS}", 3, True, _ratios(FORWARD, CONV, OURS, shapes)),

@@ -1,7 +1,7 @@
 """Speed of the box convolution on a GPU, side by side with its peers and with a copy of as many bytes.
 
-Outputs and gradients are checked first: nothing is timed where they are wrong. Without a GPU only what is known by
-compiling and counting is reported, and everything else is said to be not yet measured.
+Outputs and gradients are checked first; if any is wrong, nothing is timed. Without a GPU, the report has only what
+compiling and counting shows, and says that the rest is not yet measured.
 """
 
 import argparse
@@ -149,7 +149,7 @@ def _speed_section(title: str, times: dict[Shape, dict[str, float]]) -> Section:
 
 
 def _box_sizes(rounds: int) -> Section:
-    """All boxes alike, from one pixel to twice the image."""
+    """All boxes have the same size, from one pixel to nearly twice the image's height."""
     shape = SHAPES[1]
     calls = {}
     sizes = [1, 3, 9, 31, 127, 255]
@@ -167,7 +167,7 @@ def _box_sizes(rounds: int) -> Section:
 
 
 def _block_section(rounds: int) -> Section:
-    """The box block beside the blocks that it replaces, in three ways of running them."""
+    """The box block and the blocks that it replaces, each run in three ways."""
     b, c, h, w = BLOCKS
     blocks = {
         "box block": BoxBottleneck(c, max_input_h=h, max_input_w=w),

@@ -1,20 +1,24 @@
-"""What is known of the Triton kernels without a GPU: registers and shared memory, launches, bytes to be moved."""
+"""What can be known about the Triton kernels without a GPU: registers, shared memory, launches, bytes to move."""
 
 from typing import Any
 
 import torch
 import triton
 from correctness import from_tests
-from report import Section, Table
 
 from box_convolution.ops.triton import launch as launcher
+from boxconv.reports.tables import Section, Table
 
 SHAPES = [(8, 32, 4, 64, 128), (8, 16, 4, 128, 256), (8, 8, 2, 256, 512), (1, 32, 4, 64, 128), (32, 64, 4, 128, 128)]
 DTYPE_SIZES = {"fp32": 4, "bf16": 2}
 
 
 def minimal_bytes(shape: tuple[int, ...], size: int) -> tuple[int, int]:
-    """Forward: read the input, write the output. Backward: read both again as gradient and input, write a gradient."""
+    """Least number of bytes to move in forward and in backward, for elements of ``size`` bytes.
+
+    Forward reads the input and writes the output. Backward reads the input and the gradient of the output, and writes
+    the gradient of the input.
+    """
     b, c, m, h, w = shape
     plane = b * c * h * w * size
     return (1 + m) * plane, (m + 2) * plane
@@ -57,7 +61,7 @@ COPIED = 3.0e12 / 1.755e9 / 132
 
 
 def _cost(compiler: Any) -> Section:
-    """Lower limits: cycles per output (or pixel and box) if each unit of a multiprocessor were always busy."""
+    """Lower limits of the cost: cycles per output (or pixel and box) if a multiprocessor's units are always busy."""
     target, limits = compiler.TARGETS["sm_90"]
     rows = []
     for shape in SHAPES[:2]:

@@ -1,6 +1,6 @@
-"""Stages of gpu_session.sh: `python benchmarks/gpu_stages.py STAGE`. Each result is a line of JSON, written at once.
+"""Stages of gpu_session.sh: `python benchmarks/gpu_stages.py STAGE`. Each result is printed at once as a line of JSON.
 
-With --rehearse, shapes are tiny, and where there is no GPU Triton's interpreter runs the kernels (TRITON_INTERPRET=1).
+With --rehearse, shapes are tiny; without a GPU, Triton's interpreter then runs the kernels (TRITON_INTERPRET=1).
 """
 
 import argparse
@@ -36,7 +36,7 @@ def versions(shapes: list[tuple[int, ...]]) -> Iterator[Result]:
 
 
 def smoke(shapes: list[tuple[int, ...]]) -> Iterator[Result]:
-    """Right results before anything is timed; the same bits again while another stream copies; fused with stride 2."""
+    """Check results: against the truth; bit for bit again while another stream is busy; and fused with stride 2."""
     for shape in shapes:
         for dtype in (torch.float32, torch.bfloat16):
             problem = Problem.draw(Shape(*shape), dtype=dtype)
@@ -58,7 +58,10 @@ def _repeats(problem: Problem) -> bool:
 
 
 def _fused_error(problem: Problem) -> float:
-    """Against the reference, of the largest |input|; every third box has scale 0, and a NaN edge."""
+    """Largest difference from the reference, relative to the largest |input|.
+
+    Every third box has scale 0 and a NaN edge, which must not matter.
+    """
     _, image, boxes, _ = problem
     scale = torch.randn(boxes.shape[0] * boxes.shape[1])
     scale[::3] = 0
@@ -71,7 +74,7 @@ def _fused_error(problem: Problem) -> float:
 
 
 def speed(shapes: list[tuple[int, ...]]) -> Iterator[Result]:
-    """Ours, a copy of the least bytes, and cuDNN's depthwise 3x3 convolution of as many outputs."""
+    """Time our operator, a copy of the least bytes, and cuDNN's depthwise 3x3 convolution with as many outputs."""
     for shape in shapes:
         for dtype in (torch.float32, torch.bfloat16):
             problem = Problem.draw(Shape(*shape), dtype=dtype)
@@ -92,7 +95,7 @@ def speed(shapes: list[tuple[int, ...]]) -> Iterator[Result]:
 
 
 def sizes(shapes: list[tuple[int, ...]]) -> Iterator[Result]:
-    """Whether time depends on the size of boxes."""
+    """Time boxes of different sizes, on which the time should not depend."""
     for size in (1, 9, 31, 127):
         edges = torch.tensor([0.25 - size / 2, 0.25 + size / 2, -0.375 - size / 2, -0.375 + size / 2])
         _, image, boxes, grad = Problem.draw(Shape(*shapes[0]), edges)
@@ -104,7 +107,7 @@ def sizes(shapes: list[tuple[int, ...]]) -> Iterator[Result]:
 
 
 def variants(shapes: list[tuple[int, ...]]) -> Iterator[Result]:
-    """Other ways to share out work, for the next version."""
+    """Time other ways to divide the work, as information for the next version."""
     original = launch.limits
     _, image, boxes, grad = Problem.draw(Shape(*shapes[0]))
     bounds = original(image.device)
@@ -125,7 +128,7 @@ def variants(shapes: list[tuple[int, ...]]) -> Iterator[Result]:
 
 
 def blocks(shapes: list[tuple[int, ...]]) -> Iterator[Result]:
-    """The box block beside the blocks that it replaces: inference and training."""
+    """Time the box block and the blocks that it replaces, in inference and in training."""
     _, c, _, h, w = shapes[0]
     channels, batch = 4 * c, shapes[0][0]
     image = torch.randn(batch, channels, h, w, requires_grad=True)
@@ -165,7 +168,7 @@ def _training(module: torch.nn.Module, image: torch.Tensor) -> Callable[[], obje
 
 
 def _times(calls: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Microseconds: of CUDA graphs on a GPU; of one call elsewhere, which means nothing."""
+    """Microseconds: of CUDA graphs on a GPU; elsewhere of a single call, only to rehearse."""
     if torch.cuda.is_available():
         return interleaved({name: captured(call) for name, call in calls.items()}, 20)
     times = {}

@@ -1,4 +1,4 @@
-"""Times calls on a GPU side by side: in turn, each time with what they read pushed out of the caches."""
+"""Timing calls on a GPU side by side: they take turns, and the caches are flushed before each call."""
 
 import random
 import statistics
@@ -13,7 +13,7 @@ WARM_UP = 3
 
 
 def captured(call: Call) -> Call:
-    """``call`` as a CUDA graph: what is timed is the work, and not the time Python takes to ask for it."""
+    """``call`` as a CUDA graph, so that the time is that of the GPU's work, without Python's overhead."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -38,7 +38,7 @@ def interleaved(calls: Mapping[Key, Call], rounds: int) -> dict[Key, float]:
         shuffled.shuffle(order)
         for name in order:
             start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-            flush.sum()  # by reading: lines written would have to be written back by the call that is timed
+            flush.sum()  # reading only: cache lines that are written would be written back during the timed call
             start.record()
             calls[name]()
             end.record()

@@ -1,8 +1,8 @@
 """Processor time of a call, in microseconds: BoxConv2d, its functional form and nn.Conv2d on a map of 8 x 8 pixels.
 
-The map is so small that what is measured is what a call costs before any pixel is looked at. One thread; the best of
-interleaved rounds. `--gpu` counts what a call for a GPU costs the CPU, on a machine without one: the kernels' launches
-are left out, and everything before and after them is done. The goals are 40 us for forward and 80 us for backward.
+The map is so small that the time is mostly the fixed overhead of a call. One thread; the best of interleaved rounds.
+`--gpu` measures what a call for a GPU costs the CPU, on a machine without a GPU: everything is done except the launches
+of the kernels. The goals are 40 us for forward and 80 us for backward.
 
     python benchmarks/host_time.py [--gpu]
 """

@@ -1,9 +1,9 @@
-"""Peak memory of `boxconv predict` on a large TIFF file, which is drawn for it and removed afterwards.
+"""Peak memory of `boxconv predict` on a large TIFF file, which is created for this and removed afterwards.
 
     python benchmarks/large_image.py --tile 512 --overlap 128  # 20,000 x 20,000 pixels, 1.2 GB
     python benchmarks/large_image.py --pixels 20000 20000      # no tiles: the network sees the image at its own size
 
-The prediction runs in a process of its own, whose high-water mark of resident memory is read when it is done (Linux).
+The prediction runs in a separate process, which prints its peak resident memory at the end (Linux only).
 """
 
 import argparse
@@ -24,7 +24,7 @@ from boxconv.data.scenes.dataset import draw_scene
 
 
 def draw_tiff(path: Path, height: int, width: int) -> None:
-    """An uncompressed RGB file in strips of 16 rows, as many drawn road scenes beside each other as fit."""
+    """Write an uncompressed RGB file in strips of 16 rows that repeats one drawn road scene."""
     image, _ = draw_scene(0, 512, 1024)
     band = np.tile(image, (1, -(-width // 1024), 1))[:, :width]
     starts = range(0, height, 16)

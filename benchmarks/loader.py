@@ -1,10 +1,10 @@
-"""What it costs to make training samples ready, stage by stage, and how fast a loader delivers them.
+"""Time to prepare training samples, stage by stage, and the speed at which a loader delivers them.
 
     python benchmarks/loader.py --data camvid --root CAMVID --size 360 480 [--workers 2] [--network boxenet]
 
-Stages are timed one sample after the other in this process, on one thread; the figure is the median over the samples.
-With --network, a step of its training is timed, too: what takes longer, loading or the step, sets the pace. The cache
-is made in a temporary folder and removed.
+Stages are timed for one sample after the other in this process, on one thread; the result is the median over samples.
+With --network, a training step is timed as well: the slower of loading and stepping limits the speed of training. The
+cache is in a temporary folder, which is removed.
 """
 
 import argparse
@@ -20,17 +20,21 @@ from torch.utils.data import DataLoader, Dataset
 
 from box_convolution import networks
 from boxconv.data.config import DataConfig
-from boxconv.data.datasets import SegmentationFolder, open_image
+from boxconv.data.datasets import SegmentationFolder
 from boxconv.data.image_cache import ImageCache
+from boxconv.data.image_reader import open_image
 from boxconv.data.registry import classes_of, detect, layout_of
 from boxconv.data.transforms import Augment, EvalTransform
 from boxconv.training.config import TrainConfig
 from boxconv.training.distributed import ALONE
 from boxconv.training.step import TrainStep
 
+BATCH_SIZE = 8
+SECONDS = 20.0
+
 
 class First(Dataset[Any]):
-    """The first samples of a data set: those that are in the cache."""
+    """The first samples of a data set, those that are in the cache."""
 
     def __init__(self, data: SegmentationFolder, samples: int) -> None:
         self.data = data
@@ -44,7 +48,7 @@ class First(Dataset[Any]):
 
 
 def milliseconds(stage: Callable[[int], Any], samples: int) -> float:
-    """Median processor time of one call over `samples` of them, after one that is not counted."""
+    """Median processor time of `samples` calls in milliseconds, after one call that is not counted."""
     stage(0)
     times = []
     for index in range(samples):
@@ -54,16 +58,14 @@ def milliseconds(stage: Callable[[int], Any], samples: int) -> float:
     return 1000 * statistics.median(times)
 
 
-def measure(
-    data: Dataset[Any], *, batch_size: int = 8, workers: int = 0, seconds: float = 20.0, epoch: int = 0
-) -> float:
-    """Samples per second, loaded in batches as training does until `seconds` are over or the data set is through.
+def measure(data: Dataset[Any], *, workers: int) -> float:
+    """Samples per second, loaded in batches as in training, until `SECONDS` are over or all samples are loaded.
 
-    The first batch, which waits for the workers to start and fills their queues, is not counted where there are more.
+    If there are several batches, the first one is not counted, because it waits for the workers to start.
     """
     length = len(data)  # type: ignore[arg-type]
-    order = torch.randperm(length, generator=torch.Generator().manual_seed(epoch)).tolist()
-    batches = [[(epoch, index) for index in order[i : i + batch_size]] for i in range(0, length, batch_size)]
+    order = torch.randperm(length, generator=torch.Generator().manual_seed(0)).tolist()
+    batches = [[(0, index) for index in order[i : i + BATCH_SIZE]] for i in range(0, length, BATCH_SIZE)]
     loader = DataLoader(data, batch_sampler=batches, num_workers=workers, generator=torch.Generator())
     began = started = now = time.perf_counter()
     loaded = 0
@@ -73,17 +75,17 @@ def measure(
             started = now
             continue
         loaded += len(images)
-        if now - began > seconds:
+        if now - began > SECONDS:
             break
     return loaded / max(now - started, 1e-9)
 
 
-def training_step(network: str, classes: int, size: tuple[int, int], batch_size: int = 8) -> Callable[[int], Any]:
-    """One step with `batch_size` images of random numbers."""
+def training_step(network: str, classes: int, size: tuple[int, int]) -> Callable[[int], Any]:
+    """A call that runs one training step with `BATCH_SIZE` images of random numbers."""
     config = TrainConfig(network=network, size=size)
     model = networks.create(network, classes, size)
     step = TrainStep(model, config, torch.ones(classes), torch.device("cpu"), ALONE)
-    images, labels = torch.randn(batch_size, 3, *size), torch.randint(classes, (batch_size, *size))
+    images, labels = torch.randn(BATCH_SIZE, 3, *size), torch.randint(classes, (BATCH_SIZE, *size))
     return lambda _: step.step([(images, labels, True)], config.lr)
 
 
@@ -131,7 +133,7 @@ def main() -> None:
             cost = milliseconds(stage, samples)
             print(f"  {name:36} {cost:8.2f} ms   {1000 / cost:8.1f} /s")
         if args.network is not None:
-            cost = milliseconds(training_step(args.network, len(classes_of(config)), size), 5) / 8
+            cost = milliseconds(training_step(args.network, len(classes_of(config)), size), 5) / BATCH_SIZE
             print(f"  {f'a training step of {args.network}':36} {cost:8.2f} ms   {1000 / cost:8.1f} /s")
         for workers in args.workers:
             for cached in (False, True):

@@ -1,8 +1,8 @@
-"""Peak memory of one training step, measured in a process of its own.
+"""Peak memory of one training step, measured in a separate process.
 
-As a script it is that process. It reads the high-water mark of the resident set (Linux: VmHWM, reset before the step),
-which sees everything: tensors, what autograd keeps, and the scratch memory of kernels that PyTorch does not know of.
-`getrusage` does not do: on Linux a child starts with its parent's mark.
+Run as a script, this file is that process. It reads the peak of its resident memory (Linux: VmHWM, reset before the
+step). This includes everything: tensors, what autograd saves, and scratch memory of kernels that PyTorch does not know
+of. `getrusage` cannot be used: on Linux, a child process starts with the peak of its parent.
 """
 
 import argparse
@@ -26,12 +26,12 @@ def available() -> bool:
 
 
 def step_peak(name: str, shape: Shape, implementation: str, authors: Path | None, threads: int) -> int:
-    """Bytes that a training step of contender ``name`` needs at its peak, above its inputs and its results."""
+    """Peak memory in bytes of a training step of contender ``name``, without its inputs and results."""
     command = [sys.executable, __file__, name, *map(str, shape)]
     command += ["--implementation", implementation, "--threads", str(threads)]
     if authors is not None:
         command += ["--authors", str(authors)]
-    # Every block is given back when it is freed, so that the step cannot hide in memory that its preparation left.
+    # Return freed blocks to the system at once, so that the step cannot re-use memory that its preparation has freed.
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
@@ -40,14 +40,14 @@ def step_peak(name: str, shape: Shape, implementation: str, authors: Path | None
 
 
 def resident(field: str) -> int:
-    """VmRSS (now) or VmHWM (peak), in bytes."""
+    """Resident memory of this process in bytes: ``field`` is VmRSS (now) or VmHWM (peak)."""
     line = next(line for line in _STATUS.read_text().splitlines() if line.startswith(field))
     return 1024 * int(line.split()[1])
 
 
 def _measure(name: str, shape: Shape, implementation: str, authors: Path | None) -> int:
     build = contenders(implementation, authors)[name]
-    # The first step of a process loads code and starts threads; a tiny one does that for a few kilobytes.
+    # The first step of a process loads code and starts threads, so a tiny one runs first.
     small = build(Problem.draw(shape._replace(h=8, w=8))).train
     train = build(Problem.draw(shape)).train
     if small is None or train is None:
@@ -55,7 +55,7 @@ def _measure(name: str, shape: Shape, implementation: str, authors: Path | None)
     small()
     gc.collect()
     before = resident("VmRSS")
-    _RESET.write_text("5")  # forgets the high-water mark
+    _RESET.write_text("5")  # resets VmHWM
     results = train()
     return resident("VmHWM") - before - sum(result.nbytes for result in results)
 

@@ -1,10 +1,10 @@
-"""How fast `boxconv predict` is beside its three parts: reading files, the network, writing results.
+"""Speed of `boxconv predict`, compared with its three parts: reading files, the network, writing results.
 
     python benchmarks/predicting.py --pixels 512 1024 --images 24
 
-The images are drawn and saved in a temporary folder. The three parts alone, one after the other, and `predict`, which
-does them at the same time in three threads, take turns in one process; PyTorch has one thread. Times are of the wall
-clock: the more other work the machine does meanwhile, the less is there to gain.
+The images are drawn and saved in a temporary folder. `predict` runs the three parts at the same time, in three threads.
+It takes turns with each part alone, in one process; PyTorch has one thread. Times are wall time, so other programs on
+the machine reduce the gain.
 """
 
 import argparse

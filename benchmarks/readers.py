@@ -1,10 +1,10 @@
-"""What reads an exported network: whether it computes the same, and how long it takes beside our own deployed form.
+"""Programs that read exported networks: whether their results are right, and their time beside our deployed form.
 
     python benchmarks/readers.py                    # BoxENet, 19 classes, 512 x 1024: the table of docs/deployment.md
     python benchmarks/readers.py --snap --size 96 192
 
-One thread, processor time, all in turn in one process. Readers that are not installed are named, not timed: pip install
-opencv-python-headless openvino.
+All take turns in one process, with one thread; times are processor time. Readers that are not installed are listed
+without a time (pip install opencv-python-headless openvino).
 """
 
 import argparse
@@ -153,7 +153,7 @@ def main() -> None:
                         write(network, image, folder / file)
                     call = start(folder / file, image)
                     apart = ((call() - expected).abs().max() / (expected.max() - expected.min())).item()
-                except Exception as error:  # readers raise types of their own
+                except Exception as error:  # each reader raises its own types
                     rows[key] = (version, "no: " + str(error).strip().splitlines()[-1][:80], "")
                     continue
                 rows[key], calls[key] = (version, "yes" if apart < 1e-4 else "wrong", f"{apart:.0e}"), call

@@ -1,4 +1,4 @@
-"""The whole report as text and as Markdown, and how its figures were measured."""
+"""A whole report as text and as Markdown, and its section on how the figures were measured."""
 
 import importlib
 import importlib.util
@@ -26,7 +26,7 @@ class Document(NamedTuple):
 
 
 def facts_section(implementation: str, threads: Iterable[int], keeps_memory: bool, command: str) -> Section:
-    """Hardware, versions, threads, date and command."""
+    """The section with command, implementation, hardware, versions, threads and date."""
     rows = [
         ["command", f"`{command}`"],
         ["implementation", _implementation(implementation)],
@@ -43,5 +43,5 @@ def facts_section(implementation: str, threads: Iterable[int], keeps_memory: boo
 
 
 def _implementation(name: str) -> str:
-    """With the instruction set that its kernels chose, where it has a choice."""
+    """Name of the implementation; for "cpu" with the instruction set that its kernels use here."""
     return f"{name}, {native.isa()}" if name == "cpu" else name

@@ -1,21 +1,22 @@
-"""The comparison of all networks from nothing: trains them, then writes tables and pictures.
+"""The complete comparison of networks: trains all of them, then writes tables and pictures.
 
     python benchmarks/results.py --quick                        # ENet against BoxENet on drawn scenes, one seed
     python benchmarks/results.py                                # every network on drawn scenes
     python benchmarks/results.py --no-training                  # tables and pictures of the runs that are finished
     python benchmarks/results.py --data camvid --root CAMVID    # every network on real roads
 
-A run is RUNS/RECIPE-sSEED with the settings of its recipe; options after -- are added to every training. Runs have one
-thread each and go two at a time. What is finished is not trained again, and what was stopped goes on where it was:
-start the script as often as you like. On a GPU, at the size of the paper:
+A run is in RUNS/RECIPE-sSEED and has the settings of its recipe; options after -- are added to every training. Each run
+has one thread, and two run at a time. Finished runs are not trained again, and interrupted ones are resumed, so the
+script can be started again at any time. On a GPU, at the size of the paper:
 
     python benchmarks/results.py --runs runs/large --out docs/scenes_large --at-a-time 3 -- \\
         --size 512 1024 --amp bf16 --workers 5 --device cuda
     python benchmarks/results.py --data camvid --root CAMVID --runs runs/full --out docs/camvid_full --at-a-time 3 -- \\
         --size 360 480 --epochs 300 --amp bf16 --workers 5 --device cuda
 
-Into OUT go runs.json and distance.json, every number of the tables and pictures, which can be drawn again without the
-runs; curves.png, distance.png, distance.csv; and analysis/, the receptive fields and BoxENet's boxes.
+The results in OUT are runs.json and distance.json, with all numbers for the tables and pictures, which can be drawn
+again from them without the runs; curves.png, distance.png and distance.csv; and analysis/, with receptive fields and
+the boxes of BoxENet.
 """
 
 import argparse
@@ -35,11 +36,11 @@ ENET_FAMILY = ("enet", "boxenet", "boxenet-symmetric", "boxenet-frozen", "enet-m
                "boxonlyenet-log-uniform")  # fmt: skip
 ERFNET_FAMILY = ("erfnet", "boxerfnet", "boxerfnet-frozen", "erfnet-minus")
 WITHOUT_BOXES = ("enet-long", "enet-wide")
-"""What else may help ENet: training twice as long, wider dilations."""
+"""Other ways to improve ENet: training for twice as long, or wider dilations."""
 PICTURED = ("enet", "boxenet", "boxenet_frozen", "enet_minus", "boxonlyenet")
 QUICK = ("--epochs", "30")
 ANALYSED = ("--images", "8", "--positions", "10")
-"""Receptive fields take a backward pass for each position and channel: these take minutes."""
+"""Receptive fields need a backward pass for each position and channel; with these numbers they take minutes."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,12 @@ class Experiment:
         if not (config.exists() and metrics.exists()):
             return False
         epochs = int(json.loads(config.read_text(encoding="utf-8"))["config"]["epochs"])
-        return len(metrics.read_text(encoding="utf-8").splitlines()) >= epochs
+        lines = metrics.read_text(encoding="utf-8").splitlines()
+        return len(lines) >= epochs or (bool(lines) and "stopped_early" in json.loads(lines[-1]))
 
 
 def experiments(data: str, quick: bool, runs: Path) -> list[Experiment]:
-    """Seed by seed: where the comparison is stopped, it has one seed of every network."""
+    """All runs in the order of training, seed by seed: if the script is stopped early, every network has one seed."""
     known = {path.stem for path in recipes.FOLDER.glob("*.json")}
     seeds = dict.fromkeys(ENET_FAMILY, 3) | dict.fromkeys((*ERFNET_FAMILY, *WITHOUT_BOXES), 2)
     if quick:
@@ -77,7 +79,7 @@ def experiments(data: str, quick: bool, runs: Path) -> list[Experiment]:
 
 
 def boxconv(*arguments: object) -> int:
-    """Exit status of a command in a process of its own, with one thread."""
+    """Run a command of boxconv in its own process, with one thread; returns the exit status."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     command = [sys.executable, "-m", "boxconv", *map(str, arguments)]
     return subprocess.run(command, env=environment, check=False).returncode
@@ -94,7 +96,7 @@ def train(experiment: Experiment, options: Sequence[str]) -> int:
 
 
 def expected_hours(planned: Sequence[Experiment], kept: Path, at_a_time: int) -> float | None:
-    """By the minutes of earlier runs of the same networks; None where those of one are not known."""
+    """Hours of training, estimated from earlier runs of the same networks; None if one of them is not known."""
     if not kept.exists():
         return None
     known = {run["network"]: run["minutes"] for run in json.loads(kept.read_text(encoding="utf-8"))}
@@ -104,7 +106,7 @@ def expected_hours(planned: Sequence[Experiment], kept: Path, at_a_time: int) ->
 
 
 def write_results(finished: Sequence[Experiment], data: str, out: Path, page: Path) -> int:
-    """Tables and pictures of finished runs."""
+    """Write the tables and pictures of finished runs; returns the largest exit status of the commands."""
     for folder in (out, page.parent):
         folder.mkdir(parents=True, exist_ok=True)
     page.touch()
@@ -151,7 +153,7 @@ def main() -> int:
         with ThreadPoolExecutor(args.at_a_time) as pool:
             try:
                 statuses = list(pool.map(lambda experiment: train(experiment, options), waiting))
-            except KeyboardInterrupt:  # it has reached the trainings too, which save and end
+            except KeyboardInterrupt:  # the terminal sends it to the trainings too, which save and end
                 pool.shutdown(cancel_futures=True)
                 statuses = [130]
         if any(statuses):

@@ -1,4 +1,4 @@
-"""From measurements to the sections of the report."""
+"""The sections of the report, made from the measurements."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,7 @@ from sweeps import FORWARD, TRAIN, Sweep, largest_ratio
 from boxconv.profiling.timing import Timing
 from boxconv.reports.tables import Section, Table, number
 
-FEW = 5  # medians of fewer calls are marked
+FEW = 5  # medians over fewer calls are marked with a star
 NO_PEERS = (OURS, KERNELS, CLONE, CLONES)
 _SHORT = {FORWARD: "fwd", TRAIN: "fwd+bwd", CLONE: "clone"}
 
@@ -21,7 +21,7 @@ Accuracy = dict[tuple[int, int], dict[str, dict[str, Errors]]]
 
 
 def summary_section(measured: Mapping[int, Measured]) -> Section:
-    """Of each peer, the least and the most that it takes of our time, over all shapes."""
+    """For each peer, the smallest and the largest ratio of its time to ours, over all shapes."""
     columns = [(mode, threads) for mode in (FORWARD, TRAIN) for threads in measured]
     everything = [column for mode, threads in columns for column in measured[threads].speeds[mode].values()]
     peers = dict.fromkeys(name for column in everything for name in column if name not in NO_PEERS)
@@ -64,7 +64,7 @@ def goal_section(measured: Mapping[int, Measured], shapes: Mapping[str, Shape]) 
 
 
 def speed_sections(measured: Mapping[int, Measured]) -> list[Section]:
-    """One for each mode and number of threads."""
+    """One section for each mode and number of threads."""
     sections = []
     for mode, how in ((FORWARD, "without gradients"), (TRAIN, "through autograd, with all gradients")):
         for threads, result in measured.items():

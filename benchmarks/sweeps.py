@@ -1,4 +1,4 @@
-"""How the cost of the box convolution depends on the size of boxes, the size of planes and the number of channels."""
+"""Cost of the box convolution as a function of the size of boxes, the size of planes and the number of channels."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ Sweep = dict[str, dict[str, float]]
 
 
 def box_sizes(shape: Shape, repeats: Repeats) -> Sweep:
-    """All boxes alike, from one pixel to twice the image; the cost should not depend on it."""
+    """All boxes have the same size, from one pixel to twice the image; the cost should not depend on it."""
     h, w = shape.h, shape.w
     sizes = [(1, 1), (3, 3), (9, 9), (31, 31), (h // 4, w // 4), (h // 2, w // 2), (h, w), (2 * h, 2 * w)]
     problems = {f"{height} x {width}": Problem.draw(shape, centred(height, width)) for height, width in sizes}
@@ -22,7 +22,9 @@ def box_sizes(shape: Shape, repeats: Repeats) -> Sweep:
 
 
 def plane_sizes(planes: list[tuple[int, int]], repeats: Repeats) -> Sweep:
-    """As many channels as make every problem the size of the largest plane; the cost per output should not change."""
+    """Every problem has about as many pixels as the largest plane, by more channels; the cost per output should not
+    change.
+    """
     total = max(h * w for h, w in planes)
     shapes = [Shape(1, round(total / (h * w)), 4, h, w) for h, w in planes]
     return _measure({f"{s.channels} of {s.h} x {s.w}": Problem.draw(s) for s in shapes}, repeats, clones=True)

@@ -1,4 +1,8 @@
-"""Box convolutions for PyTorch: average every channel over boxes whose edges are learned."""
+"""Box convolutions for PyTorch: average every channel over boxes whose edges are learned.
+
+"The paper" in all docstrings is Burkov and Lempitsky, "Deep Neural Networks with Box Convolutions", NeurIPS 2018. "The
+authors' code" is their PyTorch package and their Torch7 networks.
+"""
 
 from . import networks, ops
 from .functional import box_conv2d

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 EDGES = ("top", "bottom", "left", "right")
-MIN_SIZE = 1.0
+MIN_SIZE = 1.0  # pixels
 SIZES = ("uniform", "log-uniform", "mixed")
 
 
@@ -19,8 +19,8 @@ def scale_of(extent: float, factor: float) -> float:
     """Return how many pixels one unit of a stored coordinate is: ``factor * extent``, rounded to a power of two.
 
     Adam moves every number by about its learning rate. Stored in these units, an edge moves by a sensible part of the
-    image. The authors divide by ``factor * extent`` itself. A power of two makes the scaling exact, so that boxes are
-    read back as they were stored, bit for bit: whole pixels stay whole, sizes of 1 stay 1.
+    image. The authors divide by ``factor * extent`` itself. A power of two makes the scaling exact, so that reading
+    returns the pixels that were set, bit for bit: whole pixels stay whole, sizes of 1 stay 1.
     """
     return 2.0 ** round(math.log2(factor * extent))
 
@@ -40,7 +40,7 @@ def constant(numbers: tuple[float, ...], like: Tensor) -> Tensor:
     key = (numbers, like.dtype, like.device)
     found = _constants.get(key)
     if found is None:
-        with torch.inference_mode(False):  # what is made in it could never be used in training
+        with torch.inference_mode(False):  # tensors made in inference mode cannot be used in training
             found = _filled(numbers, like)
         if _outlives_its_making(found):
             _constants[key] = found
@@ -71,6 +71,8 @@ def initialise(channels: int, per_channel: int, h: int, w: int, sizes: str = "un
         log-uniform: as many boxes of 2 to 4 pixels as of 4 to 8, and so on. Height and width are log-uniform between 1
             pixel and the extent. The position is uniform among those in which the box contains the output pixel.
         mixed: the first half of each channel's boxes, rounded up, is log-uniform, the others are uniform.
+
+    Raises ValueError for other ``sizes``.
     """
     if sizes not in SIZES:
         raise ValueError(f"sizes must be one of {', '.join(SIZES)}, got {sizes!r}")
@@ -99,14 +101,14 @@ def project(boxes: Tensor, h: float, w: float) -> Tensor:
     """
     edges = boxes.clamp(constant((-h, -h, -w, -w), boxes), constant((h, h, w, w), boxes))
     low, high = edges[..., ::2], edges[..., 1::2]
-    # All steps are exact no-ops for a valid box: it is never moved by rounding. Few operations, too: on a GPU each of
-    # them is a kernel, and a layer projects whenever it is read.
+    # No step changes a valid box, not even by rounding. There are few steps, because on a GPU each of them is a kernel,
+    # and a layer projects its boxes whenever they are read.
     half = MIN_SIZE / 2
     middle = torch.lerp(low, high, 0.5).clamp(
         constant((half - h, half - w), boxes), constant((h - half, w - half), boxes)
     )
     end = middle - half + MIN_SIZE
-    # Rounded to the coarser of the two edges' grids, the size is 1 to the last bit.
+    # Both edges are now multiples of the coarser of their two floating-point steps, so the size is exactly 1.
     widened = torch.stack((end - MIN_SIZE, end), -1)
     narrow = (high - low < MIN_SIZE)[..., None]
     return torch.where(narrow, widened, edges.unflatten(-1, (2, 2))).flatten(-2)

@@ -54,9 +54,11 @@ def draw_boxes(
         boxes: (n, 4), edges (top, bottom, left, right) in pixels of the map, relative to the output pixel's centre.
         map_size: (h, w) of the map that the boxes lie over; its border is drawn.
         image: background: (h', w'), (h', w', 3), or PyTorch's (C, h', w') or (B, C, h', w'), of any size, stretched
-            over the map; whole numbers from 0 to 255, or numbers of another range. Of a batch, the first is shown; of
-            features (C other than 1 or 3), the mean over channels.
-        importance: (n,), at least 0; opacity is relative to the largest. NaN counts as 0. All are equal if left out.
+            over the map. uint8 arrays are shown as they are; other numbers are scaled so that their 1st percentile is
+            black and their 99th is white. Of a batch, the first image is shown; of features (C other than 1 or 3), the
+            mean over channels.
+        importance: (n,), at least 0; the opacity of a box is its share of the largest. NaN counts as 0. If left out,
+            all boxes are equally opaque.
         most: draw only so many, the most important ones (without ``importance`` the largest); None draws all.
         centre: (row, column) of the output pixel, in pixels of the map; the middle if left out.
 
@@ -102,13 +104,13 @@ def draw_boxes(
 
 
 def mark(axes: "Axes", row: float, column: float) -> None:
-    """A cross at the output pixel."""
+    """Draw a cross at the output pixel."""
     axes.plot(column, row, marker="+", markersize=13, markeredgewidth=4, color="white", zorder=8)
     axes.plot(column, row, marker="+", markersize=12, markeredgewidth=1.8, color=INK, zorder=9)
 
 
 def _add_boxes(axes: "Axes", boxes: npt.NDArray[np.float64], opacity: npt.NDArray[np.float64]) -> None:
-    """``boxes`` (n, 4) in pixels of the map, each with its opacity; small ones lie on top."""
+    """Draw ``boxes`` (n, 4) in pixels of the map, each with its opacity; small ones lie on top."""
     from matplotlib.patches import Rectangle
 
     top, bottom, left, right = boxes.T
@@ -127,7 +129,7 @@ def _note(total: int, shown: int, equal: bool) -> str:
 
 
 def _pale(image: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """(h, w, 3) in 0..1, lightened so that the boxes stay the most saturated thing in the picture."""
+    """Return ``image`` as (h, w, 3) in 0..1, so pale that the boxes are the most saturated things in the picture."""
     picture = np.asarray(image)
     if picture.ndim == 4 and len(picture):
         picture = picture[0]
@@ -149,14 +151,14 @@ def _pale(image: npt.ArrayLike) -> npt.NDArray[np.float64]:
 
 @contextmanager
 def canvas(path: str | Path, width: float, height: float) -> Iterator["Figure"]:
-    """A blank figure of `width` x `height` inches; a PNG or SVG at `path` once the block has ended without an error.
+    """Yield a blank figure of ``width`` x ``height`` inches; write it to ``path`` if the block ends without an error.
 
-    Missing folders are made. ValueError if `path` ends in neither .png nor .svg.
+    Missing folders are made. Raises ValueError if ``path`` ends in neither .png nor .svg.
     """
     path = Path(path)
     kind = path.suffix.lower()[1:]
     if kind not in ("png", "svg"):
-        raise ValueError(f"path must end in .png or .svg, found {path}")
+        raise ValueError(f"path must end in .png or .svg, got {path}")
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -168,7 +170,7 @@ def canvas(path: str | Path, width: float, height: float) -> Iterator["Figure"]:
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
-            # Without a date, the same numbers make the same file.
+            # Without a date in it, the file of equal numbers is equal, too.
             figure.savefig(part, format=kind, metadata={"Date": None} if kind == "svg" else None)
             os.replace(part, path)
         finally:

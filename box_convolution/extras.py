@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from importlib import metadata, util
 from typing import NamedTuple
 
-_MODULES = {"pillow": "PIL", "imageio-ffmpeg": "imageio_ffmpeg"}  # of distributions with another name than their module
+_MODULES = {"pillow": "PIL", "imageio-ffmpeg": "imageio_ffmpeg"}  # where the module has another name
 _DEVELOPMENT = "dev"
 
 
@@ -43,7 +43,7 @@ class Requirement(NamedTuple):
 
 
 def require(purpose: str, *modules: str) -> None:
-    """Raise MissingPackageError unless all ``modules`` can be imported; ``purpose`` begins the sentence."""
+    """Raise MissingPackageError unless all ``modules`` can be imported; ``purpose`` is the message's subject."""
     missing = [name for name in modules if util.find_spec(name) is None]
     if missing:
         raise MissingPackageError(f"{purpose} needs {_sentence(missing)}")

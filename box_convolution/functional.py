@@ -23,7 +23,8 @@ def box_conv2d(
         boxes: (C, M, 4), edges (top, bottom, left, right) in pixels relative to the centre of the output pixel,
             positive = down / right. Pixel i covers [i - 1/2, i + 1/2], so (-.5, .5, -.5, .5) is the identity. Boxes may
             be float32 if the input has half precision. Edges may lie outside the image, where its values are 0.
-        normalize: divide by the full area of the box, also where the box leaves the image; False sums.
+        normalize: divide by the full area of the box, also where the box leaves the image. False: return sums instead
+            of averages.
         stride: output pixel i is centred on input pixel i * stride.
         out: contiguous tensor for the result, if no gradient is needed; saves the allocation of a large output.
 
@@ -42,12 +43,13 @@ def box_conv2d(
 
     The error of a float32 mean is at most 1e-6 of the largest |input| of its image and channel. It is also at most 8e-6
     of their root mean square, plus float32's own rounding, for every size and content. With float64 boxes, all sums are
-    float64. A box of one whole pixel returns the image, bit for bit. Sums (``normalize=False``) of whole pixels with
+    float64. A box of one whole pixel copies that pixel, bit for bit. Sums (``normalize=False``) of whole pixels with
     integer values are exact, if the result's dtype can represent them.
 
     Raises:
         TypeError: an argument is not a tensor, or its dtype is not floating point.
         ValueError: shapes, devices or stride do not fit together; the message names the argument.
+        RuntimeError: ``out`` is given, but a gradient is needed.
     """
     if has_torch_function((input, boxes)):  # torch.fx, modes and tensor-like classes see one function, as of torch.nn
         return handle_torch_function(

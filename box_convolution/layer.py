@@ -1,4 +1,4 @@
-"""BoxConv2d: the module that owns the parameters of a box convolution; the computation is in `functional`."""
+"""BoxConv2d: the module that stores the boxes of a box convolution; the computation is in `functional`."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from .torch_internals import has_hooks
 
 
 class BoxConv2d(nn.Module):
-    """Average each input channel over ``num_filters`` boxes whose edges are learned.
+    """Average each input channel over ``num_filters`` boxes whose edges are learned (equations 3-6 of the paper).
 
     Examples:
         >>> layer = BoxConv2d(16, 4, max_input_h=64, max_input_w=128)
@@ -37,15 +37,15 @@ class BoxConv2d(nn.Module):
         max_input_h: largest expected height of the input, in pixels. It limits the boxes, at initialisation and in
             training; the layer accepts any input size.
         max_input_w: the same for the width.
-        reparametrization_factor: boxes are stored divided by about this factor times the image size. With Adam, a step
-            moves an edge by about ``lr * reparametrization_factor`` times the image size. The authors used 8 by
-            default, 0.86 in BoxENet, 1.5625 in BoxERFNet.
-        normalize: divide by the box's area; False sums.
+        reparametrization_factor: boxes are stored divided by this factor times max_input_h (max_input_w), rounded to a
+            power of two. With Adam, a step moves an edge by about ``lr * reparametrization_factor`` times that size.
+            From 0.001 to 1000; the authors used 8 by default, 0.86 in BoxENet, 1.5625 in BoxERFNet.
+        normalize: divide by the box's area; False: return sums instead of averages.
         stride: output pixel i is centred on input pixel i * stride.
         symmetric: boxes extend equally far to the left and to the right. Three numbers a box, (top, bottom, width), are
             stored instead of four (the parametrisation that section 4 of the paper suggests); `boxes` and `set_boxes`
-            still use four edges. A state dict of either kind loads into the other. Three numbers load
-            exactly; of four, the width is kept and the horizontal offset is dropped, with a warning.
+            still use four edges. A state dict of either kind loads into the other. Three numbers load exactly. Of four,
+            the width is kept and the horizontal offset is dropped, with a warning.
         initial_boxes: distribution of fresh boxes, see `boxes.initialise`. ``"uniform"``: the paper's;
             ``"log-uniform"``: around the output pixel, small ones as often as large ones; ``"mixed"``: half of each.
         device: of the stored boxes.
@@ -90,16 +90,17 @@ class BoxConv2d(nn.Module):
         self.scaled_boxes = nn.Parameter(
             torch.empty(self.in_channels, self.num_filters, 3 if self.symmetric else 4, device=device, dtype=dtype)
         )
-        self.loaded_reach: tuple[int, int] | None = None
-        self._valid: tuple[Tensor, Tensor] | None = None  # stored numbers and their pixels
+        self.loaded_reach: tuple[int, int] | None = None  # limits of loaded boxes beyond our own: `state_dicts`
+        self._valid: tuple[Tensor, Tensor] | None = None  # stored numbers that were found valid, and their pixels
         self.register_load_state_dict_pre_hook(before_loading)
         projection.layers.add(self)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Initialise the boxes with new random ones from torch's CPU generator, the same on every device.
+        """Draw new random boxes from torch's CPU generator, so that they are the same on every device.
 
-        Symmetric boxes have the sizes that boxes of four edges get from the same random numbers.
+        A symmetric layer gets boxes of the same sizes as another one from the same random numbers. On the meta device
+        this does nothing.
         """
         if self.scaled_boxes.is_meta:
             return
@@ -110,7 +111,8 @@ class BoxConv2d(nn.Module):
     def boxes(self) -> Tensor:
         """(C, M, 4) edges (top, bottom, left, right) in pixels, always valid; differentiable.
 
-        Boxes loaded from a layer with wider limits count as valid until training, or anything else, changes them.
+        Boxes loaded from a layer with wider limits count as valid until training, or anything else, changes them. If
+        the layer is sharded over several processes, all of them must read this property.
         """
         scaled = whole(self.scaled_boxes)
         return self._pixels(scaled) if self._known(scaled) is not None else self._validated(scaled)
@@ -156,7 +158,7 @@ class BoxConv2d(nn.Module):
         """Move edges to the nearest pixel borders, at least one pixel apart, and freeze them. Returns the layer."""
         snapped = box.snap(self.boxes.detach(), *self._extent())
         if self.symmetric:
-            # Where an edge was in the middle of a pixel, both went the same way.
+            # In the middle of a pixel, both edges move right: then left is no longer -right.
             snapped = torch.cat((snapped[..., :2], -snapped[..., 3:], snapped[..., 3:]), -1)
         self._store(snapped)
         return self.freeze()
@@ -209,11 +211,12 @@ class BoxConv2d(nn.Module):
                 features, whose mean over channels is shown. Of a batch, the first is shown. It is stretched to
                 max_input_h x max_input_w.
             importance: (C * M,), opacity of each box, see `boxconv.analysis.importance`.
-            most: number of boxes to draw: the most important, or without ``importance`` the largest; None draws all.
+            most: draw only so many boxes, the most important ones (without ``importance`` the largest); None draws all.
             centre: (row, column) of the output pixel, the middle by default.
 
         Raises:
             TypeError, ValueError: naming the argument that does not fit.
+            ImportError: numpy or matplotlib is not installed.
         """
         from .extras import require
 
@@ -221,7 +224,9 @@ class BoxConv2d(nn.Module):
         from .drawing import draw_boxes
 
         boxes, image, importance = (
-            value.detach().cpu().double().numpy() if isinstance(value, Tensor) else value
+            (value if value.dtype == torch.uint8 else value.double()).detach().cpu().numpy()
+            if isinstance(value, Tensor)
+            else value
             for value in (self.boxes.flatten(0, 1), image, importance)
         )
         draw_boxes(
@@ -281,7 +286,7 @@ class BoxConv2d(nn.Module):
         h, w = self._unit()
         if not (self.symmetric if symmetric is None else symmetric):
             return scaled * box.constant((h, h, w, w), scaled)
-        # An edge is half a width away, in half the unit.
+        # Edges are half a width away from the middle. As the unit of a width is 2 * w, this half cancels out.
         return torch.cat((scaled, scaled[..., 2:]), -1) * box.constant((h, h, -w, w), scaled)
 
     def _scaled(self, pixels: Tensor) -> Tensor:
@@ -291,8 +296,8 @@ class BoxConv2d(nn.Module):
             return pixels / box.constant((h, h, w, w), pixels)
         return box.to_symmetric(pixels) / box.constant((h, h, 2 * w), pixels)
 
-    # Boxes are validated once for each change of the stored numbers, where comparing these costs next to nothing. How
-    # they were changed does not matter, because values are compared.
+    # On the CPU, boxes are validated only once after each change of the stored numbers. The cache compares values: that
+    # costs next to nothing, and no kind of change escapes it.
 
     def _known(self, scaled: Tensor) -> Tensor | None:
         """Return the cached pixels, if exactly these stored numbers were found valid before. Do not write to them."""
@@ -307,8 +312,9 @@ class BoxConv2d(nn.Module):
         if _may_look_at(scaled) and _equal(projected, pixels):
             self._remember(scaled, projected)
             return pixels
-        # Plus an exact zero with a derivative of one: the gradient passes straight through, as in projected gradient
-        # descent. A clamp would return none for an edge a rounding beyond its limit, and hold it there for ever.
+        # The added term is exactly zero and has a derivative of one, so the gradient passes straight through, as in
+        # projected gradient descent. A clamp would give no gradient to an edge that lies beyond its limit by a rounding
+        # error, and the edge could never come back.
         return projected + (pixels - pixels.detach())
 
     def _remember(self, scaled: Tensor, pixels: Tensor) -> None:
@@ -332,6 +338,6 @@ def _equal(one: Tensor, other: Tensor) -> bool:
 
 
 def _may_look_at(scaled: Tensor) -> bool:
-    """Whether Python may read the numbers: not on a GPU, because it would wait for it, and not while tracing."""
+    """Whether Python may read the numbers: not on a GPU, which it would have to wait for, and not while tracing."""
     traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
     return not traced and type(scaled) is nn.Parameter and scaled.is_cpu

@@ -32,7 +32,10 @@ _unprojected: "weakref.WeakSet[BoxConv2d]" = weakref.WeakSet()
 
 @torch.no_grad()
 def project_stored(parameter: Tensor, project: Callable[[Tensor], Tensor]) -> None:
-    """Apply ``project`` to boxes (..., 3 or 4) in place; processes communicate only if single boxes are split."""
+    """Apply ``project`` to boxes (..., 3 or 4) in place.
+
+    If they are sharded, processes communicate only if the edges of one box lie in different processes.
+    """
     rows = complete_rows(parameter)
     if rows is None:
         write(parameter, project(whole(parameter)))
@@ -81,7 +84,7 @@ def _copy_of(layer: "BoxConv2d") -> Tensor | None:
 def _find_copies(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
     """Find out which of the optimiser's parameters are copies of layers' boxes in higher precision, before a step.
 
-    Until the step, the layer's boxes are the rounded copy, bit for bit.
+    A copy is recognised by its values: before the step, they are those of the layer once rounded to its dtype.
     """
     held = _held(optimizer)
     for layer in list(layers):
@@ -125,8 +128,9 @@ def _project_after_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
                 found.append((places[id(parameter)], layer, parameter))
         if _is_flattened(layer) and any(map(_is_flat_parameter, held.values())):
             _wait_for_project_boxes(layer)
+    # In the optimiser's order, which is the same in all processes: projecting a sharded parameter may communicate.
     for _, layer, parameter in sorted(found, key=lambda each: each[0]):
-        if parameter.dim() < 3:  # a piece of FSDP1's
+        if parameter.dim() < 3:  # FSDP1 has flattened it
             _wait_for_project_boxes(layer)
         elif parameter is _stored(layer):
             layer.project_()
@@ -147,7 +151,7 @@ def _is_flat_parameter(parameter: Tensor) -> bool:
 def _wait_for_project_boxes(layer: "BoxConv2d") -> None:
     """Expect a call of `project_boxes` before the next step; warn if there was none since the last one."""
     if layer in _unprojected:
-        # At one place in the code, so shown once a process by Python's default filter.
+        # Python's default filter shows a warning once for each place in the code, so this one once in a process.
         warnings.warn(
             "FullyShardedDataParallel (FSDP1) cuts the weights of BoxConv2d anywhere, so an optimiser's step cannot "
             "project them: call box_convolution.project_boxes(model) after optimizer.step(), in all processes. Until "

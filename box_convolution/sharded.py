@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def whole(parameter: Tensor) -> Tensor:
-    """Return the complete ``parameter``; differentiable. If it is sharded, all processes must call this."""
+    """Return the complete ``parameter``, differentiably. If it is sharded, all processes must call this."""
     return parameter.full_tensor() if _is_distributed(parameter) else parameter  # type: ignore[attr-defined]
 
 

@@ -2,7 +2,7 @@
 
 Calls of the operator and the layer use none of them, except while `torch.compile` traces. If a release of PyTorch lacks
 a name, the function that needs it raises an error that says so, or gives the right result more slowly. `missing` lists
-such names, and a test fails.
+such names, and then a test fails.
 """
 
 from collections.abc import Callable
@@ -85,11 +85,11 @@ class Float32Buffers(nn.Module):
 
 
 class GraphError(RuntimeError):
-    """The autograd graph of this PyTorch release lacks what we read from it."""
+    """The autograd graph of this PyTorch release lacks an attribute that we need."""
 
 
 def saved(node: Any, name: str) -> Any:
-    """Return what a node of the autograd graph saved of an argument. Raises GraphError."""
+    """Return the argument ``name`` as a node of the autograd graph saved it. Raises GraphError."""
     return _of_node(node, f"_saved_{name}")
 
 

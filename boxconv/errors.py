@@ -1,4 +1,4 @@
-"""Errors that the user can mend, whatever part of the application finds them."""
+"""Errors that a user can correct; every part of the application may raise them."""
 
 
 class UsageError(ValueError):

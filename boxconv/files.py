@@ -1,4 +1,4 @@
-"""Write files so that nothing is lost: a file is replaced only on request, and never half written."""
+"""Writing files safely: a file is replaced only on request, and is never left half written."""
 
 import contextlib
 import os
@@ -10,23 +10,23 @@ from typing import Any, BinaryIO, Literal
 from .errors import UsageError
 
 Existing = Literal["refuse", "resume", "overwrite"]
-"""What becomes of results that are there already: an error, kept and gone on with, replaced."""
+"""What to do with results that exist already: raise an error, keep them and continue, or replace them."""
 
 
 def existing(*, resume: bool, overwrite: bool) -> Existing:
-    """What the two options of a command ask for. UsageError where they contradict each other."""
+    """Return what the options --resume and --overwrite ask for. Raises UsageError if both are given."""
     if resume and overwrite:
         raise UsageError("--resume and --overwrite contradict each other: give one of them")
     return "resume" if resume else "overwrite" if overwrite else "refuse"
 
 
 def check_outputs(outputs: Mapping[str, Path | None], *, overwrite: bool, inputs: Iterable[Path | None] = ()) -> None:
-    """Raise UsageError, before any work is done, for a file that must not be written.
+    """Raise UsageError if an output file must not be written. Call this before any work is done.
 
     Args:
-        outputs: files to write by the options that name them; None is not asked for.
+        outputs: from the name of an option to the file that it writes; None if the option is not given.
         overwrite: allow files that exist already.
-        inputs: files that are read, which nothing may replace, not even with ``overwrite``.
+        inputs: files that the command reads. No output may replace them, not even with ``overwrite``.
     """
     named = {option: path for option, path in outputs.items() if path is not None}
     read = [path for path in inputs if path is not None]
@@ -43,7 +43,7 @@ def check_outputs(outputs: Mapping[str, Path | None], *, overwrite: bool, inputs
 
 
 def check_output_folder(option: str, folder: Path, *, overwrite: bool) -> None:
-    """The same for a folder whose files are written under names of the command's own."""
+    """Raise UsageError if ``folder`` is a file, or holds files already and ``overwrite`` is False."""
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{option}: {folder} is a file; expected a folder")
     if folder.exists() and any(folder.iterdir()) and not overwrite:
@@ -51,18 +51,19 @@ def check_output_folder(option: str, folder: Path, *, overwrite: bool) -> None:
 
 
 def _same(path: Path, other: Path) -> bool:
-    """Whether two names are one file, also through links."""
+    """Whether two paths lead to the same file, also through links."""
     return path.resolve() == other.resolve() or (path.exists() and other.exists() and path.samefile(other))
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """The name of a file beside ``path``, to be written inside the block; at its end it takes the place of ``path``.
+    """Yield the path of a temporary file to write; when the block ends, that file replaces ``path``.
 
-    Whatever happens, ``path`` holds either the old content or the new one. Raises OSError naming ``path``.
+    After an error or a crash, ``path`` holds either the old content or the new content. Raises OSError naming ``path``.
     """
     path = Path(path)
-    # Not the whole name: it may be as long as names can be. The same suffix: some writers go by it.
+    # The stem is cut because `path` may already be as long as a name can be. The suffix stays because some writers
+    # choose the format by it.
     temporary = path.with_name(f".{path.stem[:32]}.tmp.{os.getpid()}{path.suffix[:32]}")
     try:
         yield temporary
@@ -71,16 +72,17 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except BaseException as error:
-        with contextlib.suppress(OSError):  # a failed clean-up must not hide why there is something to clean up
+        with contextlib.suppress(OSError):  # an error while cleaning up must not hide the first error
             temporary.unlink()
-        if isinstance(error, OSError) and str(error.filename or temporary) == str(temporary):  # not another file's
+        # An OSError about another file, raised inside the block, is passed on as it is.
+        if isinstance(error, OSError) and str(error.filename or temporary) == str(temporary):
             reason = f"cannot write: {error.strerror or error}; what was there before is intact"
             raise OSError(error.errno, reason, str(path)) from error
         raise
 
 
 def write_atomic(path: Path, content: bytes | str | Callable[[BinaryIO], object]) -> None:
-    """Put ``content``, or what it writes into an open file, in the place of ``path``, by `replacing`."""
+    """Write ``content`` to ``path`` with `replacing`. A function is called with the open binary file to write to."""
     with replacing(path) as temporary, open(temporary, "wb") as file:
         if callable(content):
             content(file)
@@ -89,12 +91,12 @@ def write_atomic(path: Path, content: bytes | str | Callable[[BinaryIO], object]
 
 
 def write_png(path: Path, image: Any) -> None:
-    """A Pillow image as a PNG file, by `replacing`."""
+    """Write a Pillow image as a PNG file with `replacing`."""
     write_atomic(path, lambda file: image.save(file, "PNG"))
 
 
 def sweep(folder: Path, older_than: float = 0.0) -> None:
-    """Delete what processes left in ``folder`` that were killed in `replacing`, ``older_than`` seconds ago."""
+    """Delete temporary files that killed processes left in ``folder``, if they are at least ``older_than`` s old."""
     for stray in folder.glob(".*.tmp.*"):
         with contextlib.suppress(FileNotFoundError):
             if time.time() - stray.stat().st_mtime >= older_than:
@@ -102,7 +104,7 @@ def sweep(folder: Path, older_than: float = 0.0) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename survive a power cut, where the system allows to open folders."""
+    """Make a rename survive a power cut, if the system can open folders."""
     try:
         handle = os.open(folder, os.O_RDONLY)
     except OSError:

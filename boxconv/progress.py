@@ -1,4 +1,4 @@
-"""Progress bars, for somebody who watches a terminal."""
+"""Progress bars on a terminal."""
 
 from collections.abc import Iterable
 from typing import Any

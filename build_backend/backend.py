@@ -1,7 +1,7 @@
-"""scikit-build-core, which builds the C++ kernels where it can; where it cannot, the package is built without them.
+"""Build the package with scikit-build-core; without the C++ kernels if they cannot be built.
 
-pip shows nothing of that. So the reason is kept in the installed package's metadata, for the warning when the layer
-first runs on its reference, and for `boxconv doctor`. BOX_CONVOLUTION_REQUIRE_LIBRARY=1 makes a failure final.
+pip hides why. So the reason is kept in the installed package's metadata, for the warning when the layer first runs on
+its reference implementation, and for `boxconv doctor`. With BOX_CONVOLUTION_REQUIRE_LIBRARY=1 the build fails instead.
 """
 
 import base64
@@ -50,7 +50,7 @@ def build_editable(wheel_directory, config_settings=None, metadata_directory=Non
 
 
 def _build(function, directory, settings):
-    """The wheel's name, whether it holds the kernels or the reason why not."""
+    """Build the wheel, with the kernels or with the reason why it has none, and return its name."""
     environment = with_compiler(os.environ)
     status, output = _attempt(function, directory, settings, environment)
     required = os.environ.get("BOX_CONVOLUTION_REQUIRE_LIBRARY", "") not in ("", "0")
@@ -69,9 +69,9 @@ def _build(function, directory, settings):
 
 
 def with_compiler(environment):
-    """``environment``, with CXX where it is not set and Python's own compiler is not on the PATH.
+    """Return ``environment``; with CXX added if it is not set and Python's own compiler is not on the PATH.
 
-    scikit-build-core would ask for that one by its name, such as g++, and pass by a Clang.
+    scikit-build-core would ask for Python's compiler by name, such as g++, and not find an installed Clang.
     """
     theirs = (sysconfig.get_config_var("CXX") or "c++").split()[0]
     path = environment.get("PATH")
@@ -82,7 +82,7 @@ def with_compiler(environment):
 
 
 def _attempt(function, directory, settings, environment):
-    """Exit status and output of scikit-build-core in a process of its own; the output is passed on as it comes."""
+    """Run scikit-build-core in a process of its own; print its output, and return its exit status and output."""
     command = [sys.executable, "-c", _BUILD, function, str(directory), json.dumps(settings)]
     lines = []
     with subprocess.Popen(
@@ -95,7 +95,7 @@ def _attempt(function, directory, settings, environment):
 
 
 def first_error(lines):
-    """The compiler and the first line of its error, from the output of a build that failed."""
+    """Return the compiler and the first line of its error, from the output of a build that failed."""
     text = "\n".join(re.sub(r"\x1b\[[0-9;]*m", "", line) for line in lines)
     identified = re.search(r"The CXX compiler identification is (?!unknown)(.+)", text)
     path = re.search(r"Check for working CXX compiler: (\S+)", text)
@@ -116,7 +116,7 @@ def first_error(lines):
 
 
 def _note(wheel, reason):
-    """Put ``reason`` into the wheel's metadata, from where `importlib.metadata` reads it, however it is installed."""
+    """Put ``reason`` into the wheel's metadata, where `importlib.metadata` finds it after any kind of installation."""
     with zipfile.ZipFile(wheel) as archive:
         content = {entry: archive.read(entry) for entry in archive.infolist()}
     folder = next(entry.filename for entry in content if entry.filename.endswith(".dist-info/RECORD")).rpartition("/")[

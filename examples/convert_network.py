@@ -2,7 +2,7 @@
 
     python examples/convert_network.py                      # some twenty minutes on a CPU; --steps 10 to see it work
 
-Prints what `replace_dilated` did, and the scores of both after the same steps on the same scenes.
+Prints what `replace_dilated` did, and the scores of both networks after the same number of steps on the same scenes.
 """
 
 import argparse

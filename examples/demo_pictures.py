@@ -1,4 +1,4 @@
-"""Picture of the demo's report: boxes before and after training."""
+"""A picture of the demo's report: boxes before and after training."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,13 +29,13 @@ def boxes_over_map(
     highlight: Sequence[int] | None = None,
     centre: tuple[int, int] | None = None,
 ) -> None:
-    """Boxes at one output pixel over a feature map: before training on the left, after it on the right.
+    """Draw the boxes at one output pixel over a feature map: before training on the left, after it on the right.
 
     feature_map: (h, w), any finite range.
     before, after: (n, 4), edges (top, bottom, left, right) in pixels relative to the output pixel's centre.
     highlight: the boxes drawn in colour; by default all if they are few, else those whose edges moved farthest.
     centre: (row, column) of the output pixel, by default the middle of the map.
-    ValueError names the argument that does not fit.
+    Raises ValueError, which names the argument that does not fit.
     """
     image = _finite(feature_map, "feature_map", (None, None))
     if not image.size:
@@ -85,7 +85,7 @@ def boxes_over_map(
 def _moves_legend(
     figure: "Figure", colours: Mapping[int, str], moves: npt.NDArray[np.float64], corner: tuple[float, float]
 ) -> None:
-    """How far the boxes in ``colours`` moved; ``corner``: the upper left one, as shares of the figure."""
+    """Show in a legend how far the boxes in ``colours`` moved. Its upper left ``corner`` is in shares of the figure."""
     from matplotlib.lines import Line2D
 
     handles = [
@@ -108,7 +108,7 @@ def _moves_legend(
 
 
 def _finite(values: npt.ArrayLike, name: str, shape: tuple[int | None, ...]) -> npt.NDArray[np.float64]:
-    """`values` in float64 if they have `shape` (None = any size) and are finite."""
+    """Return ``values`` in float64. Raises ValueError unless they have ``shape`` (None = any size) and are finite."""
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != len(shape) or any(n not in (None, m) for n, m in zip(shape, array.shape, strict=True)):
         expected = ", ".join("any" if n is None else str(n) for n in shape)
@@ -119,7 +119,7 @@ def _finite(values: npt.ArrayLike, name: str, shape: tuple[int | None, ...]) -> 
 
 
 def _draw_boxes(axes: "Axes", boxes: npt.NDArray[np.float64], colours: Mapping[int, str]) -> None:
-    """boxes: (n, 4) in map coordinates; those in `colours` strong and largest first, the rest faint below them."""
+    """Draw ``boxes`` (n, 4) in map coordinates: those in ``colours`` strong, the rest faint below them."""
     from matplotlib.patches import Rectangle
     from matplotlib.patheffects import Normal, Stroke
 

@@ -2,8 +2,8 @@
 
     python examples/own_network.py
 
-The task cannot be solved without far context: every pixel shall say whether the image is brighter on the left than on
-the right.
+The task cannot be solved without far context: the network must say at every pixel whether the image is brighter on the
+left than on the right.
 """
 
 import torch
@@ -32,7 +32,7 @@ def main() -> None:
         nn.ReLU(),
         nn.Conv2d(16, 1, 1),
     )
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)  # boxes stay valid by themselves, whatever the optimiser
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)  # each step also moves boxes back into their limits
     for step in range(301):
         image, answer = batch(16)
         loss = nn.functional.binary_cross_entropy_with_logits(model(image), answer)

@@ -1,6 +1,6 @@
 """Run the CPU kernels for arm64 under emulation, against the oracle and the kernels of this machine: `make test-arm64`.
 
-Needs Linux, CMake, a cross compiler and QEMU's user emulation, and installs none of them.
+Needs Linux, CMake, a cross compiler and QEMU's user emulation; it installs none of them.
 """
 
 import os
@@ -25,7 +25,7 @@ from box_convolution.ops import native
 
 ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build" / "arm64"
-# Commands, and the Debian packages that hold them.
+# Commands, and the Debian packages that contain them.
 NEEDED = {
     "cmake": "cmake",
     "aarch64-linux-gnu-g++": "g++-aarch64-linux-gnu",
@@ -36,7 +36,7 @@ DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 
 
 class Job(NamedTuple):
-    """A case with its tensors; ``pixels``: the output has its channels last in memory."""
+    """A case with its tensors. ``exact``: sums in float64. ``pixels``: the output is channels_last."""
 
     case: Case
     image: Tensor
@@ -47,7 +47,7 @@ class Job(NamedTuple):
 
 
 def build() -> Path:
-    """The driver, with the library beside it."""
+    """Build the library for arm64 and a driver that calls it; returns the driver's path."""
     compiler = "aarch64-linux-gnu-g++"
     target = ["-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64", f"-DCMAKE_CXX_COMPILER={compiler}"]
     for arguments in (
@@ -62,7 +62,7 @@ def build() -> Path:
 
 
 def drawn() -> list[Case]:
-    """The cases that the operator's own tests draw, the same ones each time."""
+    """Cases as in the operator's own tests, always the same ones."""
     found: list[Case] = []
 
     @settings(
@@ -101,7 +101,10 @@ def taken(stream: memoryview, start: int, shape: tuple[int, ...], dtype: torch.d
 
 
 def check(stream: memoryview, jobs: list[Job]) -> int:
-    """Every result within the one table of tolerances; float32 means equal to this machine's, bit for bit."""
+    """Check every result against the table of tolerances, and float32 outputs bit for bit against this machine's.
+
+    Returns the number of outputs that were compared bit for bit.
+    """
     at = same = 0
     for job in jobs:
         case, image, boxes = job.case, job.image, job.boxes
@@ -129,7 +132,7 @@ def check(stream: memoryview, jobs: list[Job]) -> int:
 
 
 def all_jobs() -> Iterator[Job]:
-    """Every dtype in turn, with boxes in float32 and in float64, which asks for sums in float64."""
+    """Jobs with all dtypes in turn, and with boxes in float32 or in float64; the latter ask for sums in float64."""
     for number, case in enumerate(drawn()):
         dtype = DTYPES[number % 4]
         boxes_dtype = torch.float64 if number % 8 >= 6 or dtype == torch.float64 else torch.float32

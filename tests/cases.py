@@ -1,4 +1,4 @@
-"""Random and nasty cases of the operator, and their check against the brute-force oracle: values and all gradients."""
+"""Random and difficult cases of the operator, and their check against the oracle: values and all gradients."""
 
 import os
 from collections.abc import Callable
@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from box_convolution import box_conv2d, ops
 
 INF = float("inf")
-# How many times as many random cases as usual are tried: `make test-long`.
+# Multiplies the usual number of random cases: `make test-long`.
 TIMES = float(os.environ.get("BOX_CONVOLUTION_TIMES_THE_CASES", "1"))
 
 
 class Case(NamedTuple):
-    """Everything but the pixels, which are drawn from ``seed``: their values are no source of trouble, boxes are."""
+    """A case of the operator. Pixels are drawn from ``seed``, because not they but boxes are difficult."""
 
     batch: int
     channels: int
@@ -34,7 +34,8 @@ class Case(NamedTuple):
 def intervals(size: int) -> st.SearchStrategy[tuple[float, float]]:
     """Two edges on an axis of ``size`` pixels, in any order.
 
-    Reals are thousandths: most of them are no binary fraction, and an edge is either on a kink or clearly off it.
+    Reals are multiples of 1/1000: most are not exact in binary, and an edge is either exactly on a pixel border or
+    clearly off it.
     """
     reals = st.integers(-3000 * size, 3000 * size).map(lambda n: n / 1000)
     halves = st.integers(-3 * size, 3 * size).map(lambda n: n - 0.5)
@@ -56,7 +57,10 @@ def intervals(size: int) -> st.SearchStrategy[tuple[float, float]]:
 
 @st.composite
 def cases(draw: st.DrawFn, *, most: int = 3, size: tuple[int, int] | None = None) -> Case:
-    """Of at most ``most`` channels and boxes a channel; with a ``size``, few shapes: each may need its own kernel."""
+    """Cases with at most ``most`` channels, and boxes per channel.
+
+    ``size`` (h, w) limits the number of shapes, for implementations that compile a kernel for each.
+    """
     batch, channels, per_channel = draw(st.integers(0, 2)), draw(st.integers(1, most)), draw(st.integers(1, most))
     height, width = size or (draw(st.integers(1, 7)), draw(st.integers(1, 7)))
     stride = draw(st.integers(1, 2 if size else 4))
@@ -70,7 +74,7 @@ Place = Callable[[Tensor], Tensor]
 
 
 def tensors(case: Case, dtype: torch.dtype, boxes_dtype: torch.dtype, place: Place) -> tuple[Tensor, Tensor, Tensor]:
-    """Image, boxes and the gradient that comes in, each where ``place`` puts it in memory."""
+    """Image, boxes and the incoming gradient; ``place`` decides on their layout in memory."""
     generator = torch.Generator().manual_seed(case.seed)
     image = torch.randn(case.batch, case.channels, case.height, case.width, generator=generator, dtype=torch.float64)
     boxes = torch.tensor(case.boxes, dtype=torch.float64).view(case.channels, case.per_channel, 4)
@@ -107,7 +111,7 @@ def check(
 
 
 class CallsOperator(nn.Module):
-    """A network that calls `box_conv2d` itself, on boxes of its own: sums, for images of three channels."""
+    """A network that calls `box_conv2d` directly, for sums over its own boxes in images of three channels."""
 
     def __init__(self, stride: int = 1) -> None:
         super().__init__()

@@ -1,10 +1,10 @@
-"""The command line in this process: far faster than a new one."""
+"""Run the command line in this process, which is much faster than starting a new one."""
 
 from boxconv.cli import main
 
 
 def boxconv(capsys, *arguments: object) -> tuple[int, str, str]:
-    """Exit status, stdout and stderr of a command; never with a traceback."""
+    """Exit status, stdout and stderr of a command. Fails if there is a traceback."""
     try:
         status = main([str(argument) for argument in arguments])
     except SystemExit as stop:

@@ -50,12 +50,12 @@ def _subjects(row: Facility, quick: bool) -> list[str]:
 
 
 def _try(row: Facility, subjects: list[str]) -> dict[str, str]:
-    """What does not work: the error's first line for each of the subjects that ends in one."""
+    """The beginning of the error for each subject that the facility fails with."""
     failed = {}
     for subject in subjects:
         try:
             check(row, subject)
-        except Exception as error:  # whatever PyTorch raises is the finding
+        except Exception as error:  # PyTorch may raise anything; it is the result
             failed[subject] = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
     print(f"{row.group}: {row.name}: {failed or 'works'}", file=sys.stderr, flush=True)
     return failed

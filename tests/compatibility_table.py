@@ -18,7 +18,7 @@ KINDS = {"machine": "Machines", "compiler": "Compilers", "python": "Python", "ve
 
 
 def record(kind: str, name: str, result: str, kept: Path = KEPT) -> None:
-    """Record this result in place of the last one of the same ``kind`` and ``name`` on this machine."""
+    """Record a result. It replaces an earlier one of the same ``kind`` and ``name`` on this machine."""
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
     entries = json.loads(kept.read_text()) if kept.exists() else []

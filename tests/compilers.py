@@ -1,8 +1,8 @@
 """Build the CPU kernels with every compiler below that this machine has, and test them: `make test-compilers`.
 
 A warning is a failure. Each library runs the operator's cases on every instruction set of this machine. The newest
-Clang also builds one that stops at an access that is not aligned as its type demands (UndefinedBehaviorSanitizer).
-Needs Linux and CMake; installs nothing, and says which compilers are missing.
+Clang also builds a library that stops at a misaligned access (UndefinedBehaviorSanitizer). Needs Linux and CMake;
+installs nothing, and says which compilers are missing.
 """
 
 import argparse
@@ -28,19 +28,19 @@ CASES = [
 ]
 RANDOM_CASES = ["tests/ops/test_against_oracle.py", "-k", "cpu and (float32 or sliver or nothing)"]
 FEW = {"BOX_CONVOLUTION_TIMES_THE_CASES": "0.2"}
-# A trap needs no library of the sanitizer's. Loops with checks in them are not vectorised, which is no fault here.
+# A trap needs no library of the sanitizer. Loops with checks are not vectorised; the warning about it is turned off.
 ALIGNMENT = "-fsanitize=alignment -fsanitize-trap=alignment -Wno-pass-failed"
 
 
 def version(compiler: str) -> str:
-    """As "g++-11 11.3.0"."""
+    """Name and version of a compiler, such as "g++-11 11.3.0"."""
     first = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
     numbers = re.search(r"\d+\.\d+\.\d+", first)
     return f"{compiler} {numbers[0] if numbers else first}"
 
 
 def outcome(compiler: str, flags: str) -> str:
-    """Build and test; one line that says what came of it."""
+    """Build the library with ``flags`` and test it; returns the result as one line of text."""
     build = ROOT / "build" / "compilers" / "".join(c if c.isalnum() or c in "+-" else "_" for c in compiler + flags)
     settings = {"CMAKE_CXX_COMPILER": compiler, "CMAKE_CXX_FLAGS": f"-Werror {flags}", "CMAKE_BUILD_TYPE": "None"}
     try:
@@ -57,7 +57,7 @@ def outcome(compiler: str, flags: str) -> str:
 
 
 def failed(folder: Path, arguments: list[str], environment: dict[str, str]) -> str | None:
-    """None where pytest passes; else how it ended."""
+    """How pytest failed, with the library in ``folder``; None if it passed."""
     command = pytest_command(folder, ["-x", *arguments])
     status = subprocess.run(command, cwd=ROOT, env=os.environ | environment).returncode
     if status == 0:

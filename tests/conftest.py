@@ -1,5 +1,6 @@
 """Fixtures for all tests."""
 
+import signal
 from typing import Any
 
 import pytest
@@ -11,6 +12,10 @@ from box_convolution.ops.dispatch import IMPLEMENTATIONS
 
 settings.register_profile("box_convolution", deadline=None, derandomize=False, print_blob=True)
 settings.load_profile("box_convolution")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As in what a script starts with "&". Programs inherit it, and tests could not interrupt those that they start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
@@ -28,14 +33,14 @@ def _serves_cpu(name: str) -> bool:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test with an argument ``implementation`` runs once for each that serves CPU tensors here."""
+    """Run tests with an argument ``implementation`` once for each implementation that accepts CPU tensors here."""
     if "implementation" in metafunc.fixturenames:
         metafunc.parametrize("implementation", [name for name in IMPLEMENTATIONS if _serves_cpu(name)])
 
 
 @pytest.fixture
 def saved(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The figures that matplotlib saves, for looking into them."""
+    """A list of all figures that matplotlib saves during the test."""
     figure = pytest.importorskip("matplotlib.figure").Figure
     figures: list[Any] = []
     save = figure.savefig

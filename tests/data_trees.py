@@ -1,4 +1,4 @@
-"""Small data sets in exactly the layouts that people download or make, with images of noise."""
+"""Small data sets in the layouts in which they are published or made, with images of noise."""
 
 import hashlib
 import os
@@ -19,7 +19,7 @@ SIZE = (12, 20)
 
 
 def fingerprint(root: Path) -> str:
-    """Names, kinds, times and contents of everything below `root`."""
+    """Hash of names, modes, times and contents of everything below `root`."""
     digest = hashlib.sha256()
     for folder, folders, files in sorted(os.walk(root)):
         for name in sorted(folders + files):
@@ -42,14 +42,14 @@ def noise(name: str, size: tuple[int, int] = SIZE) -> np.ndarray:
 
 
 def pick(name: str, values: Sequence, size: tuple[int, int] = SIZE) -> np.ndarray:
-    """A label map of values (or colours), each of them somewhere."""
+    """A label map of random pixels in which each of the values (or colours) occurs."""
     table = np.array(values, np.uint8)
     index = np.random.default_rng(sum(map(ord, name)) + 1).permutation(size[0] * size[1]) % len(table)
     return table[index.reshape(size)]
 
 
 def folder(root: Path) -> Path:
-    """images/SPLIT and labels/SPLIT with a class file; labels are class indices, 11 is void too."""
+    """images/SPLIT and labels/SPLIT with a class file. Labels are class indices; 11 and 255 are void."""
     for split, count in (("train", 4), ("val", 2)):
         for i in range(count):
             save(root / "images" / split / f"scene{i}.png", noise(f"{split}{i}"))
@@ -59,7 +59,7 @@ def folder(root: Path) -> Path:
 
 
 def coloured_folder(root: Path) -> Path:
-    """The same with labels in colours: two of them are cars, two are void."""
+    """Like `folder`, with labels in colours, two of which mean car and two mean void."""
     for split, count in (("train", 4), ("val", 2)):
         for i in range(count):
             save(root / "images" / split / f"scene{i}.jpg", noise(f"{split}{i}"))
@@ -73,7 +73,7 @@ def coloured_folder(root: Path) -> Path:
 
 
 def cityscapes(root: Path, *, kind: str = "labelIds", size: tuple[int, int] = (16, 32)) -> Path:
-    """As unzipped, with the files beside the labels that nothing here reads; the test labels are void."""
+    """Cityscapes as unzipped, also with the other files beside the labels, which are not read; test labels are void."""
     values = (*range(34),) if kind == "labelIds" else (*range(19), 255)
     for split, cities in (("train", ("aachen", "jena")), ("val", ("lindau",)), ("test", ("berlin",))):
         for city in cities:
@@ -90,7 +90,7 @@ def cityscapes(root: Path, *, kind: str = "labelIds", size: tuple[int, int] = (1
 
 
 def sunrgbd(root: Path) -> Path:
-    """As A. Handa published it: training images are counted from 1, their labels from 5051."""
+    """SUN RGB-D as published by A. Handa: training images are numbered from 1, their labels from 5051."""
     for number in (1, 2, 5050):
         save(root / "SUNRGBD-test_images" / f"img-{number:06}.jpg", noise(f"test{number}"))
     for number in (1, 2, 3, 5285):
@@ -101,7 +101,7 @@ def sunrgbd(root: Path) -> Path:
 
 
 def sunrgbd_by_split(root: Path) -> Path:
-    """As others sorted it, both counted from 1."""
+    """SUN RGB-D sorted by split, as others distribute it; images and labels are numbered from 1."""
     for split, numbers in (("train", (1, 2, 5285)), ("test", (1, 5050))):
         for number in numbers:
             save(root / "image" / split / f"img-{number:06}.jpg", noise(f"{split}{number}"))
@@ -166,4 +166,4 @@ TREES: dict[str, tuple[str, Callable[[Path], Path]]] = {
     "CamVid, the original": ("camvid", camvid_original),
     "CamVid in folders": ("camvid", camvid_folders),
 }
-"""Name of the data set, and what makes it, by a name for tests."""
+"""For each layout, by a name for tests: the data set's name for --data, and the function that writes it."""

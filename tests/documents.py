@@ -1,4 +1,4 @@
-"""What README and docs tell a reader to type, read from the files."""
+"""The code blocks and commands of README and docs, read from the files."""
 
 import re
 import shlex
@@ -14,15 +14,15 @@ _PROGRAM = r"(?:make|boxconv|python|pip|torchrun|apt-get)"
 
 
 class Block(NamedTuple):
-    """A block of code, or all commands within a document's sentences."""
+    """A block of code, or all commands in the sentences of a document."""
 
-    name: str  # as "docs/data.md-1"
+    name: str  # such as "docs/data.md-1"
     language: str
     text: str
 
     @property
     def commands(self) -> list[str]:
-        """The command lines, without their comments; empty where the block holds something else."""
+        """The command lines without comments; empty if the block contains something else."""
         if self.language not in ("", "sentences"):
             return []
         lines = [line.partition(" #")[0].strip() for line in self.text.splitlines()]
@@ -31,7 +31,7 @@ class Block(NamedTuple):
 
     @property
     def programs(self) -> list[list[str]]:
-        """Those commands, word by word."""
+        """The commands, each split into words."""
         return [shlex.split(command) for command in self.commands]
 
 
@@ -45,7 +45,7 @@ def _read() -> list[Block]:
     for document in DOCUMENTS:
         name, text = document.relative_to(ROOT), document.read_text(encoding="utf-8")
         found += [Block(f"{name}-{k}", kind, block) for k, (kind, block) in enumerate(_BLOCK.findall(text))]
-        # A program's name alone, or that of one of its commands, is no command.
+        # The name of a program alone is not a command.
         named = re.findall(rf"`({_PROGRAM} [^`]+)`", sentences(document).replace("\n", " "))
         found.append(Block(f"{name}: in sentences", "sentences", "\n".join(dict.fromkeys(named))))
     return found

@@ -1,4 +1,4 @@
-"""Segmentation networks as other people write them, small, with random weights. None knows of boxes."""
+"""Small segmentation networks in the style of other projects, with random weights and without boxes."""
 
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ def conv(channels_in: int, channels_out: int, kernel: int = 3, **options) -> nn.
 
 
 class SqueezeExcite(nn.Module):
-    """Its pool is no context: what it returns weighs channels."""
+    """Its pooling is not a source of context: the result weights channels."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class PyramidPooling(nn.Module):
 
 
 class Listed(nn.Module):
-    """Calls its layers from a plain list, as transformers' pyramid pooling does."""
+    """Calls its layers from a plain list, like the pyramid pooling of transformers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class Listed(nn.Module):
 
 
 class Unpadded(nn.Module):
-    """Pads by itself, as networks from TensorFlow do; one convolution is called twice, one stays without a call."""
+    """Pads images itself, like networks from TensorFlow; one convolution is called twice, one never."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -140,7 +140,7 @@ def depthwise(name: str, module: nn.Module) -> bool:
     return name.endswith("dwconv.dwconv")
 
 
-# Of packages: how it is made, channels of its images, what is replaced, and how many modules that makes.
+# Networks from packages: a function that makes it, channels of its images, what to replace, number of new modules.
 Made = Callable[[], nn.Module]
 OF_PACKAGES: dict[str, tuple[Made, int, object, int]] = {
     "transformers MobileNetV2 with DeepLabV3+": (mobilenet, 3, ("dilated", "pooling"), 11),

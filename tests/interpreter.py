@@ -1,7 +1,8 @@
-"""Pytest plugin for a process of its own in which Triton's interpreter runs the GPU kernels on the CPU.
+"""Pytest plugin for a separate process in which Triton's interpreter runs the GPU kernels on the CPU.
 
-The kernels' modules are interpreted where TRITON_INTERPRET is 1 as they are first imported; hence the process of its
-own: `python -m pytest -p interpreter ...` with this folder in PYTHONPATH. Memory that the kernels write is fenced.
+The kernels are interpreted if TRITON_INTERPRET is 1 when they are first imported. This is why a separate process is
+needed: `python -m pytest -p interpreter ...` with this folder in PYTHONPATH. Memory that the kernels write has marks
+around it, which show writes outside of it.
 """
 
 import os
@@ -26,7 +27,7 @@ _prepared: set[int] = set()
 
 
 def _allocate(dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
-    """Poisoned with NaN, and marks on both sides."""
+    """Memory filled with NaN, with marks on both sides."""
     count = torch.Size(shape).numel()
     whole = torch.full((count + 2 * _FENCE,), _MARK, dtype=dtype)
     whole[_FENCE : _FENCE + count] = float("nan")
@@ -36,7 +37,7 @@ def _allocate(dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
 
 @pytest.fixture(autouse=True)
 def _fenced(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A kernel that reads what nobody wrote gives NaN; one that writes beyond its memory fails the test."""
+    """Make reads of uninitialised memory return NaN, and fail the test after a write outside of allocated memory."""
     monkeypatch.setattr(launch, "_empty", lambda like, shape: _allocate(like.dtype, shape))
     monkeypatch.setattr(launch, "_partial", lambda like: _allocate(torch.float32, tuple(like.shape)))
     monkeypatch.setattr(launch, "_scratch", lambda like, count: _allocate(torch.float64, (count,)))
@@ -53,7 +54,7 @@ def check_fences() -> None:
 
 
 def in_poison(tensor: Tensor) -> Tensor:
-    """The same numbers among NaNs: 3 rows and columns on all sides, and between images and channels."""
+    """The same numbers surrounded by NaN: three elements on each side of every dimension."""
     padded = tensor.new_full([size + 6 for size in tensor.shape], float("nan"))
     inner = padded[tuple(slice(3, -3) for _ in tensor.shape)]
     return inner.copy_(tensor)
@@ -73,7 +74,7 @@ def limits(**settings: int) -> Iterator[None]:
 
 @contextmanager
 def without_overflow_checks() -> Iterator[None]:
-    """A quarter faster: for small planes, whose numbers cannot overflow."""
+    """Turn off overflow checks, which saves a quarter of the time, for small planes, where no number can overflow."""
     builder = interpreter.interpreter_builder
     original = builder.options
     builder.options = dataclasses.replace(original, sanitize_overflow=False)
@@ -83,8 +84,8 @@ def without_overflow_checks() -> Iterator[None]:
         builder.options = original
 
 
-# The interpreter prepares the language anew for every call of a function by a kernel, in a millisecond each. Once for
-# every module and launch will do.
+# The interpreter prepares the language for every call of a function in a kernel, which takes a millisecond each time.
+# Once for every module and launch is enough.
 
 _launch = interpreter.GridExecutor.__call__
 
@@ -102,14 +103,14 @@ def _call_once_prepared(self: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def _patch_tensor_for_numpy_2_4(tensor: Any, scope: Any) -> None:
-    """Triton 3.6 makes an integer of an array (1,), which NumPy refuses from 2.4 on."""
+    """Triton 3.6 converts an array (1,) to an integer, which NumPy refuses since version 2.4."""
     _patch_tensor(tensor, scope)
     scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
 
 
 _patch_tensor = interpreter._patch_lang_tensor
 interpreter._patch_lang_tensor = _patch_tensor_for_numpy_2_4
-# Tensors on the CPU are their own copies, of which the interpreter would write every byte back.
+# The interpreter would copy every tensor back to its device, but tensors on the CPU are not copied in the first place.
 interpreter.GridExecutor._restore_args_dev = lambda *args: None
 interpreter.GridExecutor.__call__ = _launch_once_prepared
 interpreter.InterpretedFunction.__call__ = _call_once_prepared

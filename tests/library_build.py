@@ -1,4 +1,4 @@
-"""Build the C++ library apart from the installed one, and test that one: for other compilers and compiler flags."""
+"""Build the C++ library with other compilers or flags, beside the installed one, and run tests with it."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ sys.exit(pytest.main(sys.argv[2:]))
 def build_library(build: Path, prefix: Path, settings: dict[str, str]) -> Path:
     """Build in ``build`` with these CMake settings, install below ``prefix``; returns the folder with the library.
 
-    Prints why and raises subprocess.CalledProcessError where it cannot be built.
+    If it cannot be built, prints the reason and raises subprocess.CalledProcessError.
     """
     settings = {"CMAKE_INSTALL_LIBDIR": "lib", **settings}
     for arguments in (
@@ -36,7 +36,7 @@ def build_library(build: Path, prefix: Path, settings: dict[str, str]) -> Path:
 
 
 def instruction_sets(folder: Path) -> list[str]:
-    """Those of the library in ``folder`` that this machine has."""
+    """Instruction sets of the library in ``folder`` that this machine supports."""
     script = (
         "import sys; from box_convolution import ops; ops.__path__.insert(0, sys.argv[1]); print(*ops.native.isas())"
     )
@@ -45,5 +45,5 @@ def instruction_sets(folder: Path) -> list[str]:
 
 
 def pytest_command(folder: Path, arguments: list[str]) -> list[str]:
-    """Command line of pytest on the library in ``folder``; it fails where another library is loaded."""
+    """Command line of pytest with the library in ``folder``; it fails if another library is loaded."""
     return [sys.executable, "-c", _INSIDE, str(folder), *arguments]

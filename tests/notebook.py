@@ -21,9 +21,9 @@ DOTS_PER_INCH = 80
 
 
 def run(notebook: dict[str, Any], substitutions: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Run the cells in order and store their outputs in ``notebook``. Returns the variables that they leave.
+    """Run the cells in order and store their outputs in ``notebook``. Returns the variables that they define.
 
-    substitutions: texts of the code, each of which must occur, and what runs in their place.
+    substitutions: parts of the code and their replacements. Raises ValueError for a part that does not occur.
     """
     missing = dict(substitutions or {})
     variables: dict[str, Any] = {"__name__": "__main__"}
@@ -42,7 +42,7 @@ def run(notebook: dict[str, Any], substitutions: Mapping[str, str] | None = None
 
 
 def outputs_of(code: str, variables: dict[str, Any]) -> list[dict[str, Any]]:
-    """Run ``code``; what it prints, then what it shows, as a notebook's file holds them."""
+    """Run ``code``; returns its printed text, then its figures, in the format of a notebook file."""
     printed, pictures = io.StringIO(), []
     show, plt.show = plt.show, lambda: pictures.extend(drawn())
     try:
@@ -57,7 +57,7 @@ def outputs_of(code: str, variables: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def drawn() -> list[str]:
-    """The open figures as PNG in base64; they are closed."""
+    """The open figures as base64-encoded PNG; closes them."""
     pictures = []
     for number in plt.get_fignums():
         file = io.BytesIO()

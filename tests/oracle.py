@@ -1,19 +1,19 @@
-"""Brute-force box filter by area overlap, in float64 NumPy: no integral image, no cleverness, nothing of the package.
+"""Brute-force box filter by area overlap, in float64 NumPy, without integral images and without code of the package.
 
-For each box an array (H', W', H, W) holds the area of every input pixel that lies in it, for every output pixel;
-outputs and gradients are plain sums over that array. Memory and time grow as (H * W)^2: for small images only.
+For each box, an array (H', W', H, W) has the area of every input pixel that lies in the box around every output pixel.
+Outputs and gradients are plain sums over this array. Memory and time grow as (H * W)^2, so images must be small.
 """
 
 import numpy as np
 
 
 def length(low: float, high: float) -> float:
-    """Signed length of [low, high]; 0 where both are the same infinity."""
+    """Signed length of [low, high]; 0 if both are the same infinity."""
     return 0.0 if low == high else high - low
 
 
 def overlaps(low: float, high: float, size_out: int, size_in: int, stride: int) -> np.ndarray:
-    """Signed length of [low, high] within each input pixel, seen from each output pixel: (size_out, size_in)."""
+    """Signed length, within each input pixel, of [low, high] around each output pixel: (size_out, size_in)."""
     if low > high:
         return -overlaps(high, low, size_out, size_in, stride)
     start = _starts(size_out, size_in, stride)
@@ -21,13 +21,13 @@ def overlaps(low: float, high: float, size_out: int, size_in: int, stride: int) 
 
 
 def edge_slopes(edge: float, size_out: int, size_in: int, stride: int) -> np.ndarray:
-    """Right-hand derivative of `overlaps` by ``high``, and minus that by ``low``: (size_out, size_in)."""
+    """Right-hand derivative of `overlaps` for ``high``; that for ``low`` is the negative: (size_out, size_in)."""
     start = _starts(size_out, size_in, stride)
     return ((start <= edge) & (edge < start + 1)).astype(np.float64)
 
 
 def _starts(size_out: int, size_in: int, stride: int) -> np.ndarray:
-    """Where input pixels begin, relative to the centre of output pixels, (size_out, size_in): exact halves."""
+    """Lower borders of input pixels relative to the centres of output pixels: (size_out, size_in), exact halves."""
     return np.arange(size_in)[None, :] - 0.5 - np.arange(size_out)[:, None] * stride
 
 
@@ -51,7 +51,7 @@ def box_conv2d(image: np.ndarray, boxes: np.ndarray, *, normalize: bool = True, 
 def gradients(
     grad: np.ndarray, image: np.ndarray, boxes: np.ndarray, *, normalize: bool = True, stride: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Gradients of sum(grad * box_conv2d(image, boxes)) by image and boxes: equations (5) and (6), box by box."""
+    """Gradients of sum(grad * box_conv2d(image, boxes)) for image and boxes, by equations (5) and (6), box by box."""
     grad, image, boxes = (np.asarray(a, np.float64) for a in (grad, image, boxes))
     _, channels, height, width = image.shape
     per_channel = boxes.shape[1]
@@ -85,7 +85,7 @@ def _area(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
 
 
 def _scale(box: np.ndarray, normalize: bool) -> float:
-    """What the sum over a box is multiplied by. A box without area, or with an infinite one, averages to 0."""
+    """Factor of the sum over a box. The average over a box with an area of zero or infinity is 0."""
     tall, wide = length(box[0], box[1]), length(box[2], box[3])
     if not normalize:
         return 1.0

@@ -1,4 +1,4 @@
-"""Two processes that meet, as torchrun starts them, without its seconds: the caller runs the store where they meet."""
+"""Start two processes like torchrun, but without the seconds that it takes: the caller runs their store."""
 
 import os
 import subprocess
@@ -11,8 +11,8 @@ import torch.distributed as dist
 
 @contextmanager
 def pair(command: list[Any], **options: Any) -> Iterator[list[subprocess.Popen[str]]]:
-    """Both processes, by rank."""
-    # Port 0: the system chooses one that is free, and it is ours from then on.
+    """Run ``command`` in two processes; yields them by rank, and kills them at the end."""
+    # Port 0: the system chooses a free port and reserves it for this store.
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     common = {
         "WORLD_SIZE": "2",

@@ -1,6 +1,6 @@
-"""Tries every fault many times and says what was lost: `make reliability` writes docs/reliability.md in an hour.
+"""Try every fault many times and report what was lost: `make reliability` writes docs/reliability.md in an hour.
 
-The suite tries the same faults, a few times each (`test_faults.py`).
+The test suite tries the same faults a few times each (`test_faults.py`).
 """
 
 import argparse
@@ -83,7 +83,7 @@ def main() -> int:
 
 
 def kept_rows(page: Path, names: Iterable[str], measured: str) -> dict[str, str]:
-    """The rows of ``page``, by their faults. Ends the program where they are of another machine, or other versions."""
+    """The rows of ``page``, by fault. Ends the program if another machine or other versions were measured."""
     lines = page.read_text().splitlines()
     if measured not in lines:
         sys.exit(f"reliability: {page} was not measured here and with these versions: run it without --only")
@@ -92,7 +92,7 @@ def kept_rows(page: Path, names: Iterable[str], measured: str) -> dict[str, str]
 
 
 def faults(scale: float, ends: int) -> dict[str, Callable[[Path], Tally | tuple[Tally, float]]]:
-    """What is tried in a folder, by its name in the table."""
+    """For each fault, by its name in the table, a function that tries it in a folder."""
 
     def times(count: int) -> int:
         return max(1, round(count * scale))
@@ -136,7 +136,7 @@ def faults(scale: float, ends: int) -> dict[str, Callable[[Path], Tally | tuple[
 
 
 def tampered(folder: Path, count: int) -> Tally:
-    """For a tampered file that is still a checkpoint, plain values are right as well."""
+    """Like `checkpoints.tampered`, but a file that is still loaded as plain values also counts as right."""
     tally = checkpoints.tampered(folder, count)
     return Tally(tally.tried, tally.tried - len(tally.wrong), tally.wrong)
 

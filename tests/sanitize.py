@@ -1,7 +1,7 @@
 """Run the CPU kernels' tests under AddressSanitizer and UndefinedBehaviorSanitizer: `make sanitize`.
 
-Silence means something only where a fault would have been told: libraries with a planted fault go first, and each must
-be found out. Needs Linux, GCC and CMake.
+To show that the sanitizers find faults here, libraries with a planted fault are tested first, and each fault must be
+reported. Needs Linux, GCC and CMake.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from library_build import ROOT, build_library, pytest_command
 
-# What is planted (entry.cpp), and how the report begins.
+# Each planted fault (entry.cpp), and a pattern for its report.
 FAULTS = {
     1: (
         "a write behind the output",
@@ -26,13 +26,13 @@ FAULTS = {
 
 
 def build(build: Path, fault: int) -> Path:
-    """Folder of a library with the sanitizers, and with a planted fault or, for 0, none."""
+    """Build a library with the sanitizers and a planted fault (0 for none); returns its folder."""
     settings = {"BOX_SANITIZE": "ON", "BOX_PLANT_FAULT": str(fault), "CMAKE_BUILD_TYPE": "None"}
     return build_library(build, build / f"fault{fault}", settings)
 
 
 def run(folder: Path, arguments: list[str], stderr: int | None = None) -> subprocess.CompletedProcess[str]:
-    """pytest in a Python with the sanitizers, on the library in ``folder``."""
+    """Run pytest in a Python with the sanitizers, with the library in ``folder``."""
     compiler = os.environ.get("CXX", "c++")
     libraries = [
         subprocess.run(
@@ -46,7 +46,7 @@ def run(folder: Path, arguments: list[str], stderr: int | None = None) -> subpro
         "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
         "PYTHONMALLOC": "malloc",
     }
-    # The sanitizers write to the process's own stderr, and end it: pytest must not capture that.
+    # The sanitizers write to the stderr of the process and then end it, so pytest must not capture stderr.
     command = pytest_command(folder, ["--capture=sys", *arguments])
     return subprocess.run(command, cwd=ROOT, env=os.environ | environment, text=True, stderr=stderr)
 

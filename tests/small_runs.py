@@ -1,4 +1,4 @@
-"""Training runs of a second: a small network with boxes on drawn scenes, and a data set that interrupts them."""
+"""Training runs that take a second: a small network with boxes on drawn scenes, and a data set that interrupts them."""
 
 import os
 import signal
@@ -46,7 +46,7 @@ def run(settings, model=None, *, data=None, validation=None):
 
 
 def train(path, settings, model=None, *, resume=False, watch=None, **data):
-    """The network of a run in the folder ``path``."""
+    """Train in the folder ``path``; returns the network."""
     it = run(settings, model, **data)
     with RunFolder(path, resume=resume) as folder:
         saved = checkpoint.load(folder.last) if resume else None
@@ -55,12 +55,12 @@ def train(path, settings, model=None, *, resume=False, watch=None, **data):
 
 
 def same(one, other):
-    """Whether two networks have the same weights, to the bit."""
+    """Whether two networks have bit-identical weights."""
     return all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
 
 
 class Signals(RoadScenes):
-    """Sends SIGTERM to its own process when sample number ``at`` is asked for."""
+    """Sends SIGTERM to its own process when it is asked for the ``at``-th time."""
 
     def __init__(self, length, split, at, transform):
         super().__init__(length, SIZE, seed=1, split=split, transform=transform)

@@ -1,4 +1,4 @@
-"""What `torch.nn.Conv2d` takes, BoxConv2d, the block and the networks take: NumPy's numbers, images without a batch."""
+"""BoxConv2d, the block and the networks accept what `nn.Conv2d` accepts: NumPy numbers, images without a batch."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +17,7 @@ H, W = 5, 7
 
 
 class Index:
-    """What `operator.index` takes, and is no kind of integer otherwise."""
+    """Not an integer, but accepted by `operator.index`."""
 
     def __index__(self) -> int:
         return 2

@@ -1,4 +1,4 @@
-"""State dicts of the authors' package: inclusive coordinates x_min ... y_max, stored divided by factor * image size."""
+"""State dicts of the authors' package, with inclusive coordinates x_min ... y_max divided by factor * image size."""
 
 import copy
 import pickle
@@ -20,7 +20,7 @@ NAMES = ("x_min", "x_max", "y_min", "y_max")
 
 
 def theirs(factor: float, seed: int = 0) -> tuple[dict[str, Tensor], Tensor]:
-    """A state dict (3, 2) as their layer stores it, and the same boxes in their pixels, float64; x is vertical."""
+    """A state dict of their layer with (3, 2) boxes, and the same boxes in pixels, float64; their x is vertical."""
     generator = torch.Generator().manual_seed(seed)
     low = 5 * torch.rand(2, 3, 2, generator=generator) - 5
     high = low + 5 * torch.rand(2, 3, 2, generator=generator)
@@ -30,7 +30,7 @@ def theirs(factor: float, seed: int = 0) -> tuple[dict[str, Tensor], Tensor]:
 
 
 def paper(image: Tensor, inclusive: Tensor) -> Tensor:
-    """Equations (3)-(4): a box covers the rows x_min ... x_max + 1 of their index space, where pixel 0 begins at 0."""
+    """Equations (3) and (4): a box covers rows x_min ... x_max + 1 in their coordinates, where pixel 0 begins at 0."""
     edges = inclusive + torch.tensor([-0.5, 0.5, -0.5, 0.5], dtype=torch.float64)
     return torch.from_numpy(oracle.box_conv2d(image.double().numpy(), edges.numpy()))
 
@@ -153,7 +153,7 @@ def test_the_next_training_step_projects_them() -> None:
 
 
 @pytest.mark.parametrize("way", ["set_boxes", "reset_parameters", "project_", "snap_"])
-def test_other_ways_to_set_boxes_end_it_too(way: str) -> None:
+def test_setting_boxes_restores_the_limits(way: str) -> None:
     layer = BoxConv2d(3, 2, H, W)
     layer.load_state_dict(beyond()[0])
     getattr(layer, way)(*([torch.tensor([-1.0, 1, -2, 2]).expand(3, 2, 4)] if way == "set_boxes" else []))
@@ -194,7 +194,7 @@ def test_not_a_number_among_them() -> None:
 
 
 def test_onto_meta_with_assign() -> None:
-    """The layer's own numbers are on no device then."""
+    """The layer's own parameters have no data then."""
     state, _ = theirs(8.0)
     layer, plain = BoxConv2d(3, 2, H, W, device="meta"), BoxConv2d(3, 2, H, W)
     layer.load_state_dict(state, assign=True)

@@ -1,4 +1,4 @@
-"""Bad calls, as users make them: each is one clear error that names the argument, never a crash and never silence."""
+"""Bad calls by users: each raises one clear error that names the argument; there is no crash and no silent result."""
 
 import re
 from pathlib import Path
@@ -271,7 +271,7 @@ COMMANDS = [
     (TRAIN + "--workers -1", 2, "--workers: expected at least 0, got -1"),
     (TRAIN + "--seed -1", 2, "--seed: expected at least 0, got -1"),
     (TRAIN + "--accumulate 0", 2, "--accumulate: expected at least 1"),
-    (TRAIN + "--accumulate 99", 2, "--accumulate: a batch of 8 has no 99 parts"),
+    (TRAIN + "--accumulate 99", 2, "--accumulate: expected at most --batch-size 8, got 99"),
     (TRAIN + "--amp int8", 2, "amp"),
     (TRAIN + "--timeout 0", 2, "--timeout"),
     (TRAIN + "--checkpoint-minutes nan", 2, "--checkpoint-minutes"),
@@ -281,8 +281,8 @@ COMMANDS = [
     (TRAIN + "--data imagenet", 2, "data"),
     (TRAIN + "--data folder", 2, "--root: --data folder needs the folder"),
     (TRAIN + "--root data", 2, "--root: got data, but --data scenes draws its images"),
-    (TRAIN + "--data folder --root none", 1, "none"),
-    (TRAIN + "--data folder --root empty", 1, "classes.csv"),
+    (TRAIN + "--data folder --root none", 1, "none: no such folder"),
+    (TRAIN + "--data folder --root empty", 2, "empty holds no classes.csv"),
     (TRAIN + "--data folder --root data --train-split test", 1, "test"),
     (TRAIN + "--data folder --root data --classes none.csv", 1, "none.csv"),
     (TRAIN + "--data camvid --root empty", 1, "empty has no splits"),
@@ -335,7 +335,7 @@ COMMANDS = [
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with a small data set, checkpoints good and bad, a file, an empty folder and an old run."""
+    """A folder with a small data set, good and bad checkpoints, a file, an empty folder and an old run."""
     folder = tmp_path_factory.mktemp("place")
     for split in ("train", "val"):
         image, label = draw_scene(0, 16, 32)

@@ -1,4 +1,4 @@
-"""What a box is: projection, snapping, initialisation, scaling and the authors' coordinates."""
+"""Boxes: projection, snapping, initialisation, scaling and the authors' coordinates."""
 
 import math
 
@@ -19,7 +19,7 @@ def tensor(edges: list[float], dtype: torch.dtype = torch.float64) -> Tensor:
 
 
 def strictly_valid(boxes: Tensor, h: float, w: float) -> bool:
-    """To the last bit in the arithmetic of the boxes' own dtype, unlike `is_valid`, which allows for rounding."""
+    """Whether boxes are exactly valid in the arithmetic of their dtype; `is_valid` allows for rounding."""
     top, bottom, left, right = boxes.unbind(-1)
     sizes = ((bottom - top >= 1) & (right - left >= 1)).all()
     return bool(
@@ -67,7 +67,7 @@ def test_project_is_valid_and_idempotent(edges: list[float], extent: tuple[int, 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("extent", [(1, 1), (11, 13), (128, 256)])
 def test_project_many(dtype: torch.dtype, extent: tuple[int, int]) -> None:
-    """Widening must leave a size of exactly 1 in any floating-point format, or the next projection moves it again."""
+    """Widening must give a size of exactly 1 in every dtype; otherwise the next projection would change it again."""
     boxes = (torch.randn(100_000, 4) * torch.logspace(-2, 2, 100_000)[:, None]).to(dtype)
     projected = box.project(boxes, *extent)
     assert strictly_valid(projected, *extent)
@@ -148,7 +148,7 @@ def test_snap_gives_whole_pixels(edges: list[float], extent: tuple[int, int], dt
 
 
 def test_initialise_fills_the_rectangle_of_the_paper() -> None:
-    """Centres uniform in the image's size, sizes between 1 pixel and what still fits."""
+    """Centres are uniform in the size of the image, sizes between 1 pixel and the largest that fits."""
     h, w, count = 40, 100, 40_000
     drawn = box.initialise(200, count // 200, h, w)
     assert drawn.shape == (200, 200, 4)
@@ -232,7 +232,7 @@ def test_scale_is_the_nearest_power_of_two(extent: int, factor: float) -> None:
 
 
 def test_from_inclusive() -> None:
-    """The authors' (0, 0) is a single pixel; their x is vertical."""
+    """In the authors' coordinates, (0, 0) is a single pixel, and x is vertical."""
     x_min, x_max, y_min, y_max = (torch.full((2, 3), float(number)) for number in (-2, 1, 0, 0))
     assert torch.equal(
         box.from_inclusive(x_min, x_max, y_min, y_max), tensor([-2.5, 1.5, -0.5, 0.5], torch.float32).expand(2, 3, 4)

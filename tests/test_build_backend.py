@@ -1,4 +1,4 @@
-"""What pip calls: the kernels where they can be built, else the package without them, and the reason kept in it."""
+"""The build backend: it builds the kernels if possible, else the package without them, with the reason in it."""
 
 import base64
 import hashlib
@@ -73,7 +73,7 @@ def test_the_first_line_of_the_error(output, expected):
 
 @pytest.fixture
 def build(monkeypatch, tmp_path):
-    """Run the backend with a scikit-build-core that fails as often as asked, then writes a wheel."""
+    """Run the backend with a scikit-build-core that fails a given number of times, then writes a wheel."""
 
     def run(failures, library):
         calls = []

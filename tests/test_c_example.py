@@ -1,4 +1,4 @@
-"""The C interface as somebody without Python uses it: installed by CMake, found by CMake, called from C."""
+"""The C interface used without Python: installed by CMake, found by CMake, called from C."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""The table of docs/compatibility.md: written by a command, from what other commands kept."""
+"""The table of docs/compatibility.md, which a command writes from results that other commands recorded."""
 
 import json
 

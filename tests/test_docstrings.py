@@ -1,4 +1,4 @@
-"""The examples in docstrings say what happens."""
+"""The examples in docstrings give the results that they show."""
 
 import doctest
 from types import ModuleType

@@ -1,6 +1,6 @@
-"""What README and docs tell a reader to type: every command is one, with options that it has.
+"""Commands in README and docs: each exists, and has the options that it is used with.
 
-Commands in sentences, which leave things out, too; `test_documents_run.py` runs those that can be run.
+This includes the abridged commands in sentences. `test_documents_run.py` runs the commands that can be run.
 """
 
 import re
@@ -21,7 +21,7 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize("words", COMMANDS)
-def test_a_command_is_one(words, capsys):
+def test_commands_exist(words, capsys):
     program, *arguments = words
     {
         "make": check_make,
@@ -57,7 +57,7 @@ def check_torchrun(arguments):
 
 
 def check_boxconv(arguments):
-    """Read as the program reads it. Where a sentence leaves something out, its options are those of the command."""
+    """Parse a command as the program does. If it is abridged, at least its options must exist."""
     arguments = ["folder" if word == "NAME" else word for word in arguments if word != "..."]
     recipe = recipes.chosen(arguments)
     if recipe == "help" or arguments in (["--help"], ["--version"]):
@@ -91,7 +91,7 @@ HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 
 
 def place(heading):
-    """What a link to a heading ends with, as GitHub and the documentation site have it."""
+    """The anchor of a heading on GitHub and on the documentation site."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-")
 
 

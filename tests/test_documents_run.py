@@ -1,7 +1,7 @@
-"""Every command and every block of code of README and docs runs, as it stands but for what SUBSTITUTIONS say.
+"""Every command and code block in README and docs runs, unchanged except for SUBSTITUTIONS.
 
-Each block runs in a folder of its own, which holds what the block takes for granted: photographs, data sets, trained
-networks. What does not run is named, with the reason.
+Each block runs in its own folder, which has the files that the block assumes: photographs, data sets, trained networks.
+Whatever cannot run here is listed with the reason.
 """
 
 import itertools
@@ -83,7 +83,7 @@ def substituted(command: str) -> str:
 
 
 def reason(command: str, block: Block) -> str | None:
-    """Why ``command`` does not run here; None where it does."""
+    """Why ``command`` does not run here; None if it does."""
     if block.language == "sentences" and command in IN_BLOCKS:
         return "runs where it stands in a block"
     if len(command.split()) == 2 and command.startswith("boxconv ") and command != "boxconv doctor":
@@ -100,7 +100,7 @@ def to_run(block: Block) -> list[str]:
 
 @pytest.fixture(scope="module")
 def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what the documents take for granted."""
+    """A folder with the files that the documents assume."""
     root = tmp_path_factory.mktemp("given")
     data_trees.folder(root / "DIR")
     data_trees.camvid_folders(root / "CAMVID")
@@ -128,7 +128,7 @@ def here(given: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def provide(words: list[str]) -> None:
-    """The networks that a command reads and that are not there: trained, a little."""
+    """Train, for a short time, the networks that a command reads and that do not exist yet."""
     trained = Path("trained", "scenes" if words[1] == "distance" else "camvid")
     if "runs/*" in words and not Path("runs").exists():
         words = [*words, "runs/enet-0", "runs/boxenet-0"]
@@ -167,7 +167,7 @@ def exit_status(arguments: list[str]) -> int:
 
 
 def kind(block: Block) -> str:
-    """What is done with a block; KeyError where nobody has said it."""
+    """What to do with a block. Raises KeyError if the tables above do not say it."""
     if block.language in ("python", "sentences"):
         return block.language
     if block.commands:

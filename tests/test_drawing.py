@@ -1,4 +1,4 @@
-"""Pictures of boxes: drawn where they are, as opaque as they are important."""
+"""Pictures of boxes: boxes are drawn in the right places, with an opacity that shows their importance."""
 
 import xml.etree.ElementTree as ElementTree
 
@@ -65,6 +65,14 @@ def test_images_of_any_kind_are_stretched_over_the_map(tmp_path, saved, shape, d
     assert shown.get_array().max() <= 1
 
 
+def test_a_tensor_is_drawn_like_the_same_array(tmp_path, saved):
+    layer, image = BoxConv2d(1, 4, 11, 21), torch.randint(60, 90, (9, 14, 3), dtype=torch.uint8)
+    for kind in (image, image.numpy()):
+        layer.draw(tmp_path / "b.png", image=kind)
+    first, second = (figure.axes[0].images[0].get_array() for figure in saved)
+    np.testing.assert_array_equal(first, second)
+
+
 def test_svg_is_whole_and_the_same_every_time(tmp_path):
     for name in ("a.svg", "b.svg"):
         draw_boxes(BOXES, tmp_path / name, map_size=(11, 21), title="a < b & c")
@@ -82,7 +90,7 @@ def test_svg_is_whole_and_the_same_every_time(tmp_path):
         ({"importance": [1, 2, 3, -1]}, "importance must hold 4 numbers of at least 0"),
         ({"most": 0}, "most must be at least 1, got 0"),
         ({"image": np.zeros((1, 2, 3, 4, 5))}, r"image must be \(h, w\).*got \(1, 2, 3, 4, 5\)"),
-        ({"path": "boxes.pdf"}, r"path must end in \.png or \.svg, found boxes\.pdf"),
+        ({"path": "boxes.pdf"}, r"path must end in \.png or \.svg, got boxes\.pdf"),
     ],
 )
 def test_bad_arguments(tmp_path, change, message):

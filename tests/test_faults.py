@@ -1,4 +1,4 @@
-"""The faults of docs/reliability.md, a few times each (`make reliability` tries them many times)."""
+"""The faults of docs/reliability.md, tried a few times each (`make reliability` tries them many times)."""
 
 import contextlib
 import errno
@@ -49,7 +49,7 @@ def test_hostile_files(tmp_path, monkeypatch):
 
 @pytest.mark.filterwarnings("ignore")
 def test_the_hostile_files_are_hostile(tmp_path, monkeypatch):
-    """PyTorch without care runs the code in them: else it would be no feat to refuse them."""
+    """`torch.load(weights_only=False)` runs the code in them; otherwise refusing them would show nothing."""
     target, path = tmp_path / "ran", tmp_path / "a.pt"
     monkeypatch.setenv(hostile.CODE_RAN, str(target))
     found = list(hostile.code())
@@ -73,7 +73,7 @@ def test_kill_at_random_times_and_resume(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds torchrun's processes in /proc")
-def test_a_killed_rank_costs_nothing(tmp_path):
+def test_a_killed_rank_does_not_change_the_result(tmp_path):
     whole = two_processes.together(tmp_path)
     tally, _ = two_processes.killed_ranks(tmp_path, 1, whole, limit=120)
     assert tally.wrong == []
@@ -180,7 +180,7 @@ def test_one_writer_at_a_time(tmp_path):
         (KeyboardInterrupt(), 130, "stopped"),
     ],
 )
-def test_what_can_happen_anywhere_has_a_message(monkeypatch, capsys, error, status, message):
+def test_errors_that_can_happen_anywhere_have_a_message(monkeypatch, capsys, error, status, message):
     def fails(args):
         raise error
 
@@ -189,7 +189,7 @@ def test_what_can_happen_anywhere_has_a_message(monkeypatch, capsys, error, stat
     assert message in capsys.readouterr().err
 
 
-def test_what_nobody_expects_is_a_traceback(monkeypatch):
+def test_unexpected_errors_show_a_traceback(monkeypatch):
     def fails(args):
         raise ZeroDivisionError
 
@@ -198,8 +198,8 @@ def test_what_nobody_expects_is_a_traceback(monkeypatch):
         cli.main(["check-data", "somewhere"])
 
 
-def test_a_reader_that_has_had_enough():
-    """As in `boxconv cost enet | head -1`: here the pipe is closed before anything is written."""
+def test_a_reader_that_closes_the_pipe():
+    """As with `boxconv cost enet | head -1`, but here the pipe is closed before anything is written."""
     reader, writer = os.pipe()
     os.close(reader)
     process = subprocess.run(

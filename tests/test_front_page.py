@@ -1,4 +1,4 @@
-"""README: short, and its figures are those of the pages and commands that it names."""
+"""README: it is short, and its figures are those of the pages and commands that it names."""
 
 import itertools
 import re
@@ -18,7 +18,7 @@ SYMMETRIC = "symmetric boxes"
 
 
 def rows_after(text: str, place: str) -> dict[str, dict[str, str]]:
-    """The first table after ``place``: cells by row's name and column's header."""
+    """The first table after ``place``: cells by the name of the row and the header of the column."""
     lines = itertools.dropwhile(lambda line: not line.startswith("|"), text[text.index(place) :].splitlines())
     table = [
         [cell.strip() for cell in line.strip("|").split("|")]

@@ -1,4 +1,4 @@
-"""Imports point one way, and importing the library costs torch and nothing more."""
+"""Imports point in one direction, and importing the library imports torch and nothing else."""
 
 import ast
 import subprocess
@@ -14,7 +14,7 @@ import boxconv
 LIBRARY, APPLICATION = (Path(package.__file__).parent for package in (box_convolution, boxconv))
 ROOT = LIBRARY.parent
 
-# What each part of the library may import from the rest of it, besides itself.
+# The other parts of the library that each part may import.
 WITHIN_LIBRARY = {
     "arguments": set(),
     "torch_internals": set(),
@@ -56,7 +56,7 @@ WITHIN_TRITON = {
     "__init__": set(),
 }
 
-# The same for the application, and, after it, what each part may import from the library.
+# The same for the application; then the parts of the library that each part of it may import.
 WITHIN_APPLICATION = {
     "errors": set(),
     "progress": set(),
@@ -65,7 +65,7 @@ WITHIN_APPLICATION = {
     "training": {"data", "errors", "files", "progress"},
     "inference": {"training", "data", "errors", "files", "progress"},
     "reports": {"data", "errors", "files"},
-    "analysis": {"reports", "data", "files", "progress"},
+    "analysis": {"reports", "data", "errors", "files", "progress"},
     "profiling": {"reports", "data"},
     "app": {"analysis", "inference", "training", "data", "errors"},
     "cli": {"app", "inference", "training", "analysis", "profiling", "reports", "data", "errors", "files", "progress"},
@@ -84,7 +84,7 @@ OF_THE_LIBRARY = {
 
 
 def imported(path: Path) -> Iterator[tuple[str, ...]]:
-    """What a file of either package imports from them: ("box_convolution", "ops"), ("boxconv", "files", "sweep") ..."""
+    """Imports of a file from both packages, such as ("box_convolution", "ops") or ("boxconv", "files", "sweep")."""
     package = path.relative_to(ROOT).parts[:-1]
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -140,7 +140,7 @@ def test_the_reader_of_imports_sees_them() -> None:
 
 
 def loaded_by(statement: str, before: str = "import sys") -> set[str]:
-    """The packages that ``statement`` loads in a fresh interpreter, beyond those of ``before``."""
+    """The packages that ``statement`` loads in a new interpreter, in addition to those of ``before``."""
     program = (
         f"{before}\nknown = set(sys.modules)\n{statement}\n"
         "print(*{name.partition('.')[0] for name in set(sys.modules) - known})"

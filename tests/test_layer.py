@@ -1,4 +1,4 @@
-"""BoxConv2d: construction, its boxes, and that reading, copying and evaluating change nothing."""
+"""BoxConv2d: its construction and its boxes; reading, copying and evaluating do not change them."""
 
 import copy
 import io
@@ -23,7 +23,7 @@ def layer(**options: Any) -> BoxConv2d:
 
 
 def bits(tensor: Tensor) -> tuple[bytes, int]:
-    """The numbers and how often they were written to."""
+    """The bytes of a tensor, and its version, which counts writes."""
     return tensor.detach().numpy().tobytes(), tensor._version
 
 
@@ -185,7 +185,7 @@ def test_reading_and_evaluating_write_nothing() -> None:
 
 
 def test_boxes_can_be_regularised() -> None:
-    """They are differentiable: a penalty on their size reaches the stored numbers, scaled."""
+    """Boxes are differentiable: the gradient of a penalty on their size reaches the stored numbers, scaled."""
     module = layer()
     (module.boxes**2).sum().backward()
     assert module.scaled_boxes.grad is not None
@@ -193,7 +193,7 @@ def test_boxes_can_be_regularised() -> None:
     torch.testing.assert_close(module.scaled_boxes.grad, 2 * module.boxes.detach() * scale)
 
 
-def test_boxes_are_no_handle_on_the_weights() -> None:
+def test_boxes_do_not_share_memory_with_the_weights() -> None:
     module = layer()
     before = bits(module.scaled_boxes)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Without a package that something needs, one line says which, and how to install it. Nothing else stops working."""
+"""If a package is missing, one line names it and says how to install it. Whatever does not need it still works."""
 
 import subprocess
 import sys
@@ -96,7 +96,7 @@ def test_other_failures_are_not_explained():
 
 
 def test_no_extra_moves_torch():
-    """PyTorch pins the Triton that it comes with: whatever asks for another one replaces PyTorch."""
+    """PyTorch pins its version of Triton, so an extra that asks for another one would replace PyTorch."""
     from importlib import metadata
 
     declared = [text.split(";") for text in metadata.requires("box_convolution")]

@@ -1,4 +1,4 @@
-"""The oracle against pictures that can be counted by hand, so that the truth itself does not rest on one formula."""
+"""The oracle compared with pictures that can be computed by hand, so that the truth is checked as well."""
 
 import numpy as np
 import oracle
@@ -41,7 +41,7 @@ def test_signs_and_empty_boxes() -> None:
 
 
 def test_eighths_by_counting() -> None:
-    """With edges at eighths of a pixel, a box is a set of whole sub-pixels of an image magnified 8 times."""
+    """With edges at multiples of 1/8 pixel, a box is a set of whole sub-pixels of an image magnified 8 times."""
     rng = np.random.default_rng(0)
     image = rng.standard_normal((1, 1, 4, 5))
     magnified = np.pad(image[0, 0].repeat(8, 0).repeat(8, 1), 64) / 64
@@ -52,7 +52,7 @@ def test_eighths_by_counting() -> None:
         sums = oracle.box_conv2d(image, box, normalize=False)[0, 0]
         for i in range(4):
             for j in range(5):
-                # The centre of pixel (i, j) is between sub-pixels, at 8 * i + 4 behind the padding.
+                # The centre of pixel (i, j) is between sub-pixels, at 8 * i + 4 after the padding.
                 first_row, first_column = 64 + 8 * i + 4 + top, 64 + 8 * j + 4 + left
                 counted = magnified[first_row : first_row + tall, first_column : first_column + wide].sum()
                 assert sums[i, j] == pytest.approx(counted, abs=1e-12)
@@ -61,7 +61,7 @@ def test_eighths_by_counting() -> None:
 @pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_gradients_by_finite_differences(normalize: bool, stride: int) -> None:
-    """To the right: where an edge is on a pixel border, that is the derivative in question."""
+    """Differences to the right: if an edge is on a pixel border, the derivative is defined as the right-hand one."""
     rng = np.random.default_rng(1)
     image = rng.standard_normal((2, 2, 3, 4))
     boxes = np.array([[[-0.5, 0.5, -1.5, 1.5], [-1.2, 0.9, 0.1, 2.0]], [[-0.5, 1.0, 0.5, -1.3], [5.0, 6.0, -1.0, 1.0]]])

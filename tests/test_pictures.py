@@ -1,4 +1,4 @@
-"""Pictures are written whole, show what they were given, and leave matplotlib's global state alone."""
+"""Pictures are complete, show the given data, and do not change matplotlib's global state."""
 
 import os
 import subprocess
@@ -27,20 +27,6 @@ ROOT = Path(__file__).parents[1]
 class Table:
     names: tuple[str, ...] = ("sky", "road", "tree")
     colours: tuple[tuple[int, int, int], ...] = ((70, 130, 180), (128, 64, 128), (107, 142, 35))
-
-
-@pytest.fixture
-def saved(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that were saved, for looking into them."""
-    figures: list[Figure] = []
-    save = Figure.savefig
-
-    def record(self: Figure, *args, **kwargs) -> None:
-        figures.append(self)
-        save(self, *args, **kwargs)
-
-    monkeypatch.setattr(Figure, "savefig", record)
-    return figures
 
 
 def size(path: Path) -> tuple[int, int]:

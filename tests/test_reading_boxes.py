@@ -1,4 +1,4 @@
-"""Boxes are validated once for each change of the stored numbers; what is read is right after any change."""
+"""Boxes are validated once after each change of the stored numbers, and are right after every kind of change."""
 
 import copy
 import io
@@ -23,7 +23,7 @@ IMAGE = torch.randn(2, 3, H, W)
 
 
 class Operations(TorchDispatchMode):
-    """Names of the operations of ATen that run."""
+    """Records the names of the ATen operations that run."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ def valid_boxes() -> Tensor:
 
 
 def truth(module: BoxConv2d) -> Tensor:
-    """What must be read, without whatever the layer remembers."""
+    """The boxes that must be read, computed without the layer's cache."""
     return box.project(module._pixels(module.scaled_boxes.detach()), H, W)
 
 
@@ -63,14 +63,14 @@ def test_in_evaluation_only_the_operator_runs(symmetric: bool) -> None:
         assert operations(lambda: module(IMAGE)) == ["aten::equal", *plain]
 
 
-def test_in_training_a_multiplication_is_all() -> None:
+def test_in_training_only_a_comparison_and_a_multiplication_run() -> None:
     module = layer()
     module.boxes  # noqa: B018
     assert operations(lambda: module.boxes) == ["aten::equal", "aten::mul.Tensor"]
 
 
-def test_where_nothing_can_be_looked_at_eleven_operations() -> None:
-    """As on a GPU: each of them is a kernel there."""
+def test_without_access_to_values_few_operations_run() -> None:
+    """This is the case on a GPU, where each operation is a kernel."""
     module = layer(device="meta")
     with torch.no_grad():
         names = operations(lambda: module.boxes)
@@ -264,7 +264,7 @@ def test_fake_tensors() -> None:
 
 
 def test_constants_are_not_those_of_a_trace() -> None:
-    """What a transform makes stands for another tensor, and would be remembered beyond the transform."""
+    """A transform creates tensors that stand for others; they must not stay in the cache after the transform."""
     box._constants.clear()
     module = layer()
     torch.func.functionalize(module)(IMAGE)

@@ -1,4 +1,4 @@
-"""`benchmarks/results.py`: what it trains, what it takes as finished, and where it stops."""
+"""`benchmarks/results.py`: which runs it trains, which it takes as finished, and when it stops."""
 
 import importlib.util
 import json
@@ -35,10 +35,17 @@ def test_every_network_with_its_seeds(results: ModuleType) -> None:
     assert len({each.recipe for each in results.experiments("camvid", False, Path("runs"))}) == 9
 
 
-def write_run(folder: Path, epochs: int, of: int) -> None:
+def write_run(folder: Path, epochs: int, of: int, last: str = "{}") -> None:
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps({"config": {"epochs": of}}))
-    (folder / "metrics.jsonl").write_text("{}\n" * epochs)
+    (folder / "metrics.jsonl").write_text("{}\n" * (epochs - 1) + f"{last}\n")
+
+
+def test_a_run_that_stopped_early_is_finished(results: ModuleType, tmp_path: Path) -> None:
+    for name, last in (("stopped", '{"stopped_early": true}'), ("interrupted", "{}")):
+        write_run(tmp_path / name, 2, 3, last)
+    finished = [results.Experiment("scenes-enet", 0, tmp_path / name).finished() for name in ("stopped", "interrupted")]
+    assert finished == [True, False]
 
 
 def test_finished_runs_are_not_trained_again(

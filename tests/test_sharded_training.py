@@ -1,4 +1,4 @@
-"""However PyTorch spreads or copies the weights: boxes are valid after every step, and those that one process gets."""
+"""With all of PyTorch's ways to distribute or copy weights, boxes are valid after every step and as in one process."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ SCRIPT = Path(__file__).with_name("two_trainers.py")
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
-    """What two processes found in all cases, by rank."""
+    """Results of two processes in all cases, by rank."""
     folder = tmp_path_factory.mktemp("two")
     processes = [
         subprocess.Popen(
@@ -54,7 +54,7 @@ def test_boxes_are_valid_after_every_step_and_those_of_one_process(two, name):
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_steps_lead_out_of_the_limits(two, name):
-    """Or nothing was shown: without projection boxes are invalid, with it they lie at a limit."""
+    """Otherwise the tests would show nothing: without projection boxes become invalid, with it they are at a limit."""
     last = two[0][name]["one"][-1]
     edges = torch.cat([boxes.flatten(0, 1) for boxes in last])
     top, bottom, left, right = edges.unbind(-1)

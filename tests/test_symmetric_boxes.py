@@ -1,4 +1,4 @@
-"""symmetric=True: three numbers a box, and everything else as with four."""
+"""symmetric=True: three numbers per box; everything else is as with four."""
 
 import copy
 import re
@@ -70,7 +70,7 @@ def test_gradients_are_those_of_four_edges_with_tied_sides(factor):
 
 
 def test_a_step_moves_an_edge_as_far_as_in_the_plain_layer():
-    """Adam moves every number by its learning rate: the width's unit must be twice an edge's."""
+    """Adam moves every number by its learning rate, so the unit of the width must be twice that of an edge."""
     for symmetric in (True, False):
         module = layer(symmetric=symmetric)
         module.set_boxes(torch.tensor([-3.0, 3, -4, 4]).expand(3, 2, 4))

@@ -1,4 +1,4 @@
-"""Private names of PyTorch: in one file alone, all there in this release, and what happens where one is not."""
+"""Private names of PyTorch: all in one file, all present in this release, and what happens if one is missing."""
 
 import ast
 from pathlib import Path
@@ -27,7 +27,7 @@ def test_this_release_has_them_all() -> None:
 
 
 def private_names(tree: ast.Module) -> set[str]:
-    """Private attributes of what is not ours, private parts of torch's modules, private names as text."""
+    """Private names of PyTorch in a file: attributes, parts of module names, and strings."""
     found = set()
     ours = {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
     for node in ast.walk(tree):
@@ -63,7 +63,7 @@ def test_they_are_used_in_one_file(path: Path) -> None:
 
 
 def test_calls_of_the_operator_do_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Under every kind of differentiation: none of the names is there, and the answers are the same."""
+    """Without any of the private names, every kind of differentiation gives the same results."""
 
     def loss(image: torch.Tensor) -> torch.Tensor:
         return box_conv2d(image, BOXES).square().sum()

@@ -1,4 +1,4 @@
-"""Boxes stay valid in every training step of a plain loop, whatever the optimiser and whatever is wrapped around."""
+"""Boxes stay valid in every step of a plain training loop, with any optimiser and any wrapper around the model."""
 
 import copy
 import inspect
@@ -22,7 +22,7 @@ H, W = 11, 13
 
 
 def stored_in_pixels(layer: BoxConv2d) -> Tensor:
-    """Read past the projection that `layer.boxes` makes."""
+    """The stored boxes in pixels, without the projection of `layer.boxes`."""
     scale = [box.scale_of(size, layer.reparametrization_factor) for size in (layer.max_input_h, layer.max_input_w)]
     return layer.scaled_boxes.detach() * torch.tensor([scale[0]] * 2 + [scale[1]] * 2)
 
@@ -54,7 +54,7 @@ def plain_step(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
 
 
 def moves_out(model: nn.Module, step: Callable[[], Any], steps: int = 3) -> None:
-    """After each of some wild steps the boxes are valid; and the steps were wild: a projection had work to do."""
+    """Check that boxes are valid after each of some very large steps, and that a projection had to change them."""
     worked = 0
     project = BoxConv2d.project_
 
@@ -72,7 +72,7 @@ def moves_out(model: nn.Module, step: Callable[[], Any], steps: int = 3) -> None
 
 
 def dense_optimizers() -> Iterator[str]:
-    """Names of all optimisers of torch.optim that take a step on a dense parameter with three dimensions."""
+    """Names of all optimisers in torch.optim that accept dense parameters with three dimensions."""
     for name, kind in vars(torch.optim).items():
         if not (inspect.isclass(kind) and issubclass(kind, torch.optim.Optimizer)) or kind is torch.optim.Optimizer:
             continue
@@ -167,7 +167,7 @@ def test_compiled_model_and_compiled_step() -> None:
 
 @pytest.mark.parametrize("use_reentrant", [True, False])
 def test_activation_checkpointing(use_reentrant: bool) -> None:
-    """The recomputed forward pass must be the first one again, so no forward pass may change a weight."""
+    """The recomputed forward pass must equal the first one, so a forward pass must not change a weight."""
     model = network()
     optimizer = torch.optim.Adam(model.parameters(), lr=10.0)
 
@@ -241,7 +241,7 @@ def test_data_parallel_replicas_are_not_layers_of_their_own() -> None:
 
 
 def test_a_hand_written_loop_never_uses_an_invalid_box() -> None:
-    """No optimiser, no hook: the stored numbers may leave the limits, what is read from them may not."""
+    """Without an optimiser and its hook, the stored numbers may leave the limits, but boxes that are read may not."""
     model = network()
     used = []
     forward = layer_module.box_conv2d
@@ -266,7 +266,7 @@ def test_a_hand_written_loop_never_uses_an_invalid_box() -> None:
 
 
 def test_a_box_at_its_limit_can_come_back() -> None:
-    """The gradient passes straight through the projection: a clamp would hold the edge there for ever."""
+    """The gradient passes straight through the projection; with a clamp, the edge would stay there for ever."""
     layer = BoxConv2d(1, 1, H, W)
     with torch.no_grad():
         layer.scaled_boxes.copy_(torch.tensor([-99.0, 99, -99, 99]))
@@ -299,7 +299,7 @@ def test_forgotten_layers_are_not_kept_alive() -> None:
 
 
 @pytest.mark.parametrize("kind", ["meta", "fake"])
-def test_layers_in_half_precision_do_not_meet_weights_without_numbers(kind: str) -> None:
+def test_steps_beside_half_precision_layers_without_data(kind: str) -> None:
     alive = [BoxConv2d(3, 4, H, W, dtype=torch.bfloat16)]
     with torch.device("meta") if kind == "meta" else FakeTensorMode():
         alive.append(BoxConv2d(3, 4, H, W, dtype=torch.bfloat16))
@@ -344,7 +344,7 @@ def test_ten_steps_repeat_to_the_bit() -> None:
 
 
 def test_boxes_are_learned() -> None:
-    """The target is an average over known boxes. The gradient finds their edges: it is right in sign and scale."""
+    """The target is an average over known boxes, whose edges training must find."""
     torch.manual_seed(2)
     smooth = BoxConv2d(1, 1, 16, 16)
     smooth.set_boxes(torch.tensor([[[-2.5, 2.5, -2.5, 2.5]]]))

@@ -1,4 +1,4 @@
-"""Types that a user's mypy accepts, and with which it finds mistakes: against the package as it is installed."""
+"""Types for a user's mypy, which must accept right programs and find mistakes, with the installed package."""
 
 import subprocess
 import sys
@@ -36,7 +36,7 @@ MISTAKES = {
 
 
 def mypy(folder, program):
-    """What mypy says, in a folder where it finds the package only as it is installed."""
+    """Run mypy in a folder in which it finds only the installed package; returns its output."""
     (folder / "program.py").write_text(program)
     return subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", "--no-incremental", "program.py"],

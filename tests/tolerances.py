@@ -1,13 +1,13 @@
-"""The one table of tolerances. Nothing loosens it: no environment variable, no device, no machine.
+"""The only table of tolerances. Nothing changes it: no environment variable, no device, no machine.
 
-A limit is the number below times a scale that the test states:
+A limit is the number below times a scale that the test gives:
 
-- values of a mean: the largest |input|, because a mean is never larger. A sum of n pixels has n times that scale;
-- gradients: the largest element of the true gradient, and at least 1, where images and incoming gradients are of unit
-  scale. A gradient that cancels to nothing is judged by what cancelled.
+- values of a mean: the largest |input|, because a mean is never larger. For a sum of n pixels it is n times as large;
+- gradients: the largest element of the true gradient, but at least 1, because images and incoming gradients have unit
+  scale. So a gradient whose terms cancel is compared with the size of the terms.
 
 The row is that of the result's dtype. float64 has five digits to spare for the order of summation. A float32 mean must
-be as good as if every box were summed by itself, also in a plane of two million pixels with an offset. Half precision
+be as good as if every box were summed separately, even in a plane of two million pixels with an offset. Half precision
 is rounded once: half a unit in the last place for values, a whole one for gradients.
 """
 
@@ -50,5 +50,5 @@ def _assert_within(actual: Tensor, truth: np.ndarray | Tensor, limit: float) -> 
         return
     error = (actual.detach().double().cpu() - truth.cpu()).abs()
     worst = error.max().item()
-    # NaN fails too: it is not within any limit.
+    # NaN fails as well, because it is not <= any limit.
     assert worst <= limit, f"error {worst:.3g} > {limit:.3g} at {np.unravel_index(error.argmax().item(), error.shape)}"

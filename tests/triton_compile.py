@@ -1,8 +1,8 @@
-"""The Triton kernels of a call, compiled for a GPU that need not be there, and what the compilers say of them.
+"""Compile the Triton kernels of a call for a GPU, which need not be present, and examine the machine code.
 
-The operator's own launching code is run on tensors without data, and its launches are recorded instead of made: so the
-kernels are compiled with just the arguments, tiles and warps that they would be launched with.
-`PYTHONPATH=FOLDER:. python tests/triton_compile.py sm_90 float32` prints it as JSON, with the Triton in FOLDER.
+The launch code of the operator runs on tensors without data, and its launches are recorded instead of executed. So the
+kernels are compiled with exactly the arguments, tiles and warps of a real launch.
+`PYTHONPATH=FOLDER:. python tests/triton_compile.py sm_90 float32` prints the faults as JSON, with the Triton in FOLDER.
 """
 
 import functools
@@ -24,7 +24,7 @@ from triton.compiler import ASTSource
 
 from box_convolution.ops.triton import launch as launcher
 
-# Compute capability or architecture, with the limits of a card of that kind.
+# Compute capability or architecture, with the limits of a GPU of that kind.
 TARGETS = {
     "sm_80": (GPUTarget("cuda", 80, 32), launcher.Limits(processors=108)),
     "sm_90": (GPUTarget("cuda", 90, 32), launcher.Limits(processors=132)),
@@ -34,7 +34,7 @@ _NAMES = {torch.float64: "fp64", torch.float32: "fp32", torch.float16: "fp16", t
 
 
 class Launch(NamedTuple):
-    """A kernel, its grid, and arguments by name; ``warps`` a program."""
+    """A kernel, its grid, its arguments by name, and the number of warps per program."""
 
     kernel: Any
     grid: tuple[int, ...]
@@ -43,7 +43,7 @@ class Launch(NamedTuple):
 
 
 class Resources(NamedTuple):
-    """Of one thread: ``registers``, and ``spilled`` bytes of them; ``shared`` bytes of a program."""
+    """``registers`` and ``spilled`` bytes per thread, ``shared`` bytes per program."""
 
     registers: int
     spilled: int
@@ -52,7 +52,7 @@ class Resources(NamedTuple):
 
 @contextmanager
 def recorded(limits: launcher.Limits) -> Iterator[list[Launch]]:
-    """The launches of what is called inside, which are not made."""
+    """A list of the launches inside the block, which are recorded but not executed."""
     launches: list[Launch] = []
 
     class Recorder:
@@ -109,7 +109,7 @@ def _call(
 
 
 def compile_all(target_name: str, dtype: torch.dtype) -> list[tuple[Launch, Any]]:
-    """Launches that differ only in numbers share a kernel; each is compiled once."""
+    """All kernels, compiled, each with one of its launches. Launches that differ only in numbers share a kernel."""
     target, limits = TARGETS[target_name]
     found = {source(launch).hash(): launch for launch in launches(limits, dtype)}
     return [(launch, compiled(launch, target)) for launch in found.values()]
@@ -130,14 +130,14 @@ def source(launch: Launch) -> ASTSource:
 
 
 def compiled(launch: Launch, target: GPUTarget) -> Any:
-    """For AMD without NVIDIA's options, as `launcher` leaves them out where PyTorch is built for AMD."""
+    """Compile the kernel of a launch. For AMD without NVIDIA's options, like `launcher` in a PyTorch for AMD."""
     names = ("enable_fp_fusion", "maxnreg") if target.backend == "cuda" else ("enable_fp_fusion",)
     options = {name: launch.arguments[name] for name in names if name in launch.arguments} | {"num_warps": launch.warps}
     return triton.compile(source(launch), target=target, options=options)
 
 
 def resources(kernel: Any, target: GPUTarget) -> Resources:
-    """From the machine code, by the tools that come with Triton."""
+    """Resources that a kernel needs, found by tools that come with Triton."""
     shared = kernel.metadata.shared
     if target.backend == "hip":
         text = kernel.asm["amdgcn"]
@@ -147,7 +147,7 @@ def resources(kernel: Any, target: GPUTarget) -> Resources:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "kernel.ptx").write_text(kernel.asm["ptx"])
         said = "no assembler found"
-        # Triton comes with several; which one understands its own PTX depends on its version.
+        # Triton comes with several assemblers; which one accepts its PTX depends on the version of Triton.
         for tool in sorted((Path(triton.__file__).parent / "backends" / "nvidia" / "bin").glob("ptxas*"), reverse=True):
             architecture = f"--gpu-name=sm_{target.arch}{'a' if target.arch == 90 else ''}"
             run = subprocess.run([tool, "-v", architecture, "kernel.ptx"], cwd=folder, capture_output=True, text=True)
@@ -161,7 +161,7 @@ def resources(kernel: Any, target: GPUTarget) -> Resources:
 
 @functools.lru_cache(64)
 def loops(kernel: Any) -> list[list[str]]:
-    """Machine code (NVIDIA) of every innermost loop: its instructions, without their guards."""
+    """Instructions of every innermost loop in the machine code (NVIDIA), without their predicates."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(kernel.asm["cubin"])
         file.flush()
@@ -188,7 +188,7 @@ def count(loop: list[str], name: str) -> int:
 
 
 def faults(launch: Launch, kernel: Any, target: GPUTarget) -> Iterator[str]:
-    """What would make a kernel slow, and must not be in its code."""
+    """Faults in the machine code that would make a kernel slow."""
     name = launch.kernel.__name__
     needs = resources(kernel, target)
     whole = name != "edge_gradients" and not launch.arguments["LONG"]

@@ -1,6 +1,6 @@
-"""Run tests with the versions of this environment, and keep what came of it in docs/compatibility.json.
+"""Run tests with the versions of this environment, and record the result in docs/compatibility.json.
 
-python tests/versions.py tests              # all of them; any arguments of pytest
+python tests/versions.py tests              # all tests; the arguments are those of pytest
 """
 
 import platform
@@ -28,7 +28,7 @@ def main() -> int:
     arguments = sys.argv[1:]
     done = subprocess.run([sys.executable, "-m", "pytest", *arguments], stdout=subprocess.PIPE, text=True)
     print(done.stdout, end="")
-    # As "3 failed, 90 passed, 2 skipped in 10 s".
+    # Matches a line such as "3 failed, 90 passed, 2 skipped in 10 s".
     summary = re.findall(r"^=*\s*((?:\d+ \w+, )*\d+ \w+) in ", done.stdout, re.MULTILINE)
     record("versions", versions(), f"pytest {' '.join(arguments)}: {summary[-1] if summary else 'did not run'}")
     return done.returncode

@@ -1,4 +1,4 @@
-"""`replace_dilated`: box convolutions in the place of a network's wide convolutions and context pools."""
+"""`replace_dilated`: box convolutions instead of a network's wide convolutions and context pools."""
 
 import copy
 from collections.abc import Callable, Collection
@@ -26,7 +26,9 @@ def replace_dilated(
     symmetric: bool = False,
     initial_boxes: str = "uniform",
 ) -> tuple[nn.Module, Report]:
-    """A copy of ``network`` with boxes where it looked far, to be trained; and what was replaced.
+    """Return a copy of ``network`` with box convolutions instead of wide convolutions and context pools, and a report.
+
+    The new layers have fresh weights, so the copy must be trained.
 
     >>> network = nn.Sequential(nn.Conv2d(3, 64, 3, padding=1), nn.Conv2d(64, 64, 3, padding=4, dilation=4))
     >>> converted, report = replace_dilated(network, (48, 96))
@@ -41,33 +43,38 @@ def replace_dilated(
     What is replaced, of the kinds named by ``which``:
 
     - ``"dilated"``: an `nn.Conv2d` with a dilation;
-    - ``"large"``: an `nn.Conv2d` of 7 or more pixels in height or width, with stride 1; others shrink the image;
+    - ``"large"``: an `nn.Conv2d` of 7 or more pixels in height or width, with stride 1 (one with a larger stride is
+      there to reduce the resolution);
     - ``"pooling"``: an `nn.AvgPool2d` or `nn.AdaptiveAvgPool2d` whose result is interpolated to the size of its input
-      again (as in pyramid pooling), or has that size. Pools of classifiers and of squeeze-and-excitation have not.
+      again (as in pyramid pooling), or has that size. Pools in classifiers and squeeze-and-excitation stay.
 
-    By what: a convolution from N to K channels in g groups by a 1x1 convolution from N to K/m channels in g groups, and
-    a `BoxConv2d` with m boxes for each of them, where m is the largest divisor of K/g up to ``boxes_per_channel`` (1 in
-    a depthwise convolution). There is a bias where there was one; the stride is the same; where the convolution has no
-    padding, as many border pixels are cut off. A pool is replaced by one box a channel, at the resolution of its input.
+    By what: a convolution from N to K channels in g groups becomes a 1x1 convolution from N to K/m channels in g groups
+    and a `BoxConv2d` with m boxes per channel. Here m is the largest divisor of K/g up to ``boxes_per_channel``, so it
+    is 1 in a depthwise convolution. The stride stays, and there is a bias if there was one. If the output of the
+    convolution was smaller than its input for lack of padding, as many border pixels are cut off. A pool becomes one
+    box per channel, at the resolution of its input.
 
-    What stays: everything else. A wanted module stays, and the report says why, where it is not called or has hooks,
-    pads with something else than zeros, or has outputs that do not lie on pixels of its input. Subclasses of
-    `nn.Conv2d`, parametrised ones and functions such as ``x.mean((2, 3))`` are not looked at.
+    What stays: everything else. If a module was to be replaced but cannot be, the report says why: it is not called,
+    has hooks, pads with something else than zeros, or its outputs do not lie on pixels of its input. Subclasses of
+    `nn.Conv2d`, parametrised ones and functions such as ``x.mean((2, 3))`` are not considered.
 
-    New layers have fresh weights, drawn from torch's generators, on the device and in the dtype of the old ones. A box
+    New layers draw their weights from torch's generators, on the device and in the dtype of the old ones. A box
     averages over many pixels, and its output varies little: a normalisation should follow it.
 
     Args:
-        network: takes one image (1, in_channels, h, w). It is run before and after, in evaluation mode.
-        input_size: (h, w), largest expected image. Boxes are limited to the size that their map has there.
+        network: takes one image (1, in_channels, h, w). It is not changed; its copy runs once before and once after the
+            replacement, in evaluation mode.
+        input_size: (h, w), largest expected image, in pixels. The limits of a layer's boxes are the size that its input
+            has for such an image.
         boxes_per_channel: largest number of boxes for a channel.
-        which: kinds, or a function of a module's name and the module that is true for those to be replaced, any
-            `nn.Conv2d`, `nn.AvgPool2d` or `nn.AdaptiveAvgPool2d`.
+        which: kinds; or a function of a module's name and the module that returns whether to replace it, and is called
+            for every `nn.Conv2d`, `nn.AvgPool2d` and `nn.AdaptiveAvgPool2d`.
         in_channels: of the image.
         reparametrization_factor, symmetric, initial_boxes: see `BoxConv2d`.
 
     Raises:
-        TypeError, ValueError: naming the argument; also where there is nothing to replace, or the network does not run.
+        TypeError, ValueError: naming the argument; also if there is nothing to replace, if the network does not run, or
+            if it returns other shapes after the replacement.
     """
     if not isinstance(network, nn.Module):
         raise TypeError(f"network must be an nn.Module, got {type(network).__name__}")
@@ -111,7 +118,7 @@ def replace_dilated(
 
 
 def _check_reached(before: Run, after: Run, made: Collection[str]) -> None:
-    """ValueError unless every replacement was called, and the network returns what it returned without them."""
+    """Raise ValueError unless every replacement was called and the network's outputs have the shapes of before."""
     unreached = [name for name, seen in after.modules.items() if not seen.channels]
     if unreached:
         raise ValueError(
@@ -134,7 +141,7 @@ def _choice(which: Which) -> Callable[[str, nn.Module], bool]:
 
 
 def _put(network: nn.Module, replacements: dict[nn.Module, nn.Module]) -> None:
-    """Put each replacement wherever its module is: it may have several names, and be in plain lists beside them."""
+    """Put each replacement wherever its module is: a module may have several names and also be in plain lists."""
     for owner in network.modules():
         for value in vars(owner).values():
             if isinstance(value, list):

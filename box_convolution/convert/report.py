@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Replacement:
-    """One module of a network, and what is there now. Pairs of numbers are (before, after)."""
+    """One replaced module of a network, described ``before`` and ``after``. Pairs of numbers are (before, after)."""
 
     name: str
     before: str
@@ -18,10 +18,12 @@ class Replacement:
 class Report:
     """What :func:`.replace_dilated` did; ``print(report)`` shows it as a table.
 
-    multiply_adds: half of what `torch.utils.flop_counter` counts for one image of the size given: those of convolutions
-        and matrix products; a box convolution counts 1 an input pixel and 2 an output pixel.
-    left: modules that were wanted but stay, and why.
-    parameters, multiply_adds: of the whole network. The layers after a replaced pool see more pixels than before.
+    replaced: the replaced modules.
+    left: names of modules that were to be replaced but could not be, and why.
+    parameters, multiply_adds: of the whole network, (before, after). Multiply-adds are half of what
+        `torch.utils.flop_counter` counts for one image of the given size: those of convolutions and matrix products; a
+        box convolution counts 1 for each input pixel and 2 for each output pixel. They may grow, because the layers
+        after a replaced pool get more pixels than before.
     """
 
     replaced: list[Replacement]

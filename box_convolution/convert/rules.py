@@ -9,7 +9,7 @@ from ..torch_internals import has_hooks
 from .watch import Seen
 
 KINDS = ("dilated", "large", "pooling")
-LARGE = 7  # pixels, from which on a kernel is large
+LARGE = 7  # pixels: kernels of at least this height or width are "large"
 _NUMBERS = (
     "in_channels", "out_channels", "groups", "kernel_size", "dilation", "stride", "padding", "padding_mode",
 )  # fmt: skip
@@ -17,7 +17,7 @@ _POOLS = (nn.AvgPool2d, nn.AdaptiveAvgPool2d)
 
 
 class BoxesForConv2d(nn.Sequential):
-    """What stands for a convolution, with its numbers: there is code that pads an image as a layer's kernel says."""
+    """The replacement of a convolution, with its attributes: some networks read them, to pad an image for example."""
 
     @classmethod
     def of(cls, conv: nn.Conv2d, *layers: nn.Module) -> "BoxesForConv2d":
@@ -44,7 +44,7 @@ class Crop(nn.Module):
 
 
 def kind(module: nn.Module) -> str | None:
-    """One of `KINDS`, "other" for further convolutions, None for what can never be replaced."""
+    """Return one of `KINDS`, "other" for further convolutions, None for modules that can never be replaced."""
     if type(module) in _POOLS:
         return "pooling"
     if type(module) is not nn.Conv2d:
@@ -55,7 +55,7 @@ def kind(module: nn.Module) -> str | None:
 
 
 def obstacle(module: Any, seen: Seen) -> str | None:
-    """Why a module of some `kind` cannot be replaced."""
+    """Return why a module that has a `kind` cannot be replaced; None if it can."""
     if not seen.channels:
         return "is not called"
     if has_hooks(module):
@@ -77,7 +77,7 @@ def obstacle(module: Any, seen: Seen) -> str | None:
 
 
 def boxes_for(module: Any, seen: Seen, boxes_per_channel: int, **options: Any) -> nn.Module:
-    """What stands for ``module``, with fresh weights; ``options`` are those of `BoxConv2d`."""
+    """Make the replacement of ``module``, with fresh weights; ``options`` are those of `BoxConv2d`."""
     if isinstance(module, _POOLS):
         return BoxConv2d(seen.channels, 1, *seen.input, device=seen.device, **options)
     outputs = module.out_channels // module.groups
@@ -94,7 +94,7 @@ def boxes_for(module: Any, seen: Seen, boxes_per_channel: int, **options: Any) -
 
 
 def describe(module: Any) -> str:
-    """A few words for the report."""
+    """Describe ``module`` in a few words, for the report."""
     if isinstance(module, BoxesForConv2d):
         module = module[1]
     if isinstance(module, BoxConv2d):

@@ -1,4 +1,4 @@
-"""Run a network once and look at some of its modules: sizes of their maps, and multiply-adds."""
+"""Run a network once and record, for some of its modules, the sizes of their maps and their multiply-adds."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -15,10 +15,10 @@ from ..torch_internals import TorchDispatchMode, tree_leaves
 
 @dataclass
 class Seen:
-    """Of one module: largest input (h, w), channels and device of the input, last output (h, w).
+    """What was recorded of one module: largest input (h, w), last output (h, w), channels and device of the input.
 
-    channels: 0 where the module was not called.
-    enlarged: whether the output was interpolated to the size of the input again, at once or after more operations.
+    channels: 0 if the module was not called.
+    enlarged: whether the output was interpolated to the size of the input again, directly or after other operations.
     """
 
     input: tuple[int, int] = (0, 0)
@@ -31,7 +31,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Run:
-    """Of all modules that were looked at, by name; and of the network: shapes of all its outputs."""
+    """What was recorded of the modules, by name; shapes of all outputs of the network, and its multiply-adds."""
 
     modules: dict[str, Seen]
     outputs: list[list[int]]
@@ -39,9 +39,9 @@ class Run:
 
 
 def watch(network: nn.Module, modules: dict[str, nn.Module], image: Tensor) -> Run:
-    """Run ``network`` in evaluation mode, and look at ``modules``, which are somewhere in it.
+    """Run ``network`` in evaluation mode, and record what happens in ``modules``, which are parts of it.
 
-    Raises ValueError where the network does not run.
+    Raises ValueError if the network does not run.
     """
     seen = {name: Seen() for name in modules}
     training = {module: module.training for module in network.modules()}
@@ -71,7 +71,7 @@ def watch(network: nn.Module, modules: dict[str, nn.Module], image: Tensor) -> R
         try:
             with counter, enlarged:
                 output = network.eval()(image)
-        except Exception as error:  # it is the user's own code that runs here
+        except Exception as error:  # the user's own code runs here, and may raise anything
             raise ValueError(f"network does not run on an image of shape {list(image.shape)}: {error}") from error
         finally:
             for module, mode in training.items():
@@ -88,7 +88,7 @@ class _Enlarged(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.names: set[str] = set()
-        # What was made of a module's output and still has its size: name -> sizes of the module's output and input.
+        # Of tensors that were computed from a module's output and have its size: {name: size of its output and input}.
         self._origins: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 
     def follow(self, name: str, input: Tensor, output: Tensor) -> None:

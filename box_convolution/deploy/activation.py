@@ -6,9 +6,9 @@ from torch.nn.functional import prelu
 
 
 def changeable(image: Tensor) -> bool:
-    """Whether ``image``, which the caller has just made, may be changed by the operators of `ops.inference`.
+    """Whether the operators of `ops.inference` may change ``image``, which the caller has just made.
 
-    Those are for the CPU, and know no derivative. Compiled, exported and recorded graphs get PyTorch's operations.
+    They work on the CPU and have no derivative. Compiled, exported and traced graphs get PyTorch's operations instead.
     """
     recorded = torch.compiler.is_compiling() or torch.jit.is_tracing() or image.requires_grad
     return image.device.type == "cpu" and image.ndim == 4 and not recorded
@@ -17,8 +17,8 @@ def changeable(image: Tensor) -> bool:
 class Activation(nn.Module):
     """ReLU, or PReLU with ``slopes`` (C,), of an image (B, C, H, W), or of its sum with a residual.
 
-    In inference on the CPU the result takes the image's place in memory: the image must be what the layer before has
-    just made, for nobody else.
+    In inference on the CPU the result overwrites the image. So the image must be a new tensor of the layer before,
+    which nothing else reads.
     """
 
     slopes: Tensor | None
@@ -29,7 +29,7 @@ class Activation(nn.Module):
 
     @classmethod
     def of(cls, module: object) -> "Activation | None":
-        """What does the same as ``module``, None where that is neither ReLU nor PReLU."""
+        """Return the equivalent of ``module``; None if it is neither ReLU nor PReLU."""
         if type(module) is nn.PReLU:
             return cls(module.weight.detach())
         return cls() if type(module) is nn.ReLU else None

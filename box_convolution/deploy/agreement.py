@@ -1,4 +1,4 @@
-"""How far two networks are apart: told so that rounding alone is no difference."""
+"""Compare the outputs of two networks in a way that does not take rounding for a difference."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -9,26 +9,29 @@ from torch import Tensor
 
 from ..torch_internals import tree_leaves
 
-INPUTS = 5  # random ones of each size, that two networks are compared on
-TOLERANCE = 1e-4  # of the range of an output
-SHARE = 0.01  # of the pixels that may differ by more in two networks that agree
+INPUTS = 5  # random inputs for each example
+TOLERANCE = 1e-4  # largest difference of equal outputs, as a share of their range
+SHARE = 0.01  # two networks agree if not more than this share of the pixels differs by more than TOLERANCE
 
 
 def sizes_to_compare(h: int, w: int) -> list[tuple[int, int]]:
-    """For a network that takes any size: (h, w), and two others."""
+    """Return sizes to compare a network on that takes any size: (h, w), and two others of at least 16 x 16."""
     return [(h, w), (max(16, h // 2 + 3), max(16, w // 2 + 5)), (max(16, h * 3 // 4), max(16, w * 2 // 3 + 1))]
 
 
 def differences(
     network: Callable[..., Any], other: Callable[..., Any], examples: Sequence[tuple[Tensor, ...]]
 ) -> Iterator[tuple[float, float]]:
-    """How far two networks are apart, on random inputs like each of ``examples``: in the median one of `INPUTS`.
+    """Compare two networks on random inputs like each of ``examples``.
 
-    Yields the largest difference of outputs as a share of their range, and the share of pixels where any channel
-    differs by more than `TOLERANCE` of it. Rounding alone makes the latter large in some images, in networks that pool
-    with indices: where two pixels are equally bright, it decides which of them is the maximum that is put back later,
-    and boxes carry that far. It does the same to one network in float32 and float64. Another network differs in every
-    image.
+    For each example, this draws `INPUTS` random inputs and yields the median of their results: the largest difference
+    of the outputs as a share of their range, and the share of pixels where any channel differs by more than `TOLERANCE`
+    of the range.
+
+    The median, because rounding alone can make the second number large for some inputs, in networks that pool with
+    indices. Where two pixels are equally bright, rounding decides which of them is the maximum that is put back later,
+    and boxes carry the difference far. This also happens between float32 and float64 of one network. A different
+    network differs for every input.
     """
     generator = torch.Generator().manual_seed(0)
     for example in examples:
@@ -44,7 +47,7 @@ def differences(
 
 
 def _random_like(tensor: Tensor, generator: torch.Generator) -> Tensor:
-    """What is no image, such as indices, stays as it is."""
+    """Return random numbers in the shape of ``tensor``; the tensor itself if it has integers, such as indices."""
     return torch.randn(tensor.shape, generator=generator) if tensor.is_floating_point() else tensor
 
 
@@ -53,7 +56,7 @@ def _tensors(output: Any) -> list[Tensor]:
 
 
 def _apart(expected: Tensor, actual: Tensor) -> tuple[float, float]:
-    """Share of pixels beyond the tolerance, and the largest difference."""
+    """Return the share of pixels beyond the tolerance, and the largest difference as a share of the range."""
     if expected.shape != actual.shape:
         return 1.0, math.inf
     expected, actual = expected.double(), actual.double()

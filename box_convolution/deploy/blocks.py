@@ -1,4 +1,4 @@
-"""Blocks of ENet and ERFNet as they are deployed: they add and activate in what they have made themselves, in place."""
+"""Deployed blocks of ENet and ERFNet. They add and activate in place, in tensors that they have made themselves."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ class ResidualBlock(nn.Module):
 
 
 class PooledBlock(nn.Module):
-    """`Downsample` that adds the pooled input to the channels that have one, instead of to all after padding it."""
+    """`Downsample` that adds the pooled input to the first channels, instead of padding it with channels of zeros."""
 
     def __init__(self, branch: nn.Module, act: Activation) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class PooledBlock(nn.Module):
 
 
 class UnpooledBlock(nn.Module):
-    """`Upsample` that adds each value where its index says, instead of everywhere after filling up with zeros."""
+    """`Upsample` that adds each value at its index, instead of adding a whole image that is zero elsewhere."""
 
     def __init__(self, branch: nn.Module, skip: nn.Module, act: Activation) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class UnpooledBlock(nn.Module):
 
 @fx.wrap
 def _with_first_channels(image: Tensor, skip: Tensor) -> Tensor:
-    """``image`` plus ``skip``, which has less channels, in the place of ``image`` where that may be changed."""
+    """Add ``skip``, which has fewer channels, to the first channels of ``image``; in place if that is allowed."""
     if not torch.jit.is_scripting() and changeable(image):
         image.narrow(1, 0, skip.shape[1]).add_(skip)
         return image
@@ -59,17 +59,17 @@ def _with_first_channels(image: Tensor, skip: Tensor) -> Tensor:
 
 @fx.wrap
 def _with_unpooled(image: Tensor, values: Tensor, indices: Tensor) -> Tensor:
-    """``image`` plus what `unpool` makes of the others, in the place of ``image`` where that may be changed."""
+    """Add ``unpool(values, indices)`` to ``image``; in place if that is allowed."""
     if not torch.jit.is_scripting() and changeable(image):
         torch.ops.box_convolution.unpool_(image, values, indices)
         return image
-    if image.device.type == "cpu":  # without an image of zeros, which OpenCV does not read from a file
+    if image.device.type == "cpu":  # not `unpool`, because OpenCV cannot read its image of zeros from an ONNX file
         return image.flatten(2).scatter_add(2, indices.flatten(2), values.flatten(2)).view(image.shape)
     return image + unpool(values, indices)
 
 
 def deployed_block(module: Any) -> nn.Module | None:
-    """What stands for a block of ENet or ERFNet; None for anything else, or a block with another branch."""
+    """Make the deployed form of a block of ENet or ERFNet; None for other modules, and for blocks that were changed."""
     if is_plain(module, Upsample) and _ends_with_convolution(module.branch):
         return UnpooledBlock(module.branch, module.skip, Activation())
     if is_plain(module, NonBottleneck1d) and _ends_with_convolution(module.branch):
@@ -85,8 +85,8 @@ def deployed_block(module: Any) -> nn.Module | None:
 
 
 def _ends_with_convolution(branch: nn.Module) -> bool:
-    """Whether what ``branch`` returns is nobody else's: folded norms and dropout hand on the tensor that they get."""
+    """Whether nothing else reads the output of ``branch``: folded norms and dropout pass on what a convolution made."""
     if not is_plain(branch, nn.Sequential):
         return False
-    layers = [layer for layer in branch if type(layer) not in (nn.BatchNorm2d, nn.Dropout2d)]
+    layers = [layer for layer in branch if not (is_plain(layer, nn.BatchNorm2d) or is_plain(layer, nn.Dropout2d))]
     return bool(layers) and is_plain(layers[-1], nn.Conv2d)

@@ -33,12 +33,12 @@ def deploy(
     - BatchNorms are folded into the convolutions, transposed convolutions and box convolutions that they follow;
     - a `BoxBottleneck` adds its residual and applies its ReLU as the box convolution writes its output;
     - dropout is removed, and boxes are numbers instead of parameters;
-    - images are channels_last, which convolutions on CPUs and on half-precision GPUs are fastest with.
+    - images are in channels_last memory, with which convolutions are fastest on CPUs, and on GPUs in half precision.
 
     This works for any network: its forward code is traced to see what can be folded. Layers that are called in several
-    places, have hooks or override ``forward``, and BatchNorms without running statistics, are not changed. Nor is the
-    original. The copy is in evaluation mode, and its weights require no gradients. Its state dict fits the deployed
-    form of any network of the same kind.
+    places, have hooks or override ``forward``, and BatchNorms without running statistics, are not changed. The original
+    network is not changed either. The copy is in evaluation mode, and its weights require no gradients. Its state dict
+    fits the deployed form of any network of the same kind.
 
     Examples:
         >>> network = box_convolution.networks.create("boxenet", 19, (512, 1024))
@@ -53,7 +53,7 @@ def deploy(
         head: name of the layer that computes the logits, for ``drop_classes``.
 
     Raises:
-        TypeError, ValueError: naming the argument; there is no such head or class.
+        TypeError, ValueError: naming the argument; for instance, there is no such head or class.
     """
     snap, channels_last = as_bool("snap", snap), as_bool("channels_last", channels_last)
     dropped = {as_int(f"drop_classes[{i}]", k) for i, k in enumerate(drop_classes)}
@@ -73,14 +73,14 @@ def deploy(
 
 
 def snap_boxes(network: nn.Module) -> None:
-    """Move the boxes of all `BoxConv2d` in ``network`` to the nearest whole pixel borders, and freeze them there."""
+    """Move the edges of all boxes in ``network`` to the nearest pixel borders, in place, and freeze them there."""
     for layer in network.modules():
         if isinstance(layer, BoxConv2d):
             layer.snap_()
 
 
 def replace_all(network: nn.Module, replacement_of: Callable[[nn.Module], nn.Module]) -> nn.Module:
-    """``network`` with all modules replaced, outer ones first; one that is in several places by one and the same."""
+    """Replace all modules of ``network``, outer ones first; a module in several places gets a single replacement."""
     made: dict[nn.Module, nn.Module] = {}
 
     def replaced(module: nn.Module) -> nn.Module:
@@ -96,7 +96,7 @@ def replace_all(network: nn.Module, replacement_of: Callable[[nn.Module], nn.Mod
 
 def _deployed_layer(module: Any) -> Any:
     """The deployed form of ``module``; most modules are not replaced."""
-    if type(module) in _DROPOUTS:
+    if type(module) in _DROPOUTS and not has_hooks(module):
         return nn.Identity()
     if is_plain(module, BoxConv2d):
         return FusedBoxConv2d(module)
@@ -118,17 +118,17 @@ def _pointwise(module: Any) -> Any:
 def _absorb_relus(flow: Dataflow) -> None:
     for part in flow.parts:
         for node in part.graph.nodes:
-            source = part.source(node)
-            if source is None or type(part.layer(node)) is not nn.ReLU:
+            source, relu = part.source(node), part.layer(node)
+            if source is None or type(relu) is not nn.ReLU or has_hooks(relu):
                 continue
             box = part.layer(source)
-            if isinstance(box, FusedBoxConv2d) and flow.once(box) and flow.once(part.layer(node)):
+            if isinstance(box, FusedBoxConv2d) and flow.once(box) and flow.once(relu):
                 box.relu = True
                 part.replace(node, nn.Identity())
 
 
 def _activate_in_place(flow: Dataflow) -> None:
-    """Behind what makes a new tensor, for nobody else."""
+    """Let activations overwrite the outputs of layers that make a new tensor which nothing else reads."""
     for part in flow.parts:
         for node in part.graph.nodes:
             source, layer = part.source(node), part.layer(node)

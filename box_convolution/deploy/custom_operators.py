@@ -1,4 +1,4 @@
-"""The box convolution as an operator of onnxruntime, from a library on the C++ kernels: fast files, but not portable.
+"""The box convolution as an operator of onnxruntime, in a library with the C++ kernels: fast files, but not portable.
 
 The library is an option of the build, because it needs a header of onnxruntime (CMakeLists.txt, ONNXRUNTIME_INCLUDE).
 """
@@ -20,7 +20,7 @@ _FILE = _NAME.get(sys.platform, "libbox_conv2d_onnxruntime.so")
 
 
 def library() -> Path | None:
-    """The library for `onnxruntime.SessionOptions.register_custom_ops_library`; None where it was not built."""
+    """Return the library for `onnxruntime.SessionOptions.register_custom_ops_library`; None if it was not built."""
     return next((path for folder in ops.__path__ if (path := Path(folder) / _FILE).is_file()), None)
 
 
@@ -30,7 +30,7 @@ def remedy() -> str:
 
 
 def decompositions() -> dict[Any, Callable[..., Tensor]]:
-    """For `ExportedProgram.run_decompositions`: one operator is enough."""
+    """For `ExportedProgram.run_decompositions`: box_conv2d by box_conv2d_fused, the only operator of the library."""
     fused = torch.ops.box_convolution.box_conv2d_fused
 
     def box_conv2d(input: Tensor, boxes: Tensor, normalize: bool = True, stride: int = 1) -> Tensor:
@@ -41,7 +41,7 @@ def decompositions() -> dict[Any, Callable[..., Tensor]]:
 
 
 def translations() -> dict[Any, Any]:
-    """For `torch.onnx.export`: how box_conv2d_fused is written into the file."""
+    """For `torch.onnx.export`: how to write box_conv2d_fused into the file."""
     from onnxscript.values import Op, Opset
 
     operator = Op(Opset(DOMAIN, 1), "BoxConv2d", _schema())
@@ -56,7 +56,7 @@ def translations() -> dict[Any, Any]:
 
 
 def _schema() -> Any:
-    """As in ops/csrc/onnxruntime_operator.cpp."""
+    """The operator's inputs and attributes, the same as in ops/csrc/onnxruntime_operator.cpp."""
     from onnx import defs
 
     def parameter(name: str, **options: Any) -> Any:

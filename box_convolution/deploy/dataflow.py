@@ -1,7 +1,7 @@
 """Which layer reads which output, and therefore what can be folded into what.
 
-Networks are read by `torch.fx`, part by part: where the code of a part branches on its input (image sizes, say) and
-cannot be read, its children are. Nothing is generated: the network keeps its modules and its own forward code.
+`torch.fx` traces the network part by part: if the code of a part branches on its input (on image sizes, say) and cannot
+be traced, its children are traced. No code is generated: the network keeps its modules and its forward code.
 """
 
 import inspect
@@ -23,24 +23,24 @@ class _Reader(fx.Tracer):
 
 @dataclass(frozen=True)
 class Part:
-    """A part of the network that could be read: ``root``, and the graph of what its forward code does."""
+    """A part of the network that could be traced: ``root``, and the graph of what its forward code does."""
 
     root: nn.Module
     graph: fx.Graph
 
     def layer(self, node: object) -> Any:
-        """The layer that ``node`` calls, or None where it does something else."""
+        """Return the layer that ``node`` calls; None if it does something else."""
         if isinstance(node, fx.Node) and node.op == "call_module":
             return self.root.get_submodule(str(node.target))
         return None
 
     def replace(self, node: fx.Node, layer: nn.Module) -> None:
-        """Put ``layer`` in the place of the one that ``node`` calls."""
+        """Replace the layer that ``node`` calls by ``layer``."""
         parent, _, name = str(node.target).rpartition(".")
         setattr(self.root.get_submodule(parent), name, layer)
 
     def source(self, node: fx.Node) -> fx.Node | None:
-        """Where the first input of ``node`` comes from, if nobody else gets it; an `nn.Identity` is looked through."""
+        """Return the node that makes the first input of ``node``, if nothing else reads it; skips `nn.Identity`."""
         source = node.args[0] if node.args else None
         if not isinstance(source, fx.Node) or len(source.users) != 1:
             return None
@@ -55,12 +55,12 @@ class Dataflow:
     calls: dict[nn.Module, int] = field(default_factory=dict)
 
     def once(self, layer: Any) -> bool:
-        """Whether the forward code calls ``layer`` in exactly one place: else a change would reach the others too."""
+        """Whether the forward code calls ``layer`` in exactly one place; else a change would affect all its calls."""
         return self.calls.get(layer) == 1
 
 
 def read(network: nn.Module) -> Dataflow:
-    """The dataflow of ``network`` in the mode, training or evaluation, it is in."""
+    """Read the dataflow of ``network`` in its present mode (training or evaluation)."""
     flow = Dataflow(list(_parts(network, set())))
     for part in flow.parts:
         for node in part.graph.nodes:
@@ -87,5 +87,5 @@ def _graph(module: nn.Module) -> fx.Graph | None:
     defaults = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
     try:
         return _Reader().trace(module, concrete_args=defaults)
-    except Exception:  # the module's own code runs here, on what is no tensor: it may raise anything
+    except Exception:  # the module's own code runs here, on proxies instead of tensors: it may raise anything
         return None

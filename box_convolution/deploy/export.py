@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..networks.padding import PaddedNetwork
+from ..networks.padding import PaddedNetwork, cropped
 from .agreement import SHARE, TOLERANCE, differences
 from .standard_layers import in_standard_operations
 from .standard_operators import decompositions
@@ -30,7 +30,7 @@ class ExportError(ValueError):
 
 
 class AnySize(nn.Module):
-    """The network without a branch on the image's size: what `PaddedNetwork.forward` does, as one graph."""
+    """The network as one graph for all sizes: does what `PaddedNetwork.forward` does, but without branches."""
 
     def __init__(self, network: PaddedNetwork) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class AnySize(nn.Module):
 
 
 class Multiples(nn.Module):
-    """The network for images whose sizes divide by 8: nothing to pad, nothing to crop, no copy."""
+    """The network for images whose sizes are multiples of 8: it pads, crops and copies nothing."""
 
     def __init__(self, network: PaddedNetwork) -> None:
         super().__init__()
@@ -56,27 +56,36 @@ class Multiples(nn.Module):
 
 
 class Opened(PaddedNetwork):
-    """A network from a file: called like any other, with images of any size, or of `fixed_size` (h, w) alone."""
+    """A network from a file, called like any other. With ``fixed_size`` (h, w), the file is for images of that size."""
 
     def __init__(self, run: Any, in_channels: int, fixed_size: tuple[int, int] | None = None) -> None:
         super().__init__(in_channels)
         self.fixed_size = fixed_size
-        self.run = [run]  # in a list: an exported program is a module, but has no evaluation mode to be put in
+        self.run = [run]  # in a list, because an exported program is a module that does not allow eval()
 
     def logits(self, image: Tensor) -> Tensor:
         logits: Tensor = self.run[0](image)
         return logits
 
+    def forward(self, image: Tensor) -> Tensor:
+        if self.fixed_size is None:
+            return super().forward(image)
+        batch = image[None] if image.ndim == 3 else image
+        if batch.shape[1:] != (self.in_channels, *self.fixed_size):
+            expected = ", ".join(map(str, (self.in_channels, *self.fixed_size)))
+            raise ValueError(f"image must have shape (batch, {expected}), got {list(image.shape)}")
+        return cropped(self.logits(batch), image)
+
 
 def save_program(
     network: PaddedNetwork, path: Path, metadata: dict[str, Any], *, standard_operators: bool = False
 ) -> None:
-    """Write ``network``, deployed, as an exported program, which `torch.export.load` reads.
+    """Write ``network``, which `deploy` returned, as an exported program, which `torch.export.load` reads.
 
-    Image (batch, in_channels, height, width) with height and width multiples of 8, batch free; logits of the same size.
-    It calls the operators of this package, which must be imported before it is loaded. With ``standard_operators`` it
-    calls PyTorch's alone: slower, but the file, and what is compiled from it ahead of time, needs nothing of this
-    package.
+    The program takes images (batch, in_channels, height, width) and returns logits of the same size. The batch may be
+    up to 1024; height and width are multiples of 8, from 16 to 32,768. It calls the operators of this package, which
+    must be imported before the file is loaded. With ``standard_operators`` it calls only PyTorch's operators: that is
+    slower, but neither the file nor what is compiled from it ahead of time needs this package.
     """
     from torch.export import Dim, export, save
 
@@ -91,12 +100,15 @@ def save_program(
         if standard_operators:
             program = program.run_decompositions(decompositions())
         more = {KEY: json.dumps({**metadata, "torch": torch.__version__})}
-        with open(path, "wb") as file:  # by its path, PyTorch would write the file's name into it
+        with open(path, "wb") as file:  # given the path, PyTorch would write the file's name into the file
             save(program, file, extra_files=more)
 
 
 def open_program(path: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """The network in a file of `save_program`, and its metadata. Raises ExportError."""
+    """Open a file of `save_program`; return the network and the metadata.
+
+    Raises ExportError if the file is damaged, of another kind, or of a torch version that this one cannot read.
+    """
     from torch.export import load
 
     extra = {KEY: ""}
@@ -119,7 +131,7 @@ def open_program(path: Path) -> tuple[nn.Module, dict[str, Any]]:
 
 
 def _torch_of(path: Path) -> str | None:
-    """The version that a file of `save_program` was made with, read without PyTorch."""
+    """Return the torch version that made a file of `save_program`, even if this PyTorch cannot read the file."""
     try:
         with zipfile.ZipFile(path) as archive:
             name = next(name for name in archive.namelist() if name.rpartition("/")[2] == KEY)
@@ -132,10 +144,10 @@ def _torch_of(path: Path) -> str | None:
 def compared(
     network: Callable[..., Any], file: Callable[..., Any], examples: Sequence[tuple[Tensor, ...]], path: Path
 ) -> float:
-    """Largest difference of outputs, as a share of their range, on inputs like ``examples``.
+    """Return the largest difference of outputs, as a share of their range, on inputs like ``examples``.
 
-    See :func:`.agreement.differences`. Raises ExportError if the file, which shall be ``path``, computes something else
-    than the network.
+    See :func:`.agreement.differences`. Raises ExportError if ``file``, which is to become ``path``, computes something
+    else than the network.
     """
     largest, share = max(differences(network, file, examples), key=lambda found: found[::-1])
     if not share <= SHARE:
@@ -147,6 +159,7 @@ def compared(
 
 
 def metadata_of(path: Path, text: str | bytes | None) -> dict[str, Any]:
+    """Parse the metadata of a file. Raises ExportError if there is none."""
     if not text:
         raise ExportError(f"{path}: was not written by boxconv export: it does not say what its classes are")
     content: dict[str, Any] = json.loads(text)
@@ -154,7 +167,7 @@ def metadata_of(path: Path, text: str | bytes | None) -> dict[str, Any]:
 
 
 def reason(error: BaseException) -> str:
-    """One line of what PyTorch's exporter says in many: the last cause, where it names one."""
+    """Return one line of the many that PyTorch's exporter writes: the first of the original cause."""
     while error.__cause__ is not None:
         error = error.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -163,7 +176,7 @@ def reason(error: BaseException) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """The exporters warn of their own insides."""
+    """Silence the exporters, which warn about their own internals."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     try:

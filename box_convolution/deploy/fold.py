@@ -1,4 +1,4 @@
-"""Fold BatchNorm, in evaluation mode a scale and a shift of each channel, into the layer before it."""
+"""Fold BatchNorm into the layer before it: in evaluation mode it is a scale and a shift for each channel."""
 
 from collections.abc import Sequence
 from itertools import accumulate
@@ -17,7 +17,7 @@ _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 def scale_and_shift(norm: Any) -> tuple[Tensor, Tensor] | None:
-    """(C,) and (C,), float64: what ``norm`` does in evaluation mode. None where it is something else, or more."""
+    """Return what ``norm`` does in evaluation mode, two (C,) in float64; None unless it is just a BatchNorm."""
     if type(norm) not in _NORMS or has_hooks(norm) or norm.running_var is None:
         return None
     scale = (norm.running_var.double() + norm.eps).rsqrt()
@@ -30,7 +30,7 @@ def scale_and_shift(norm: Any) -> tuple[Tensor, Tensor] | None:
 
 
 def fold_into(layer: Any, scale: Tensor, shift: Tensor) -> bool:
-    """Change ``layer`` so that it returns ``scale * output + shift``; False, and no change, where it cannot."""
+    """Change ``layer`` so that it returns ``scale * output + shift``. Returns False if that is not possible."""
     if type(layer) is FusedBoxConv2d and not layer.relu:
         layer.fold(scale, shift)
         return True
@@ -39,7 +39,7 @@ def fold_into(layer: Any, scale: Tensor, shift: Tensor) -> bool:
     if type(layer) in _CONVOLUTIONS:
         factor = scale.reshape(-1, *[1] * (layer.weight.ndim - 1))
         weight = layer.weight.double() * factor
-    else:  # (in, out / groups, ...): the group's number is part of the input channel
+    else:  # weight (in, out / groups, ...): input channels are ordered by group
         groups = layer.groups
         factor = scale.reshape(groups, 1, layer.out_channels // groups, *[1] * (layer.weight.ndim - 2))
         weight = (layer.weight.double().unflatten(0, (groups, -1)) * factor).flatten(0, 1)
@@ -49,7 +49,7 @@ def fold_into(layer: Any, scale: Tensor, shift: Tensor) -> bool:
 
 
 def keep_outputs(layer: Any, channels: Sequence[int]) -> None:
-    """Leave only these output channels of a convolution. ValueError for a layer where that is not possible."""
+    """Remove all output channels of a convolution except ``channels``. Raises ValueError if that is not possible."""
     if not is_convolution(layer) or layer.groups != 1:
         raise ValueError(f"outputs can be dropped from a plain convolution only, got {layer}")
     index = torch.tensor(channels, device=layer.weight.device)
@@ -59,7 +59,7 @@ def keep_outputs(layer: Any, channels: Sequence[int]) -> None:
 
 
 def columns_of_zeros(layer: Any) -> Tensor | None:
-    """(in_channels,) inputs that a convolution multiplies by zero alone; None for what is no plain convolution."""
+    """(in_channels,) bool: which inputs a convolution multiplies only by zeros; None if it is no plain convolution."""
     if not is_convolution(layer) or layer.groups != 1:
         return None
     weight = layer.weight if type(layer) in _TRANSPOSED else layer.weight.transpose(0, 1)
@@ -67,7 +67,7 @@ def columns_of_zeros(layer: Any) -> Tensor | None:
 
 
 def fold_norms(flow: Dataflow) -> None:
-    """Fold every BatchNorm into what is before it: one layer, or several whose outputs are concatenated."""
+    """Fold every BatchNorm into the layer before it, or into several layers whose outputs are concatenated."""
     for part in flow.parts:
         for node in part.graph.nodes:
             norm = part.layer(node)
@@ -85,7 +85,7 @@ def fold_norms(flow: Dataflow) -> None:
 def _fold_into_concatenation(
     flow: Dataflow, part: Part, node: fx.Node, cat: fx.Node, scale: Tensor, shift: Tensor
 ) -> None:
-    """Convolutions take their channels' share; what one other input, at the end, leaves over becomes an affine."""
+    """Fold each convolution's share of the channels into it. One other input may follow: it gets a `ChannelAffine`."""
     inputs, dim = _arguments_of_cat(cat)
     if dim != 1 or len(set(inputs)) < len(inputs):
         return
@@ -110,12 +110,12 @@ def _arguments_of_cat(node: fx.Node) -> tuple[Sequence[object], object]:
 
 
 def is_convolution(layer: Any) -> bool:
-    """Exactly a plain convolution: one with a parametrisation is of another type, and computes its weight anew."""
+    """Whether ``layer`` is just a convolution. A parametrised one is not: it would compute its old weight again."""
     return type(layer) in _CONVOLUTIONS + _TRANSPOSED and not has_hooks(layer)
 
 
 def _set(layer: Any, weight: Tensor, bias: Tensor | None) -> None:
-    """New parameters, so that a layer that shares the old ones keeps them."""
+    """Set new parameters instead of changing the old ones, which another layer may share."""
     dtype = layer.weight.dtype
     layer.weight = nn.Parameter(weight.detach().to(dtype), requires_grad=False)
     layer.bias = None if bias is None else nn.Parameter(bias.detach().to(dtype), requires_grad=False)

@@ -13,10 +13,10 @@ from .activation import changeable
 
 
 class FusedBoxConv2d(Float32Buffers):
-    """A box convolution with fixed boxes, and what follows it in the same write: scale, shift, residual, ReLU.
+    """A box convolution with fixed boxes and what follows it, in one operator: scale, shift, residual, ReLU.
 
     Input (B, C, H, W), residual like the output (B, C*M, H', W'). Buffers: ``boxes`` (C, M, 4) in pixels, ``scale`` and
-    ``shift`` (C*M,) or None; they stay float32 where the network is moved to another dtype, because half precision
+    ``shift`` (C*M,) or None. They stay float32 if the network is converted to another dtype, because half precision
     would move edges.
     """
 
@@ -32,7 +32,7 @@ class FusedBoxConv2d(Float32Buffers):
         self.register_buffer("shift", None)
 
     def fold(self, scale: Tensor, shift: Tensor) -> None:
-        """Let ``scale * output + shift``, (C*M,) each, follow what the layer does now."""
+        """Apply ``scale * output + shift``, (C*M,) each, after what the layer does now."""
         self.scale = (scale if self.scale is None else self.scale * scale).float()
         self.shift = (shift if self.shift is None else self.shift * scale + shift).float()
 
@@ -54,8 +54,8 @@ class FusedBoxConv2d(Float32Buffers):
 class FusedBoxBottleneck(nn.Module):
     """`BoxBottleneck` in two steps: a 1x1 convolution with a bias, and the box convolution with all that follows.
 
-    (B, N, H, W) -> (B, N, H, W). Where `prune` left out narrow channels, ``channels`` (C,) tells which of those
-    that are computed each channel of ``box`` gets; else it is None.
+    (B, N, H, W) -> (B, N, H, W). If `prune` has removed outputs of the 1x1 convolution, ``channels`` (C,) is the index
+    of the output that each channel of ``box`` reads; else it is None.
     """
 
     channels: Tensor | None
@@ -76,7 +76,7 @@ class FusedBoxBottleneck(nn.Module):
             if self.inner_relu:
                 narrow = torch.relu_(narrow)
         channels = self.channels
-        if channels is not None:  # which makes it contiguous
+        if channels is not None:  # index_select returns contiguous memory
             last = narrow.is_contiguous(memory_format=torch.channels_last)
             narrow = narrow.index_select(1, channels)
             narrow = narrow.contiguous(memory_format=torch.channels_last) if last else narrow
@@ -92,7 +92,7 @@ class PointwiseConv2d(nn.Conv2d):
 
     @classmethod
     def of(cls, conv: nn.Conv2d) -> "PointwiseConv2d":
-        """With the parameters of ``conv``, which must be a plain 1x1 convolution."""
+        """Make one with the parameters of ``conv``, which must be a plain 1x1 convolution."""
         made = cls(conv.in_channels, conv.out_channels, 1, bias=False, device="meta")
         made.weight, made.bias = conv.weight, conv.bias
         return made
@@ -106,8 +106,9 @@ class PointwiseConv2d(nn.Conv2d):
 
 
 def _as_planes(conv: nn.Module, input: Tensor, relu: bool) -> Tensor | None:
-    """``conv``, and ReLU, to planes, which boxes read without a transposition; None where that is not faster."""
-    if not is_plain(conv, PointwiseConv2d) or conv.bias is None or not changeable(input) or conv.weight.requires_grad:
+    """[relu](conv(input)) in contiguous memory, which boxes read without transposing it; None if that is not faster."""
+    # `changeable` first: torch.compile in PyTorch 2.6 cannot trace what `is_plain` asks.
+    if not changeable(input) or not is_plain(conv, PointwiseConv2d) or conv.bias is None or conv.weight.requires_grad:
         return None
     last = input.is_contiguous(memory_format=torch.channels_last) and not input.is_contiguous()
     single = input.dtype == conv.weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
@@ -118,9 +119,9 @@ def _as_planes(conv: nn.Module, input: Tensor, relu: bool) -> Tensor | None:
 
 
 class ChannelAffine(nn.Module):
-    """Scale and shift of the channels from ``start`` on, in place: the rest of a BatchNorm after a concatenation.
+    """Scale and shift the channels from ``start`` on, in place: what is left of a BatchNorm after a concatenation.
 
-    The other channels' share is folded into the convolutions that they come from. (B, N, H, W) -> (B, N, H, W).
+    Its other channels are folded into the convolutions before it. (B, N, H, W) -> (B, N, H, W).
     """
 
     scale: Tensor

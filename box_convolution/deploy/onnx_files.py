@@ -1,4 +1,4 @@
-"""ONNX files of any network with box convolutions, compared with it. By default of standard operators only."""
+"""ONNX files of any network with box convolutions, compared with it; by default of standard operators only."""
 
 import copy
 import inspect
@@ -35,33 +35,35 @@ def to_onnx(
     custom_operators: bool = False,
     metadata: dict[str, Any] | None = None,
 ) -> float:
-    """Write ``network``, deployed, as an ONNX file of standard operators, and return how far its answers are off.
+    """Deploy ``network``, write it as an ONNX file of standard operators, and return the error of the file's outputs.
 
     >>> to_onnx(network, "net.onnx", torch.rand(1, 3, 360, 480))               # any batch, height and width
     >>> to_onnx(network, "net.onnx", image, fixed_size=(360, 480))             # for readers that want one size
 
-    Any network will do that `torch.export` can follow: with `BoxConv2d`, `BoxBottleneck`, their deployed forms, or
-    none of them. It is deployed first (see :func:`.deploy`), and not changed. The file is run by onnxruntime on random
-    inputs, of the example's size and, where sizes are free, of others; it stays only if it agrees.
+    The network may be any that `torch.export` can trace: with `BoxConv2d`, `BoxBottleneck`, their deployed forms, or
+    none of them. A copy of it is deployed (see :func:`.deploy`). onnxruntime then runs the file on random inputs, of
+    the example's size and, if sizes are free, of others. The file is kept only if its outputs are the network's.
 
     Args:
         network: written in evaluation mode. Its weights are float32.
-        path: ends in .onnx; a file that is there is replaced.
-        example: what the network takes, a tensor or a sequence of them: images are (B, C, H, W), float32.
+        path: ends in .onnx; an existing file is replaced.
+        example: the network's input, a tensor or a sequence of tensors; images are (B, C, H, W), float32.
         dynamic: batch, height and width of images are free in the file. False: they are those of the example, and box
             convolutions are products with constant matrices.
-        fixed_size: (h, w) instead of the example's, with ``dynamic=False``.
-        custom_operators: box convolutions are our own operator instead of standard ones: faster, but onnxruntime reads
-            the file only together with `custom_operators.library()`, and other programs do not.
-        metadata: plain values to travel in the file, as JSON: :func:`open_onnx` returns them.
+        fixed_size: (h, w) to use instead of the example's; implies ``dynamic=False``.
+        custom_operators: write box convolutions as this package's own operator. That is faster, but onnxruntime reads
+            the file only together with `custom_operators.library()`, and other programs cannot read it.
+        metadata: plain values to store in the file, as JSON; :func:`open_onnx` returns them.
 
     Returns:
         Largest difference of outputs, as a share of their range; see :func:`.export.compared`.
 
     Raises:
         TypeError, ValueError: naming the argument.
+        FileNotFoundError: the folder of ``path`` does not exist.
         ExportError: a ValueError: the network cannot be exported, or the file computes something else.
-        MissingPackageError: an ImportError: needs onnx, onnxscript and onnxruntime; ``custom_operators`` its library.
+        MissingPackageError: an ImportError: onnx, onnxscript or onnxruntime is not installed, or the library of
+            ``custom_operators`` was not built.
     """
     require("writing ONNX", "onnx", "onnxscript", "onnxruntime")
     if not isinstance(network, nn.Module):
@@ -92,9 +94,9 @@ def to_onnx(
 
 
 def open_onnx(path: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """The network in a file of `boxconv export`, run by onnxruntime on the CPU, and its metadata.
+    """Open a file of `boxconv export`; return the network, which onnxruntime runs on the CPU, and the metadata.
 
-    Raises ExportError.
+    Raises ExportError if the file is damaged or of another kind, MissingPackageError without onnxruntime.
     """
     require("running an ONNX file", "onnxruntime")
     session = _session(path, path)
@@ -106,15 +108,15 @@ def open_onnx(path: Path) -> tuple[nn.Module, dict[str, Any]]:
 
 
 def _exported(network: nn.Module, path: Path, inputs: tuple[Tensor, ...], dynamic: bool, custom_operators: bool) -> Any:
-    """``network``, which is changed, as a `torch.onnx.ONNXProgram`; errors name ``path``."""
-    from torch.export import Dim, export  # a second or so that `deploy` does not need
+    """Return ``network``, which this changes, as a `torch.onnx.ONNXProgram`; errors name ``path``."""
+    from torch.export import Dim, export  # not above: importing it takes a second, and `deploy` does not need it
 
     outputs = None
     if isinstance(network, PaddedNetwork):
         (image,) = inputs
         whole = not dynamic and all(size % network.MULTIPLE == 0 for size in image.shape[2:])
         outputs, network = ["logits"], (Multiples if whole else AnySize)(network)
-        inputs = (image.new_zeros((2, image.shape[1], 61, 91)) if dynamic else image,)  # no multiples
+        inputs = (image.new_zeros((2, image.shape[1], 61, 91)) if dynamic else image,)  # not multiples of 8
     if dynamic:
         inputs = tuple(map(_no_size_special, inputs))
         sizes: Any = tuple(dict.fromkeys(_AXES, Dim.DYNAMIC) if tensor.ndim == 4 else {} for tensor in inputs)
@@ -145,7 +147,7 @@ def _exported(network: nn.Module, path: Path, inputs: tuple[Tensor, ...], dynami
 
 
 def _name_axes(graph: Any) -> None:
-    """The exporter has names of its own for sizes: outputs of an input's height get its name, too."""
+    """Name free sizes "batch", "height" and "width" instead of the exporter's names, in inputs and outputs."""
     names: dict[str, str] = {}
     for value in graph.inputs:
         for axis, name in _AXES.items() if len(value.shape) == 4 else ():
@@ -157,7 +159,7 @@ def _name_axes(graph: Any) -> None:
 
 
 def _session(file: Path, path: Path) -> Any:
-    """Of ``file``, which errors call ``path``."""
+    """Open ``file`` in onnxruntime; errors name ``path``."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -173,7 +175,7 @@ def _session(file: Path, path: Path) -> Any:
 
 
 def _runner(session: Any) -> Callable[..., list[Tensor]]:
-    """The file as a function of tensors."""
+    """Return the file as a function of tensors, which returns its outputs."""
     names = [value.name for value in session.get_inputs()]
 
     def run(*inputs: Tensor) -> list[Tensor]:
@@ -210,7 +212,7 @@ def _of_size(images: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _other_size(tensor: Tensor) -> Tensor:
-    """One image more, twice as high: networks that want multiples of a size get them."""
+    """Zeros for one image more, twice as high: so a size that was a multiple of some number still is one."""
     if tensor.ndim != 4:
         return tensor
     b, c, h, w = tensor.shape
@@ -218,7 +220,7 @@ def _other_size(tensor: Tensor) -> Tensor:
 
 
 def _no_size_special(tensor: Tensor) -> Tensor:
-    """At least two images, of unlike height and width: the exporter takes equal sizes for one and the same."""
+    """Zeros for at least two images, of unequal height and width: the exporter takes equal sizes for the same one."""
     if tensor.ndim != 4:
         return tensor
     b, c, h, w = tensor.shape

@@ -1,8 +1,8 @@
 """Leave out the boxes of a deployed network that have little or no effect.
 
-A removed box leaves its average contribution, a constant, in the shift of its layer. Its output channel stays, because
-the residual connection of the block passes through it; a scale of 0 tells the kernel to compute nothing. A channel that
-only removed boxes read is not summed, either.
+The shift of the layer keeps a removed box's average contribution, a constant. Its output channel stays, because the
+residual connection of the block passes through it; a scale of 0 tells the kernel to compute nothing. Nor does the
+kernel make an integral image of a channel that only removed boxes read.
 """
 
 import copy
@@ -50,15 +50,16 @@ def prune(
 
     Args:
         network: what `deploy` returned.
-        images: at least one batch (B, 3, H, W), prepared as for the network.
+        images: at least one batch (B, in_channels, H, W), prepared as for the network.
         threshold: 0, or a share such as 0.05.
-        min_area: boxes with an area of fewer pixels are removed, too: 1.1 for boxes that have shrunk to a pixel, the
-            smallest size.
+        min_area: in pixels; smaller boxes are removed, too. For example, 1.1 removes boxes that have shrunk to one
+            pixel, the smallest size.
         drop_channels: remove idle channels from the 1x1 convolutions before the boxes. That saves weights, but is
             usually slower on the CPU, because the remaining channels must be copied to their places.
 
     Raises:
-        TypeError, ValueError: there is nothing to prune, no image, or a number is negative.
+        TypeError, ValueError: naming the argument: ``network`` has no deployed boxes, ``images`` is empty or does not
+            reach them, or a number is negative.
     """
     threshold, min_area = as_float("threshold", threshold, least=0), as_float("min_area", min_area, least=0)
     drop_channels = as_bool("drop_channels", drop_channels)
@@ -71,12 +72,12 @@ def prune(
     blocks = {block.box: block for block in pruned.modules() if isinstance(block, FusedBoxBottleneck)}
     report = []
     for name, layer in layers.items():
-        numbers = observed[layer]
-        useless = _without_effect(layer, numbers.largest_size, blocks.get(layer))
+        statistics = observed[layer]
+        useless = _without_effect(layer, statistics.largest_size, blocks.get(layer))
         if layer in unread:
             useless |= unread[layer]
-        weak = ~useless & ((numbers.influence() < threshold) | (_areas(layer) < min_area))
-        _take_out(layer, useless | weak, torch.where(weak, numbers.mean(), 0.0))
+        weak = ~useless & ((statistics.influence() < threshold) | (_areas(layer) < min_area))
+        _take_out(layer, useless | weak, torch.where(weak, statistics.mean(), 0.0))
         alive = _channels_alive(layer)
         if drop_channels and layer in blocks and blocks[layer].channels is None and not alive.all():
             _shrink(blocks[layer], alive.nonzero().flatten().tolist() or [0])  # a convolution has one output at least
@@ -84,7 +85,7 @@ def prune(
     return pruned, report
 
 
-class _Numbers:
+class _OutputStatistics:
     """Mean and spread of each box's scaled output over all pixels of all images seen."""
 
     def __init__(self) -> None:
@@ -107,22 +108,22 @@ class _Numbers:
         return torch.as_tensor(self.total) / self.count
 
     def influence(self) -> Tensor:
-        """(C*M,) standard deviations, as a share of their root mean square. 0 where nothing varies at all."""
+        """(C*M,) standard deviations, divided by their root mean square; all 0 if nothing varies."""
         variance = (torch.as_tensor(self.squares) / self.count - self.mean().square()).clamp_min(0)
         return (variance / variance.mean().clamp_min(torch.finfo(torch.float64).tiny)).sqrt()
 
 
 def _observe(
     network: nn.Module, layers: dict[str, FusedBoxConv2d], images: Iterable[Tensor]
-) -> dict[FusedBoxConv2d, _Numbers]:
-    observed = {layer: _Numbers() for layer in layers.values()}
+) -> dict[FusedBoxConv2d, _OutputStatistics]:
+    observed = {layer: _OutputStatistics() for layer in layers.values()}
     with ExitStack() as stack:
         for layer in layers.values():
             handle = layer.register_forward_pre_hook(lambda layer, inputs: observed[layer].add(layer, inputs[0]))
             stack.callback(handle.remove)
         for batch in images:
             network(batch)
-    if not all(numbers.count for numbers in observed.values()):
+    if not all(statistics.count for statistics in observed.values()):
         raise ValueError("images must hold at least one batch that reaches every box convolution of the network")
     return observed
 
@@ -152,7 +153,7 @@ def _areas(layer: FusedBoxConv2d) -> Tensor:
 
 
 def _unread_outputs(network: nn.Module) -> dict[FusedBoxConv2d, Tensor]:
-    """(C*M,) outputs that only one layer reads, a convolution, with weights of zero."""
+    """(C*M,) bool for each layer that only a convolution reads: outputs that it multiplies only by zeros."""
     flow = read(network)
     unread = {}
     for part in flow.parts:
@@ -175,13 +176,13 @@ def _take_out(layer: FusedBoxConv2d, removed: Tensor, constant: Tensor) -> None:
 
 
 def _channels_alive(layer: FusedBoxConv2d) -> Tensor:
-    """(C,) whether any box of the channel does something."""
+    """(C,) bool: whether the channel has a box that was not removed."""
     assert layer.scale is not None
     return (layer.scale != 0).reshape(layer.boxes.shape[:2]).any(1)
 
 
 def _shrink(block: FusedBoxBottleneck, keep: list[int]) -> None:
-    """Compute only the narrow channels in ``keep``; the others' boxes, all with a scale of 0, are given any channel."""
+    """Compute only the narrow channels in ``keep``. Boxes of the others, whose scale is 0, may read any channel."""
     keep_outputs(block.conv, keep)
     channels = torch.zeros(block.box.boxes.shape[0], dtype=torch.long, device=block.box.boxes.device)
     channels[keep] = torch.arange(len(keep), device=channels.device)

@@ -1,4 +1,7 @@
-"""Layers of a deployed network in standard operations, for files: faster than the operator's, for boxes are known."""
+"""Layers of a deployed network in standard operations, for exported files; faster than `standard_operators`.
+
+They are faster because the boxes are constants, and often the sizes, too.
+"""
 
 from typing import Any
 
@@ -13,7 +16,7 @@ from .standard_operators import finished, matrices, overlap, products
 
 
 class ConstantBoxConv2d(nn.Module):
-    """`FusedBoxConv2d` for maps of one size (h, w), with constant matrices: there are readers that compute none."""
+    """`FusedBoxConv2d` for maps of one size (h, w), with constant matrices, which some readers cannot compute."""
 
     rows: Tensor
     columns: Tensor
@@ -32,10 +35,10 @@ class ConstantBoxConv2d(nn.Module):
 
 
 class SnappedBoxConv2d(nn.Module):
-    """`FusedBoxConv2d` with boxes on pixel borders. What depends on the size (h, w) is constant where that is known.
+    """`FusedBoxConv2d` with boxes on pixel borders. If the size (h, w) is known, all that depends on it is constant.
 
-    A sum over columns is the difference of two running sums, whole columns at a time, in an image that is transposed
-    while it has few channels; then each box's rows are added up by a product with the matrix of their overlaps.
+    The sum over a box's columns is the difference of two running sums. The image is transposed before, while it has few
+    channels, so that whole columns are picked. The sum over a box's rows is a product with the matrix of overlaps.
     """
 
     boxes: Tensor
@@ -67,7 +70,7 @@ class SnappedBoxConv2d(nn.Module):
         return finished(torch.matmul(rows, columns.transpose(2, 3)), self.shift, residual, self.relu)
 
     def _of(self, h: int, w: int) -> tuple[Tensor, Tensor, Tensor]:
-        """(C*M, H', H) overlaps, and where the running sums before each box and at its end are, (C*M*W',) each."""
+        """(C*M, H', H) overlaps; (C*M*W',) indices of the running sums at the left and at the right edge."""
         c, m = self.boxes.shape[:2]
         h_out, w_out = (h + self.stride - 1) // self.stride, (w + self.stride - 1) // self.stride
         top, bottom, left, right = self.boxes.reshape(c * m, 1, 1, 4).unbind(-1)
@@ -81,7 +84,7 @@ class SnappedBoxConv2d(nn.Module):
 class MaximumActivation(nn.Module):
     """`Activation` with slopes of at most 1: the larger one of a number and its product with the slope.
 
-    onnxruntime takes a third of the time for the two operations that it takes for PRelu.
+    onnxruntime runs these two operations in a third of the time of its PRelu.
     """
 
     slopes: Tensor
@@ -96,7 +99,7 @@ class MaximumActivation(nn.Module):
 
 
 def with_fast_activations(network: nn.Module) -> nn.Module:
-    """``network``, changed: `MaximumActivation` where that does the same."""
+    """Replace activations by `MaximumActivation` where that gives the same result; changes and returns ``network``."""
 
     def fast(layer: nn.Module) -> nn.Module:
         activation = layer if type(layer) is Activation else Activation.of(layer)
@@ -108,10 +111,11 @@ def with_fast_activations(network: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def in_standard_operations(network: nn.Module, inputs: tuple[Tensor, ...] | None) -> nn.Module:
-    """``network``, changed: its box convolutions as layers of this file, for ``inputs`` of these sizes or for any.
+    """Replace box convolutions by the layers of this file; changes and returns ``network``.
 
-    Where none fits, the operator stays, for :func:`.standard.decompositions`: boxes between pixel borders where sizes
-    are free, and a layer that sees maps of several sizes.
+    They are for the sizes of ``inputs``, or for any size without ``inputs``. Where no layer fits, the operator stays,
+    for :func:`.standard_operators.decompositions`: if boxes lie between pixel borders, and the size of the layer's map
+    is free or not always the same.
     """
     layers = [layer for layer in network.modules() if type(layer) is FusedBoxConv2d]
     sizes: dict[Any, set[tuple[int, int]]] = {layer: set() for layer in layers}

@@ -1,6 +1,6 @@
 """Box convolutions in standard operations, for exported graphs that must run without this package.
 
-Each is two products with matrices of overlaps: how much of an input row (or column) is in the box of an output row.
+Each is two products with matrices of overlaps: how much of an input row (or column) lies in the box of an output row.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def decompositions() -> dict[Any, Callable[..., Tensor]]:
-    """For `ExportedProgram.run_decompositions`: the operators of this package, by what they are made of."""
+    """For `ExportedProgram.run_decompositions`: each operator of this package, and the function that replaces it."""
     operators = torch.ops.box_convolution
     return {operators.box_conv2d_fused.default: box_conv2d_fused, operators.box_conv2d.default: box_conv2d}
 
@@ -19,8 +19,8 @@ def decompositions() -> dict[Any, Callable[..., Tensor]]:
 def box_conv2d(input: Tensor, boxes: Tensor, normalize: bool = True, stride: int = 1) -> Tensor:
     """See :func:`box_convolution.box_conv2d`; in float32.
 
-    Memory beside the output: a matrix (H', H) and one (W', W) for each box. What the definition in
-    :mod:`box_convolution.ops.reference` does in float64 for every box, float32 does for boxes of at least a pixel.
+    It needs memory for two matrices per box, (H', H) and (W', W). float32 is precise enough for boxes of at least one
+    pixel. The definition in :mod:`box_convolution.ops.reference` needs float64, because it is for every box.
     """
     return box_conv2d_fused(input, boxes, normalize=normalize, stride=stride)
 
@@ -43,7 +43,7 @@ def box_conv2d_fused(
 def matrices(
     boxes: Tensor, scale: Tensor | None, normalize: bool, stride: int, h: int, w: int
 ) -> tuple[Tensor, Tensor]:
-    """(C, M * H', H) and (C * M, W, W'): the first holds what each box is multiplied by, too."""
+    """Overlap matrices for `products`, (C, M * H', H) and (C * M, W, W'); area and scale are factors of the first."""
     c, m = boxes.shape[:2]
     h_out, w_out = (h + stride - 1) // stride, (w + stride - 1) // stride
     top, bottom, left, right = boxes.float().reshape(c * m, 1, 1, 4).unbind(-1)
@@ -60,20 +60,21 @@ def overlap(low: Tensor, high: Tensor, size_out: int, size_in: int, stride: int)
     """Length of each input pixel between two edges: (C*M, 1, 1) each -> (C*M, size_out, size_in)."""
     ahead = (torch.arange(size_out, device=low.device) * stride)[:, None] - torch.arange(size_in, device=low.device)
     ahead = ahead.to(low.dtype)
-    # A sum of less than half a pixel is exact: the edge and the whole number are then at most a factor of 2 apart.
+    # Where nothing is clamped, a sum is exact: the edge and the whole number then differ at most by a factor of 2.
     return (ahead + high).clamp(-0.5, 0.5) - (ahead + low).clamp(-0.5, 0.5)
 
 
 def products(
     input: Tensor, rows: Tensor, columns: Tensor, shift: Tensor | None, residual: Tensor | None, relu: bool
 ) -> Tensor:
+    """(B, C, H, W) and the `matrices` -> (B, C*M, H', W'): equation (4), and what follows it."""
     b, w, boxes = input.shape[0], input.shape[3], columns.shape[0]
     output = torch.matmul(rows, input.float()).reshape(b, boxes, rows.shape[1] * rows.shape[0] // boxes, w)
     return finished(torch.matmul(output, columns), shift, residual, relu).to(input.dtype)
 
 
 def finished(output: Tensor, shift: Tensor | None, residual: Tensor | None, relu: bool) -> Tensor:
-    """What follows the box convolution."""
+    """Apply what follows a box convolution: [relu](output [+ shift] [+ residual])."""
     if shift is not None:
         output = output + shift[:, None, None]
     if residual is not None:

@@ -42,9 +42,9 @@ def create(
 
     Args:
         name: one of `names`.
-        num_classes: channels of the logits, without void; by default those of the trained network.
-        input_size: (h, w), the largest expected image, in pixels; by default that of the trained network. Other sizes
-            work, and boxes keep their size in pixels.
+        num_classes: channels of the logits, not counting void; by default those of the trained network.
+        input_size: (h, w), the largest expected image, in pixels; by default that of the trained network. It limits the
+            boxes. Images of any size work, and boxes keep their size in pixels.
         pretrained: data that the weights were trained on, see `pretrained.available`; None for fresh weights. With
             another number of classes, the last layer is fresh.
         options: ``in_channels``: 3 by default, 1 for grey images, 4 for RGB-D, any number for others; with
@@ -58,7 +58,7 @@ def create(
 
     Raises:
         TypeError, ValueError: naming the argument, what came and what was expected.
-        ImportError: trained weights need the package safetensors.
+        ImportError: ``pretrained`` is given, but the package safetensors is not installed.
     """
     if not isinstance(name, str) or name not in _NETWORKS:
         raise ValueError(f"name must be one of {', '.join(names())}, got {name!r}")

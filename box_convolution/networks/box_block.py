@@ -10,7 +10,8 @@ from .residual import residual_sum
 class BoxBottleneck(nn.Module):
     """1x1 convolution to ``channels / boxes_per_channel``, box convolution back to ``channels``, residual connection.
 
-    conv1x1 -> BatchNorm -> [ReLU] -> BoxConv2d -> BatchNorm -> dropout of whole channels; + input; ReLU.
+    conv1x1 -> BatchNorm -> [ReLU] -> BoxConv2d -> BatchNorm -> dropout of whole channels; + input; ReLU. This is
+    Figure 1 of the paper.
 
     Examples:
         >>> block = BoxBottleneck(64, max_input_h=64, max_input_w=128)
@@ -22,7 +23,7 @@ class BoxBottleneck(nn.Module):
         boxes_per_channel: m; the block is N -> N/m -> N.
         max_input_h: largest expected height at this depth of the network, in pixels.
         max_input_w: the same for the width.
-        dropout: probability of dropping a channel of the residual branch.
+        dropout: probability of dropping a channel of the residual branch, in [0, 1).
         inner_relu: ReLU before the boxes (as in the ENet family; the ERFNet family has none).
         bias: of the 1x1 convolution. It has no effect before BatchNorm, but the authors' BoxENet has it.
         reparametrization_factor: see `BoxConv2d`.

@@ -17,10 +17,10 @@ from .resampling import ConvBesidePool, deconv3x3
 from .residual import residual_sum
 from .table import BoxBlocks, Table, check_probabilities, stage
 
-EPS = 1e-3  # of BatchNorm, but for the box blocks
+EPS = 1e-3  # of BatchNorm, except in the box blocks
 
 
-# D: bottleneck, D4: dilated by 4, A5: asymmetric, 5x1 and 1x5, X4: box block with 4 boxes a channel.
+# D: bottleneck; D4: dilated by 4; A5: asymmetric, 1x5 and 5x1; X4: box block with 4 boxes per channel.
 _BOXENET = Table(
     s1="D X4 D X4",
     s2="D X4 A5 X4 D X4 A5 X4 D X4 A5 X4 D X4 A5 X4",
@@ -43,7 +43,7 @@ TABLES = {
     ),
 }
 DILATIONS = (2, 4, 8, 16)
-"""Those of the tables."""
+"""The dilations in ENet's table, which the option ``dilations`` replaces."""
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:
@@ -122,7 +122,7 @@ def unpool(values: Tensor, indices: Tensor) -> Tensor:
     two indices are equal (they never are after pooling without overlap).
     """
     b, c, h, w = values.shape
-    if values.device.type == "cpu":  # where it is held pixel by pixel
+    if values.device.type == "cpu":  # where the network works in channels_last
         pixels = values.new_zeros((b, 4 * h * w, c)).transpose(1, 2)
     else:
         pixels = values.new_zeros((b, c, 4 * h * w))
@@ -159,16 +159,19 @@ class ENet(PaddedNetwork):
         num_classes: channels of the logits.
         input_size: (h, w), largest expected image, in pixels: sets the limits of the boxes.
         in_channels: of the image; the authors' 3 are red, green and blue.
-        dropout: of plain blocks and downsampling blocks: (first stage, rest of the encoder); the decoder has none. The
-            authors' BoxOnlyENet: (0.01, 0.01) in PyTorch.
-        box_dropout: of box blocks, stage by stage. The paper's text, for all networks: 0.25 at 1/8 resolution and 0.15
-            elsewhere. The authors' code: (0.15, 0.25, 0.1, 0.1) in BoxENet; in BoxOnlyENet (0.01, 0.1, 0.1, 0.1) in
-            Torch and (0.15, 0.4, 0.15, 0.05) in PyTorch.
+        dropout: of plain blocks and downsampling blocks, (first stage, rest of the encoder); the decoder has none. The
+            authors' PyTorch code has (0.01, 0.01) in BoxOnlyENet.
+        box_dropout: of box blocks, stage by stage. The default is the paper's text, for all networks: 0.25 at 1/8
+            resolution and 0.15 elsewhere. The authors' code: (0.15, 0.25, 0.1, 0.1) in BoxENet; in BoxOnlyENet
+            (0.01, 0.1, 0.1, 0.1) in Torch7 and (0.15, 0.4, 0.15, 0.05) in PyTorch.
         inner_relu: ReLU before the boxes; the authors have one in this family.
         reparametrization_factor: see `BoxConv2d`; by default the authors' 0.86, for BoxOnlyENet 0.51.
         symmetric, initial_boxes: see `BoxConv2d`; beyond the paper.
-        dilations: four numbers in the place of 2, 4, 8 and 16, for a network with dilated blocks (ENet); beyond the
-            paper. Wider ones look further without boxes.
+        dilations: four numbers instead of 2, 4, 8 and 16, for a network with dilated blocks (ENet); beyond the paper.
+            With larger ones the network sees farther without boxes.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what came and what was expected.
     """
 
     def __init__(
@@ -194,7 +197,7 @@ class ENet(PaddedNetwork):
         at = extents(input_size)
 
         def blocks(codes: str, channels: int, divisor: int, box_p: float, p: float | None = None) -> nn.Sequential:
-            """A stage of the encoder with dropout ``p`` in its plain blocks, or of the decoder."""
+            """Make a stage: of the encoder, with dropout ``p`` in its plain blocks; without ``p``, of the decoder."""
 
             def block(kind: str, number: int | None) -> nn.Module:
                 if kind == "X":
@@ -226,7 +229,7 @@ class ENet(PaddedNetwork):
 
 
 def _dilation_of(dilations: Sequence[int], table: Table) -> dict[int | None, int]:
-    """What stands for each of `DILATIONS` in ``table``. Raises TypeError and ValueError."""
+    """Map each of `DILATIONS` to the dilation to use. Raises TypeError or ValueError."""
     if len(tuple(dilations)) != len(DILATIONS):
         raise ValueError(f"dilations must be {len(DILATIONS)} numbers for {DILATIONS}, got {dilations!r}")
     found = [as_int("dilations", dilation, least=1) for dilation in dilations]

@@ -15,7 +15,8 @@ from .resampling import ConvBesidePool, deconv3x3
 from .residual import residual_sum
 from .table import BoxBlocks, Table, check_probabilities, stage
 
-# N4: non-bottleneck-1D block whose second pair of convolutions is dilated by 4; N: by the option remaining_dilations.
+# N4: non-bottleneck-1D block, its second pair of convolutions dilated by 4; N: dilated as remaining_dilations says;
+# X4: box block with 4 boxes per channel.
 _BOXERFNET = Table(s1="N1 X4", s2="N X4 N X4 N X4 N X4", s3="N1", s4="N1", reparametrization_factor=1.5625)
 TABLES = {
     "erfnet": replace(_BOXERFNET, s1="N1 N1 N1 N1 N1", s2="N2 N4 N8 N16 N2 N4 N8 N16", s3="N1 N1", s4="N1 N1"),
@@ -69,6 +70,9 @@ class ERFNet(PaddedNetwork):
         inner_relu: ReLU before the boxes; the authors have none in this family.
         reparametrization_factor: see `BoxConv2d`; by default the authors' 1.5625.
         symmetric, initial_boxes: see `BoxConv2d`; beyond the paper.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what came and what was expected.
     """
 
     def __init__(
@@ -125,7 +129,7 @@ class ERFNet(PaddedNetwork):
 
 
 def _check_dilations(values: Sequence[int]) -> list[int]:
-    """Four integers of at least 1. TypeError or ValueError."""
+    """Return ``values`` as four ints of at least 1. Raises TypeError or ValueError."""
     try:
         count = len(values)
     except TypeError:

@@ -22,7 +22,7 @@ from . import weights
 require("the Hugging Face Hub", "huggingface_hub", "safetensors")
 from huggingface_hub import EvalResult, PyTorchModelHubMixin, hf_hub_download  # noqa: E402 - with a better message than Python's own
 
-# As the Hub spells them; others are "other", with a name.
+# In the Hub's spelling. It lists other licences as "other", with a name.
 _LICENCES = ("apache-2.0", "mit", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0")
 _SCORES = {"class_iou": "class IoU", "category_iou": "category IoU", "pixel_accuracy": "pixel accuracy"}
 
@@ -35,9 +35,12 @@ class HubNetwork(
     tags=["pytorch", "semantic-segmentation", "box-convolution"],
     paper_url="https://papers.nips.cc/paper/7859-deep-neural-networks-with-box-convolutions",
 ):
-    """A network for the Hugging Face Hub: ``.network`` is `box_convolution.networks.create` of these arguments.
+    """A network for the Hugging Face Hub; (B, in_channels, H, W) -> logits (B, num_classes, H, W).
 
-    ``about`` is a dictionary of further plain values to store with the weights, such as the class table.
+    Args:
+        name, num_classes, input_size: as for `box_convolution.networks.create`, which makes ``.network``.
+        options: further arguments of `create`.
+        about: further plain values to store with the weights, such as the class table.
     """
 
     def __init__(
@@ -60,7 +63,7 @@ class HubNetwork(
 
     @classmethod
     def from_file(cls, path: str | Path) -> "HubNetwork":
-        """The network in a file of `box_convolution.networks.weights.save`."""
+        """Load a file that `box_convolution.networks.weights.save` wrote; the network is in evaluation mode."""
         network, content = weights.load(path)
         hub = cls(**content.pop("network"), about=content)
         hub.network = network.eval()

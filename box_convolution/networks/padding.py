@@ -37,7 +37,7 @@ class PaddedNetwork(nn.Module):
 @fx.wrap
 def padded(image: Tensor, channels: int, multiple: int) -> Tensor:
     """Prepare the image for `PaddedNetwork.logits`: a batch, padded to multiples, and on the CPU in channels_last."""
-    # A recorded graph gets other sizes later: in it, nothing may depend on whether this one needs padding.
+    # A traced graph is used for other sizes later, so it must pad even if this image needs no padding.
     traced = torch.jit.is_tracing()
     batch = image[None] if image.ndim == 3 else image
     if not traced and (batch.ndim != 4 or batch.shape[1] != channels):

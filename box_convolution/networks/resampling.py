@@ -10,7 +10,7 @@ def halve(image: Tensor) -> Tensor:
     """(B, C, H, W) -> (B, C, H/2, W/2): max pooling over 2 x 2 pixels, for even H and W.
 
     In inference on the CPU it is computed as two maxima of slices: for an image of 3 channels this takes a tenth of the
-    time. Not in training, because the gradients would differ where pixels are equal: pooling gives one pixel all.
+    time. Not in training, because gradients would differ where pixels are equal: pooling gives all to one pixel.
     """
     recorded = torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing()
     if image.device.type != "cpu" or recorded:
@@ -43,5 +43,5 @@ class ConvBesidePool(nn.Module):
 
 
 def deconv3x3(channels_in: int, channels_out: int) -> nn.ConvTranspose2d:
-    """(B, n, H, W) -> (B, m, 2H, 2W)."""
+    """Make a transposed convolution that doubles the resolution: (B, n, H, W) -> (B, m, 2H, 2W)."""
     return nn.ConvTranspose2d(channels_in, channels_out, 3, stride=2, padding=1, output_padding=1)

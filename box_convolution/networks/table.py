@@ -13,7 +13,8 @@ from .box_block import BoxBottleneck
 class Table:
     """The blocks of each stage that keep the resolution, and settings that all box blocks share.
 
-    A block is a letter and a number: ``X4`` is a box block with 4 boxes per channel. Each family has its other letters.
+    A block is a letter and a number: ``X4`` is a box block with 4 boxes per channel. The other letters are explained at
+    the tables of each family.
     """
 
     s1: str  # 1/4 resolution, 64 channels

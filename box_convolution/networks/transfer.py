@@ -14,8 +14,8 @@ def transfer(trained: Any, network: Any, *, head: bool) -> None:
 
     If the networks take different numbers of channels, the first block keeps its fresh weights.
 
-    Boxes keep their size in pixels, though they are stored in units of the image size. If ``network`` is made for
-    smaller images, they are cut to its limits. If its boxes are symmetric, they are centred horizontally.
+    Boxes keep their edges in pixels, although they are stored in units of the image size. If ``network`` is made for
+    smaller images, boxes are clipped to its limits. If its boxes are symmetric, they are centred horizontally.
 
     Raises:
         RuntimeError: the networks are not of the same kind; from `load_state_dict`.

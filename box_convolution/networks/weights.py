@@ -18,7 +18,7 @@ KEY = "box_convolution"
 
 
 class WeightsError(ValueError):
-    """A file is not a network of this package; the message names it and the reason."""
+    """A file is not a network of this package, or a network cannot be written as asked; the message says why."""
 
 
 def save(network: nn.Module, path: str | Path, description: dict[str, Any], *, half: bool = False, **more: Any) -> None:
@@ -60,7 +60,7 @@ def load(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     except SafetensorError as error:
         raise WeightsError(f"{path}: not a safetensors file, or damaged ({error})") from error
     if KEY not in metadata:
-        raise WeightsError(f"{path}: does not say which network its weights belong to: it was not written by us")
+        raise WeightsError(f"{path}: does not say which network its weights belong to: this package did not write it")
     try:
         content: dict[str, Any] = json.loads(metadata[KEY])
         network = create_from(content["network"])

@@ -1,4 +1,4 @@
-"""What pip has recorded of this installation: why the C++ kernels are missing, and the command that builds them."""
+"""What pip has recorded about this installation: why the C++ kernels are missing, and the command that builds them."""
 
 import json
 import sys
@@ -9,17 +9,17 @@ _RECORD = "kernels_not_built.txt"  # written by build_backend/backend.py
 
 
 def reason() -> str:
-    """Why there are no kernels: the compiler and the first line of its error, where that is known."""
+    """Return why there are no kernels: the compiler and the first line of its error; "" if that is not known."""
     return _text(_RECORD).strip()
 
 
 def reinstall() -> str:
-    """The command that builds the kernels once there is a compiler."""
+    """Return the command that builds the kernels once a compiler is installed."""
     return f"{sys.executable} -m pip install --force-reinstall --no-deps --no-cache-dir {_source()}"
 
 
 def _source() -> str:
-    """What pip was given: a folder, a file or an address."""
+    """Return what pip was asked to install: a folder, a file or an address."""
     try:
         found = json.loads(_text("direct_url.json"))
         address = urlparse(found["url"])

@@ -34,25 +34,25 @@ def check_forward(input: Tensor, boxes: Tensor, stride: int) -> None:
 
 
 def output_shape(input: Tensor, boxes: Tensor, stride: int) -> tuple[int, int, int, int]:
-    """Shape of the output: (B, C*M, ceil(H / stride), ceil(W / stride))."""
+    """Return the shape of the output: (B, C*M, ceil(H / stride), ceil(W / stride))."""
     batch, channels, height, width = input.shape
     return batch, channels * boxes.shape[1], (height + stride - 1) // stride, (width + stride - 1) // stride
 
 
 def memory_format(input: Tensor) -> torch.memory_format:
-    """Format of the results: channels_last for channels_last input, as in a convolution; else contiguous."""
+    """Return the format of the results: channels_last for channels_last input, as in a convolution; else contiguous."""
     only_channels_last = input.is_contiguous(memory_format=torch.channels_last) and not input.is_contiguous()
     return torch.channels_last if only_channels_last else torch.contiguous_format
 
 
 def fused_format(input: Tensor, residual: Tensor | None) -> torch.memory_format:
-    """Format of the result of box_conv2d_fused: channels_last where the input or the residual is."""
+    """Return the format of box_conv2d_fused's result: channels_last if the input or the residual is."""
     formats = [memory_format(tensor) for tensor in (input, residual) if tensor is not None]
     return torch.channels_last if torch.channels_last in formats else torch.contiguous_format
 
 
 def check_backward(grad_output: Tensor, input: Tensor, boxes: Tensor, stride: int) -> None:
-    """Raise TypeError or ValueError unless ``grad_output`` belongs to an output of ``box_conv2d(input, boxes)``."""
+    """Raise TypeError or ValueError unless ``grad_output`` fits the output of ``box_conv2d(input, boxes)``."""
     check_forward(input, boxes, stride)
     expected = output_shape(input, boxes, stride)
     if tuple(grad_output.shape) != expected:
@@ -93,7 +93,7 @@ def check_fused(
             raise TypeError(f"{name} must be float32, got {_describe(tensor)}")
         if tuple(tensor.shape) != (expected[1],):
             raise ValueError(
-                f"{name} must hold a number for each of {expected[1]} output channels, got {_describe(tensor)}"
+                f"{name} must have shape ({expected[1]},), a number for each output channel, got {_describe(tensor)}"
             )
     if residual is not None:
         if residual.dtype != input.dtype:

@@ -1,7 +1,7 @@
-"""The operators `box_convolution::box_conv2d` and `box_conv2d_backward`, before autograd, autocast, vmap and compilers.
+"""The operators `box_convolution::box_conv2d` and `box_conv2d_backward`, with autograd, autocast, vmap and shapes.
 
-Each implementation is a module with functions of the same names and arguments (`fused` registers the third).
-This file alone decides which one serves a tensor: `backend` names it, `use` chooses another.
+Each implementation is a module with functions of the same names and arguments (`fused` registers the third operator).
+This file alone decides which implementation serves a tensor: `backend` names it, `use` chooses another.
 """
 
 import functools
@@ -65,7 +65,7 @@ def _kernels_are_there(device: torch.device) -> bool:
 
 
 def serving(tensor: Tensor) -> Implementation:
-    """The module that `backend` names. Raises ValueError where it cannot serve ``tensor``'s device."""
+    """Return the module that `backend` names. Raises ValueError if it cannot serve the device of ``tensor``."""
     name = backend(tensor)
     if name == "cpu" and tensor.device.type != "cpu":
         raise ValueError(f"implementation 'cpu' was asked for, but input is on {tensor.device}")
@@ -81,8 +81,9 @@ def serving(tensor: Tensor) -> Implementation:
 def use(name: str) -> Iterator[None]:
     """Choose one implementation, for tests and bug reports: ``with box_convolution.ops.use("reference"): ...``.
 
-    This applies to the whole process, because autograd may run the backward pass in another thread. Raises OSError,
-    with the reason, if the implementation is not available.
+    This applies to the whole process, because autograd may run the backward pass in another thread. Names are
+    "reference", "cpu" and "triton". Raises ValueError for another name, and OSError, with the reason, if the
+    implementation is not available.
     """
     global _forced
     if name not in IMPLEMENTATIONS:
@@ -134,7 +135,10 @@ def _backward(
 
 
 def write_to(out: Tensor, input: Tensor, boxes: Tensor, normalize: bool, stride: int) -> Tensor:
-    """`box_conv2d` into memory that is there already. TypeError or ValueError for an ``out`` that does not fit."""
+    """Write the result of `box_conv2d` into ``out``, an existing tensor, and return it.
+
+    Raises TypeError or ValueError if ``out`` does not fit, RuntimeError if a gradient is needed.
+    """
     check_forward(input, boxes, stride)
     check_out(out, input, boxes, stride)
     if torch.is_grad_enabled() and (input.requires_grad or boxes.requires_grad or out.requires_grad):
@@ -147,7 +151,7 @@ def write_to(out: Tensor, input: Tensor, boxes: Tensor, normalize: bool, stride:
 
 
 def _refuse_tangents(*tensors: Tensor) -> None:
-    """A registered operator drops the tangents of forward-mode differentiation in silence."""
+    """Raise NotImplementedError for tensors with forward-mode tangents, which a registered operator silently drops."""
     if have_tangents(*tensors):
         raise NotImplementedError(
             "torch.ops.box_convolution has no forward-mode derivative: call box_convolution.box_conv2d, which has one"
@@ -162,7 +166,7 @@ _plain = torch.zeros(())
 
 
 def in_forward_mode() -> bool:
-    """Whether some forward-mode differentiation is going on, of whatever tensors: then unpacking makes a new tensor."""
+    """Whether forward-mode differentiation is active, for any tensor: only then does unpacking make a new tensor."""
     try:
         return forward_ad.unpack_dual(_plain).primal is not _plain
     except RuntimeError:
@@ -220,8 +224,8 @@ def _backward_autograd(ctx: Any, grad_grad_input: Tensor, grad_grad_boxes: Tenso
     saved = ctx.saved_tensors
     higher_order = torch.is_grad_enabled()
     with torch.enable_grad():
-        # A view of its own stands for each argument: grad_output may itself depend on input and boxes, and what reaches
-        # them through it is added by autograd, outside.
+        # Differentiate with respect to views of the arguments: grad_output may itself depend on input and boxes, and
+        # autograd adds the gradients along that path later.
         variables = [
             tensor.view_as(tensor) if higher_order and tensor.requires_grad else tensor.detach().requires_grad_(needed)
             for tensor, needed in zip(saved, ctx.needs_input_grad[:3], strict=True)
@@ -250,12 +254,12 @@ torch.library.register_autograd(_forward_op, _forward_autograd, setup_context=_s
 torch.library.register_autograd(_backward_op, _backward_autograd, setup_context=_save_backward, lib=_library)
 
 
-# A registered autograd formula serves neither torch.func.grad, vjp and their kind, which refuse it, nor forward mode,
-# which drops the tangents in silence. There the reference serves: its operations have all derivatives.
+# A registered autograd formula does not work in torch.func.grad, vjp and similar transforms, which refuse it, nor in
+# forward mode, which silently drops the tangents. There the reference is used: its operations have all derivatives.
 
 
 def differentiable(input: Tensor, boxes: Tensor, normalize: bool, stride: int) -> Tensor:
-    """`box_conv2d` under every kind of differentiation, at no cost where the registered formula serves."""
+    """`box_conv2d` under every kind of differentiation; costs nothing where the registered formula works."""
     if torch.compiler.is_compiling():
         if not traced_in_a_transform():
             return _call(input, boxes, normalize, stride)
@@ -263,7 +267,7 @@ def differentiable(input: Tensor, boxes: Tensor, normalize: bool, stride: int) -
         try:
             return _call(input, boxes, normalize, stride)
         except RuntimeError as error:
-            if "setup_context" not in str(error):  # the static method that torch.func misses
+            if "setup_context" not in str(error):  # torch.func asks for a static method of this name
                 raise
     check_forward(input, boxes, stride)
     return reference.box_conv2d(autocast_input(input), boxes, normalize, stride)
@@ -278,7 +282,7 @@ def _call(input: Tensor, boxes: Tensor, normalize: bool, stride: int) -> Tensor:
 
 
 def autocast_input(input: Tensor) -> Tensor:
-    """``input`` in the dtype that autocast, where it is on, asks for."""
+    """Return ``input`` in the dtype that autocast asks for; unchanged if autocast is off."""
     if reference.autocast_is_on(input) and input.dtype in (torch.float16, torch.bfloat16, torch.float32):
         return input.to(torch.get_autocast_dtype(input.device.type))
     return input
@@ -297,7 +301,8 @@ _register_autocast("cpu", "AutocastCPU")
 _register_autocast("cuda", "AutocastCUDA")
 
 
-# vmap. A box belongs to one channel, so a mapped dimension joins the channels; where boxes are not mapped, the batch.
+# vmap. Boxes belong to channels, so a mapped dimension of boxes becomes further channels. If boxes are not mapped, it
+# becomes further images of the batch.
 
 
 def _first(tensor: Tensor, dim: int | None, size: int) -> Tensor:
@@ -351,9 +356,10 @@ torch.library.register_vmap(_forward_op, _forward_vmap, lib=_library)
 torch.library.register_vmap(_backward_op, _backward_vmap, lib=_library)
 
 
-# Operations of the integral-image method with whole-pixel boxes: 2 additions an input pixel for the table, 3 additions
-# and a multiplication an output. Backward: the same for the input's gradient, and two operations for each edge and its
-# normalisation an output. FlopCounterMode shows these beside matrix products at 2 an element.
+# Operations of the integral-image method with whole-pixel boxes: 2 additions an input pixel for the integral image, 3
+# additions and a multiplication an output pixel. Backward: the same for the input's gradient; and for each output pixel
+# 2 operations for each of the four edges, and 2 for the normalisation. This is on the scale of FlopCounterMode, which
+# counts a multiply-add of a matrix product as 2.
 
 
 @register_flop_formula(_forward_op.overloadpacket)

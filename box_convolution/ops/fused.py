@@ -1,14 +1,15 @@
-"""The operator `box_convolution::box_conv2d_fused`: what follows a box convolution in inference, in the same write.
+"""The operator `box_convolution::box_conv2d_fused`: a box convolution and what follows it in inference, in one pass.
 
     box_conv2d_fused(input, boxes, scale, shift, residual, relu, normalize, stride)
         = [relu]([residual +] [scale *] box_conv2d(input, boxes, normalize, stride) [+ shift])
 
 input (B, C, H, W), boxes (C, M, 4) and output (B, C*M, H', W') as in `box_convolution.box_conv2d`; scale and
-shift (C*M,), float32; residual like the output. None leaves a part out. Sums are those of box_conv2d, the result is
-rounded once; it is channels_last where the input or the residual is. A BatchNorm in evaluation mode is a scale and a
-shift. Where a scale is 0 its box is not computed (and not seen, should it or the image hold a NaN).
+shift (C*M,), float32; residual like the output. None leaves a part out. A BatchNorm in evaluation mode is a scale and a
+shift. Sums are made as in box_conv2d; in half precision the result is rounded only once, at the end. It is
+channels_last if the input or the residual is. If a scale is 0, the average counts as 0, even if the box or the image
+has a NaN; the kernels do not compute it.
 
-For inference only: it has no derivative, and says so where one would be needed.
+For inference only: it has no derivative, and raises NotImplementedError where one would be needed.
 """
 
 from typing import Any
@@ -39,7 +40,7 @@ def _fused(
     stride: int = 1,
 ) -> Tensor:
     check_fused(input, boxes, scale, shift, residual, stride)
-    if in_forward_mode():  # which would drop the tangents in silence
+    if in_forward_mode():  # which would silently drop the tangents
         _refuse()
     output = serving(input).box_conv2d_fused(input, boxes, scale, shift, residual, relu, normalize, stride)
     return output.contiguous(memory_format=fused_format(input, residual))
@@ -70,12 +71,12 @@ def _refuse(*_: Any, **__: Any) -> None:
     )
 
 
-# Asked for the context of a backward pass, it refuses; torch.func refuses what has no formula for it by itself.
+# Autograd calls `_refuse` when it prepares a backward pass. torch.func itself refuses operators without a formula.
 torch.library.register_autograd(_op, _refuse, setup_context=_refuse, lib=_library)
 
 
 def _register_autocast(device_type: str, key: str) -> None:
-    """As for box_conv2d: images are cast, boxes, scale and shift are not."""
+    """As for box_conv2d: input and residual are cast; boxes, scale and shift are not."""
 
     def fused(
         input: Tensor,
@@ -99,5 +100,5 @@ _register_autocast("cpu", "AutocastCPU")
 _register_autocast("cuda", "AutocastCUDA")
 
 
-# Those of box_conv2d: FlopCounterMode ignores element-wise operations.
+# The same count as for box_conv2d, because FlopCounterMode ignores element-wise operations.
 register_flop_formula(_op.overloadpacket, get_raw=True)(box_conv2d_flops)

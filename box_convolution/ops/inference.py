@@ -1,15 +1,16 @@
-"""Around the convolutions of a deployed network, on the CPU: three operators.
+"""Three operators for the CPU that speed up what surrounds the convolutions of a deployed network.
 
     activate_(image, residual, slopes)
         image = prelu(image [+ residual], slopes), or relu of it where there are no slopes
     unpool_(image, values, indices)
         image[b, c, indices[b, c, i, j]] += values[b, c, i, j], indices into the flat plane as those of `max_pool2d`
     pointwise_planes(image, weight, bias, relu)
-        = [relu](conv2d(image, weight, bias)), a 1x1 convolution; contiguous, as a box convolution reads it
+        = [relu](conv2d(image, weight, bias)), a 1x1 convolution; contiguous, which a box convolution reads fastest
 
 image and residual (B, C, H, W), slopes (C,), values and indices (B, C, h, w), weight (K, C, 1, 1), bias (K,). The first
-two work in place. All are fast for float32 in channels_last, where PyTorch's own operations make a new tensor each,
-write an image of zeros to unpool, and convolve to channels_last. For inference only: they have no derivative.
+two work in place. All are fast for float32 in channels_last. There, PyTorch's own operations would make a new tensor
+each, unpool through an image of zeros, and return the convolution in channels_last, which would have to be transposed.
+For inference only: they have no derivative.
 """
 
 import torch
@@ -25,7 +26,8 @@ _library.define("pointwise_planes(Tensor image, Tensor weight, Tensor bias, bool
 
 
 def _activate(image: Tensor, residual: Tensor | None = None, slopes: Tensor | None = None) -> None:
-    if dispatch.serving(image) is native and _fast(image) and (residual is None or _fast(residual)):
+    same = residual is None or (residual.shape == image.shape and _fast(residual))
+    if dispatch.serving(image) is native and _fast(image) and same:
         native.activate(image, residual, slopes)
         return
     if residual is not None:
@@ -46,7 +48,8 @@ def _unpool(image: Tensor, values: Tensor, indices: Tensor) -> None:
 
 
 def _pointwise_planes(image: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
-    if dispatch.serving(image) is native and _fast(image):
+    fits = weight.shape == (*bias.shape, image.shape[1], 1, 1) and weight.dtype == bias.dtype == torch.float32
+    if dispatch.serving(image) is native and _fast(image) and fits:
         return native.pointwise_planes(image, weight, bias, relu)
     planes = conv2d(image, weight, bias).contiguous()
     return planes.relu_() if relu else planes

@@ -1,4 +1,4 @@
-"""The C++ kernels: loads their shared library and calls it with PyTorch's tensors."""
+"""The C++ kernels: load their shared library and call it with PyTorch's tensors."""
 
 import ctypes
 import functools
@@ -87,10 +87,10 @@ class _Unpool(ctypes.Structure):
 
 @functools.cache
 def library() -> ctypes.CDLL:
-    """The shared library with the kernels.
+    """Load the shared library with the kernels.
 
-    Raises OSError, with the reason and the remedy, where it is missing or does not load; ValueError where the
-    environment variable BOX_CONVOLUTION_ISA (for tests and bug reports) asks for an instruction set that is not there.
+    Raises OSError, with the reason and the remedy, if it is missing or does not load; ValueError if the environment
+    variable BOX_CONVOLUTION_ISA (for tests and bug reports) asks for an instruction set that is not available.
     """
     # An editable installation has two folders: the one with this file, and the one that the library was installed into.
     folders = [Path(folder) for folder in sys.modules[__package__].__path__]
@@ -128,9 +128,9 @@ def _remedy() -> str:
 
 @functools.cache
 def status() -> str | None:
-    """None where the kernels can serve; else, in one line, why not and what to do about it.
+    """Return None if the kernels can be used, else one line with the reason and the remedy.
 
-    Where BOX_CONVOLUTION_ISA is set, the kernels are wanted: then this raises what `library` raises.
+    If BOX_CONVOLUTION_ISA is set, the user wants the kernels: then this raises what `library` raises.
     """
     try:
         library()
@@ -142,16 +142,16 @@ def status() -> str | None:
 
 
 def isa() -> str:
-    """Name of the instruction set in use: "avx512", "avx2" or "baseline" on x86-64, "neon" on arm64."""
+    """Return the instruction set in use: "avx512", "avx2" or "baseline" on x86-64, "neon" on arm64."""
     name: bytes = library().box_isa()
     return name.decode()
 
 
 @contextmanager
 def use_isa(name: str) -> Iterator[None]:
-    """Force an instruction set, for tests and bug reports. It holds for the whole process.
+    """Force an instruction set in the whole process, for tests and bug reports.
 
-    Raises ValueError where the library or this machine does not have it.
+    Raises ValueError if the library or this machine does not have it.
     """
     found, previous = library(), isa()
     _force_isa(found, name, "name")
@@ -162,7 +162,7 @@ def use_isa(name: str) -> Iterator[None]:
 
 
 def isas() -> list[str]:
-    """Names of the instruction sets that are both in the library and on this machine, the fastest first."""
+    """List the instruction sets that both the library and this machine have, the fastest first."""
     return _present(library())
 
 
@@ -180,9 +180,9 @@ def _force_isa(found: ctypes.CDLL, name: str, argument: str) -> None:
 
 @functools.cache
 def _parallel_for() -> int:
-    """Address of torch's own parallel loop, or 0 before PyTorch 2.10: the library then starts threads of its own."""
+    """Return the address of torch's parallel loop; 0 before PyTorch 2.10: then the library starts its own threads."""
     name = {"win32": "torch_cpu.dll", "darwin": "libtorch_cpu.dylib"}.get(sys.platform, "libtorch_cpu.so")
-    try:  # it is loaded already, and found by its name where a distribution keeps it in another folder
+    try:  # PyTorch has loaded it already; its name alone finds it where a distribution keeps it in another folder
         beside = Path(torch.__file__).parent / "lib" / name
         loaded = ctypes.CDLL(str(beside) if beside.is_file() else name)
     except OSError:
@@ -192,7 +192,7 @@ def _parallel_for() -> int:
 
 
 def _problem(input: Tensor, boxes: Tensor, exact: bool, normalize: bool, stride: int) -> _Problem:
-    """``boxes`` float64, contiguous; it must stay alive as long as the result."""
+    """``boxes``: float64, contiguous. The result points to its memory, so the caller must keep it alive."""
     batch, channels, h, w = input.shape
     return _Problem(
         batch, channels, boxes.shape[1], h, w, stride, _DTYPES[input.dtype], normalize, exact,
@@ -201,9 +201,9 @@ def _problem(input: Tensor, boxes: Tensor, exact: bool, normalize: bool, stride:
 
 
 def box_conv2d(input: Tensor, boxes: Tensor, normalize: bool, stride: int, out: Tensor | None = None) -> Tensor:
-    """See `box_convolution.box_conv2d`. The result, if not ``out``, has the memory format of the input.
+    """See `box_convolution.box_conv2d`. A new result has the memory format of the input; ``out`` is contiguous.
 
-    Boxes in float64 ask for sums in float64.
+    If boxes are float64, so are all sums.
     """
     if out is None:
         return box_conv2d_fused(input, boxes, None, None, None, False, normalize, stride)
@@ -235,6 +235,7 @@ def box_conv2d_fused(
     problem = _problem(image, wide, boxes.dtype == torch.float64, normalize, stride)
     parts = [None if part is None else part.contiguous() for part in (scale, shift)]  # kept alive here
     pointers = [None if part is None else part.data_ptr() for part in parts]
+    # The kernels for channels_last outputs give a thread at least 16 channels: here there are enough for every thread.
     if last and batch * shape[1] >= 16 * torch.get_num_threads():
         output = torch.empty(shape, dtype=input.dtype, device=input.device, memory_format=torch.channels_last)
         other = None if residual is None else residual.contiguous(memory_format=torch.channels_last)
@@ -243,7 +244,8 @@ def box_conv2d_fused(
         if status != _NOT_SERVED:
             _check(status, input)
             return output
-    # What is added pixel by pixel needs no copy as planes. Half precision would be rounded twice.
+    # A channels_last residual is added while the output is transposed, so that it need not be transposed itself.
+    # Not in half precision, where the result would then be rounded twice.
     later = last and residual is not None and input.dtype.itemsize >= 4
     output = input.new_empty(shape)
     planes = None if residual is None or later else _by_rows(residual).contiguous()
@@ -259,7 +261,7 @@ def box_conv2d_fused(
 def box_conv2d_backward(
     grad_output: Tensor, input: Tensor, boxes: Tensor, normalize: bool, stride: int, output_mask: list[bool]
 ) -> tuple[Tensor, Tensor]:
-    """Gradients by input, in its memory format, and boxes; one that ``output_mask`` rules out is empty."""
+    """Gradients by input, in its memory format, and by boxes; empty where ``output_mask`` is False."""
     grad_input = input.new_empty(input.shape if output_mask[0] else 0)
     grad_boxes = boxes.new_empty(boxes.shape if output_mask[1] else 0, dtype=torch.float64)
     if grad_output.numel() == 0:
@@ -277,7 +279,7 @@ def box_conv2d_backward(
 
 
 def _by_rows(tensor: Tensor) -> Tensor:
-    """The kernels read any strides, but walk along rows: where pixels of a row are far apart, a copy costs less."""
+    """Return ``tensor``, or a contiguous copy if the pixels of a row are apart: reading them so would cost more."""
     if tensor.stride(3) == 1 or tensor.shape[3] == 1:
         return tensor
     if not tensor.is_contiguous(memory_format=torch.channels_last):
@@ -289,7 +291,7 @@ def _by_rows(tensor: Tensor) -> Tensor:
 
 
 def _pixels(planes: Tensor, residual: Tensor | None = None, relu: bool = False) -> Tensor:
-    """[relu](planes [+ residual]) in channels_last. PyTorch's own copy goes number by number, 5 to 7 times slower."""
+    """Return [relu](planes [+ residual]) in channels_last, 5 to 7 times as fast as PyTorch's own copy."""
     batch, channels, h, w = planes.shape
     output = torch.empty_like(planes, memory_format=torch.channels_last)
     other = None if residual is None else residual.contiguous(memory_format=torch.channels_last)

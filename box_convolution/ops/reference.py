@@ -1,10 +1,10 @@
 """The definition of the box convolution in plain PyTorch, for any device; traceable and differentiable.
 
 A box average is separable. For output row i (centred on input row i*stride) the weight of input row p is the length of
-the overlap of the pixel ``[p - 1/2, p + 1/2]`` and the box ``[i*stride + top, i*stride + bottom]``; so for columns.
-With those weights in two matrices, R (H' x H) and Q (W' x W), equation (4) of the paper is
+the overlap of the pixel ``[p - 1/2, p + 1/2]`` and the box ``[i*stride + top, i*stride + bottom]``; the same holds for
+columns. With those weights in two matrices, R (H' x H) and Q (W' x W), equation (4) of the paper is
 ``output = R @ image @ Q.T``, and every gradient is a product of the same matrices. Without an integral image, no digit
-is lost to cancellation; the price is a cost for each pixel that grows with H + W.
+is lost to cancellation. But the cost of an output pixel grows with H + W.
 """
 
 import torch
@@ -12,16 +12,16 @@ from torch import Tensor
 
 
 def accumulation_dtype(input: Tensor) -> torch.dtype:
-    """float64 for every input, float32 only where the device has no float64."""
+    """Return the dtype of all sums: float64 for every input, or float32 if the device has no float64."""
     return torch.float32 if input.device.type == "mps" else torch.float64
 
 
-# Up to PyTorch 2.9, torch.compile cannot read is_autocast_available.
+# Known before tracing, because up to PyTorch 2.9 torch.compile cannot trace is_autocast_available.
 _WITH_AUTOCAST = frozenset(kind for kind in ("cpu", "cuda", "mps", "xpu") if torch.amp.is_autocast_available(kind))
 
 
 def autocast_is_on(tensor: Tensor) -> bool:
-    """Whether autocast is enabled for the device of ``tensor``; some devices (meta) have none to ask for."""
+    """Whether autocast is enabled for the device of ``tensor``; False for devices without autocast, such as meta."""
     device_type = tensor.device.type
     compiling = torch.compiler.is_compiling()
     there = device_type in _WITH_AUTOCAST if compiling else torch.amp.is_autocast_available(device_type)
@@ -29,7 +29,7 @@ def autocast_is_on(tensor: Tensor) -> bool:
 
 
 def antiderivative(edge: Tensor, size_out: int, size_in: int, stride: int) -> Tensor:
-    """Length of each input pixel that lies before an edge, less the half up to the pixel's centre.
+    """Length of the part of each input pixel that lies before an edge, minus 1/2.
 
     ``edge`` (C, M), in pixels relative to the output pixel -> (C, M, size_out, size_in), entries in [-1/2, 1/2].
     """
@@ -49,9 +49,9 @@ def antiderivative_slope(edge: Tensor, size_out: int, size_in: int, stride: int)
 
 
 def _locate(edge: Tensor) -> tuple[Tensor, Tensor]:
-    """Index of the pixel that an edge is in, and where in it, in [-1/2, 1/2): both exact in floating point.
+    """Return the pixel that an edge is in, and the edge's position in that pixel, in [-1/2, 1/2). Both are exact.
 
-    An average over a box much thinner than a pixel divides by a difference of such places: they must lose no digit.
+    The weights of a box much thinner than a pixel are the difference of two such positions: they must lose no digit.
     """
     nearest = edge.round()
     pixel = nearest + (edge - nearest == 0.5)  # round() takes a border to the even pixel, not to the one after it
@@ -100,7 +100,7 @@ def box_conv2d(input: Tensor, boxes: Tensor, normalize: bool, stride: int) -> Te
 
 
 def _averages(input: Tensor, boxes: Tensor, normalize: bool, stride: int) -> Tensor:
-    """(B, C*M, H', W') in the dtype that is summed in, in any memory format."""
+    """Return the output (B, C*M, H', W') in `accumulation_dtype`, and in whatever memory format it comes."""
     b, c, h, w = input.shape
     m = boxes.shape[1]
     h_out, w_out = -(-h // stride), -(-w // stride)
@@ -140,14 +140,14 @@ def _planes(tensor: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _contiguous(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """One copy at most: ``to`` alone keeps permuted strides, and does not reorder where the dtype already fits."""
+    """Convert and make contiguous, with one copy at most: ``to`` reorders nothing if the dtype already fits."""
     return tensor.to(dtype, memory_format=torch.contiguous_format).contiguous()
 
 
 def box_conv2d_backward(
     grad_output: Tensor, input: Tensor, boxes: Tensor, normalize: bool, stride: int, output_mask: list[bool]
 ) -> tuple[Tensor, Tensor]:
-    """Equations (5) and (6): gradients by ``input`` and by ``boxes``; one that ``output_mask`` rules out is empty."""
+    """Equations (5) and (6): gradients by ``input`` and by ``boxes``; empty where ``output_mask`` is False."""
     b, c, h, w = input.shape
     m = boxes.shape[1]
     h_out, w_out = grad_output.shape[2:]

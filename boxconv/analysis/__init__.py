@@ -1,1 +1,1 @@
-"""What the boxes of a trained network see, and how training moved them."""
+"""Analysis of trained networks: what their boxes see, and how training moved them."""

@@ -1,8 +1,8 @@
 """Find the convolutions before and after every box layer in the graph that autograd records.
 
-The graph records what really happened, so this works for any network, whatever its modules are called. Channels are
-followed up to the nearest convolutions, through everything that does not mix them: BatchNorm, activations, dropout,
-sums of residual branches, pooling, padding, cropping, concatenation.
+The graph contains the operations that were executed, so this works for any network and does not depend on the names of
+its modules. Channels are followed up to the nearest convolutions, through everything that does not mix them: BatchNorm,
+activations, dropout, sums of residual branches, pooling, padding, cropping, concatenation.
 """
 
 from collections.abc import Iterator
@@ -16,15 +16,15 @@ from box_convolution.torch_internals import saved, sequence_number, shape_of_inp
 
 from .evaluation_mode import evaluation_mode
 
-Node = Any  # of autograd's graph; reached from a result, it leads towards the input
+Node = Any  # a node of autograd's graph, whose edges point from results towards the input
 
 
 @dataclass(frozen=True)
 class Convolution:
-    """A convolution beside a box layer.
+    """A convolution before or after a box layer.
 
-    Going with the data, channel k of the earlier of the two is channel ``k + offset`` of the later one. ``gammas`` are
-    the weights of the BatchNorms in between, cut to the channels of the earlier one.
+    Channel k of the earlier of the two is channel ``k + offset`` of the later one. ``gammas`` are the weights of the
+    BatchNorms in between, for the channels of the earlier one.
     """
 
     name: str
@@ -46,9 +46,10 @@ class Convolution:
 
 @dataclass(frozen=True)
 class Neighbours:
-    """A box layer, the size (h, w) of the map that it read, and the convolutions beside it in order of execution.
+    """A box layer, the size (h, w) of its input map, and the convolutions before and after it.
 
-    ``following`` is the first convolution that reads the layer's channels, None if there is none.
+    ``preceding`` are in order of execution. ``following`` is the first convolution that reads the layer's channels;
+    None if there is none.
     """
 
     name: str
@@ -59,9 +60,9 @@ class Neighbours:
 
 
 def find_neighbours(model: nn.Module, image: Tensor) -> list[Neighbours]:
-    """Every box layer of ``model`` in the order in which ``image`` (B, 3, h, w) passes them.
+    """Every box layer of ``model`` in the order of execution for ``image`` (B, channels, h, w).
 
-    A layer that is used more than once counts where it is used first. The network is not changed.
+    Of a layer that is used more than once, the first use counts. The network is not changed.
     """
     outputs: dict[BoxConv2d, Tensor] = {}
     sizes: dict[BoxConv2d, tuple[int, int]] = {}
@@ -83,7 +84,7 @@ def find_neighbours(model: nn.Module, image: Tensor) -> list[Neighbours]:
     found = []
     for layer, output in outputs.items():
         node = output.grad_fn
-        if node is None:  # the network cut the layer off from the image
+        if node is None:  # the output does not depend on the image by a differentiable path
             found.append(Neighbours(names[layer], layer, sizes[layer], (), None))
             continue
         before = sorted(_sources(_input(node)), key=lambda source: sequence_number(source.node))
@@ -94,11 +95,14 @@ def find_neighbours(model: nn.Module, image: Tensor) -> list[Neighbours]:
 
 @dataclass(frozen=True)
 class _Source:
-    """A convolution or box layer that a channel comes from: its channel k is channel k + offset of the reader."""
+    """A convolution or box layer from which channels come: its channel k is channel k + offset of the reader.
+
+    norms: (weight, offset) of each BatchNorm on the path; its channel k is channel k + offset of the reader.
+    """
 
     node: Node
     offset: int
-    norms: tuple[tuple[Tensor, int], ...]  # BatchNorm weights on the way; where the reader's channel 0 is in them
+    norms: tuple[tuple[Tensor, int], ...]
 
 
 class _Graph:
@@ -128,7 +132,7 @@ class _Graph:
         return None
 
     def convolution(self, node: Node, source: _Source) -> Convolution:
-        """``node``, which is at one end of the way that leads from ``source``."""
+        """Describe the convolution ``node``, which is at one end of the path from ``source``."""
         gammas = tuple(gamma[source.offset - at :][: _channels((source.node, 0))] for gamma, at in source.norms)
         weight = saved(node, "weight")
         name = self.names.get(weight.data_ptr(), "a convolution without a name")
@@ -159,13 +163,13 @@ def _sources(edge: tuple[Node, int]) -> Iterator[_Source]:
                 waiting.append((source, place, norms))
                 place += channels
             elif joined:
-                break  # where the next ones begin is not known
+                break  # the first channel of the next inputs is not known
             elif channels is not None and (padded or _is_padding(node) or channels == _channels((node, 0))):
                 waiting.append((source, place, norms))
 
 
 def _input(node: Node) -> tuple[Node, int]:
-    """Where the input of a convolution or box layer comes from; its weights or boxes are next."""
+    """The edge to the input of a convolution or box layer; the edges after it lead to its weights or boxes."""
     edge: tuple[Node, int] = node.next_functions[0]
     return edge
 
@@ -184,7 +188,7 @@ def _is_convolution(node: Node) -> bool:
 
 
 def _is_channel_axis(dim: int) -> bool:
-    return dim in (1, 2**64 - 3, -3)  # autograd shows negative numbers as unsigned ones
+    return dim in (1, 2**64 - 3, -3)  # autograd shows negative numbers as unsigned integers
 
 
 def _is_padding(node: Node) -> bool:
@@ -192,6 +196,6 @@ def _is_padding(node: Node) -> bool:
 
 
 def _front_channels(node: Node) -> int:
-    """Channels that a padding puts before the others: its numbers go (left, right, above, below, front, back)."""
+    """Number of channels that a padding adds in front: `pad` is (left, right, above, below, front, back)."""
     pad: list[int] = list(saved(node, "pad")) if _is_padding(node) else []
     return pad[4] if len(pad) > 4 else 0

@@ -11,32 +11,33 @@ from box_convolution.boxes import MIN_SIZE
 
 from .importance import LayerImportance
 
-# A size within this of the minimum, or an edge within this of its limit, counts as at it, in pixels.
+# In pixels: a box this close to the minimum size, or an edge this close to its limit, counts as being there.
 AT_LIMIT = 0.05
-# Smaller boxes say nothing about symmetry; the bound of the authors' script.
+# In square pixels, from the authors' script: smaller boxes say nothing about symmetry.
 MIN_AREA_FOR_SYMMETRY = 14.0
+# Boxes with at least this score are called symmetric.
 SYMMETRIC = 0.8
 
 Numbers = dict[str, float | int | None]
 
 
 def area(boxes: Tensor) -> Tensor:
-    """(n,) square pixels of (n, 4) boxes."""
+    """Areas (n,) of boxes (n, 4), in square pixels."""
     top, bottom, left, right = boxes.unbind(-1)
     return (bottom - top) * (right - left)
 
 
 def symmetry(low: Tensor, high: Tensor) -> Tensor:
-    """How symmetric [low, high] lies about 0: the shorter side over the longer one, 1 if equal.
+    """Symmetry about 0 of intervals [low, high], from 0 to 1: the shorter side divided by the longer one.
 
-    It is the score of the authors' script, but 0 for an interval that lies wholly on one side.
+    It is the score of the authors' script, except that it is 0 for an interval entirely on one side.
     """
     sides = torch.stack((-low, high), -1)
     return (sides.amin(-1) / sides.amax(-1).clamp_min(1e-12)).clamp(0, 1)
 
 
 def box_table(layers: Sequence[LayerImportance], initial: Mapping[str, Tensor] | None = None) -> list[dict[str, Any]]:
-    """One row per box, ready for a CSV file; ``initial``: (n, 4) boxes before training, by name of layer."""
+    """One row per box, for a CSV file; ``initial``: boxes (n, 4) before training, by name of layer."""
     rows = []
     for layer in layers:
         top, bottom, left, right = layer.boxes.unbind(-1)
@@ -58,7 +59,7 @@ def box_table(layers: Sequence[LayerImportance], initial: Mapping[str, Tensor] |
 
 
 def layer_statistics(layer: LayerImportance, initial: Tensor | None = None) -> Numbers:
-    """The numbers of one layer; ``initial``: its boxes (n, 4) before training."""
+    """Statistics of one layer; ``initial``: its boxes (n, 4) before training."""
     boxes = layer.boxes
     areas, (top, bottom, left, right) = area(boxes), boxes.unbind(-1)
     map_area = layer.map_size[0] * layer.map_size[1]
@@ -91,10 +92,10 @@ def layer_statistics(layer: LayerImportance, initial: Tensor | None = None) -> N
 
 
 def symmetry_statistics(boxes: Tensor, importance: Tensor | None = None) -> Numbers:
-    """Median symmetry of boxes of at least 14 square pixels, and the share scoring 0.8 or more, along both axes.
+    """For both axes, the median symmetry of boxes of at least 14 square pixels, and the share of 0.8 or more.
 
-    The vertical axis is the control: perspective gives no reason to be symmetric there. With ``importance`` also the
-    horizontal share weighted by it.
+    The vertical axis is the control: perspective gives no reason for symmetry there. With ``importance`` (n,), the
+    horizontal share weighted by it is added.
     """
     large = area(boxes) >= MIN_AREA_FOR_SYMMETRY
     top, bottom, left, right = boxes[large].unbind(-1)
@@ -116,7 +117,7 @@ def symmetry_statistics(boxes: Tensor, importance: Tensor | None = None) -> Numb
 
 
 def network_statistics(layers: Sequence[LayerImportance], initial: Mapping[str, Tensor] | None = None) -> Numbers:
-    """Numbers of all boxes together; what relates to importance is the layers' mean, because their scales differ."""
+    """Statistics of all boxes. Those about importance are means over layers, whose importances differ in scale."""
     boxes = torch.cat([layer.boxes for layer in layers])
     areas = area(boxes)
     low = (boxes[:, 1::2] - boxes[:, ::2]) <= MIN_SIZE + AT_LIMIT  # (n, 2): height, width
@@ -145,7 +146,7 @@ def network_statistics(layers: Sequence[LayerImportance], initial: Mapping[str, 
 
 
 def rank_correlation(one: Tensor, other: Tensor) -> float | None:
-    """Spearman's rank correlation of two (n,); None if less than three pairs are known or all values are equal."""
+    """Spearman's rank correlation of two tensors (n,); None if fewer than three pairs are finite or one is constant."""
     known = one.isfinite() & other.isfinite()
     if known.sum() < 3:
         return None
@@ -155,7 +156,10 @@ def rank_correlation(one: Tensor, other: Tensor) -> float | None:
 
 
 def _percentile_of_largest(areas: Tensor, importance: Tensor) -> float | None:
-    """Mean rank in importance, from 0 to 1, of the tenth of the boxes with the largest areas; 0.5 is chance."""
+    """Mean rank by importance, from 0 to 1, of the 10 % of boxes with the largest areas; 0.5 is chance.
+
+    None for fewer than 10 boxes with an importance.
+    """
     known = importance.isfinite()
     count = int(known.sum())
     if count < 10:
@@ -170,7 +174,7 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 
 def _ranks(values: Tensor) -> Tensor:
-    """Ranks of (n,), ties sharing their mean rank."""
+    """Ranks (n,) from 1 to n; equal values have their mean rank."""
     _, where, counts = values.unique(return_inverse=True, return_counts=True)
     ends = counts.cumsum(0).double()
     return (ends - (counts - 1) / 2)[where]

@@ -1,8 +1,8 @@
-"""Accuracy between two look-alikes, by the distance to the evidence that tells them apart.
+"""Accuracy between two look-alike classes, as a function of the distance to the evidence that tells them apart.
 
-A pixel is right if the score of its class exceeds that of the look-alike; scores of further classes are ignored. The
-accuracy in a range of distances is the share of right pixels of each class, averaged over the two: an answer that
-ignores the evidence has 50 %, also where one class has more pixels.
+A pixel is right if the score of its class is larger than that of the look-alike; scores of other classes are ignored.
+The accuracy in a range of distances is the share of right pixels of each class, averaged over the two. So a network
+that ignores the evidence has 50 %, even if one class has more pixels.
 """
 
 import json
@@ -19,25 +19,29 @@ from torch import Tensor
 
 from ..data.scenes.dataset import SCENE_CLASSES, RoadScenes
 from ..data.scenes.evidence import QUESTIONS, ask
+from ..errors import UsageError
 from ..progress import progress_bar
 from ..reports.run_comparison import RunError, experiment, settings_of
 from ..reports.tables import Section, Table
 
 RANGES = 32
-"""Number of ranges of distances, over the width of the image."""
+"""Number of ranges of distances in one width of the image."""
 RARE = 0.01
-"""Ranges with a smaller share of a question's pixels are left out: too few scenes have them."""
+"""Ranges with a smaller share of a question's pixels are left out: too few scenes have such distances."""
 LEVEL = 0.95
+RESAMPLES = 1000
+"""Of the bootstrap: the level of its confidence intervals, and its number of resamples."""
 Counts = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Answers:
-    """How a network answers one question, range by range of the distance.
+    """How well a network answers one question, in each of n ranges of the distance.
 
-    start, end: (n,) of the ranges, in shares of the image's width. accuracy: (n,) from 0 to 1. low, high: its
-    confidence interval, by bootstrap over scenes. pixels: (n, 2) asked of either side. overall: accuracy over all
-    ranges together.
+    start, end: (n,) limits of the ranges, as shares of the image's width.
+    accuracy: (n,) from 0 to 1. low, high: (n,) its confidence interval, by bootstrap over scenes.
+    pixels: (n, 2) number of pixels of either side.
+    overall: accuracy over all distances.
     """
 
     start: list[float]
@@ -51,7 +55,10 @@ class Answers:
 
 @dataclass(frozen=True)
 class Measured:
-    """A trained network and its answers by the question's name; `settings` as in `run_comparison.Run`."""
+    """A trained network and its answers, by the name of the question.
+
+    `settings` and `noted_by` are as in `run_comparison.Run`. `scenes`: number of scenes that it was asked about.
+    """
 
     network: str
     seed: int
@@ -62,7 +69,7 @@ class Measured:
 
     @property
     def identity(self) -> str:
-        """The same for two runs that must come out alike."""
+        """Equal for two runs whose results must be equal."""
         return json.dumps([self.network, self.seed, experiment(self)], sort_keys=True)
 
     def plain(self) -> dict[str, Any]:
@@ -75,7 +82,10 @@ class Measured:
 
 
 def read_kept(path: Path, defaults: Mapping[str, Any]) -> list[Measured]:
-    """What a file holds, with ``defaults`` for settings that are newer. RunError where it holds something else."""
+    """Read results from a JSON file; ``defaults``: values of settings that are newer than the file.
+
+    Raises RunError for a file with other content.
+    """
     try:
         runs = [Measured.from_plain(values) for values in json.loads(path.read_text(encoding="utf-8"))]
         return [replace(run, settings=settings_of(run.settings, defaults)) for run in runs]
@@ -87,10 +97,12 @@ def read_kept(path: Path, defaults: Mapping[str, Any]) -> list[Measured]:
 def answers_on_scenes(
     networks: Sequence[Any], lengths: Sequence[int], device: torch.device, *, progress: bool = True
 ) -> list[dict[str, Answers]]:
-    """What each of ``networks`` answers on its first validation scenes. All see a scene before the next one is drawn.
+    """The answers of each of ``networks``, by question, on its first validation scenes.
 
-    networks: `boxconv.open_network`'s, of runs on drawn scenes, on ``device``. lengths: how many scenes each of them
-    sees.
+    networks: from `boxconv.open_network`, trained on drawn scenes, with their models on ``device``.
+    lengths: number of scenes for each of them.
+
+    All networks see a scene before the next one is drawn, so each scene is drawn only once for each image size.
     """
     sides: dict[str, Any] = {
         question.name: tuple([SCENE_CLASSES.names.index(name) for name in side] for side in question.sides)
@@ -118,15 +130,15 @@ def count_right(
     side: npt.NDArray[np.int8],
     distance: npt.NDArray[np.float32],
 ) -> Counts:
-    """(ranges, 2, 2) pixels of one scene: of each range and side, how many were asked and how many are right.
+    """Pixels of one scene (ranges, 2, 2): for each range and side, the number of all pixels and of right ones.
 
-    scores: (K, h, w). sides: the classes of either; the larger score counts for their side. side: (h, w), 0, 1, or -1
-    where nothing is asked; distance: (h, w) in pixels.
+    scores: (K, h, w). sides: the classes of either side, whose largest score is that of the side.
+    side: (h, w), the right answer: 0, 1, or -1 at other pixels. distance: (h, w) in pixels.
     """
     first, second = (scores[list(classes)].amax(0).cpu().numpy() for classes in sides)
     right = np.where(side == 0, first > second, second > first)
     width = side.shape[1]
-    last = 2 * RANGES - 1  # no distance in an image up to as high as wide is longer than 1.5 widths
+    last = 2 * RANGES - 1  # if the image is not higher than wide, no distance is longer than 1.5 widths
     asked = (side >= 0) & np.isfinite(distance)
     ranges = np.minimum((distance[asked] * RANGES / width).astype(np.int64), last)
     counts = np.zeros((last + 1, 2, 2), np.int64)
@@ -136,22 +148,27 @@ def count_right(
 
 
 def balanced_accuracy(counts: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """(..., 2, 2) as in `count_right` to (...); NaN where one side was never asked."""
+    """Accuracy (...) from counts (..., 2, 2) of `count_right`; NaN if one of the sides has no pixel."""
     asked, right = counts[..., 0], counts[..., 1]
     share = np.where(asked > 0, right / np.maximum(asked, 1), np.nan)
     return np.asarray(share.mean(-1), np.float64)
 
 
-def answers_of(scenes: Counts, resamples: int = 1000) -> Answers:
-    """From the counts of every scene, (scenes, ranges, 2, 2). The bootstrap's random numbers are always the same."""
+def answers_of(scenes: Counts) -> Answers:
+    """Answers from the counts of all scenes (scenes, ranges, 2, 2). The bootstrap's random numbers never change.
+
+    Raises UsageError if the scenes do not show both sides of the question.
+    """
     total = scenes.sum(0)
     asked = total[..., 0].sum(-1)
     kept = np.flatnonzero((asked >= RARE * max(asked.sum(), 1)) & (total[..., 0] > 0).all(-1))
+    if not len(kept):
+        raise UsageError(f"--scenes: {len(scenes)} are too few: one of the look-alikes is nowhere to be seen")
     generator = np.random.default_rng(0)
-    drawn = generator.multinomial(len(scenes), np.full(len(scenes), 1 / len(scenes)), resamples)
+    drawn = generator.multinomial(len(scenes), np.full(len(scenes), 1 / len(scenes)), RESAMPLES)
     resampled = balanced_accuracy(np.tensordot(drawn, scenes[:, kept], 1))
     tail = (1 - LEVEL) / 2
-    low, high = np.nanquantile(resampled, [tail, 1 - tail], axis=0) if len(kept) else (np.zeros(0), np.zeros(0))
+    low, high = np.nanquantile(resampled, [tail, 1 - tail], axis=0)
 
     def plain(values: npt.NDArray[np.float64]) -> list[float]:
         return [round(float(value), 5) for value in values]
@@ -168,7 +185,10 @@ def answers_of(scenes: Counts, resamples: int = 1000) -> Answers:
 
 
 def sections(groups: dict[str, list[Measured]], evidence: dict[str, str], width: int) -> list[Section]:
-    """A table for each question: accuracy by distance, mean over seeds."""
+    """A table for each question: accuracy by distance, mean over seeds.
+
+    evidence: for each question, what the distance is measured to. width: of the images, in pixels.
+    """
     return [_section(name, groups, text, width) for name, text in evidence.items()]
 
 
@@ -190,7 +210,7 @@ def _section(question: str, groups: dict[str, list[Measured]], evidence: str, wi
 
 
 def rows_of(groups: dict[str, list[Measured]], width: int) -> list[dict[str, Any]]:
-    """Every number, a row for each network, seed, question and range, for a CSV file."""
+    """All numbers for a CSV file: a row for each network, seed, question and range."""
     return [
         {
             "network": label,

@@ -1,4 +1,4 @@
-"""A picture of accuracy by the distance to the evidence, a line for each network."""
+"""Plot of the accuracy by distance to the evidence, with a line for each network."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -29,11 +29,11 @@ NAMES = {
 def draw_by_distance(
     groups: Mapping[str, Sequence[Measured]], evidence: Mapping[str, str], path: str | Path, *, width: int
 ) -> None:
-    """The first question large, the others beside it: mean over seeds, and a band.
+    """Plot the first question large and the others beside it: for each group the mean over seeds, and a band.
 
-    The band reaches from the least to the largest seed; of a single seed, it is the confidence interval.
+    The band reaches from the lowest to the highest seed; for a single seed it is the confidence interval.
 
-    evidence: by question, what the distance is to. width: of the images, in pixels.
+    evidence: for each question, what the distance is measured to. width: of the images, in pixels.
     """
     shown = {label: _title(label) for label in groups}
     first, *others = evidence
@@ -70,7 +70,7 @@ def _lines(
         seeds = [[curve[place] for curve in curves] for place in places]
         at = [place * width for place in places]
         low, high = [list(map(min, seeds)), list(map(max, seeds))]
-        if len(runs) == 1:  # no seeds to compare: its own uncertainty
+        if len(runs) == 1:
             interval = dict(zip(runs[0].answers[question].start, _intervals(runs[0], question), strict=True))
             low, high = (list(edge) for edge in zip(*interval.values(), strict=True))
         colour, style = LINES[k % len(LINES)], styles[k // len(LINES) % len(styles)]

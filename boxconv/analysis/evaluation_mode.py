@@ -1,4 +1,4 @@
-"""Analysis must not change a network."""
+"""Running a network for analysis without changing it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """``model`` in evaluation mode and its weights without gradients; both as before afterwards, module by module.
+    """Inside the block, ``model`` is in evaluation mode, and its weights do not require gradients.
 
-    Inside, autograd records, whatever the caller is doing.
+    Autograd is on, even if the caller has turned it off. Afterwards every module and weight is as before.
     """
     training = {module: module.training for module in model.modules()}
     learnt = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -29,7 +29,7 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 
 def input_of(layer: nn.Module, model: nn.Module, image: Tensor) -> Tensor:
-    """What ``layer`` reads when ``model`` sees ``image`` (channels, h, w): (C, h', w')."""
+    """The input (C, h', w') of ``layer`` when ``model`` runs on ``image`` (channels, h, w)."""
     seen: list[Tensor] = []
     handle = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
     with evaluation_mode(model):

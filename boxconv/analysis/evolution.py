@@ -1,4 +1,4 @@
-"""Boxes of one layer as training goes on (Figure 2 of the paper): a grid of snapshots, and an animation."""
+"""The boxes of one layer during training (Figure 2 of the paper): a grid of snapshots, and an animation."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MIDDLE = "#c8c2bc"
-NARROWEST = 6.0  # inches; room for the key
+NARROWEST = 6.0  # inches: the width that the key needs
+SECONDS = 8.0  # of an animation, without the pause at its end
 
 
 @dataclass(frozen=True)
 class Evolution:
-    """States of the n boxes of a layer, the most important box first.
+    """The n boxes of a layer at t epochs, the most important box first.
 
     Attributes:
         epochs: (t,) ascending. boxes: (t, n, 4) edges (top, bottom, left, right) in pixels of the map.
@@ -51,15 +52,15 @@ class Evolution:
         return cls(list(epochs), np.asarray(boxes, np.float64)[:, order], map_size)
 
     def reach(self, count: int) -> tuple[float, float]:
-        """Half the height and width of a tile that holds the first ``count`` boxes at all times."""
+        """Half the height and half the width of a tile in which the first ``count`` boxes fit at all epochs."""
         edges = np.abs(self.boxes[:, :count])
         return float(edges[..., :2].max()) * 1.06, float(edges[..., 2:].max()) * 1.06
 
 
 def snapshots(evolution: Evolution, path: str | Path, *, title: str, rows: int = 6, columns: int = 14) -> None:
-    """A grid: a row for each of ``rows`` epochs, from the first to the last; a column for each of the top boxes.
+    """Draw a grid: a row for each of ``rows`` epochs, from the first to the last, a column for each important box.
 
-    Epochs are chosen ever farther apart, because boxes move most at the start, as in the paper's figure.
+    As in the paper's figure, the gaps between epochs grow, because boxes move most at the start.
     """
     columns = min(columns, evolution.boxes.shape[1])
     chosen = spread(len(evolution.epochs), rows)
@@ -80,8 +81,8 @@ def snapshots(evolution: Evolution, path: str | Path, *, title: str, rows: int =
                 axes = figure.add_axes(
                     (place[0] / width, place[1] / height, 0.94 * place[2] / width, 0.92 * place[3] / height)
                 )
-                _tile(axes, evolution.boxes[t, j], evolution.map_size, high, wide)
-        _key(figure, width, height)
+                _tile(axes, evolution.boxes[t, j], high, wide)
+        _key(figure, width)
 
 
 def animation(
@@ -92,9 +93,11 @@ def animation(
     columns: int = 7,
     rows: int = 5,
     frames: int = 48,
-    seconds: float = 8.0,
 ) -> None:
-    """A GIF of the top boxes, a tile each, at up to ``frames`` recorded epochs; the last one stays for two seconds."""
+    """Draw a GIF of the most important boxes, one tile each, at up to ``frames`` recorded epochs.
+
+    It lasts at most `SECONDS`, and the last frame two seconds more. Raises ValueError unless ``path`` ends in .gif.
+    """
     path = Path(path)
     if path.suffix.lower() != ".gif":
         raise ValueError(f"path must end in .gif, found {path}")
@@ -102,10 +105,10 @@ def animation(
 
     chosen = np.unique(np.linspace(0, len(evolution.epochs) - 1, frames).round().astype(int))
     pictures = [Image.fromarray(pixels) for pixels in _frames(evolution, chosen, title, columns, rows)]
-    # One palette for all frames: otherwise unchanging colours flicker.
+    # One palette for all frames, so that constant colours do not flicker.
     palette = pictures[-1].quantize(64, dither=Image.Dither.NONE)
     indexed = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
-    step = int(1000 * seconds / len(indexed))
+    step = int(1000 * SECONDS / len(indexed))
     durations = [min(500, step)] * (len(indexed) - 1) + [2000]
     more: dict[str, Any] = {"append_images": indexed[1:], "duration": durations, "loop": 0, "optimize": True}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -115,7 +118,7 @@ def animation(
 def _frames(
     evolution: Evolution, chosen: npt.NDArray[np.int_], title: str, columns: int, rows: int
 ) -> Iterator[npt.NDArray[np.uint8]]:
-    """The pixels (h, w, 3) of a figure of tiles at each of the ``chosen`` states."""
+    """The pixels (h, w, 3) of a figure of tiles at each of the ``chosen`` epochs."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -133,13 +136,13 @@ def _frames(
         note = f"the {count} most important boxes of {evolution.boxes.shape[1]}, row by row"
         figure.text(0.1 / width, 1 - 0.33 / height, note, va="top", color=SOFT)
         clock = figure.text(1 - 0.1 / width, 1 - 0.1 / height, "", ha="right", va="top", weight="bold", fontsize=10.5)
-        _key(figure, width, height)
+        _key(figure, width)
         patches = []
         for k in range(count):
             low = foot + (rows - 1 - k // columns) * tile_h
             place = (0.07 + (k % columns) * tile_w, low, 0.94 * tile_w, 0.92 * tile_h)
             axes = figure.add_axes((place[0] / width, place[1] / height, place[2] / width, place[3] / height))
-            patches.append(_tile(axes, evolution.boxes[chosen[0], k], evolution.map_size, high, wide))
+            patches.append(_tile(axes, evolution.boxes[chosen[0], k], high, wide))
         for t in chosen:
             clock.set_text(f"epoch {evolution.epochs[t]}")
             for k, patch in enumerate(patches):
@@ -149,7 +152,7 @@ def _frames(
 
 
 def spread(count: int, wanted: int) -> list[int]:
-    """Indices from 0 to ``count`` - 1, at most ``wanted``, the gaps growing geometrically."""
+    """At most ``wanted`` indices from 0 to ``count`` - 1, with gaps that grow geometrically."""
     if count <= wanted:
         return list(range(count))
     chosen = np.unique(np.geomspace(1, count, wanted).round().astype(int) - 1)
@@ -157,8 +160,8 @@ def spread(count: int, wanted: int) -> list[int]:
     return sorted([*chosen.tolist(), *rest[: wanted - len(chosen)]])
 
 
-def _tile(axes: "Axes", box: npt.NDArray[np.float64], size: tuple[int, int], high: float, wide: float) -> Any:
-    """One box on its cross of axes; returns its patch."""
+def _tile(axes: "Axes", box: npt.NDArray[np.float64], high: float, wide: float) -> Any:
+    """Draw one box on a cross of axes; returns its patch."""
     from matplotlib.patches import Rectangle
 
     axes.set(xlim=(-wide, wide), ylim=(high, -high), xticks=[], yticks=[])
@@ -186,14 +189,14 @@ def _colour(box: npt.NDArray[np.float64]) -> str:
 
 
 def _blend(score: float) -> str:
-    """From orange (score 0) over a light grey to blue (1)."""
+    """The colour of a symmetry score: from orange (0) over light grey to blue (1)."""
     one, other, share = (ORANGE, MIDDLE, 2 * score) if score < 0.5 else (MIDDLE, BLUE, 2 * score - 1)
     parts = zip(*(bytes.fromhex(colour[1:]) for colour in (one, other)), strict=True)
     return "#" + bytes(round(a + (b - a) * share) for a, b in parts).hex()
 
 
-def _key(figure: Any, width: float, height: float) -> None:
-    """The colours' meaning, along the lower edge."""
+def _key(figure: Any, width: float) -> None:
+    """Draw the key of the colours along the lower edge."""
     from matplotlib.patches import Patch
 
     key = {

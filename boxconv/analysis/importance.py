@@ -1,4 +1,4 @@
-"""How much a network listens to each of its boxes ("Box statistics" in section 4 of the paper)."""
+"""The importance of each box for the network ("Box statistics" in section 4 of the paper)."""
 
 from dataclasses import dataclass
 
@@ -15,10 +15,10 @@ class LayerImportance:
     Attributes:
         name: of the layer in the network.
         boxes: (n, 4) edges (top, bottom, left, right) in pixels of the map that the layer reads, float64.
-        importance: (n,) float64, NaN where there is no convolution before or after the box.
+        importance: (n,) float64; NaN for a box without a convolution before or after it.
         map_size: (h, w) of that map for the given image.
-        limits: (max_input_h, max_input_w), the farthest places of an edge.
-        preceding: names of the convolutions that make the layer's input, in order of execution.
+        limits: (max_input_h, max_input_w), the largest distances of an edge from the output pixel.
+        preceding: names of the convolutions that compute the layer's input, in order of execution.
         following: name and kernel (h, w) of the first convolution that reads the layer's output; None if there is none.
     """
 
@@ -32,7 +32,7 @@ class LayerImportance:
 
     @property
     def remark(self) -> str:
-        """How this layer departs from the paper's definition, which needs a 1x1 convolution after it; or ''."""
+        """How this layer differs from the paper's definition, which needs a 1x1 convolution after it; or ''."""
         if not self.preceding or self.following is None:
             side = "before" if not self.preceding else "after"
             return f"no convolution {side} it: its boxes have no importance"
@@ -44,13 +44,14 @@ def importance(model: nn.Module, image: Tensor, *, gamma: bool = False) -> list[
     """Importance of every box of ``model``, layer by layer in the order of execution.
 
     It is the mean absolute weight with which the following convolution reads the box's channel, times the largest
-    absolute weight with which the preceding convolution writes the channel that the box averages. Where the paper is
-    silent: a kernel larger than 1x1 counts with its largest tap; of several convolutions that read the channel, the one
-    executed first is the following one; of several that write it, the last one. Weights of different layers have
-    different scales, so compare boxes within a layer first.
+    absolute weight with which the preceding convolution writes the channel that the box averages. The paper leaves some
+    cases open; here a kernel larger than 1x1 counts with its largest tap, the following convolution is the first one
+    executed that reads the channel, and the preceding one is the last one executed that writes it. Weights of different
+    layers have different scales, so compare boxes within a layer.
 
     Args:
-        image: (B, 3, h, w), any image of a usual size: only the way that channels take through the network matters.
+        image: (B, channels, h, w), any image of a usual size. Its content does not matter, because it only shows how
+            channels pass through the network.
         gamma: also multiply by the absolute weights of the BatchNorms in between, as the authors' script does.
 
     The network is not changed.

@@ -1,7 +1,7 @@
-"""What the answer at one pixel depends on: the effective receptive field of a single logit, in a single image.
+"""What the prediction at one pixel depends on: the effective receptive field of a single logit in a single image.
 
-`receptive_field` averages over channels, pixels and images to tell how far a network sees. Here nothing is averaged,
-because the question is what made the network say this, here.
+`receptive_field` averages over channels, pixels and images to measure how far a network sees. Here nothing is averaged,
+because the question is which parts of this image led to this prediction.
 """
 
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ from .receptive_field import cumulative_energy
 
 @dataclass(frozen=True)
 class PixelContext:
-    """The answer at a pixel of an image (channels, h, w), and where in the image it comes from.
+    """The prediction at a chosen pixel of an image (channels, h, w), and the pixels that it depends on.
 
     Attributes:
-        probabilities: (K,) softmax of the logits at the pixel.
-        response: (h, w) float64, || d logit / d image || at every pixel of the image, where the logit is that of the
-            most likely class at the chosen pixel and the norm is Euclidean, over channels.
-        energy: (R + 1,) float64, share of the response in the square of 2r + 1 pixels about the chosen one, for
-            r = 0 ... R; NaN where the response is zero everywhere.
+        probabilities: (K,) softmax of the logits at the chosen pixel.
+        response: (h, w) float64, || d logit / d image || at every pixel of the image. The logit is that of the most
+            likely class at the chosen pixel; the norm is Euclidean, over channels.
+        energy: (R + 1,) float64, for r = 0 ... R the share of the response in the square of 2r + 1 pixels around the
+            chosen pixel; NaN if the response is zero everywhere.
     """
 
     probabilities: Tensor
@@ -35,15 +35,15 @@ class PixelContext:
         return int(self.probabilities.argmax())
 
     def radius(self, share: float) -> int | None:
-        """The smallest r whose square holds ``share`` of the response; None where there is no response."""
+        """The smallest r whose square contains ``share`` of the response; None if there is no response."""
         reached = (self.energy >= share - 1e-9).nonzero()
         return int(reached[0]) if len(reached) else None
 
 
 def pixel_context(model: nn.Module, image: Tensor, row: int, column: int) -> PixelContext:
-    """Differentiate the answer of ``model``, logits (B, K, h, w), at one pixel of ``image`` (channels, h, w).
+    """Differentiate the prediction of ``model``, logits (B, K, h, w), at one pixel of ``image`` (channels, h, w).
 
-    The network is not changed. ValueError for a pixel that is not in the image.
+    The network is not changed. Raises ValueError for a pixel outside the image.
     """
     h, w = image.shape[-2:]
     if image.ndim != 3 or not (0 <= row < h and 0 <= column < w):

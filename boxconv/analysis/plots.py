@@ -20,10 +20,12 @@ def area_against_importance(
     title: str,
     marked: Sequence[str] = (),
 ) -> None:
-    """Figure 3: the boxes' areas over their importance, log-log, a colour for each layer.
+    """Figure 3: areas of boxes over their importance, with logarithmic axes and a colour for each layer.
 
-    areas, importance: (n,) each, by layer, in the order of the network; boxes without importance are left out.
-    marked: layers drawn with hollow marks, because their importance is not quite the paper's.
+    areas, importance: (n,) for each layer, in the order of the network; boxes without importance are left out.
+    marked: layers with hollow marks, because their importance differs from the paper's definition.
+
+    Raises ValueError if no box has an area and an importance above 0.
     """
     points = {name: _known(areas[name], importance[name]) for name in areas}
     points = {name: pair for name, pair in points.items() if len(pair)}
@@ -70,10 +72,10 @@ def area_against_importance(
 def symmetry_histogram(
     now: Mapping[str, npt.ArrayLike], before: Mapping[str, npt.ArrayLike] | None, path: str | Path, *, title: str
 ) -> None:
-    """Distributions of the symmetry score, from 0 (one side only) to 1.
+    """Histograms of the symmetry score, from 0 (one side only) to 1.
 
-    now, before: scores (n,) by axis: two panels side by side, in each the trained boxes and, as an outline, those
-    before training.
+    now, before: scores (n,) for each of two axes. Each axis has a panel with the trained boxes and, as an outline,
+    those before training.
     """
     bins = np.linspace(0, 1, 11)
     with canvas(path, 8.2, 3.1) as figure:
@@ -95,13 +97,12 @@ def symmetry_histogram(
         figure.suptitle(title, x=0.015, ha="left", weight="bold", fontsize=10.5)
 
 
-def energy_curves(
-    levels: Mapping[str, Mapping[str, npt.ArrayLike]], path: str | Path, *, title: str, reach: int | None = None
-) -> None:
-    """Figure 4: cumulative gradient energy E(r) of several networks, a panel for each level.
+def energy_curves(levels: Mapping[str, Mapping[str, npt.ArrayLike]], path: str | Path, *, title: str) -> None:
+    """Figure 4: cumulative gradient energy E(r) of several networks, with a panel for each level.
 
-    levels: by level's title, by network's name, E(r) for r = 0, 1, ...
-    reach: where the horizontal axis ends; where all curves have reached 99.9 % if left out.
+    levels: from the title of a level, and the name of a network, to E(r) for r = 0, 1, ...
+
+    The horizontal axis ends where all curves have reached 99.9 %. Raises ValueError for a level without a network.
     """
     if not levels or not all(levels.values()):
         raise ValueError("levels must hold at least one network each")
@@ -117,7 +118,7 @@ def energy_curves(
                 axes.plot(np.arange(len(energy)), energy, color=colours[name], linewidth=1.9, label=name)
                 ends.append(int((energy >= 0.999).argmax()) + 1)
             axes.axhline(1, color=FAINT, linewidth=0.8)
-            axes.set(xlim=(0, reach or max(2, *ends)), ylim=(0, 1.03), xlabel="radius r, pixels of the image")
+            axes.set(xlim=(0, max(2, *ends)), ylim=(0, 1.03), xlabel="radius r, pixels of the image")
             axes.set_title(level, loc="left", fontsize=9.5, color=SOFT)
             axes.grid(linewidth=0.6)
             axes.legend(loc="lower right", fontsize=8.5)
@@ -126,6 +127,6 @@ def energy_curves(
 
 
 def _known(areas: npt.ArrayLike, importance: npt.ArrayLike) -> Any:
-    """(n, 2) pairs of area and importance that a logarithmic axis can show."""
+    """Pairs (n, 2) of area and importance that logarithmic axes can show."""
     pair = np.stack([np.asarray(areas, np.float64), np.asarray(importance, np.float64)], 1)
     return pair[np.isfinite(pair).all(1) & (pair > 0).all(1)]

@@ -2,9 +2,9 @@
 
 The gradient response map of position (p, q) at a level of N channels y_i is
     M(x, y) = 1/N sum_i || d y_i(p, q) / d image(x, y) ||,
-and the cumulative gradient energy E(r) is the share of its mass in the square of 2r + 1 pixels about (p, q), clipped to
-the image. Every channel of every position takes a backward pass, exactly as the formula says. They share what can be
-shared: the forward pass of a batch of images is done once, and each backward pass serves one unit in every image of it.
+and the cumulative gradient energy E(r) is the share of its sum in the square of 2r + 1 pixels around (p, q), clipped to
+the image. Following the formula, each channel of each position needs a backward pass. A batch of images shares the
+forward pass, and each backward pass is for one unit in all images of the batch.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,11 +22,11 @@ class ReceptiveField:
     """The mean curve E(r) of a level.
 
     Attributes:
-        level: name of the module whose output was looked at; "" is the network's output.
+        level: name of the module whose output is analysed; "" is the network's output.
         channels: N. size: (h, w) of the level's map.
         energy: (R + 1,) float64, E(r) for r = 0 ... R pixels of the image; the last is 1.
         spread: (R + 1,) standard deviation between positions.
-        curves: how many positions were averaged. dead: how many were left out, because no channel had any gradient.
+        curves: number of positions averaged. dead: number of positions left out, because no channel had a gradient.
     """
 
     level: str
@@ -51,17 +51,17 @@ def receptive_field(
     batch_size: int = 4,
     advance: Callable[[int], object] = lambda positions: None,
 ) -> ReceptiveField:
-    """E(r), averaged over images and positions; what does not matter is left as it was: weights, modes, gradients.
+    """E(r), averaged over images and positions. The network is not changed: weights, modes, gradients.
 
     Args:
-        images: (N, 3, h, w), as the network takes them.
-        positions: (N, P, 2), rows and columns in pixels, see `draw_positions`.
-        level: as in `ReceptiveField`; "stage1.1" is, in the ENet family, what the paper calls the first 7 blocks.
+        images: (N, channels, h, w), as input for the network.
+        positions: (N, P, 2), rows and columns in pixels, for example from `draw_positions`.
+        level: as in `ReceptiveField`. In the ENet family, "stage1.1" is what the paper calls the first 7 blocks.
         batch_size: images that share a backward pass; 2 to 8 are equally fast on a CPU.
-        advance: told how many of the N * P positions have been finished, for a progress bar.
+        advance: called with the number of positions, of N * P, that have just been finished, for a progress bar.
 
     Raises:
-        ValueError: shapes do not fit, the network has no such level, or no position had any gradient.
+        ValueError: shapes do not fit, the network has no such level, or no position has a gradient.
     """
     curves, channels, size = [], 0, (0, 0)
     for start in range(0, len(images), batch_size):
@@ -81,7 +81,10 @@ def receptive_field(
 
 
 def draw_positions(images: int, per_image: int, size: tuple[int, int], seed: int = 0) -> Tensor:
-    """(images, per_image, 2) rows and columns, uniform over images of ``size`` (h, w); the same for every network."""
+    """Random positions (images, per_image, 2), rows and columns, uniform over images of ``size`` (h, w).
+
+    The same arguments give the same positions, so that all networks can be asked about the same ones.
+    """
     generator = torch.Generator().manual_seed(seed)
     return torch.stack([torch.randint(extent, (images, per_image), generator=generator) for extent in size], -1)
 
@@ -94,14 +97,14 @@ def gradient_responses(
     level: str = "",
     advance: Callable[[int], object] = lambda positions: None,
 ) -> tuple[Tensor, int, tuple[int, int]]:
-    """Gradient response maps (N, P, h, w), float64, with the channels and the size (h', w') of the level.
+    """Gradient response maps (N, P, h, w), float64, with the number of channels and the size (h', w') of the level.
 
-    The norm over red, green and blue is Euclidean. At a level of lower resolution a pixel's unit is the one that
-    ``position // stride`` names, with the stride between image and level, rounded to a whole number.
+    The norm over the channels of the image is Euclidean. At a level of lower resolution, the unit of a pixel is at
+    ``position // stride``, with the stride between image and level rounded to a whole number.
     """
     if images.ndim != 4 or positions.shape != (len(images), positions.shape[1], 2):
         raise ValueError(
-            f"images must be (N, 3, h, w) and positions (N, P, 2), got {tuple(images.shape)} and "
+            f"images must be (N, channels, h, w) and positions (N, P, 2), got {tuple(images.shape)} and "
             f"{tuple(positions.shape)}"
         )
     h, w = images.shape[2:]
@@ -128,22 +131,22 @@ def gradient_responses(
 
 
 def cumulative_energy(responses: Tensor, positions: Tensor) -> Tensor:
-    """E(r) of response maps (..., h, w) about ``positions`` (..., 2): (..., max(h, w)) for r = 0, 1, ...
+    """E(r), (..., max(h, w)) for r = 0, 1, ..., of response maps (..., h, w) around ``positions`` (..., 2).
 
-    NaN where a map is zero everywhere.
+    NaN for a map that is zero everywhere.
     """
     h, w = responses.shape[-2:]
     maps, centres = responses.reshape(-1, h, w).double(), positions.reshape(-1, 2)
     rows = (torch.arange(h) - centres[:, :1]).abs()
     columns = (torch.arange(w) - centres[:, 1:]).abs()
-    rings = torch.maximum(rows[:, :, None], columns[:, None, :])  # a square of radius r holds the rings 0 ... r
+    rings = torch.maximum(rows[:, :, None], columns[:, None, :])  # the square of radius r is the rings 0 ... r
     mass = torch.zeros(len(maps), max(h, w), dtype=torch.float64).scatter_add_(1, rings.flatten(1), maps.flatten(1))
     energy = mass.cumsum(1) / mass.sum(1, keepdim=True)
     return energy.reshape(*responses.shape[:-2], max(h, w))
 
 
 def _output_at(model: nn.Module, image: Tensor, level: str) -> Tensor:
-    """Output (B, C, h', w') of the module ``level`` when ``model`` sees ``image``."""
+    """Output (B, C, h', w') of the module ``level`` when ``model`` runs on ``image``."""
     modules = dict(model.named_modules())
     if level not in modules:
         raise ValueError(f"level {level!r}: the network has no module of this name; it has {_some(list(modules))}")
@@ -154,7 +157,7 @@ def _output_at(model: nn.Module, image: Tensor, level: str) -> Tensor:
         if seen or not isinstance(units, Tensor):
             return None
         seen.append(units)
-        # What follows gets a copy: it may be an activation that works in place.
+        # The following module gets a copy, because it may change its input in place.
         return (units.clone(), *output[1:]) if isinstance(output, tuple) else units.clone()
 
     handle = modules[level].register_forward_hook(keep)

@@ -1,4 +1,4 @@
-"""All measurements of a trained network, as one value; their numbers as JSON and CSV files."""
+"""All measurements of a trained network, and files of their numbers, as JSON and CSV."""
 
 import csv
 import io
@@ -24,14 +24,15 @@ SHARES = (0.5, 0.9, 0.99)
 
 @dataclass(frozen=True)
 class RunAnalysis:
-    """What is known of a run.
+    """All measurements of a trained network.
 
     Attributes:
-        network: its name, as it is shown.
-        layers: its box layers in the order of execution; none for a network without boxes.
-        epochs, history: when boxes were recorded, and by layer the boxes (t, n, 4) then; may be empty.
-        fields: by level's title, by network's name: this network's receptive field and those it is compared with.
-        image: (h, w, 3) uint8 that boxes are drawn over; None for an empty map.
+        network: its name for display.
+        layers: its box layers in the order of execution; empty for a network without boxes.
+        epochs, history: the t epochs with recorded boxes, and for each layer the boxes (t, n, 4); may be empty.
+        fields: from the title of a level, and the name of a network, to its receptive field; this network, and those
+            that it is compared with.
+        image: (h, w, 3) uint8, the background of drawn boxes; None for an empty map.
     """
 
     network: str
@@ -43,13 +44,13 @@ class RunAnalysis:
 
     @property
     def initial(self) -> dict[str, Tensor] | None:
-        """Boxes (n, 4) before training, by layer, if they were recorded."""
+        """Boxes (n, 4) before training, by layer; None if they were not recorded."""
         if not self.epochs or self.epochs[0] != 0:
             return None
         return {name: torch.from_numpy(np.asarray(boxes[0], np.float64)) for name, boxes in self.history.items()}
 
     def evolution(self) -> Evolution | None:
-        """The first layer's boxes over time, if at least two states were recorded."""
+        """The first layer's boxes during training; None unless they were recorded at least twice."""
         if not self.layers or len(self.epochs) < 2:
             return None
         first = self.layers[0]
@@ -57,7 +58,10 @@ class RunAnalysis:
 
 
 def with_history(epochs: Sequence[dict[str, Any]], layers: Sequence[LayerImportance]) -> dict[str, Any]:
-    """`RunAnalysis`'s ``epochs`` and ``history`` of the lines of a box history; neither if it is of other layers."""
+    """The arguments ``epochs`` and ``history`` of `RunAnalysis` from the lines of a box history.
+
+    Lines with other layers or other numbers of boxes are ignored.
+    """
     shapes = {layer.name: tuple(layer.boxes.shape) for layer in layers}
     fitting = [
         line for line in epochs if {name: np.asarray(boxes).shape for name, boxes in line["boxes"].items()} == shapes
@@ -69,7 +73,7 @@ def with_history(epochs: Sequence[dict[str, Any]], layers: Sequence[LayerImporta
 
 
 def numbers_of(analysis: RunAnalysis) -> dict[str, Any]:
-    """Every number of the report but the curves and the single boxes, as plain values."""
+    """All numbers of the report, except the curves and the single boxes, as plain values."""
     initial = analysis.initial
     layers = [
         {
@@ -105,7 +109,7 @@ def numbers_of(analysis: RunAnalysis) -> dict[str, Any]:
 
 
 def write_numbers(analysis: RunAnalysis, folder: Path) -> list[Path]:
-    """numbers.json, layers.csv, boxes.csv and receptive_fields.csv, those that have content."""
+    """Write numbers.json, and layers.csv, boxes.csv and receptive_fields.csv unless empty; returns their paths."""
     numbers = numbers_of(analysis)
     curves = [
         {"level": level, "network": network, "radius": r, "energy": float(energy), "spread": float(spread)}
@@ -124,7 +128,7 @@ def write_numbers(analysis: RunAnalysis, folder: Path) -> list[Path]:
 
 
 def _plain(value: Any) -> Any:
-    """JSON has no NaN: null stands for it."""
+    """Replace NaN and infinity, which JSON does not have, by None."""
     if isinstance(value, dict):
         return {name: _plain(entry) for name, entry in value.items()}
     if isinstance(value, list):
@@ -133,7 +137,7 @@ def _plain(value: Any) -> Any:
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A CSV file of rows that all have the same columns."""
+    """Content of a CSV file; all ``rows`` have the same columns."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()

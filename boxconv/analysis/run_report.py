@@ -1,4 +1,4 @@
-"""The report on a trained network: pictures, tables, and sentences that say no more than the numbers."""
+"""The report on a trained network: pictures, tables, and sentences about the numbers."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +19,7 @@ SIDES = {"left and right": (2, 3), "top and bottom": (0, 1)}
 
 
 def report_on(analysis: RunAnalysis, folder: Path, summary: Mapping[str, str]) -> Path:
-    """Write `folder`/report.html and beside it its pictures and all numbers as JSON and CSV; returns its path."""
+    """Write `folder`/report.html, and beside it its pictures and all numbers (JSON, CSV); returns the report's path."""
     files = write_numbers(analysis, folder)
     numbers = numbers_of(analysis)
     sections: list[Section] = []
@@ -119,7 +119,7 @@ def _importance(analysis: RunAnalysis, numbers: dict[str, Any], folder: Path) ->
 
 
 def _large_and_important(boxes: Mapping[str, Any]) -> str:
-    """What the numbers say on whether the one goes with the other; nothing where they are not known."""
+    """Sentences on whether large boxes are important; "" if the numbers are not known."""
     text = ""
     if (correlation := boxes["area_importance_rank_correlation"]) is not None:
         text += (
@@ -265,7 +265,7 @@ def _definitions(analysis: RunAnalysis, files: list[str]) -> Section:
 
 
 def _scores(boxes: torch.Tensor) -> dict[str, Any]:
-    """Symmetry scores of the boxes that are large enough, by axis."""
+    """Symmetry scores, by axis, of the boxes that are large enough."""
     large = boxes[area(boxes) >= MIN_AREA_FOR_SYMMETRY]
     return {name: symmetry(large[:, low], large[:, high]).numpy() for name, (low, high) in SIDES.items()}
 

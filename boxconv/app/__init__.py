@@ -1,1 +1,1 @@
-"""A web page on which a trained network is tried with photographs of one's own."""
+"""A web page for trying a trained network with one's own photographs."""

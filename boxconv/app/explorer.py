@@ -1,4 +1,4 @@
-"""The questions that the page asks about a network and a photograph, and their answers as plain values for JSON."""
+"""Answers to the page's questions about a network and a photograph, as plain values for JSON."""
 
 import io
 from pathlib import Path
@@ -19,14 +19,14 @@ from ..inference.scores import label_map, scores_of
 from .pictures import boxes_at, class_map, heat_map, photograph, shown_size
 
 LIKELIEST = 3
-"""Classes that are named at a pixel."""
+"""Number of classes that are shown for a pixel."""
 
 
 class Explorer:
-    """A trained network that answers questions about photographs, of which it keeps none.
+    """A trained network that answers questions about photographs. It stores no photograph.
 
-    A photograph is the content of an image file; DataError for what is none. A place in it is a row and a column, as
-    shares of its height and width, from 0 to less than 1; UsageError for others.
+    A photograph is given as the content of an image file; anything else raises DataError. A place in it is a row and a
+    column, as shares of its height and width, from 0 to less than 1; others raise UsageError.
     """
 
     def __init__(self, name: str | Path, network: TrainedNetwork) -> None:
@@ -39,7 +39,7 @@ class Explorer:
         self.layers = {layer.name: layer for layer in importance(network.model, blank)}
 
     def about(self) -> dict[str, Any]:
-        """The network: its name, what it sees of a photograph, the names of its box layers."""
+        """The network's name, its classes, the size at which it sees photographs, and the names of its box layers."""
         return {
             "name": self.name,
             "classes": list(self.network.classes.names),
@@ -49,7 +49,7 @@ class Explorer:
         }
 
     def labels(self, content: bytes) -> dict[str, Any]:
-        """The photograph as it is shown, its class map, and the share of each class that occurs, the largest first."""
+        """The photograph at the displayed size, its class map, and the shares of the classes in it, largest first."""
         picture = self._read(content)
         width, height = shown_size(picture)
         with torch.inference_mode():
@@ -71,7 +71,7 @@ class Explorer:
         }
 
     def boxes(self, name: str, row: float, column: float) -> dict[str, Any]:
-        """The most important boxes of a layer for the answer at a place, as `boxes_at` has them."""
+        """The most important boxes of a layer around a place, from `boxes_at`."""
         _check_place(row, column)
         if name not in self.layers:
             raise UsageError(f"layer: expected one of {', '.join(self.layers) or 'none'}, got {name!r}")
@@ -80,7 +80,7 @@ class Explorer:
         return {"boxes": boxes, "count": len(layer.boxes), "ranked": bool(layer.importance.isfinite().any())}
 
     def context(self, content: bytes, row: float, column: float) -> dict[str, Any]:
-        """The answer at a place, and where in the photograph it comes from."""
+        """The most likely classes at a place, and which parts of the photograph they depend on."""
         _check_place(row, column)
         picture = self._read(content)
         seen = self._input(picture)

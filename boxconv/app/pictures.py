@@ -1,4 +1,4 @@
-"""What the page shows: pictures as data URLs, boxes as shares of the photograph."""
+"""Pictures for the page as data URLs, and boxes in coordinates relative to the photograph."""
 
 import base64
 import io
@@ -16,16 +16,16 @@ from ..data.bands import Picture, as_rgb
 from ..data.classes import VOID, ClassTable
 
 LONGEST = 1280
-"""Pixels of the longer side of what is shown."""
+"""Largest side, in pixels, of the pictures on the page."""
 BOXES = 32
-"""At most so many boxes are shown, as in `box_convolution.drawing`."""
+"""Largest number of boxes that are shown, as in `box_convolution.drawing`."""
 
 _HEAT = np.array([[0.70, 0.20, 0.90], [0.95, 0.20, 0.45], [1.0, 0.55, 0.10], [1.0, 0.95, 0.45]])
-"""Colours of the heat map, from little to much."""
+"""Colours of the heat map, from weak to strong response."""
 
 
 def shown_size(picture: Picture) -> tuple[int, int]:
-    """Width and height at which a picture is shown: its own, unless it is larger than `LONGEST`."""
+    """Width and height at which a picture is shown: its own, reduced if a side is longer than `LONGEST`."""
     shrink = min(1.0, LONGEST / max(picture.width, picture.height))
     return max(1, round(picture.width * shrink)), max(1, round(picture.height * shrink))
 
@@ -35,17 +35,17 @@ def photograph(picture: Picture) -> str:
 
 
 def class_map(labels: npt.NDArray[np.uint8], classes: ClassTable) -> str:
-    """Classes (h, w) in their colours; what is no class is black."""
+    """Picture of class indices (h, w) in the colours of the classes; other values are black."""
     image = Image.fromarray(labels)
     image.putpalette(classes.colourise(np.arange(VOID + 1, dtype=np.uint8)).tobytes())
     return _data_url(image, "PNG")
 
 
 def heat_map(response: npt.NDArray[np.float64], size: tuple[int, int]) -> str:
-    """A response (h, w) of at least 0 as a picture of `size` (width, height), transparent where there is none.
+    """Picture of a response (h, w), which is never negative, at `size` (width, height); transparent where it is 0.
 
-    Gradients jump from pixel to pixel: they are blurred by a hundredth of the image. The root makes the weak response
-    of far places visible beside the strong one of near places.
+    The response is blurred by a hundredth of the image, because gradients vary strongly between neighbouring pixels.
+    Its square root is shown, which makes the weak response of distant places visible.
     """
     radius = round(max(response.shape) / 100)
     blurred = avg_pool2d(torch.from_numpy(response)[None], 2 * radius + 1, 1, radius, count_include_pad=False)[0]
@@ -58,10 +58,11 @@ def heat_map(response: npt.NDArray[np.float64], size: tuple[int, int]) -> str:
 
 
 def boxes_at(layer: LayerImportance, input_size: tuple[int, int], row: float, column: float) -> list[dict[str, float]]:
-    """The most important boxes of a layer at a place of the photograph, the largest first.
+    """The most important boxes of a layer around a place in the photograph, the largest box first.
 
-    ``row`` and ``column`` are shares of the photograph's height and width, and so are the edges in the answer; boxes
-    may lie partly outside. ``weight`` is the importance relative to the largest; all are equal where there is none.
+    ``row`` and ``column`` are shares of the photograph's height and width, and so are the edges in the result. Boxes
+    may lie partly outside. ``weight`` is the importance relative to the largest one; if no importance is known, the
+    largest boxes are chosen, with weight 1.
     """
     importance = layer.importance.nan_to_num(0).numpy()
     edges = layer.boxes.numpy()
@@ -80,11 +81,12 @@ def _placed(
     input_size: tuple[int, int],
     at: tuple[float, float],
 ) -> Iterator[dict[str, float]]:
-    """Boxes around the pixel of a map of `map_size` that lies at a place of the photograph."""
-    centre, unit = [], []  # in pixels of the map; pixels of the map in the photograph, which may be less than the map
+    """Place boxes around the pixel of a map of `map_size` at the place `at` in the photograph."""
+    # In pixels of the map, for both axes: the centre, and the extent of the photograph. The map may be larger.
+    centre, unit = [], []
     for share, size, pixels in zip(at, input_size, map_size, strict=True):
         stride = 1
-        while stride * pixels < size:  # the networks halve, and pad what cannot be halved
+        while stride * pixels < size:  # the networks halve sizes, and pad odd ones first
             stride *= 2
         centre.append(min(int(share * size) // stride, pixels - 1) + 0.5)
         unit.append(size / stride)

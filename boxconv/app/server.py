@@ -1,6 +1,6 @@
-"""The page's web server: what it answers, up to which size, and to whom.
+"""The web server of the page: its answers, and its limits on the size and the origin of requests.
 
-The page is for whoever sits at this machine. It takes one file at a time, works on it in memory, and forgets it.
+It is meant for the user of this machine. A file is processed in memory and not stored.
 """
 
 import json
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 MEGABYTES = 32
-"""Of the largest file that is taken. The image reader limits its pixels."""
+"""Size of the largest file that is accepted. The image reader limits its pixels."""
 
 FOLDER = Path(__file__).parent / "page"
 FILES = {
@@ -44,7 +44,7 @@ FILES = {
 }
 
 HEADERS = {
-    # The browser loads nothing for the page but from here, and shows it in no frame of another site.
+    # The browser loads nothing from other servers for this page, and other sites cannot show it in a frame.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -59,9 +59,9 @@ class Question(Request):
 
 
 class Application:
-    """Answers requests, as WSGI has it. ``host``: name or address of this machine at which it is asked.
+    """A WSGI application. ``host``: name or address of this machine under which it is reached.
 
-    All answers but the page's own files are JSON; that of a failure is {"error": one sentence}.
+    All answers except the files of the page are JSON; after an error the answer is {"error": one sentence}.
     """
 
     def __init__(self, explorer: Explorer, host: str = "127.0.0.1") -> None:
@@ -104,26 +104,27 @@ class Application:
         answer = self.answers.get((question.method, question.path))
         if answer is None:
             raise NotFound(f"there is nothing at {question.method} {question.path}")
-        if "Transfer-Encoding" in question.headers:  # of which only the beginning would be read
+        if "Transfer-Encoding" in question.headers:  # only the beginning of such a body would be read
             raise LengthRequired("a file must come with its length")
-        question.get_data()  # a slow upload keeps nobody else waiting
+        question.get_data()  # before the lock, so that a slow upload does not block other requests
         with self.working:
             if self.ended:
                 raise ServiceUnavailable("boxconv demo-app has been ended")
             return Response(json.dumps(answer(question)), mimetype="application/json")
 
     def end(self) -> None:
-        """Wait for the answer that is being worked on, the last: Python cannot end under a thread inside PyTorch."""
+        """Refuse new requests and wait for the running one: Python cannot exit while a thread is inside PyTorch."""
         self.ended = True
         with self.working:
             pass
 
 
 def check_sender(question: Question, host: str) -> None:
-    """Raise unless the page itself asks: another web site may make the browser send a request here as well.
+    """Raise Forbidden unless the request comes from the page itself: other web sites can make a browser send requests.
 
-    Such a request names that site as its origin. By a domain of its own that leads here (DNS rebinding) a site could
-    share our origin, but then the request is addressed to that domain: so only addresses, localhost and ``host`` do.
+    Such a request names the other site as its origin. A site could also point its own domain to this server (DNS
+    rebinding) and so have the same origin, but then the request is addressed to that domain. Therefore it must be
+    addressed to an IP address, to localhost or to ``host``.
     """
     addressed = question.headers.get("Host", "")
     try:
@@ -142,10 +143,10 @@ def serve(application: Application, port: int, ready: Callable[[str, bool], obje
     """Answer requests until ctrl-C.
 
     Args:
-        port: 0 is any that is free.
-        ready: called when requests are answered, with the page's address and whether only this machine reaches it.
+        port: 0 means any free port.
+        ready: called when the server is ready, with the page's address and whether only this machine can reach it.
 
-    Raises UsageError where nobody can listen.
+    Raises UsageError if the server cannot listen at this host and port.
     """
     with listening(application, port) as server:
         address, host = ip_address(str(server.server_address[0])), application.host
@@ -156,7 +157,7 @@ def serve(application: Application, port: int, ready: Callable[[str, bool], obje
 
 
 def listening(application: Application, port: int) -> BaseWSGIServer:
-    """A server that a client can connect to, and that answers once somebody calls its `serve_forever`."""
+    """A server that accepts connections now, and answers them when its `serve_forever` is called."""
     host = application.host
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -169,10 +170,10 @@ def listening(application: Application, port: int) -> BaseWSGIServer:
 
 class _Connection(WSGIRequestHandler):
     timeout = 30
-    """Seconds after which a connection is closed that sends nothing."""
+    """Seconds without data after which a connection is closed."""
 
     def log(self, type: str, message: str, *args: Any) -> None:
-        """Say nothing: whoever looks at the terminal looks for errors of the program."""
+        """Print nothing: the terminal should show errors of the program only."""
 
 
 def _place(question: Question) -> tuple[float, float]:

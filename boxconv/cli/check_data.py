@@ -24,6 +24,8 @@ class CheckData:
     """CSV file of the classes; by default ROOT/classes.csv."""
     palette: Path | None = None
     """CSV file of the labels' colours, for a folder; by default ROOT/palette.csv, if it exists."""
+    val_share: float | None = None
+    """Share of the images that is kept for validation, as in boxconv train."""
     in_channels: int = 3
     """Channels that images must have, as in boxconv train."""
     white: float | None = None
@@ -59,19 +61,16 @@ def run(args: CheckData) -> int:
     outputs = {option(name): getattr(args, name) for name in ("json", "write_classes")}
     for name, path in outputs.items():
         if path is not None and path.resolve().is_relative_to(args.root.resolve()):
-            raise UsageError(f"{name}: {path} is in the data folder {args.root}, which is never written to")
+            raise UsageError(
+                f"{name}: {path} is in the data folder {args.root}, which is never written to: give another place"
+            )
     check_outputs(outputs, overwrite=args.overwrite, inputs=(args.classes, args.palette))
     if args.write_classes is not None:
         _draft(args.root, args.write_classes)
         return 0
     data = detect(args.root) if args.data == "auto" else args.data
-    if data == "folder" and args.classes is None and args.root.is_dir() and not (args.root / "classes.csv").exists():
-        raise UsageError(
-            f"--classes: {args.root} holds no classes.csv; give --classes FILE (--write-classes FILE drafts one), or "
-            "--data camvid, cityscapes or sunrgbd"
-        )
     options: dict[str, Any] = {
-        name: getattr(args, name) for name in ("root", "classes", "palette", "in_channels", "white")
+        name: getattr(args, name) for name in ("root", "classes", "palette", "val_share", "in_channels", "white")
     }
     config = DataConfig(data=data, **options)  # type: ignore[arg-type]
     config.check()
@@ -94,8 +93,9 @@ def run(args: CheckData) -> int:
 def _draft(root: Path, path: Path) -> None:
     from ..data.checks.draft import draft_classes
     from ..data.classes import write_classes
+    from ..data.layouts.folder import FolderLayout
 
-    table = draft_classes(root)
+    table = draft_classes(root, FolderLayout(val_share=0.5))  # all labels, whether they are sorted into splits or not
     write_classes(path, table)
     print(f"{path}: drafted from the labels of {root}, {len(table)} classes:")
     print(path.read_text(encoding="utf-8"), end="")

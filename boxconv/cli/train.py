@@ -38,6 +38,9 @@ class Train(TrainConfig):
     """Delete the run in --out, with its report in analysis/, and start again."""
     check_files: bool = True
     """Decode every image and label before training starts."""
+    find_lr: bool = False
+    """Instead of training: print the loss while the learning rate grows from step to step, and a rate to begin with.
+    Nothing is written."""
     quiet: bool = False
 
 
@@ -76,6 +79,9 @@ def run(args: Train) -> None:
         args.check()
     if args.report_every is not None:
         extras.require("--report-every", "matplotlib")
+    if args.find_lr:
+        find_lr(args)
+        return
     with init_distributed(args.timeout) as context:
         records = train_into(
             args.out,
@@ -90,6 +96,26 @@ def run(args: Train) -> None:
         )
         if context.is_main:
             print(f"{best_of(records)}; weights in {args.out / 'best.pt'}")
+
+
+def find_lr(args: Train) -> None:
+    """Print how the loss depends on the learning rate."""
+    from ..errors import UsageError
+    from ..training.distributed import init_distributed
+    from ..training.rate_search import described, try_rates
+    from ..training.setup import build_run
+
+    if args.resume:
+        raise UsageError("--find-lr: is for a new run, not with --resume")
+    with init_distributed(args.timeout) as context:
+        progress = context.is_main and not args.quiet
+        config, create_network = network_for(settings(args), quiet=not progress)
+        run = build_run(config, create_network, context=context, check_files=args.check_files, progress=progress)
+        if progress:
+            print(run)
+        tried = try_rates(run, progress=progress)
+        if context.is_main:
+            print(described(tried))
 
 
 def settings(args: Train) -> TrainConfig:

@@ -1,1 +1,1 @@
-"""Images and labels: data sets, their classes and files, and the tensors made of them."""
+"""Images and labels: data sets, their classes and files, and the conversion to tensors."""

@@ -1,4 +1,4 @@
-"""Images that are not red, green and blue of 8 bits: any number of channels, of 8 bits or of floating-point numbers."""
+"""Images other than 8-bit RGB: any number of channels, with 8 bits each or floating-point numbers."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,22 +10,22 @@ from PIL import Image, ImageFilter
 
 @dataclass(frozen=True)
 class Bands:
-    """An image as one Pillow image per channel: all of mode L (0 to 255) or all of mode F (0 to 1), of one size.
+    """An image as one Pillow image per channel: all of mode L (0 to 255) or all of mode F (0 to 1), and of one size.
 
-    It has those of Pillow's methods that transforms use, with Pillow's arguments, so that they treat it as they treat a
-    Pillow image. Channels never mix: Pillow itself would weight the others by what it holds for alpha.
+    It has the methods of a Pillow image that the transforms use, with the same arguments. Channels are processed
+    separately: in an image with alpha, Pillow would weight the other channels by it when it resizes.
     """
 
     bands: tuple[Image.Image, ...]
 
     @classmethod
     def of(cls, values: npt.NDArray[Any]) -> "Bands":
-        """Of (channels, h, w), uint8 or float32."""
+        """From an array (channels, h, w): uint8, or float32 from 0 to 1."""
         return cls(tuple(Image.fromarray(np.ascontiguousarray(channel)) for channel in values))
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height, as Pillow has it."""
+        """Width and height, in this order, as in Pillow."""
         return self.bands[0].size
 
     @property
@@ -37,7 +37,7 @@ class Bands:
         return self.bands[0].height
 
     def array(self) -> npt.NDArray[Any]:
-        """(channels, h, w): uint8, or float32 in 0 to 1."""
+        """The pixels (channels, h, w): uint8, or float32 from 0 to 1."""
         return np.stack([np.asarray(band) for band in self.bands])
 
     def getextrema(self) -> tuple[Any, ...]:
@@ -57,18 +57,18 @@ class Bands:
 
 
 Picture = Image.Image | Bands
-"""An image as files give it: mode RGB, or `Bands`."""
+"""An image as an `ImageReader` returns it: a Pillow image of mode RGB, or `Bands`."""
 
 
 def from_pillow(image: Image.Image, channels: int) -> Picture:
-    """An image of 8 bits for a network of so many channels: in colour, in grey, or band by band."""
+    """Convert an 8-bit Pillow image for a network with ``channels`` inputs: 3 is RGB, 1 is grey, else its own bands."""
     if channels == 3:
         return image.convert("RGB")
     return Bands((image.convert("L"),) if channels == 1 else image.split())
 
 
 def as_rgb(picture: Picture) -> Image.Image:
-    """Something to look at, mode RGB: the first three channels, or the first one in grey."""
+    """A Pillow image of mode RGB for display: the first three channels, or the first one in grey."""
     if isinstance(picture, Image.Image):
         return picture
     first = picture.bands[:3] if len(picture.bands) > 2 else picture.bands[:1] * 3
@@ -77,7 +77,7 @@ def as_rgb(picture: Picture) -> Image.Image:
 
 
 def _filtered(band: Image.Image, kernel: ImageFilter.Kernel) -> Image.Image:
-    """What Pillow does for 8 bits only: correlation with a kernel, here of floating-point numbers."""
+    """Correlate a band of floating-point numbers with a kernel; Pillow's own `filter` works on 8 bits only."""
     (columns, rows), scale, offset, weights = kernel.filterargs
     values = np.asarray(band)
     h, w = values.shape

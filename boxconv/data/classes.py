@@ -15,13 +15,13 @@ VOID = 255
 """The label value that losses and metrics ignore. Files may use others, see `ClassTable.void`."""
 
 MOST = 65535
-"""The largest value of a label file."""
+"""The largest value that a label file may contain."""
 
 COLUMNS = ("label", "name", "red", "green", "blue", "category")
 
 
 class DataError(ValueError):
-    """The user's data is not as documented; the message names the file, what was found and what was expected.
+    """The user's data cannot be used; the message names the file, what was found and what was expected.
 
     `kind` is a short phrase under which a report groups errors of the same sort.
     """
@@ -33,13 +33,15 @@ class DataError(ValueError):
 
 @dataclass(frozen=True)
 class ClassTable:
-    """K classes, 0..K-1 in the network and in tensors; in label files class k has the value `values[k]`.
+    """K classes. In the network and in tensors they are 0..K-1; in label files, class k has the value `values[k]`.
 
     names: K distinct names, none of them "void".
     colours: K distinct (red, green, blue) triples of 0..255, for pictures only.
-    categories: the category of each class (several classes may share one); left empty, every class is its own category.
-    void: label values in files that mean void. So does 255 if it is no class's value; it may be listed as well.
-    values: K distinct label values from 0 to 65535; left empty, 0..K-1.
+    categories: the category of each class; several classes may share one. If empty, every class is its own category.
+    void: values in label files that mean void. 255 also means void, listed or not, unless it is the value of a class.
+    values: K distinct label values from 0 to 65535; if empty, 0..K-1.
+
+    Raises ValueError if the arguments contradict this.
     """
 
     names: tuple[str, ...]
@@ -94,7 +96,7 @@ class ClassTable:
 
     @classmethod
     def from_dict(cls, state: dict[str, Any]) -> "ClassTable":
-        """ValueError if `state` is not what `to_dict` returns."""
+        """The inverse of `to_dict`. Raises ValueError for anything else."""
         try:
             return cls(
                 names=tuple(state["names"]),
@@ -107,23 +109,23 @@ class ClassTable:
             raise ValueError(f"not a class table: {error!r}") from error
 
     def colourise(self, label: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """Picture (h, w, 3), uint8, of a label map (h, w), uint8; whatever is not a class is black."""
+        """Picture (h, w, 3), uint8, of a map of class indices (h, w), uint8; values that are not a class are black."""
         palette = np.zeros((256, 3), np.uint8)
         palette[: len(self)] = self.colours
         return palette[label]
 
     def in_files(self, label: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
-        """The label map (h, w) of class indices in the values of files: uint8, or uint16 where some are above 255."""
+        """Convert class indices (h, w) to the values of label files: uint8, or uint16 if a class has one above 255."""
         kind = np.uint8 if max(self.values) <= 255 else np.uint16
         return np.array(self.values, kind)[label]
 
 
 def read_classes(path: str | Path) -> ClassTable:
-    """Reads a CSV file with the header `label,name,red,green,blue,category` (the last column may be left out).
+    """Read a CSV file with the header `label,name,red,green,blue,category` (the last column may be missing).
 
-    One row per class, in the network's order. `label` is its value in the label files, 0 to 65535. Rows named `void`
-    (in any case) say which values mean void (255 does if it is no class's); their colour and category are not used.
-    DataError, naming file and line, for anything else.
+    There is one row per class, in the network's order. `label` is its value in the label files, 0 to 65535. Rows named
+    `void`, in upper or lower case, give the values that mean void; their colour and category are ignored. 255 means
+    void anyway, unless it is the value of a class. Raises DataError, naming the file and the line if there is one.
     """
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
@@ -161,7 +163,7 @@ def read_classes(path: str | Path) -> ClassTable:
 
 
 def write_classes(path: str | Path, table: ClassTable) -> None:
-    """Writes what `read_classes` reads."""
+    """Write a class table as a file for `read_classes`. Raises OSError naming the file."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -193,4 +195,4 @@ CAMVID = ClassTable(
     ),
     void=frozenset({11}),
 )  # fmt: skip
-"""CamVid as SegNet, ENet and most later papers use it: 11 classes and their usual colours, 11 = void."""
+"""CamVid as in SegNet, ENet and most later papers: 11 classes in their usual colours; label 11 is void."""

@@ -16,11 +16,11 @@ Data = Literal["scenes", "camvid", "cityscapes", "sunrgbd", "folder"]
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which images, at which size."""
+    """The data set, and how its images are prepared."""
 
     data: Data = "scenes"
-    """scenes: road scenes drawn by program, no files; camvid, cityscapes, sunrgbd: as downloaded; folder: any images
-    with a class table."""
+    """scenes: road scenes drawn by a program, without files; camvid, cityscapes, sunrgbd: as downloaded; folder: any
+    images with a class table."""
     root: Path | None = None
     """Folder of the data set; for --data folder it holds images/SPLIT/* and labels/SPLIT/*.png."""
     classes: Path | None = None
@@ -29,21 +29,24 @@ class DataConfig:
     palette: Path | None = None
     """CSV file of the labels' colours for --data folder: red,green,blue,name. ROOT/palette.csv where there is one, else
     labels are class indices."""
+    val_share: float | None = None
+    """Share of the images of --data folder to keep for validation, such as 0.2, if images/ and labels/ have no folders
+    for splits. Which images these are depends only on their names."""
     border: int = 0
-    """Pixels that are cut off at every side of image and label before anything else."""
+    """Pixels to cut off at every side of image and label, before anything else is done."""
     size: tuple[int, int] = (128, 256)
     """Height and width that images are resized to, in pixels."""
     in_channels: int = 3
     """Channels of an image. 1: grey; 4: RGBA files, whose alpha may be depth; any number: .npy arrays (channels, h, w)
-    or (h, w, channels), or TIFF files of so many grey pages."""
+    or (h, w, channels), or TIFF files of as many grey pages."""
     white: float | None = None
-    """The value that is white in files of more than 8 bits, 4095 for 12; 65535 if left out, but less in files of
-    --in-channels 3 without large values (docs/data.md). Files of floating-point numbers need it."""
+    """The value that is white in files of more than 8 bits, such as 4095 for 12 bits. If left out 65535, but less for
+    --in-channels 3 in files without larger values (docs/data.md). Files of floating-point numbers need it."""
     mean: tuple[float, ...] = MEAN
-    """Mean of each channel, of 0 to 1, which is subtracted from images. Left out: for 3 channels Cityscapes', for
-    another number measured on the training images."""
+    """Mean of each channel, on a scale of 0 to 1; it is subtracted from images. If left out, that of Cityscapes for 3
+    channels; for other numbers of channels it is measured on the training images."""
     std: tuple[float, ...] = STD
-    """Standard deviation of each channel, by which it is divided; left out or given together with --mean."""
+    """Standard deviation of each channel; images are divided by it. Give it together with --mean, or neither."""
     cache: Path | None = None
     """Folder where resized images are kept, so that later epochs need not decode large files."""
     scenes_per_epoch: int = 240
@@ -60,6 +63,11 @@ class DataConfig:
             )
         if self.palette is not None and self.data != "folder":
             raise UsageError(f"--palette: got {self.palette}, but only --data folder has labels in colours of its own")
+        if self.val_share is not None:
+            if not 0 < self.val_share < 1:
+                raise UsageError(f"--val-share: expected a share between 0 and 1, got {self.val_share}")
+            if self.data != "folder":
+                raise UsageError(f"--val-share: got {self.val_share}, but --data {self.data} has its own splits")
         if self.cache is not None:
             if self.root is None:
                 raise UsageError(f"--cache: got {self.cache}, but drawn scenes have no files to keep")
@@ -78,7 +86,7 @@ class DataConfig:
 
     @property
     def measures_channels(self) -> bool:
-        """Whether mean and deviation of the channels are still to be measured on the training images."""
+        """Whether mean and standard deviation of the channels have yet to be measured on the training images."""
         return self.in_channels != len(MEAN) and (self.mean, self.std) == (MEAN, STD)
 
     def _check_channels(self) -> None:
@@ -103,7 +111,7 @@ class DataConfig:
 
 
 def option(name: str) -> str:
-    """What the command line calls a setting."""
+    """The command-line option of a setting: "in_channels" is --in-channels."""
     return "--" + name.replace("_", "-")
 
 

@@ -1,4 +1,4 @@
-"""Segmentation data sets: pairs of an image and a label map, read from folders."""
+"""Segmentation data sets: pairs of an image and a label map from folders."""
 
 import hashlib
 import operator
@@ -16,34 +16,20 @@ from torch.utils.data import Dataset
 from .bands import Picture
 from .classes import ClassTable, DataError
 from .image_cache import ImageCache
-from .image_files import check_sizes, cut_border, images_in, shown
-from .image_reader import RGB, ImageReader, open_image
+from .image_files import check_sizes, cut_border, shown
+from .image_reader import RGB, ImageReader
 from .label_reader import open_label
-from .layouts.base import DataIssue, Layout, Pair
+from .layouts.base import Layout
 from .layouts.folder import FOLDER
-from .layouts.pairing import describe, find_pairs, splits_of
-
-__all__ = [
-    "DataError",
-    "DataIssue",
-    "Pair",
-    "SegmentationFolder",
-    "describe",
-    "find_pairs",
-    "images_in",
-    "open_image",
-    "open_label",
-    "seeded",
-    "splits_of",
-]
+from .layouts.pairing import describe, find_pairs
 
 
 @contextmanager
 def seeded(*numbers: int) -> Iterator[None]:
-    """Inside, the CPU generators of torch, `random` and numpy start from a seed that depends on `numbers` alone.
+    """Inside the block, the CPU generators of torch, `random` and numpy have a seed that depends only on `numbers`.
 
-    Outside nothing changes: their states are restored on exit, also after an exception. The generators belong to the
-    process, so two threads must not be inside at once.
+    Their earlier states are restored at the end, also after an exception. The generators belong to the process, so two
+    threads must not run such blocks at the same time.
     """
     digest = hashlib.blake2b(repr(tuple(int(number) for number in numbers)).encode(), digest_size=8).digest()
     seed = int.from_bytes(digest, "little")
@@ -60,18 +46,20 @@ def seeded(*numbers: int) -> Iterator[None]:
 
 
 class SegmentationFolder(Dataset[Any]):
-    """The images of a folder tree with their labels, by default ROOT/images/SPLIT/* and ROOT/labels/SPLIT/*.png.
+    """The images of a split and their labels, by default ROOT/images/SPLIT/* and ROOT/labels/SPLIT/*.png.
 
         data = SegmentationFolder("camvid", "train", CAMVID, transform=EvalTransform((176, 240)))
         image, label = data[0]          # epoch 0
         image, label = data[3, 0]       # the same pair, with the random numbers of epoch 3
 
-    `transform(image, label)` gets Pillow images of modes RGB (or `Bands`) and L; void is 255 in the label. What it
-    draws from the generators of torch, `random` or numpy depends on (seed, epoch, index) alone, not on workers or
-    order. Without a transform the two pictures are returned. DataError, naming the file, for whatever cannot be used.
+    `transform(image, label)` gets the image (Pillow, mode RGB, or `Bands`) and the label (Pillow, mode L, classes
+    0..K-1, void 255). The numbers that it draws from the generators of torch, `random` or numpy depend only on (seed,
+    epoch, index), not on the number of workers or the order of access. Without a transform, items are these pairs.
 
-    layout: where the files are and what their pixels mean. reader: what opens the images. border: pixels that are cut
-    off at every side of image and label. cache: where resized pairs are kept; the transform then gets these.
+    layout: where the files are and what their pixels mean. reader: what opens the images. border: pixels to cut off at
+    every side of image and label. cache: stores resized pairs; the transform then gets these instead.
+
+    Raises DataError, naming the file, for data that cannot be used: faulty names here, faulty content on access.
     """
 
     def __init__(
@@ -128,13 +116,13 @@ class SegmentationFolder(Dataset[Any]):
             return self.transform(image, label)
 
     def read(self, index: int) -> tuple[Picture, Image.Image]:
-        """Image and label from their files, without their border."""
+        """Image and label from their files, with the border cut off. Raises DataError naming the file."""
         pair = self.pairs[index]
         image, label = self.reader(pair.image), open_label(pair.label, self.classes, self.encoding)
         check_sizes(image, label, *pair)
         return cut_border(image, self.border, pair.image), cut_border(label, self.border, pair.label)
 
     def label(self, index: int) -> Image.Image:
-        """The label map alone, mode L, void = 255; the image is not opened."""
+        """The label map alone (mode L, void 255), without opening the image. Raises DataError naming the file."""
         path = self.pairs[index].label
         return cut_border(open_label(path, self.classes, self.encoding), self.border, path)

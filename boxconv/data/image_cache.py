@@ -1,4 +1,4 @@
-"""Resized images and labels kept on disk, so that later epochs need not decode large files again."""
+"""Resized images and labels on disk, so that later epochs need not decode large files again."""
 
 import hashlib
 import os
@@ -23,13 +23,14 @@ _HEADER = struct.Struct("<16sIII")  # signature, height, width, CRC-32 of the pi
 
 @dataclass(frozen=True)
 class ImageCache:
-    """Pairs resized to `size` = (h, w), one file each in `folder`: four bytes a pixel, red, green, blue and label.
+    """Pairs resized to `size` = (h, w), one file each in `folder`, with four bytes per pixel: red, green, blue, label.
 
-    The image is resized bilinearly and the label takes the nearest pixel, just as `EvalTransform` does it; so
-    evaluation with a cache gives the same numbers. `Augment` then scales the resized image instead of the original one.
+    Images are resized bilinearly and labels by nearest neighbour, as `EvalTransform` does it, so the scores of an
+    evaluation do not depend on the cache. `Augment` scales the resized image instead of the original one.
 
-    An entry is made anew if it is damaged, or if size or time of change of one of the two files, the size or the
-    `settings` of the data set differ. The folder may be shared by processes, and deleted at any time.
+    An entry is written again if it is damaged, or if any of these has changed: `size`, the `settings` of the data set,
+    the size or the modification time of one of the two files. Several processes may share the folder, and it may be
+    deleted at any time.
     """
 
     folder: Path
@@ -38,7 +39,10 @@ class ImageCache:
     def get(
         self, pair: Pair, settings: Any, read: Callable[[], tuple[Picture, Image.Image]]
     ) -> tuple[Image.Image, Image.Image]:
-        """Image and label of `pair`, resized: from the cache, or from `read`, and then for the next time."""
+        """Image and label of `pair`, resized, from the cache; if they are not in it, from `read`, and then stored.
+
+        Raises DataError for images other than 8-bit RGB, OSError if the entry cannot be written.
+        """
         path = self.path(pair)
         signature = _digest(self.size, settings, *(_state(file) for file in pair))
         kept = _load(path, signature)
@@ -53,7 +57,7 @@ class ImageCache:
         return Image.fromarray(kept[..., :3].copy()), Image.fromarray(kept[..., 3].copy())
 
     def path(self, pair: Pair) -> Path:
-        """The file of a pair: its name depends on the paths of the two and the size."""
+        """The file of a pair. Its name depends on the absolute paths of image and label, and on `size`."""
         name = _digest(self.size, *(os.fsencode(os.path.abspath(file)) for file in pair)).hex()
         return self.folder / name[:2] / f"{name}.rgbl"
 

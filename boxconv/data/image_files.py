@@ -1,6 +1,6 @@
-"""Opening image and label files that may be anything: damaged, huge, of another kind, or no files at all.
+"""Finding and opening image and label files, which may be damaged, huge, of another format, or not files at all.
 
-Whatever is wrong becomes a `DataError` that names the file. Nothing is ever written.
+Every such problem is raised as a `DataError` that names the file. Nothing is ever written.
 """
 
 import importlib.util
@@ -26,8 +26,8 @@ AVIF = ("AVIF",) if importlib.util.find_spec("PIL.AvifImagePlugin") else ()  # s
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM", "GIF", *AVIF)
 
 PIXEL_LIMIT = 2**26
-"""Larger images (8192 x 8192) are refused before memory is taken for them. It is less than Pillow's own limit, at which
-Pillow only warns, so no image is read that Pillow holds for a decompression bomb."""
+"""Images with more pixels (8192 x 8192) are refused before they are decoded. Pillow's own limit is larger, and Pillow
+only warns there, so no image that Pillow takes for a decompression bomb is read."""
 
 _IN_PARTS = "; only TIFF files and .npy arrays are read in parts, by boxconv predict"
 
@@ -40,7 +40,10 @@ def shown(path: str | os.PathLike[str]) -> str:
 
 
 def entries(folder: str | Path) -> list[Path]:
-    """What a folder holds, sorted, without hidden files and the ones that Windows and macOS leave behind."""
+    """The entries of a folder, sorted, without hidden files and those that Windows and macOS leave behind.
+
+    Raises DataError if the folder cannot be listed.
+    """
     try:
         names = os.listdir(folder)
     except OSError as error:
@@ -49,22 +52,22 @@ def entries(folder: str | Path) -> list[Path]:
 
 
 def images_in(folder: str | Path, suffixes: frozenset[str] = SUFFIXES) -> list[Path]:
-    """Everything in the folder, not below it, whose suffix (in any case) is one of `suffixes`; sorted by name."""
+    """Entries of the folder itself whose suffix, in upper or lower case, is one of `suffixes`; sorted by name."""
     return [path for path in entries(folder) if path.suffix.lower() in suffixes]
 
 
 def images_below(folder: Path, but: Path) -> list[Path]:
-    """All images of a folder and of those in it, but for the folder `but`, in which results may lie; sorted."""
+    """All images in a folder and its sub-folders, except in the sub-folder `but`, which may hold results; sorted."""
     return [path for path in _files_below(folder, but) if path.suffix.lower() in SUFFIXES]
 
 
 def left_out(folder: Path, but: Path) -> Counter[str]:
-    """How many files of each kind `images_below` leaves out; links to folders are not followed."""
+    """How many files of each kind `images_below` ignores; links to folders are not followed."""
     return Counter(kind_of(path) for path in _files_below(folder, but) if path.suffix.lower() not in SUFFIXES)
 
 
 def kind_of(path: Path) -> str:
-    """What to call files of this sort."""
+    """The kind of a file for messages: its suffix, or words if it has none."""
     return shown(path.suffix.lower()) or ("folder" if path.is_dir() else "without suffix")
 
 
@@ -84,7 +87,7 @@ def _files_below(folder: Path, but: Path) -> list[Path]:
 
 
 def check_regular(path: str | Path) -> None:
-    """DataError unless `path` is a file or a link to one. Opening a named pipe would wait forever, so ask before."""
+    """Raise DataError unless `path` is a file or a link to one. Opening a named pipe would wait for ever."""
     try:
         mode = os.stat(path).st_mode
     except OSError as error:
@@ -96,7 +99,7 @@ def check_regular(path: str | Path) -> None:
 
 
 def check_sizes(image: Picture, label: Image.Image, image_path: str | Path, label_path: str | Path) -> None:
-    """DataError unless both have the same width and height."""
+    """Raise DataError unless image and label have the same width and height."""
     if image.size != label.size:
         turned = image.size == label.size[::-1]
         raise DataError(
@@ -108,7 +111,7 @@ def check_sizes(image: Picture, label: Image.Image, image_path: str | Path, labe
 
 
 def cut_border(image: Any, border: int, path: str | Path) -> Any:
-    """`image` without `border` pixels at each side. DataError where nothing would be left."""
+    """`image` without `border` pixels at each side. Raises DataError if nothing would be left."""
     if border == 0:
         return image
     if min(image.size) <= 2 * border:
@@ -118,14 +121,14 @@ def cut_border(image: Any, border: int, path: str | Path) -> Any:
 
 
 def decoded(path: str | Path, formats: tuple[str, ...]) -> tuple[Image.Image, str]:
-    """The decoded image and the raw mode of its file: "" where there is none."""
+    """The decoded image, and Pillow's raw mode of the file or "". Raises DataError if the file cannot be decoded."""
     with opened(path) as file:
         return decode(file, path, formats)
 
 
 @contextmanager
 def opened(path: str | Path) -> Iterator[BinaryIO]:
-    """The file at ``path``, for reading. DataError where there is none that can be read."""
+    """Open the file at ``path`` for reading. Raises DataError if it cannot be read."""
     check_regular(path)
     try:
         with open(path, "rb") as file:
@@ -135,7 +138,7 @@ def opened(path: str | Path) -> Iterator[BinaryIO]:
 
 
 def decode(file: BinaryIO, name: str | Path, formats: tuple[str, ...]) -> tuple[Image.Image, str]:
-    """The same of a file that is open already, and has ``name`` in messages."""
+    """Like `decoded`, for a file that is open already; ``name`` is for messages."""
     try:
         if file.seek(0, os.SEEK_END) == 0:
             raise DataError(f"{shown(name)}: the file is empty", "damaged file")
@@ -151,7 +154,7 @@ def decode(file: BinaryIO, name: str | Path, formats: tuple[str, ...]) -> tuple[
     except UnidentifiedImageError as error:
         message = f"{shown(name)}: the content is not an image of kind {', '.join(formats)}"
         raise DataError(message, "not an image") from error
-    except Exception as error:  # decoders of damaged bytes raise a dozen types, SyntaxError and struct.error among them
+    except Exception as error:  # for damaged bytes, decoders raise a dozen types, even SyntaxError and struct.error
         raise undecodable(name, error) from error
     return image, raw_mode if isinstance(raw_mode, str) else ""
 

@@ -1,4 +1,4 @@
-"""Opening the images of a network: as many channels as it takes, each of a stated range."""
+"""Opening images for a network: with the number of channels that it takes, in a known range of values."""
 
 import math
 from dataclasses import dataclass
@@ -14,26 +14,26 @@ from .classes import DataError
 from .image_files import FORMATS, PIXEL_LIMIT, check_regular, decode, opened, shown, undecodable
 
 WHITES = (255, 4095, 65535)
-"""Of 8, 12 and 16 bits."""
+"""The white values of 8, 12 and 16 bits."""
 
 NOTE = "note"
-"""Key in the `info` of a Pillow image that was not simply read: what was done to it, for a message."""
+"""Key in the `info` of a Pillow image. Its value is a message that says how the values were converted."""
 
 
 @dataclass(frozen=True)
 class ImageReader:
-    """Opens image files as pictures of `channels` channels. DataError, naming the file, for what cannot be one.
+    """Opens image files as pictures with `channels` channels. Raises DataError, naming the file, if that is impossible.
 
-    3: mode RGB, 8 bits. Grey, palette and CMYK files are converted, alpha is dropped, not blended.
-    1: grey; colours are converted (ITU-R 601-2 luma).
-    2, 4: grey with alpha; red, green, blue and alpha, which may hold depth.
-    Any number: .npy arrays (channels, h, w) or (h, w, channels), and TIFF files of so many grey pages.
+    3: 8-bit RGB. Grey, palette and CMYK files are converted; alpha is dropped, not blended.
+    1: grey. Colours are converted (ITU-R 601-2 luma).
+    2: grey with alpha. 4: red, green, blue and alpha, which may hold depth.
+    Any number: .npy arrays (channels, h, w) or (h, w, channels), and TIFF files of as many grey pages.
 
-    Files are turned upright by their EXIF orientation; of an animation or a file of several pages the first one counts.
+    Files are turned upright by their EXIF orientation. Otherwise only the first frame or page of a file is used.
 
-    `white` is the value that becomes 1 in files of more than 8 bits. Left out it is 65535 for 16 bits, but, for 3
-    channels, 4095 or 255 in a file without larger values: 12 or 8 bits, which is noted. Floating-point numbers need it.
-    Values below 0 or above it are an error.
+    `white` is the value that becomes 1 in files of more than 8 bits. Files of floating-point numbers need it. By
+    default it is 65535 for 16 bits. But for 3 channels, a grey file whose values all fit into 12 or 8 bits has the
+    white value 4095 or 255, and the picture gets a `NOTE`. Values below 0 or above `white` raise DataError.
     """
 
     channels: int = 3
@@ -46,7 +46,7 @@ class ImageReader:
             return self.read(file, path)
 
     def read(self, file: BinaryIO, path: str | Path) -> Picture:
-        """The same of a file that is open already, as uploads are; ``path`` is its name in messages. No .npy arrays."""
+        """Read a file that is open already, such as an upload; ``path`` is its name in messages. Not for .npy files."""
         image = decode(file, path, FORMATS)[0]
         if self.channels not in (1, 3) and image.format == "TIFF" and len(pages := _pages(file, path)) == self.channels:
             return self._stack(path, np.stack(pages))
@@ -57,7 +57,7 @@ class ImageReader:
         return self.picture(path, image)
 
     def picture(self, path: str | Path, image: Image.Image) -> Picture:
-        """Of what Pillow read, upright; ``path`` is for messages."""
+        """Convert an upright image that Pillow has read; ``path`` is its name in messages."""
         image.info.pop("transparency", None)
         if image.mode.startswith("I") or image.mode == "F":
             return self._deep(path, np.asarray(image))
@@ -73,7 +73,7 @@ class ImageReader:
         return Bands(image.split())
 
     def _deep(self, path: str | Path, values: npt.NDArray[Any]) -> Picture:
-        """A grey image (h, w) of more than 8 bits."""
+        """Convert a grey image (h, w) of more than 8 bits."""
         if self.channels not in (1, 3):
             raise self._unfit(path, "1")
         if self.channels == 1:
@@ -87,7 +87,7 @@ class ImageReader:
                     f"{white}; --white VALUE says otherwise"
                 )
         unit = ImageReader(1, white)._unit_range(path, values)
-        # Of integers the upper 8 bits: as many values for each of the 256, which rounding would not give.
+        # Integers keep their upper 8 bits: then every one of the 256 levels stands for equally many values.
         levels = values * 256.0 / (white + 1) if white is not None and values.dtype.kind != "f" else unit * 255 + 0.5
         image = Image.fromarray(levels.astype(np.uint8)).convert("RGB")
         if note:
@@ -95,17 +95,17 @@ class ImageReader:
         return image
 
     def _stack(self, path: str | Path, values: npt.NDArray[Any]) -> Picture:
-        """An array of any layout that holds `channels` channels."""
+        """Convert an array with `channels` channels on its first or last axis."""
         return self.of_channels(path, channels_first(path, values, self.channels))
 
     def of_channels(self, path: str | Path, values: npt.NDArray[Any]) -> Picture:
-        """Of an array (channels, h, w); ``path`` is for messages."""
+        """Convert an array (channels, h, w); ``path`` is for messages."""
         if values.dtype != np.uint8:
             return Bands.of(self._unit_range(path, values))
         return Image.fromarray(values.transpose(1, 2, 0).copy()) if self.channels == 3 else Bands.of(values)
 
     def _unit_range(self, path: str | Path, values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """`values` of more than 8 bits divided by what is white, float32 in 0 to 1."""
+        """`values` of more than 8 bits divided by the white value: float32 from 0 to 1."""
         floating = values.dtype.kind == "f"
         if floating and self.white is None:
             raise DataError(
@@ -136,7 +136,7 @@ RGB = ImageReader()
 
 
 def open_image(path: str | Path) -> Image.Image:
-    """Mode RGB: what an `ImageReader` of three channels opens. DataError for an array of more than 8 bits."""
+    """Open an image as mode RGB with `ImageReader`. Raises DataError, also for an array of more than 8 bits."""
     picture = RGB(path)
     if isinstance(picture, Bands):
         raise DataError(f"{shown(path)}: expected 8 bits per channel, found an array of more", "image mode")
@@ -144,7 +144,10 @@ def open_image(path: str | Path) -> Image.Image:
 
 
 def channels_first(path: str | Path, values: npt.NDArray[Any], channels: int) -> npt.NDArray[Any]:
-    """An array of so many channels as (channels, h, w), whichever axis they are: a view. DataError where none fits."""
+    """View of an array (channels, h, w) or (h, w, channels) as (channels, h, w); an array (h, w) has one channel.
+
+    Raises DataError if no axis, or both axes, could be the channels.
+    """
     if values.ndim == 2:
         values = values[None]
     first, last = values.shape[0] == channels, values.shape[-1] == channels
@@ -160,7 +163,7 @@ def channels_first(path: str | Path, values: npt.NDArray[Any], channels: int) ->
 
 
 def mapped_array(path: str | Path) -> npt.NDArray[Any]:
-    """The array of a .npy file of two or three axes; it stays on the disk until it is used."""
+    """The memory-mapped array of a .npy file, with two or three axes. Raises DataError for anything else."""
     check_regular(path)
     try:
         with open(path, "rb") as file:
@@ -176,12 +179,12 @@ def mapped_array(path: str | Path) -> npt.NDArray[Any]:
         return mapped
     except DataError:
         raise
-    except Exception as error:  # headers of damaged bytes raise half a dozen types
+    except Exception as error:  # for damaged headers, numpy raises half a dozen types
         raise undecodable(path, error) from error
 
 
 def _array(path: str | Path) -> npt.NDArray[Any]:
-    """The array of a .npy file in memory, which is not taken for what a header only claims."""
+    """The array of a .npy file in memory; it is mapped first, so that a false header cannot claim memory."""
     mapped = mapped_array(path)
     if math.prod(mapped.shape) // min(mapped.shape) > PIXEL_LIMIT:
         raise DataError(f"{shown(path)}: {mapped.shape} are more than {PIXEL_LIMIT} pixels", "image too large")
@@ -189,7 +192,7 @@ def _array(path: str | Path) -> npt.NDArray[Any]:
 
 
 def _pages(file: BinaryIO, path: str | Path) -> list[npt.NDArray[Any]]:
-    """The pages of a TIFF file (h, w) as long as they are grey and of one kind and size."""
+    """The pages (h, w) of a TIFF file, up to the first one that is not grey or differs in mode or size."""
     pages: list[npt.NDArray[Any]] = []
     kinds = set()
     try:

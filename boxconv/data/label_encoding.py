@@ -17,15 +17,16 @@ Pixels = npt.NDArray[Any]
 """Values (h, w), integers of any size, or colours (h, w, 3), uint8."""
 
 UNKNOWN = 65535
-"""In the tables below: not a class and not void."""
+"""Result of `decode` for a value or colour that is neither a class nor void."""
 
 
 @dataclass(frozen=True)
 class ValueEncoding:
-    """The value of a pixel is looked up in `values`: pairs (value, class or 255 for void).
+    """Each pixel has a value, which `values` maps to a class: pairs (value, class, or 255 for void).
 
-    described: what a file may hold, for messages. hint: what a file with these unknown values probably is, or "".
-    doubt: why a file that holds just these values, all of them known, is none of this encoding, or "".
+    described: the values that a file may contain, for messages.
+    hint: from the unknown values in a file to a guess what kind of file it is, or "".
+    doubt: from all values in a file, even if they are known, to a reason why it cannot have this encoding, or "".
     """
 
     values: tuple[tuple[int, int], ...]
@@ -34,17 +35,17 @@ class ValueEncoding:
     doubt: Callable[[list[int]], str] | None = None
 
     def decode(self, pixels: Pixels) -> npt.NDArray[np.uint16]:
-        """Classes (h, w) of values (h, w): 0..K-1, 255 for void, `UNKNOWN` for values that mean nothing."""
+        """Classes (h, w) of values (h, w): 0..K-1, 255 for void, `UNKNOWN` for values without a meaning."""
         table = np.full(256 if pixels.dtype == np.uint8 else MOST + 1, UNKNOWN, np.uint16)
         for value, label in self.values:
-            table[value : value + 1] = label  # none where a byte cannot hold the value
+            table[value : value + 1] = label  # a slice: no error for values that a byte cannot hold
         if pixels.dtype.itemsize <= 2:
             return table[pixels]
         inside = (pixels >= 0) & (pixels <= MOST)
         return np.where(inside, table[np.where(inside, pixels, 0)], np.uint16(UNKNOWN))
 
     def explain(self, pixels: Pixels, unknown: npt.NDArray[np.bool_]) -> str:
-        """What was found where, and what was expected."""
+        """Text for a message: what was expected, and which unknown values were found where."""
         values = _values(pixels[unknown])
         found = [f"{value} ({_places(pixels == value)})" for value in values[:5]]
         found += [f"and {len(values) - 5} more values"] if len(values) > 5 else []
@@ -57,13 +58,16 @@ class ValueEncoding:
 
 @dataclass(frozen=True)
 class ColourEncoding:
-    """The colour of a pixel is looked up in `colours`: pairs ((red, green, blue), class or 255 = void)."""
+    """Each pixel has a colour, which `colours` maps to a class: pairs ((red, green, blue), class, or 255 for void).
+
+    described: the colours that a file may contain, for messages.
+    """
 
     colours: tuple[tuple[Colour, int], ...]
     described: str
 
     def decode(self, pixels: Pixels) -> npt.NDArray[np.uint16]:
-        """Classes (h, w) of colours (h, w, 3): 0..K-1, 255 for void, `UNKNOWN` for colours that mean nothing."""
+        """Classes (h, w) of colours (h, w, 3): 0..K-1, 255 for void, `UNKNOWN` for colours without a meaning."""
         return _colour_table(self.colours)[_packed(pixels)]
 
     def explain(self, pixels: Pixels, unknown: npt.NDArray[np.bool_]) -> str:
@@ -83,7 +87,7 @@ LabelEncoding = ValueEncoding | ColourEncoding
 
 
 def index_encoding(classes: ClassTable) -> ValueEncoding:
-    """By the values of the class table; 255 is void where it is no class's value."""
+    """The encoding of the class table: its values and its void values; 255 is void if it is not a class's value."""
     values = {VOID: VOID, **dict.fromkeys(classes.void, VOID), **{value: k for k, value in enumerate(classes.values)}}
     void = ", ".join(str(value) for value, label in sorted(values.items()) if label == VOID)
     named = f"labels {_ranges(classes.values)}" + (f", or {void} for void" if void else "")
@@ -92,7 +96,7 @@ def index_encoding(classes: ClassTable) -> ValueEncoding:
 
 
 def _ranges(values: tuple[int, ...]) -> str:
-    """Numbers in words, "0 to 2, 7": at most ten parts."""
+    """Numbers as text such as "0 to 2, 7", cut after ten parts."""
     spans: list[list[int]] = []
     for value in sorted(values):
         if spans and value == spans[-1][1] + 1:
@@ -108,10 +112,10 @@ def colour_encoding(colours: Mapping[Colour, int], described: str) -> ColourEnco
 
 
 def read_palette(path: str | Path, classes: ClassTable) -> ColourEncoding:
-    """Reads a CSV file with columns red, green, blue and name, in any order; other columns are ignored.
+    """Read a CSV file with columns red, green, blue and name, in any order; other columns are ignored.
 
-    `name` is a class of the table or `void`; several colours may share a name. A class file is a palette file too.
-    DataError names file and line.
+    `name` is a class of the table, or `void`; several colours may have the same name. A file for `read_classes` is also
+    a valid palette. Raises DataError, naming the file and the line if there is one.
     """
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
@@ -165,14 +169,14 @@ def _places(mask: npt.NDArray[np.bool_]) -> str:
 
 
 def _packed(pixels: Pixels) -> npt.NDArray[Any]:
-    """One number, uint32, for each colour."""
+    """Colours (h, w, 3) as one number each, uint32 (h, w)."""
     red, green, blue = (np.asarray(pixels[..., i], np.uint32) for i in range(3))
     return red << 16 | green << 8 | blue
 
 
 @functools.lru_cache(maxsize=2)
 def _colour_table(colours: tuple[tuple[Colour, int], ...]) -> npt.NDArray[np.uint16]:
-    """Class of every colour there is, 32 MiB: looking up is several times as fast as searching a list."""
+    """The class of each of the 2^24 colours, 32 MiB: a table lookup is several times as fast as a sorted search."""
     table = np.full(1 << 24, UNKNOWN, np.uint16)
     for (red, green, blue), label in colours:
         table[red << 16 | green << 8 | blue] = label

@@ -1,4 +1,4 @@
-"""Opening label files: what a pixel holds, a value or a colour, and the class that it means."""
+"""Opening label files: from the values or colours of their pixels to classes."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ SUFFIXES = frozenset({".png", ".tif", ".tiff", ".bmp", ".json"})
 LOSSY = ("jpeg", "tiff_jpeg", "webp")
 """Compressions of TIFF files that change values."""
 
-# Pillow spreads the values of 2- and 4-bit grey PNG files over 0..255; this factor was applied.
+# Pillow spreads the values of 2- and 4-bit grey PNG files over 0..255, by these factors.
 _SPREAD = {"L;2": 85, "L;4": 17}
 
 _MODES = {"F": "floating-point numbers", "CMYK": "colours of a printer", "YCbCr": "colours of a video"}
@@ -26,10 +26,11 @@ Pixels = npt.NDArray[Any]
 
 
 def open_label(path: str | Path, classes: ClassTable, encoding: LabelEncoding | None = None) -> Image.Image:
-    """Mode L, decoded fully: 0..K-1 are the classes in their order, everything that means void has become 255.
+    """Open a label file as a Pillow image of mode L with the classes 0..K-1 and 255 for void.
 
-    A .json file holds polygons. Any other is PNG, TIFF or BMP; `encoding` says what its pixels mean, by default their
-    values. DataError, naming the file, for pixels that mean nothing or may mean two things.
+    A .json file contains polygons. Any other file must be PNG, TIFF or BMP, and `encoding` says what its pixels mean;
+    by default the values of the class table. Raises DataError, naming the file, if it cannot be decoded, or if pixels
+    have no meaning or an ambiguous one.
     """
     if Path(path).suffix.lower() == ".json":
         return read_polygons(path, classes)
@@ -50,10 +51,10 @@ def open_label(path: str | Path, classes: ClassTable, encoding: LabelEncoding | 
 
 
 def label_pixels(path: str | Path, *, palette: bool = False) -> Pixels:
-    """What the pixels of a label file hold: values (h, w), or colours (h, w, 3) that are no greys.
+    """The pixels of a label file: values (h, w), or colours (h, w, 3) unless all of them are grey.
 
-    Files of one bit a pixel hold 0 and 1, files with a colour table its indices. With `palette` both hold colours, one
-    bit black and white.
+    A file with one bit per pixel gives 0 and 1, a file with a colour table gives its indices. With `palette`, the first
+    gives 0 and 255, the second the colours of its table. Raises DataError naming the file.
     """
     image, raw_mode = decoded(path, FORMATS)
     if image.format == "TIFF":
@@ -88,10 +89,10 @@ def _in_colours(path: str | Path, encoding: ColourEncoding) -> Pixels:
 
 
 def _opaque(path: str | Path, image: Image.Image) -> Image.Image:
-    """Without its alpha channel, which must say that every pixel counts."""
+    """The image without its alpha channel. Raises DataError if any pixel is transparent."""
     transparent = int((np.asarray(image.getchannel("A")) < 255).sum())
     if transparent:
-        raise _unfit(path, f"found {transparent} transparent pixels, of which it is not said what they mean")
+        raise _unfit(path, f"found {transparent} transparent pixels, which have no defined meaning")
     return image.convert(image.mode.removesuffix("A"))
 
 
@@ -101,7 +102,7 @@ def _check_tiff(path: str | Path, image: Image.Image) -> None:
     try:
         with Image.open(path, formats=("TIFF",)) as lazy:
             pages = lazy.n_frames
-    except Exception as error:  # decoders of damaged bytes raise a dozen types
+    except Exception as error:  # for damaged bytes, decoders raise a dozen types
         raise undecodable(path, error) from error
     if pages > 1:
         raise _unfit(path, f"found {pages} pages")

@@ -1,6 +1,6 @@
-"""Images with too many pixels to be opened whole, read some rows at a time: TIFF files and .npy arrays.
+"""Images with too many pixels to be decoded at once. TIFF files and .npy arrays are read some rows at a time.
 
-No other format that Pillow reads can be decoded in parts.
+Pillow's other formats cannot be decoded in parts.
 """
 
 import math
@@ -19,21 +19,23 @@ from .image_reader import ImageReader, channels_first, mapped_array
 from .tiff_strips import TiffStrips
 
 LONGEST_SIDE = 2**17
-"""Larger widths and heights are refused: what prediction holds in memory grows with the width."""
+"""Longer images are refused: the memory that prediction needs grows with the width."""
 STRIP_PIXELS = 2**23
-"""About as many pixels are read at once for resizing."""
+"""About the number of pixels that are read at once for resizing."""
 
 
 @dataclass(frozen=True)
 class LargeImage:
-    """An image file, of which only the rows that are asked for are in memory.
+    """An image file of which only the requested rows are read.
 
-    It has those of Pillow's methods that prediction uses, with Pillow's arguments and results.
+    It has the methods of a Pillow image that prediction uses, with the same arguments and results. They raise DataError
+    for damaged rows.
     """
 
     size: tuple[int, int]
+    """Width and height, as in Pillow."""
     rows: Callable[[int, int], Picture]
-    """From the first row and the one after the last to a picture of these rows; DataError where they are damaged."""
+    """From the first row, and the row after the last one, to a picture of these rows."""
 
     @property
     def width(self) -> int:
@@ -49,9 +51,9 @@ class LargeImage:
         return rows if (left, right) == (0, self.width) else rows.crop((left, 0, right, bottom - top))
 
     def resize(self, size: tuple[int, int], resample: Image.Resampling) -> Picture:
-        """What Pillow makes of the whole image, made from some rows at a time."""
+        """Resize to ``size`` (width, height) like Pillow, but read only some rows at a time."""
         scale = self.height / size[1]
-        reach = max(scale, 1.0) + 1  # rows that bilinear resampling reads beyond those that a row covers
+        reach = max(scale, 1.0) + 1  # rows of the file that bilinear resampling reads beyond a row's own
         step = max(1, int(STRIP_PIXELS / self.width / scale))
         parts = []
         for first in range(0, size[1], step):
@@ -63,13 +65,16 @@ class LargeImage:
 
 
 def open_any_size(path: Path, reader: ImageReader) -> Picture | LargeImage:
-    """What ``reader`` opens; of more than `PIXEL_LIMIT` pixels, a LargeImage. DataError for what cannot be one."""
+    """Open an image with ``reader``; with more than `PIXEL_LIMIT` pixels, as a LargeImage.
+
+    Raises DataError, naming the file, if it cannot be read, or has too many pixels and cannot be read in parts.
+    """
     check_regular(path)
     if path.suffix.lower() == ".npy":
         return _large_array(path, reader) or reader(path)
     try:
         file = TiffImageFile(path)  # not `Image.open`, which refuses so many pixels
-    except Exception:  # no TIFF file, or a damaged one: the reader says what is wrong
+    except Exception:  # not a TIFF file, or a damaged one: the reader raises an error that says what is wrong
         return reader(path)
     with file:
         if file.width * file.height <= PIXEL_LIMIT:
@@ -85,7 +90,7 @@ def open_any_size(path: Path, reader: ImageReader) -> Picture | LargeImage:
 
 
 def _large_array(path: Path, reader: ImageReader) -> LargeImage | None:
-    """The array of a .npy file, if it is large."""
+    """The array of a .npy file as a LargeImage, or None if it is small enough to be read at once."""
     values = channels_first(path, mapped_array(path), reader.channels)
     h, w = values.shape[1:]
     if h * w <= PIXEL_LIMIT:
@@ -102,7 +107,7 @@ def _check_sides(path: Path, width: int, height: int) -> None:
 
 
 def _stacked(parts: list[Picture]) -> Picture:
-    """Pictures of one width, one below the other."""
+    """Join pictures of the same width, one below the other."""
     first = parts[0]
     if isinstance(first, Bands):
         columns = zip(*(part.bands for part in parts if isinstance(part, Bands)), strict=True)

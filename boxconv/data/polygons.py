@@ -18,10 +18,11 @@ SHAPES = ("polygon", "rectangle", "circle")
 
 
 def read_polygons(path: str | Path, classes: ClassTable) -> Image.Image:
-    """Mode L: classes by their index, void = 255; later shapes lie above earlier ones.
+    """Draw the shapes of a LabelMe file as a label map, mode L: class indices, 255 for void. Later shapes are on top.
 
-    Shapes are named after classes, or `void`, in any case; `__ignore__` is void too. Pixels under no shape are of the
-    class called background (or `_background_`) if there is one, else void. DataError for anything else.
+    The name of a shape is that of a class, or `void`, in upper or lower case; `__ignore__` is void too. Pixels outside
+    all shapes belong to the class called background (or `_background_`) if there is one, else they are void. Raises
+    DataError naming the file.
     """
     size, shapes = _content(path)
     labels = {name.lower(): label for label, name in enumerate(classes.names)} | dict.fromkeys(IGNORED, VOID)
@@ -40,7 +41,7 @@ def read_polygons(path: str | Path, classes: ClassTable) -> Image.Image:
 
 
 def names_of(path: str | Path) -> list[str]:
-    """What the shapes of a file are named."""
+    """Names of the shapes in a LabelMe file, each once. Raises DataError naming the file."""
     return list(dict.fromkeys(name.strip() for name, _, _ in _content(path)[1]))
 
 
@@ -82,7 +83,7 @@ def _shape(shape: Any) -> tuple[str, str, list[Point]]:
 
 
 def _fill(draw: ImageDraw.ImageDraw, kind: str, points: list[Point], label: int) -> None:
-    """As LabelMe itself does it: the border belongs to the shape."""
+    """Fill a shape like LabelMe itself: the border belongs to the shape."""
     if kind == "polygon":
         draw.polygon(points, fill=label, outline=label)
         return

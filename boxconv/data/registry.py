@@ -1,4 +1,4 @@
-"""Which data set a name means."""
+"""From settings to the data set that they name: its classes, layout, transform and reader."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,7 +6,8 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
-from .classes import CAMVID, ClassTable, read_classes
+from ..errors import UsageError
+from .classes import CAMVID, ClassTable, DataError, read_classes
 from .config import DataConfig
 from .datasets import SegmentationFolder
 from .image_cache import ImageCache
@@ -29,7 +30,7 @@ _SIGNS = {
 
 
 def detect(root: Path) -> str:
-    """Name of the data set whose folders are at `root`; "folder" if they are none of the known ones."""
+    """Guess the value of --data from the folders in `root`; "folder" if no known data set has such folders."""
     for name, signs in _SIGNS.items():
         if any((root / sign).is_dir() for sign in signs):
             return name
@@ -37,32 +38,40 @@ def detect(root: Path) -> str:
 
 
 def _is_sorted_camvid(root: Path) -> bool:
-    """CamVid sorted into images/SPLIT has the folders of any data set: its images are named after four films."""
+    """Whether images/SPLIT holds CamVid. Only the names of its images, which begin with one of four films, show it."""
     names = [path.name for path in (root / "images").glob("*/*") if not path.name.startswith(".")]
     return bool(names) and all(name.startswith(CAMVID_FILMS) for name in names)
 
 
 def classes_of(config: DataConfig) -> ClassTable:
-    """Class table of a data set. Raises DataError for a missing or faulty file."""
+    """Class table of the data set. Raises UsageError if a folder has none, DataError for a missing or faulty file."""
     if config.classes is not None:
         return read_classes(config.classes)
-    if config.data == "folder":
-        return read_classes(Path(config.root or ".") / "classes.csv")
-    return _CLASSES[config.data]
+    if config.data != "folder":
+        return _CLASSES[config.data]
+    path = Path(config.root or ".") / "classes.csv"
+    if not path.parent.is_dir():
+        raise DataError(f"{path.parent}: no such folder")
+    if not path.exists():
+        raise UsageError(
+            f"--classes: {config.root} holds no classes.csv; give --classes FILE (boxconv check-data {config.root} "
+            "--write-classes FILE drafts one), or --data camvid, cityscapes or sunrgbd"
+        )
+    return read_classes(path)
 
 
 def layout_of(config: DataConfig) -> Layout:
-    """Where the files of a data set lie; drawn scenes have none."""
-    return FolderLayout(config.palette) if config.data == "folder" else _LAYOUTS[config.data]
+    """Layout of the files of a data set. Drawn scenes have none (KeyError)."""
+    return FolderLayout(config.palette, config.val_share) if config.data == "folder" else _LAYOUTS[config.data]
 
 
 def prepare_of(config: DataConfig) -> EvalTransform:
-    """What evaluation and prediction do to an image."""
+    """The transform for evaluation and prediction."""
     return EvalTransform(config.size, config.mean, config.std)
 
 
 def reader_of(config: DataConfig) -> ImageReader:
-    """What opens the image files."""
+    """The reader of the image files."""
     return ImageReader(config.in_channels, config.white)
 
 
@@ -75,7 +84,11 @@ def open_split(
     training: bool = False,
     seed: int = 0,
 ) -> Dataset[Any]:
-    """One split. Drawn scenes are new in every epoch where ``training``, else the same for ever."""
+    """Open a split of the data set. Raises DataError if its files cannot be used.
+
+    ``training`` and ``split`` for drawn scenes: with ``training`` every epoch has new scenes, else always the same
+    ones; ``split`` is ignored.
+    """
     if config.data == "scenes":
         length = config.scenes_per_epoch if training else config.scenes_for_validation
         return RoadScenes(length, config.size, seed=seed, split="train" if training else "val", transform=transform)

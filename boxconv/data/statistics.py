@@ -1,4 +1,4 @@
-"""Mean and standard deviation of the channels of images, by which they are normalised."""
+"""Mean and standard deviation of the channels of images, for normalisation."""
 
 from typing import Any
 
@@ -9,13 +9,14 @@ from .transforms import unit_range
 MOST_IMAGES = 200
 
 
-def channel_statistics(data: Any, most: int = MOST_IMAGES) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Of the images of a data set without a transform, 0 to 1: ``most`` of them, evenly chosen. Five decimals.
+def channel_statistics(data: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel, on a scale of 0 to 1, rounded to five decimals.
 
-    A channel that is the same everywhere is given a deviation of 1.
+    ``data``: a data set without a transform, of which at most `MOST_IMAGES` evenly spaced images are read. A constant
+    channel gets the standard deviation 1, because images are divided by it.
     """
     length = len(data)
-    count = min(length, most)
+    count = min(length, MOST_IMAGES)
     sums = squares = torch.zeros((), dtype=torch.float64)
     pixels = 0
     for i in range(count):

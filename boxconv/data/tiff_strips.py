@@ -1,4 +1,4 @@
-"""TIFF files read in parts: a part is decoded as a TIFF file of its own, which is made in memory."""
+"""Reading TIFF files in parts. Each part is copied into a small TIFF file in memory, which Pillow decodes."""
 
 import io
 import math
@@ -14,7 +14,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from .classes import DataError
 from .image_files import PIXEL_LIMIT, shown, undecodable
 
-# Numbers of tags.
+# Tag numbers of the TIFF format.
 _WIDTH, _HEIGHT, _BITS_PER_SAMPLE, _COMPRESSION, _STRIP_OFFSETS, _ORIENTATION = 256, 257, 258, 259, 273, 274
 _ROWS_PER_STRIP, _STRIP_BYTES, _PLANAR = 278, 279, 284
 _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_BYTES = 322, 323, 324, 325
@@ -26,10 +26,10 @@ _KEPT = (_BITS_PER_SAMPLE, _COMPRESSION, 262, 266, 277, 317, 320, _TILE_WIDTH, _
 
 @dataclass(frozen=True)
 class TiffStrips:
-    """The strips, or rows of tiles, of a TIFF file: what can be decoded without the rest.
+    """The strips or tiles of a TIFF file, which can be decoded separately.
 
-    `pieces` are offset and length of every strip or tile, `across` of them beside each other, each `high` rows high.
-    `tags` say how they are encoded. A part of the file is decoded as a TIFF file of its own, made in memory.
+    `pieces` are offset and length of each strip or tile; `across` of them lie side by side, and each is `high` rows
+    high. `tags` say how they are encoded.
     """
 
     path: Path
@@ -40,11 +40,11 @@ class TiffStrips:
     pieces: tuple[tuple[int, int], ...]
     tags: dict[int, tuple[int, ...] | bytes]
     order: str
-    """"<" or ">", as `struct` has it."""
+    """Byte order in the notation of `struct`: "<" or ">"."""
 
     @classmethod
     def of(cls, path: Path, file: TiffImageFile) -> "TiffStrips":
-        """DataError where the file cannot be read in parts."""
+        """The strips or tiles of the file at ``path``. Raises DataError if it cannot be read in parts."""
         try:
             return cls._of(path, file)
         except (KeyError, TypeError, ValueError, IndexError) as error:
@@ -81,7 +81,7 @@ class TiffStrips:
         return cls(path, width, height, high, across, pieces, tags, order)
 
     def read(self, top: int, bottom: int) -> Image.Image:
-        """Rows from ``top`` to before ``bottom``."""
+        """Decode the rows from ``top`` up to, but not including, ``bottom``. Raises DataError for damaged rows."""
         first, last = top // self.high, math.ceil(bottom / self.high)
         pieces = self.pieces[first * self.across : last * self.across]
         rows = min(last * self.high, self.height) - first * self.high
@@ -91,11 +91,11 @@ class TiffStrips:
             with TiffImageFile(io.BytesIO(self._file(rows, encoded))) as image:
                 image.load()
                 return image.crop((0, top - first * self.high, self.width, bottom - first * self.high))
-        except Exception as error:  # decoders of damaged bytes raise a dozen types
+        except Exception as error:  # for damaged bytes, decoders raise a dozen types
             raise undecodable(self.path, error) from error
 
     def _file(self, rows: int, pieces: list[bytes]) -> bytes:
-        """A TIFF file of some strips or rows of tiles: header, pieces, directory."""
+        """The bytes of a TIFF file with these pieces: header, pieces, directory."""
         offsets = [8]
         for piece in pieces:
             offsets.append(offsets[-1] + len(piece) + len(piece) % 2)
@@ -126,12 +126,12 @@ class TiffStrips:
 
 
 def _values(value: Any) -> Any:
-    """A tag's value as Pillow gives it: bytes, or always a tuple."""
+    """A tag's value as Pillow gives it; numbers always as a tuple."""
     return value if isinstance(value, bytes | tuple) else (value,)
 
 
 def _in_rows(pieces: Any, high: int, height: int, bits: int) -> tuple[int, tuple[tuple[int, int], ...]]:
-    """Strips without compression, which may be as high as the image, as strips of one row: their height and places."""
+    """Divide uncompressed strips, which may be as high as the image, into rows: the new height and the new pieces."""
     length = (bits + 7) // 8
     rows = (pieces[row // high][0] + row % high * length for row in range(height))
     return 1, tuple((start, length) for start in rows)

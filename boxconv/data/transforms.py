@@ -1,9 +1,9 @@
-"""From a pair of pictures, image (Pillow's RGB, or `Bands`) and label (Pillow's L), to the tensors for a network.
+"""From a pair of pictures, image (Pillow, mode RGB, or `Bands`) and label (Pillow, mode L), to tensors for a network.
 
-image: float32 (channels, h, w), 0 to 1, minus `mean`, divided by `std`, both per channel.
-label: int64 (h, w), classes 0..K-1 or 255 (void).
+image: float32 (channels, h, w); values from 0 to 1, minus `mean`, divided by `std`, both per channel.
+label: int64 (h, w); classes 0..K-1, or 255 for void.
 
-Any callable with this signature can take the place of those here.
+Any other callable with this signature can be used in the same places.
 """
 
 import math
@@ -26,10 +26,9 @@ PerChannel = tuple[float, ...]
 
 @dataclass(frozen=True)
 class EvalTransform:
-    """For evaluation: resizes to `size` = (h, w) and normalises. Size None leaves every image as it is.
+    """For evaluation: resizes to `size` = (h, w) and normalises. With `size` None, images keep their size.
 
-    The image is resized bilinearly, averaging over the source pixels where it shrinks; the label takes the nearest
-    pixel.
+    Images are resized bilinearly, with averaging where they shrink; labels are resized by nearest neighbour.
     """
 
     size: Size | None = None
@@ -47,7 +46,7 @@ class EvalTransform:
         return self.image(image), label_tensor(label)
 
     def image(self, image: Picture | LargeImage) -> Tensor:
-        """The image's part alone, for prediction: (channels, h, w)."""
+        """The image alone, for prediction: (channels, h, w)."""
         if self.size is not None:
             image = image.resize(self.size[::-1], Image.Resampling.BILINEAR)
         elif not isinstance(image, Picture):
@@ -55,7 +54,7 @@ class EvalTransform:
         return _normalised(unit_range(image), self.mean, self.std)
 
     def picture(self, image: Tensor) -> npt.NDArray[np.uint8]:
-        """Something to look at, (h, w, 3), of what `image` gave: its first three channels, or the first one in grey."""
+        """Picture (h, w, 3) of a tensor from `image`, for display: its first three channels, or the first in grey."""
         mean, std = (torch.tensor(values, device=image.device)[:, None, None] for values in (self.mean, self.std))
         seen = (image * std + mean).clamp(0, 1)
         seen = seen[:3] if len(seen) > 2 else seen[:1].expand(3, -1, -1)
@@ -64,20 +63,25 @@ class EvalTransform:
 
 @dataclass(frozen=True)
 class Augment:
-    """For training: a random flip, scale, crop, rotation, blur, brightness and contrast; the result is always `size`.
+    """For training: random flip, scale, crop, rotation, blur, brightness and contrast. The result always has `size`.
 
-    At scale 1 the whole image is `whole` = (h, w) pixels large, by default `size`, so that things are as large as
-    `EvalTransform` makes them. A scale is drawn from the range `scale`, evenly in its logarithm; then a window of
-    `size` is cut out at a random place. Where the scaled image is smaller than `size` it is put at a random place
-    instead, with the mean colour (0 after normalisation) and void around it.
+    size: (h, w) of the result.
+    whole: (h, w) to which scale 1 resizes the whole image; by default `size`. With the size of `EvalTransform`, objects
+        then have the same size as in evaluation.
+    scale: range of the scale, which is drawn uniformly in its logarithm. A window of `size` is then cut out at a random
+        place. If the scaled image is smaller than `size`, it is placed at random, and the rest is filled with the mean
+        colour (0 after normalisation) and void.
+    flip: mirror left and right with probability 1/2.
+    rotate: largest angle in degrees, either way. The corners are filled with the mean colour and void.
+    blur: probability of a 5 x 5 Gaussian blur with sigma 0.7 to 3.
+    brightness: the image is multiplied by a factor from 1 - brightness to 1 + brightness.
+    contrast: differences from the mean of the image are multiplied by a factor from 1 - contrast to 1 + contrast. Both
+        factors are the same for all channels.
+    balanced_crops: probability that the window is placed around a pixel of a chosen class. The class is drawn uniformly
+        from those in the label, then the pixel from those of the class.
 
-    `flip` mirrors left and right with probability 1/2. `rotate` turns the window about its centre by up to that many
-    degrees either way, with the mean colour and void in the corners. `blur` is the probability of a 5 x 5 Gaussian
-    blur of sigma 0.7 to 3. `brightness` b and `contrast` c multiply the image, and its
-    distance from its mean, all channels alike, by factors drawn from 1-b..1+b and 1-c..1+c. `balanced_crops` is the
-    probability that the window is laid around a pixel drawn evenly from those of a class that is drawn evenly from
-    those in the label. All numbers come from torch's global generator, in draws of fixed length, so switching one
-    option off leaves the others' as they are.
+    All random numbers come from torch's global generator. They are drawn even for options that are off, so switching
+    one off leaves the random numbers of the others as they are.
     """
 
     size: Size
@@ -117,7 +121,7 @@ class Augment:
         rows = _Span.place(self.size[0], scale * whole[0], image.height, down, row)
         columns = _Span.place(self.size[1], scale * whole[1], image.width, right, column)
 
-        # One resize straight from the window: what lies outside is never computed.
+        # Resize the window alone, so that nothing outside it is computed.
         box = (columns.start, rows.start, columns.stop, rows.stop)
         target = (columns.length, rows.length)
         image = image.resize(target, Image.Resampling.BILINEAR, box=box)
@@ -147,7 +151,7 @@ class Augment:
         return padded_image, padded_label
 
     def _chosen_pixel(self, label: Image.Image) -> tuple[int | None, int | None]:
-        """Row and column of the pixel that the window must show; None where it may lie anywhere."""
+        """Row and column of the pixel that the window must show, or (None, None) if the window may be anywhere."""
         chosen, kind, place = torch.rand(3, dtype=torch.float64).tolist()
         counts = label.histogram()  # mode L: 256
         classes = [value for value, count in enumerate(counts) if count and value != VOID]
@@ -158,7 +162,7 @@ class Augment:
         return divmod(pixel, label.width)
 
     def _jitter(self, image: Tensor, bright: float, contrast: float) -> Tensor:
-        """`image` in 0..1, `bright` and `contrast` in 0..1 where 1/2 changes nothing."""
+        """Change an image (0 to 1) in place. `bright` and `contrast` are from 0 to 1; 1/2 changes nothing."""
         gain = 1 + self.brightness * (2 * bright - 1)
         spread = 1 + self.contrast * (2 * contrast - 1)
         if gain == spread == 1:
@@ -169,7 +173,7 @@ class Augment:
 
 @dataclass(frozen=True)
 class _Span:
-    """One axis of a crop: source pixels start..stop become `length` output pixels, from output pixel `offset` on."""
+    """One axis of a crop: the source pixels start..stop become `length` output pixels, beginning at `offset`."""
 
     start: float
     stop: float
@@ -178,9 +182,9 @@ class _Span:
 
     @classmethod
     def place(cls, size: int, scaled: float, source: int, at: float, around: int | None = None) -> "_Span":
-        """`source` pixels scaled to `scaled`, of which `size` are shown, pixel `around` among them.
+        """Crop `size` pixels out of `source` pixels that are scaled to `scaled`; source pixel `around` is inside.
 
-        `at` in 0..1 is the random position.
+        `at`, from 0 to 1, is its random position.
         """
         length = min(size, max(1, round(scaled)))
         visible = min(1.0, size / scaled) * source
@@ -197,7 +201,7 @@ def _gaussian(sigma: float) -> ImageFilter.Kernel:
 
 
 def unit_range(image: Picture) -> Tensor:
-    """float32 (channels, h, w) in 0..1."""
+    """Tensor of a picture: float32 (channels, h, w) from 0 to 1."""
     if isinstance(image, Bands):
         values = torch.from_numpy(image.array())
         return values if values.is_floating_point() else values.float().div_(255)
@@ -211,7 +215,7 @@ def _normalised(image: Tensor, mean: PerChannel, std: PerChannel) -> Tensor:
 
 
 def label_tensor(label: Image.Image) -> Tensor:
-    """int64 (h, w) of a label map of mode L."""
+    """Tensor of a label map of mode L: int64 (h, w)."""
     return torch.from_numpy(np.array(label)).long()
 
 

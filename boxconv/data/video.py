@@ -1,4 +1,4 @@
-"""Video files, read and written by the ffmpeg program of the package imageio-ffmpeg."""
+"""Reading and writing video files with the ffmpeg program from the package imageio-ffmpeg."""
 
 import contextlib
 import re
@@ -23,24 +23,23 @@ from .image_files import PIXEL_LIMIT, check_regular, shown
 
 SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".mts", ".m2ts"})
 
-# Colours as players expect them of high definition; a frame of odd size gets a row or column more, which H.264 needs.
+# The colour space that players expect of high-definition video. H.264 needs even sizes, so odd ones are padded.
 _ENCODE = (
     *("-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2,scale=out_color_matrix=bt709:out_range=tv,format=yuv420p"),
     *("-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"),
     *("-c:v", "libx264", "-crf", "18", "-movflags", "+faststart"),
 )
-
-
-_SPEAKER = re.compile(r"^(\[[^]]*\] *)+")  # the part of ffmpeg that says a line, with an address in memory
+_SPEAKER = re.compile(r"^(\[[^]]*\] *)+")  # begins a line of ffmpeg: the module that wrote it, and a memory address
 
 
 @dataclass(frozen=True)
 class Video:
     """A video file.
 
-    rate: frames per second; of a file whose rate varies, the constant one that its frames are given at.
-    seconds: its length as the file says; None where it does not.
-    sound: whether there is any.
+    width, height: of its frames, in pixels.
+    rate: frames per second; if the rate of the file varies, the constant rate to which `frames` converts it.
+    seconds: length according to the file; None if the file does not say.
+    sound: whether there is a sound track.
     """
 
     path: Path
@@ -52,25 +51,27 @@ class Video:
 
     @property
     def expected(self) -> int | None:
-        """About how many frames there are, if the file says it."""
+        """Approximate number of frames; None if the file does not tell its length."""
         return None if self.seconds is None else round(self.seconds * self.rate)
 
     def frames(self, complaints: list[str]) -> Iterator[Image.Image]:
-        """Every frame that can be decoded, upright and of the size of the first one.
+        """Every frame that can be decoded, upright, at the size of the first one, as images of mode RGB.
 
-        ffmpeg skips what is damaged. What it says of that is added to ``complaints``.
+        ffmpeg skips damaged parts; its messages about them are added to ``complaints`` after the last frame. Raises
+        DataError if something ends ffmpeg before that.
         """
         size = 3 * self.width * self.height
         with _running(*_reading(self.path), "-f", "rawvideo", "-pix_fmt", "rgb24", "-") as (process, said):
             assert process.stdout is not None
             while len(pixels := process.stdout.read(size)) == size:
                 yield Image.frombuffer("RGB", (self.width, self.height), pixels, "raw", "RGB", 0, 1)
-            process.wait()
+            if process.wait() < 0:  # by a signal: frames that were there to be read were not
+                raise DataError(f"{shown(self.path)}: ffmpeg was stopped by signal {-process.returncode}", "not read")
             complaints += said()
 
 
 def open_video(path: Path) -> Video:
-    """DataError for a file that holds no video; MissingPackageError without imageio-ffmpeg."""
+    """Open a video file. Raises DataError if it contains no video, MissingPackageError without imageio-ffmpeg."""
     ffmpeg = _ffmpeg()
     check_regular(path)
     first = (*_reading(path), "-frames:v", "1", "-f", "yuv4mpegpipe", "-pix_fmt", "yuv444p", "-")
@@ -91,9 +92,10 @@ def open_video(path: Path) -> Video:
 
 @contextlib.contextmanager
 def writing_video(path: Path, like: Video) -> Iterator[Callable[[npt.NDArray[np.uint8]], None]]:
-    """A function that adds a frame (h, w, 3) to a video file of the size and rate of ``like``: H.264, without sound.
+    """Yield a function that adds a frame (h, w, 3) to a video with the size and frame rate of ``like``.
 
-    At the end of the block the file takes the place of ``path``, as by `replacing`. Raises OSError naming ``path``.
+    The video is H.264 without sound. When the block ends it replaces ``path`` (`replacing`). Raises OSError naming
+    ``path``.
     """
     raw = ("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{like.width}x{like.height}", "-r", str(like.rate), "-i", "-")
     with replacing(path) as temporary, _running("-y", *raw, *_ENCODE, f"file:{temporary}", stdin=True) as (run, said):
@@ -118,7 +120,10 @@ def writing_video(path: Path, like: Video) -> Iterator[Callable[[npt.NDArray[np.
 
 
 def _reading(path: Path) -> tuple[str, ...]:
-    """The first video stream of a file, and nothing but files: some kinds of video name others, on the network too."""
+    """ffmpeg arguments that read the first video stream of a file.
+
+    Only local files may be read: some formats refer to other files, also on the network.
+    """
     return ("-protocol_whitelist", "file,pipe", "-i", f"file:{path}", "-map", "0:v:0", "-fps_mode", "cfr")
 
 
@@ -126,7 +131,7 @@ def _reading(path: Path) -> tuple[str, ...]:
 def _running(
     *arguments: str, stdin: bool = False
 ) -> Iterator[tuple["subprocess.Popen[bytes]", Callable[[], list[str]]]]:
-    """ffmpeg, which ends with the block, and what it has said so far."""
+    """Run ffmpeg until the block ends; yields the process and a function that returns its messages so far."""
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
             [_ffmpeg(), "-hide_banner", "-v", "error", *arguments],

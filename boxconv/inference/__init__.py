@@ -1,1 +1,1 @@
-"""Trained networks: how they are opened, and their predictions."""
+"""Opening trained networks, and predicting with them."""

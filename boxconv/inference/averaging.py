@@ -1,4 +1,4 @@
-"""Several views of an image, whose probabilities are averaged ("test-time augmentation")."""
+"""Test-time augmentation: probabilities averaged over several views of an image."""
 
 from collections.abc import Sequence
 
@@ -11,9 +11,9 @@ SCALES = (0.75, 1.0, 1.25)
 
 
 def averaged(model: nn.Module, images: Tensor, scales: Sequence[float] = SCALES, *, flip: bool = True) -> Tensor:
-    """Mean probabilities (B, K, h, w) of ``images`` (B, C, h, w), each seen at ``scales`` of its size and mirrored.
+    """Mean probabilities (B, K, h, w) of ``images`` (B, C, h, w) at several scales and, with ``flip``, also mirrored.
 
-    Sizes are multiples of 8, so that the network pads none of them.
+    Scaled sizes are rounded to multiples of 8, so that the network need not pad. Raises ValueError for no scales.
     """
     size = images.shape[2:]
     total: Tensor | None = None
@@ -29,7 +29,7 @@ def averaged(model: nn.Module, images: Tensor, scales: Sequence[float] = SCALES,
 
 
 def _resized(images: Tensor, size: list[int], scale: float) -> Tensor:
-    """At scale 1 the images themselves, whatever their size."""
+    """Images resized to ``size``; at scale 1 the images themselves, whose size need not be a multiple of 8."""
     if scale == 1:
         return images
     shrinks = size[0] < images.shape[2]

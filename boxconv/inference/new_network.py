@@ -1,4 +1,4 @@
-"""The network of a training run: fresh, or with the weights of the trained network that the run starts from."""
+"""The network for a training run: with fresh weights, or with those of a trained network."""
 
 import dataclasses
 from pathlib import Path
@@ -13,20 +13,21 @@ if TYPE_CHECKING:
     from ..training.setup import CreateNetwork
 
 OPTIONS = ("in_channels", "symmetric", "initial_boxes", "dilations", "dropout", "box_dropout")
-"""Settings that are options of `networks.create`, of the same names."""
+"""Settings that are passed to `networks.create` as options of the same name."""
 INHERITED = ("mean", "std", "dropout", "box_dropout")
-"""Settings that weights were made for: those of the trained network where the run leaves them at their defaults."""
+"""Settings that a run takes over from the trained network that it starts from, unless it sets them itself."""
 
 
 def network_for(
     config: TrainConfig, *, resume: bool = False, quiet: bool = False
 ) -> "tuple[TrainConfig, CreateNetwork]":
-    """What makes the network that settings describe, and the settings, with what is `INHERITED` from trained weights.
+    """Return a run's settings, with those `INHERITED` from trained weights, and a function that creates its network.
 
-    With ``resume``, the weights come from elsewhere: those that the run started from are not read.
+    resume: do not read the weights that the run started from, because its checkpoint has newer ones.
+    quiet: print nothing about what is taken over from the trained network.
 
-    Raises UsageError for settings that describe no network, or start from one of another kind; what `open_network`
-    raises.
+    Raises UsageError for settings that describe no network, or a trained network of another kind; and what
+    `open_network` raises.
     """
     from box_convolution import networks
 
@@ -56,7 +57,7 @@ def network_for(
 
 
 def _options(config: TrainConfig) -> dict[str, Any]:
-    """The network's options that differ from its own. UsageError where it does not take them."""
+    """The settings in `OPTIONS` that are not at their defaults. Raises UsageError if the network does not take them."""
     import torch
 
     from box_convolution import networks
@@ -96,7 +97,7 @@ def _inheriting(config: TrainConfig, trained: TrainedNetwork, *, quiet: bool) ->
 def _take_weights(
     trained: TrainedNetwork, model: Any, config: TrainConfig, classes: "ClassTable", *, quiet: bool
 ) -> None:
-    """The weights of a trained network for ``model``, with a fresh last layer for other classes."""
+    """Copy the weights of a trained network into ``model``; the last layer stays fresh if the classes differ."""
     from box_convolution.networks.transfer import transfer
 
     same = trained.classes.names == classes.names
@@ -110,9 +111,9 @@ def _take_weights(
 
 
 def finetuning(opened: TrainedNetwork, name: Path, **changes: Any) -> TrainConfig:
-    """Settings for going on from a checkpoint's weights as a new run: those of the old one but for ``changes``.
+    """Settings of a new run that starts from a checkpoint's weights: those of the old run, with ``changes``.
 
-    UsageError for a network without settings, or for data with other classes.
+    Raises UsageError for a network without settings, or for data with other classes.
     """
     from ..data.registry import classes_of
 
@@ -122,7 +123,7 @@ def finetuning(opened: TrainedNetwork, name: Path, **changes: Any) -> TrainConfi
             f"--start-from {name} --network NAME --data ..."
         )
     tables = {table: getattr(opened.config, table) for table in ("classes", "palette")}
-    if "root" in changes:  # they may have moved with it
+    if "root" in changes:  # the files of classes and palette may have been in the old root
         changes |= {table: path if path and path.exists() else None for table, path in tables.items()}
     start = file_of(name).resolve()
     config = dataclasses.replace(opened.config, warmup=0.0, start_from=start, **changes)

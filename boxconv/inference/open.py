@@ -1,4 +1,4 @@
-"""From a file, or the name of a network in the package, to the network in it, ready for images."""
+"""Open a trained network from a file, or by the name of one in the package, ready for images."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 EXPORTED = (".onnx", ".pt2", ".safetensors")
 DEFAULT = "boxenet-camvid"
-"""Network of `boxconv predict` where none is named."""
+"""Default network of `boxconv predict`."""
 
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """A network, and what it takes to give it images and to read its answers.
+    """A trained network, with everything needed to prepare its images and to interpret its output.
 
     Attributes:
-        model: from images (B, C, h, w) to logits (B, K, h, w), in evaluation mode, on the CPU.
+        model: from images (B, C, h, w) to logits (B, K, h, w); in evaluation mode, on the CPU.
         classes: names, colours and categories of the K classes.
-        transform: from an image to what ``model`` takes.
-        about: what else the file says, as plain values: scores, licence, data it was trained on ...
-        network: the arguments of `networks.create` that made it; none where it is deployed.
-        config: settings of its training, if the file is a checkpoint.
+        transform: from an image to the input of ``model``.
+        about: other information in the file, as plain values: scores, licence, training data ...
+        network: the arguments of `networks.create` that made it; empty for a deployed network.
+        config: settings of its training if the file is a checkpoint, else None.
     """
 
     model: Any
@@ -43,7 +43,7 @@ class TrainedNetwork:
 
     @property
     def reader(self) -> "ImageReader":
-        """What opens image files as they were opened in training."""
+        """A reader that opens image files as in training."""
         from ..data.image_reader import ImageReader
 
         return ImageReader(len(self.transform.mean), self.about.get("white"))
@@ -57,15 +57,16 @@ class TrainedNetwork:
         overlap: int | None = None,
         tta: bool = False,
     ) -> "Labels":
-        """Class indices (height, width), uint8, of an image of any size, at that size: of Pillow, or of `reader`.
+        """Predict the class of every pixel: class indices (height, width), uint8, at the size of the image.
 
         Args:
-            size: (height, width) that the image is resized to for the network; by default that of its training, with
-                ``tile`` the image's own.
-            tile: cut the image into overlapping squares of so many pixels, a multiple of 8, and blend their scores. The
-                network sees no farther than a tile.
+            image: a Pillow image, or the result of `reader`, of any size.
+            size: (height, width) to which the image is resized for the network. The default is the size of the training
+                images, or with ``tile`` the image's own size.
+            tile: cut the image into overlapping squares with sides of this many pixels, a multiple of 8, and blend
+                their scores. The network then sees no farther than a tile.
             overlap: pixels that neighbouring tiles share; by default a quarter of ``tile``.
-            tta: average the probabilities of six views, of three sizes and mirrored.
+            tta: average the probabilities of six views: three scales, each also mirrored.
 
         Raises UsageError for options out of range.
         """
@@ -80,7 +81,7 @@ class TrainedNetwork:
         overlap: int | None = None,
         tta: bool = False,
     ) -> "Prediction":
-        """The same labels, and the probabilities of every class at every pixel: (K, height, width), float16."""
+        """Like `predict`, but also return the probabilities of all classes: (K, height, width), float16."""
         options = InferenceOptions(size=size, tile=tile, overlap=overlap, tta=tta)
         return self.apply(image, options, probabilities=True)
 
@@ -92,7 +93,10 @@ class TrainedNetwork:
         probabilities: bool = False,
         progress: bool = False,
     ) -> "Prediction":
-        """Both of these, with the options of the command line; ``progress`` shows that of the tiles."""
+        """Like `predict`, or with ``probabilities`` like `predict_probabilities`, with the command line's options.
+
+        ``progress`` shows a bar while tiles are processed.
+        """
         import torch
         from PIL.Image import Image
 
@@ -108,7 +112,7 @@ class TrainedNetwork:
         )
 
     def check(self, options: InferenceOptions) -> None:
-        """Raise UsageError for options that are out of range, or that the network does not allow."""
+        """Raise UsageError for options that are out of range, or that the network does not support."""
         options.check(getattr(self.model, "fixed_size", None))
 
 
@@ -116,7 +120,7 @@ def open_network(path_or_name: str | Path) -> TrainedNetwork:
     """Open a trained network.
 
     Args:
-        path_or_name: a run's folder, whose best.pt is taken; a checkpoint; a file that `boxconv export` wrote (.onnx,
+        path_or_name: the folder of a run (its best.pt is opened); a checkpoint; a file from `boxconv export` (.onnx,
             .pt2 or .safetensors); or the name of a network in the package, such as "boxenet-camvid".
 
     Raises CheckpointError, ExportError or WeightsError for a file that holds no network.
@@ -155,7 +159,7 @@ def open_network(path_or_name: str | Path) -> TrainedNetwork:
 
 
 def open_layers(name: Path) -> TrainedNetwork:
-    """`open_network` for what reads a network's layers. UsageError for a deployed network, which has others."""
+    """Like `open_network`, but raises UsageError for a deployed network, whose layers are not those of training."""
     opened = open_network(name)
     if not opened.network:
         raise UsageError(
@@ -166,12 +170,12 @@ def open_layers(name: Path) -> TrainedNetwork:
 
 
 def is_network(name: Path) -> bool:
-    """Whether a word of the command line is a network, not an image: by suffix, content, or its name in the package."""
+    """Whether an argument of the command line is a network, not an image: by its suffix, content or name."""
     return name.suffix in (".pt", *EXPORTED) or file_of(name) != name or (name.is_file() and _starts_as_archive(name))
 
 
 def file_of(name: Path) -> Path:
-    """The file of a network that is given by its path, its run's folder, or the name of one in the package."""
+    """The file of a network from its path, its run's folder, or the name of a network in the package."""
     if (name / "best.pt").is_file():
         return name / "best.pt"
     here = name.is_file() or (name / "config.json").exists() or (name / "last.pt").exists()
@@ -179,7 +183,7 @@ def file_of(name: Path) -> Path:
 
 
 def packaged() -> dict[str, Path]:
-    """The files of the networks in the package, by what they are called on the command line."""
+    """The files of the networks in the package, by their names on the command line."""
     from box_convolution.networks import pretrained
 
     return {f"{name}-{data}": pretrained.file_of(name, data) for name, data in pretrained.available()}
@@ -187,7 +191,7 @@ def packaged() -> dict[str, Path]:
 
 def _starts_as_archive(path: Path) -> bool:
     with path.open("rb") as file:
-        return file.read(4) == b"PK\x03\x04"  # as checkpoints do, whatever they are called
+        return file.read(4) == b"PK\x03\x04"  # of a zip file, which every checkpoint is
 
 
 def _network_of(content: dict[str, Any], path: Path) -> Any:
@@ -205,7 +209,7 @@ def _network_of(content: dict[str, Any], path: Path) -> Any:
 
 
 def _about(content: dict[str, Any], config: "TrainConfig") -> dict[str, Any]:
-    """What of a checkpoint, besides its weights, is needed to use its network: plain values, for exported files."""
+    """Everything in a checkpoint, besides weights, that is needed to use its network: plain values, for export."""
     return {
         "data": config.data,
         "border": config.border,

@@ -1,4 +1,4 @@
-"""Settings: how a trained network is applied to images. Importing this does not import torch."""
+"""Settings for applying a trained network to images. Importing this does not import torch."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,21 +6,21 @@ from typing import Any
 from ..errors import UsageError
 
 MULTIPLE = 8
-"""Networks halve the resolution three times."""
+"""Sizes that need no padding are multiples of this: networks halve the resolution three times."""
 SMALLEST = 16
-"""Pixels of the least height and width."""
+"""Least height and width in pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class InferenceOptions:
-    """How a network sees an image: whole at some size, or in tiles; once, or several times."""
+    """How a network is applied to an image: as a whole at some size or in tiles; once or to several views."""
 
     size: tuple[int, int] | None = None
     """Height and width that images are resized to for the network; by default those of its training, with --tile those
-    of each image. To see a large image as a whole is better than --tile: tiles lose what is far away."""
+    of each image. A large image is better resized than cut into tiles, which hide what is far away."""
     tile: int | None = None
-    """Cut images into overlapping squares of so many pixels, a multiple of 8, and blend their scores: fine detail, but
-    the network sees no farther than a tile (docs/deployment.md says what that costs)."""
+    """Cut images into overlapping squares with sides of this many pixels, a multiple of 8, and blend their scores. This
+    keeps fine detail, but the network sees no farther than a tile (docs/deployment.md says what that costs)."""
     overlap: int | None = None
     """Pixels that neighbouring tiles share; by default a quarter of --tile."""
     tta: bool = False
@@ -34,17 +34,17 @@ class InferenceOptions:
 
     @property
     def shared(self) -> int:
-        """Pixels that neighbouring tiles share, where there are tiles."""
+        """Pixels that neighbouring tiles share; without a meaning if there are no tiles."""
         return (self.tile or 0) // 4 if self.overlap is None else self.overlap
 
     @property
     def described(self) -> str:
-        """What is not said by sizes, to append to a line; nothing where the network sees an image once, whole."""
+        """The options besides the size, as text to append to a message; "" for a single view of the whole image."""
         tiles = "" if self.tile is None else f", in tiles of {self.tile} that share {self.shared}"
         return tiles + (", six views averaged" if self.tta else "")
 
     def check(self, fixed: tuple[int, int] | None = None) -> None:
-        """Raise UsageError for a value out of range, or that a network for images of one size does not allow."""
+        """Raise UsageError for a value out of range. ``fixed``: the only size that the network supports, if any."""
         if self.size is not None and (len(self.size) != 2 or min(self.size) < SMALLEST):
             got = " ".join(map(str, self.size))
             raise UsageError(f"--size: expected height and width of at least {SMALLEST} pixels, got {got}")

@@ -1,4 +1,4 @@
-"""Label maps for images that have none: files in, files out, for folders of any size."""
+"""Predict label maps for image files, and write result files, for any number of images."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,30 +25,30 @@ from .options import InferenceOptions
 from .scores import Labels, label_map, labels_and_probabilities, scores_of_image
 
 ENDINGS = (".png", "_colour.png")
-"""Of the files that are written where nothing else is asked for: label values and colours."""
+"""Endings of the files that are written by default: label values and colours."""
 
 
 class Prediction(NamedTuple):
-    """What a network says of an image: class indices (h, w), and where asked for the probabilities (K, h, w)."""
+    """The prediction for an image: class indices (h, w), and if requested the probabilities (K, h, w)."""
 
     labels: Labels
     probabilities: npt.NDArray[np.float16] | None = None
 
 
 class Job(NamedTuple):
-    """One image and the files that are written for it."""
+    """An image file, and the files to write for it."""
 
     image: Path
     outputs: tuple[Path, ...]
 
     def done(self) -> bool:
-        """Whether all outputs are there; being written atomically, they are whole then."""
+        """Whether all outputs exist. They are complete then, because files are written atomically."""
         return all(path.exists() for path in self.outputs)
 
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a job: what is wrong with its image, or what was done to read it, where there is such a thing."""
+    """The outcome of a job. ``error``: why its image cannot be used. ``note``: how its values had to be converted."""
 
     job: Job
     error: str | None = None
@@ -56,11 +56,11 @@ class Result:
 
 
 def plan(inputs: Sequence[Path], out: Path, endings: Sequence[str] = ENDINGS) -> list[Job]:
-    """Decide what is read and written before anything is: for each image one file per ending, as NAME_colour.png.
+    """Decide which files to read and write, before any is written: for each image one file per ending.
 
-    ``inputs`` are images or folders of images, whose own folders are mirrored below ``out``. Where outputs of two
-    images would have one name, the images' suffixes go into it, as in NAME.jpg.png. Raises DataError where there is
-    nothing to read, two images get one name all the same, or an output would replace an input.
+    ``inputs`` are images, or folders of images whose sub-folders are reproduced below ``out``. If outputs of two images
+    would have the same name, they keep the suffixes of their images, as in NAME.jpg.png. Raises DataError if there is
+    nothing to read, if two images still have the same output, or if an output would replace an input.
     """
     jobs: list[Job] = []
     for path in inputs:
@@ -95,7 +95,7 @@ def _job(image: Path, folder: Path, name: str, endings: Sequence[str]) -> Job:
 
 
 def _written_twice(jobs: Sequence[Job]) -> dict[Job, Job]:
-    """The jobs that write a file that another one writes as well, with that one."""
+    """The jobs that write the same file as another job, with that other job."""
     writers: dict[Path, Job] = {}
     found: dict[Job, Job] = {}
     for job in jobs:
@@ -108,13 +108,13 @@ def _written_twice(jobs: Sequence[Job]) -> dict[Job, Job]:
 
 
 def require_folder(out: Path) -> None:
-    """DataError where ``out`` cannot be a folder for outputs."""
+    """Raise DataError if ``out`` is a file, and so cannot be the folder for outputs."""
     if out.exists() and not out.is_dir():
         raise DataError(f"{out}: a file is in the place of the output folder")
 
 
 def pending(jobs: Sequence[Job], existing: Existing) -> list[Job]:
-    """The jobs to do, where outputs are there already. DataError for such an output if ``existing`` is "refuse"."""
+    """The jobs that are still to be done. Raises DataError if ``existing`` is "refuse" and an output exists already."""
     present = [path for job in jobs for path in job.outputs if path.exists()]
     if present and existing == "refuse":
         raise DataError(
@@ -135,7 +135,7 @@ def predict_image(
     probabilities: bool = False,
     progress: bool = False,
 ) -> Prediction:
-    """Class indices of an image of any size, at that size, and, where asked for, the probability of every class."""
+    """Class indices of an image at its own size, which may be any, and if requested the probability of every class."""
     patches = scores_of_image(model, image, transform, device, options, progress=progress)
     size = (image.height, image.width)
     if probabilities:
@@ -152,16 +152,16 @@ def predict(
     progress: bool = True,
     keep_going: bool = False,
 ) -> Iterator[Result]:
-    """Write the outputs of each job and yield what became of it, in the same order.
+    """Write the outputs of each job, and yield their results in the same order.
 
-    One thread decodes the next images and one writes the last results while the network computes; no more than a
-    handful of images is in memory.
+    While the network computes, one thread decodes the next images and one writes the last results. Only a few images
+    are in memory at a time.
 
     Args:
-        label: from an image to what the network says of it.
-        write: writes the outputs of a job, given its image and what the network says.
-        reader: opens an image; DataError for one that is unreadable.
-        keep_going: leave out unreadable images, for which DataError is raised otherwise.
+        label: from an image to its prediction.
+        write: writes the outputs of a job, given its image and prediction.
+        reader: opens an image; raises DataError if it is unreadable.
+        keep_going: report unreadable images in the results, instead of raising DataError.
     """
     with ThreadPoolExecutor(1) as writer:
         waiting: list[tuple[Result, Future[None] | None]] = []
@@ -172,7 +172,7 @@ def predict(
             try:
                 if isinstance(image, DataError):
                     raise image
-                prediction = label(image)  # reads most of a large image, which may be damaged
+                prediction = label(image)  # DataError: a large image is read only now, and may be damaged
                 note = image.info.get(NOTE) if isinstance(image, Image.Image) else None
                 waiting.append((Result(job, note=note), writer.submit(write, job, image, prediction)))
             except DataError as error:
@@ -200,7 +200,7 @@ def _finished(result: Result, writing: Future[None] | None, keep_going: bool) ->
         if writing is not None:
             writing.result()
         return result
-    except DataError as error:  # such as rows of a large image that only an overlay needs once more
+    except DataError as error:  # a writer reads rows of a large image again, for an overlay
         if not keep_going:
             raise
         return Result(result.job, str(error))

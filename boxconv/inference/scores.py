@@ -1,4 +1,4 @@
-"""The scores of images, patch by patch, however the network is applied: whole, in tiles, in several views."""
+"""Scores of images as patches, for all ways to apply a network: to the whole image, in tiles, to several views."""
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -23,13 +23,13 @@ from .tiles import blended, count_tiles
 Labels = npt.NDArray[np.uint8]
 
 MOST = 2**26
-"""Scores that are enlarged at once: a quarter of a gigabyte."""
+"""Number of scores that are enlarged at once: 256 MiB in float32."""
 
 
 def scores_of(model: nn.Module, images: Tensor, size: tuple[int, int], options: InferenceOptions) -> Iterator[Patch]:
-    """Scores of images (B, C, h, w), which the network sees at this size, as patches of an image of ``size``.
+    """Scores of images (B, C, h, w), which the network sees at this size, as patches of images of ``size`` (H, W).
 
-    They are probabilities, or, where nothing was averaged (`options.averages`), logits.
+    They are probabilities if `options.averages`, else logits.
     """
     if options.tile is None:
         yield from enlarged(averaged(model, images) if options.tta else model(images), size)
@@ -54,7 +54,7 @@ def scores_of_image(
     *,
     progress: bool = False,
 ) -> Iterator[Patch]:
-    """The same of one image, as patches of it. Of a `LargeImage`, some rows are in memory at a time."""
+    """Scores of one image as patches at its own size; of a `LargeImage`, only some rows are in memory at a time."""
     size = (image.height, image.width)
     if options.tile is None or options.size is not None:
         seen = EvalTransform(options.size or transform.size, transform.mean, transform.std).image(image)
@@ -76,7 +76,7 @@ def scores_of_image(
 
 
 def label_map(patches: Iterable[Patch], size: tuple[int, int]) -> Labels:
-    """Class indices of an image of ``size``. A large map lies on the disk, in a temporary file."""
+    """Class indices (h, w) of an image of ``size`` from its patches. A large map is kept in a temporary file."""
     labels = _empty_map(size)
     for top, left, scores in patches:
         found = most_likely(scores)[0].to("cpu", torch.uint8).numpy()
@@ -87,7 +87,7 @@ def label_map(patches: Iterable[Patch], size: tuple[int, int]) -> Labels:
 def labels_and_probabilities(
     patches: Iterable[Patch], size: tuple[int, int], *, averaged: bool
 ) -> tuple[Labels, npt.NDArray[np.float16]]:
-    """The same, and the probabilities (K, h, w). ``averaged``: the scores are probabilities, not logits."""
+    """`label_map`, and the probabilities (K, h, w). ``averaged``: the scores are probabilities already, not logits."""
     scores = _joined(patches, size)
     labels: Labels = most_likely(scores)[0].to("cpu", torch.uint8).numpy()
     probabilities = scores if averaged else scores.float().softmax(1)
@@ -97,12 +97,12 @@ def labels_and_probabilities(
 def _empty_map(size: tuple[int, int]) -> Labels:
     if size[0] * size[1] <= PIXEL_LIMIT:
         return np.empty(size, np.uint8)
-    with tempfile.TemporaryFile(prefix="boxconv-labels-") as file:  # which stays until the map is gone
+    with tempfile.TemporaryFile(prefix="boxconv-labels-") as file:  # exists until the map is freed
         return np.memmap(file, np.uint8, "w+", shape=size)
 
 
 def enlarged(scores: Tensor, size: tuple[int, int]) -> Iterator[Patch]:
-    """Scores (B, K, h, w) resized bilinearly to ``size``, in bands of rows where that would take much memory."""
+    """Scores (B, K, h, w) resized bilinearly to ``size``, in bands of rows if they would need much memory."""
     b, k = scores.shape[:2]
     rows = max(1, MOST // (b * k * size[1]))
     if scores.shape[2:] == size:
@@ -115,7 +115,7 @@ def enlarged(scores: Tensor, size: tuple[int, int]) -> Iterator[Patch]:
 
 
 def _rows(scores: Tensor, size: tuple[int, int], top: int, bottom: int) -> Tensor:
-    """Rows ``top`` to ``bottom`` of what `interpolate` makes of the whole."""
+    """Rows ``top`` to ``bottom`` of the result of `interpolate` to ``size``."""
     b, k, h, w = scores.shape
     centres = (torch.arange(top, bottom, device=scores.device) + 0.5) * (h / size[0]) - 0.5
     centres = centres.clamp_(0, h - 1)
@@ -131,7 +131,7 @@ def _probabilities(model: nn.Module, options: InferenceOptions) -> Callable[[Ten
 
 
 def _joined(patches: Iterable[Patch], size: tuple[int, int]) -> Tensor:
-    """All patches of an image of ``size`` as one (B, K, h, w)."""
+    """Join the patches of an image of ``size`` (h, w) into one tensor (B, K, h, w)."""
     whole: Tensor | None = None
     for top, left, scores in patches:
         if whole is None:

@@ -1,4 +1,4 @@
-"""What a trained network is scored on, and its scores."""
+"""Scoring a trained network: the data, their class table, and the scores."""
 
 import dataclasses
 from pathlib import Path
@@ -11,9 +11,10 @@ from .open import TrainedNetwork
 
 
 def data_of(opened: TrainedNetwork, name: Path, data: Data | None = None, root: Path | None = None) -> TrainConfig:
-    """Settings of the data and the validation split of its training, or of others that are asked for.
+    """Settings of the data to score a network on: by default those of its training, with their validation split.
 
-    UsageError where those are not known, or have other classes than the network.
+    ``name`` is that of the network in messages; ``data`` and ``root`` choose other data. Raises UsageError if the
+    training data are not known, or if the data have other classes than the network.
     """
     about = opened.about
     same = data is None or data == about.get("data")
@@ -40,7 +41,7 @@ def data_of(opened: TrainedNetwork, name: Path, data: Data | None = None, root: 
 
 
 def labels_of(opened: TrainedNetwork, config: TrainConfig) -> Any:
-    """The class table that says what labels mean: the data set's own, or, where it has none, the network's."""
+    """The class table for reading labels: that of the data set, or the network's if the data set has none."""
     from ..data.registry import classes_of
 
     own = _table_of(config).is_file() or (config.data != "folder" and config.classes is None)
@@ -52,7 +53,7 @@ def _table_of(config: TrainConfig) -> Path:
 
 
 def validation_scores(model: Any, classes: Any, config: TrainConfig) -> dict[str, Any]:
-    """Scores of ``model``, which tells ``classes`` apart, on the validation split of a run's settings ``config``."""
+    """Scores of ``model`` on the validation split of the settings ``config``; ``classes`` is its class table."""
     from ..data.registry import open_split, prepare_of
     from ..training.device import choose_device
     from ..training.evaluation import evaluate

@@ -1,4 +1,4 @@
-"""Predictions for the Cityscapes benchmark: one PNG per image, of the image's size, whose pixels are labelIds."""
+"""Predictions for the Cityscapes benchmark: one PNG file per image, of the image's size, with labelIds as pixels."""
 
 from pathlib import Path
 
@@ -18,9 +18,9 @@ from .predict import Job, Labels, require_folder
 
 
 def plan(root: Path, split: str, out: Path) -> list[Job]:
-    """What is to be written, decided before anything is. Labels need not be there.
+    """Decide which files to write, before any is written. The split needs no labels.
 
-    DataError where images are missing or misnamed, or `out` is in the data folder.
+    Raises DataError if images are missing or misnamed, or if `out` is in the data folder.
     """
     found = split_files(root, split, CityscapesLayout())
     faults = [fault for fault in found.faults if fault.file.is_relative_to(found.place)]
@@ -34,23 +34,23 @@ def plan(root: Path, split: str, out: Path) -> list[Job]:
 
 
 def check_classes(classes: ClassTable) -> None:
-    """DataError unless the classes of a network are the 19 of the benchmark, in their order."""
+    """Raise DataError unless a network's classes are the 19 of the benchmark, in the same order."""
     if classes.names != CITYSCAPES.names:
         raise DataError(
-            f"the checkpoint knows {len(classes)} classes ({', '.join(classes.names[:3])} ...): the benchmark takes "
+            f"the checkpoint has {len(classes)} classes ({', '.join(classes.names[:3])} ...): the benchmark takes "
             "predictions of the 19 classes of Cityscapes, in their order"
         )
 
 
 @torch.inference_mode()
 def label_ids(model: nn.Module, image: Image.Image, transform: EvalTransform, device: torch.device) -> Labels:
-    """labelIds (height, width) of `image`: the network's classes, enlarged by nearest pixel."""
+    """labelIds (height, width), uint8, of `image`: the network's classes, enlarged by nearest neighbour."""
     classes = most_likely(model(transform.image(image)[None].to(device)))[0].to("cpu", torch.uint8).numpy()
     enlarged = Image.fromarray(classes).resize(image.size, Image.Resampling.NEAREST)
     return np.array(LABEL_IDS, np.uint8)[np.asarray(enlarged)]
 
 
 def write(job: Job, label_ids: Labels) -> None:
-    """The file of an image."""
+    """Write the prediction (height, width) for the image of a job."""
     job.outputs[0].parent.mkdir(parents=True, exist_ok=True)
     write_png(job.outputs[0], Image.fromarray(label_ids))

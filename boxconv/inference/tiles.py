@@ -1,9 +1,10 @@
-"""Large images in overlapping tiles, whose scores are blended, in memory that does not depend on the image's height.
+"""Blend the scores of overlapping tiles of a large image, in memory that does not depend on the image's height.
 
-A pixel's score is the mean over the tiles that it lies in, weighted by a window that falls smoothly to 0 towards the
-edges of a tile (but not at those of the image), because there a network sees least around a pixel.
+The score of a pixel is a weighted mean over the tiles that contain it. The weights fall smoothly towards 0 at the edges
+of a tile, except at edges of the image, because there the network sees least of a pixel's surroundings.
 
-Besides one tile, what is held are the rows that the next tiles still add to: classes x overlap x width numbers.
+The memory needed is that of one tile and of the rows that are shared with the next tiles: classes x overlap x width
+numbers.
 """
 
 import itertools
@@ -18,7 +19,10 @@ from ..training.evaluation import Patch
 
 
 class Span(NamedTuple):
-    """Where a tile lies along one axis, and the weight (stop - start) of its pixels; those of all tiles add up to 1."""
+    """The extent of a tile along one axis, and the weights (stop - start,) of its pixels.
+
+    At each pixel, the weights of all tiles add up to 1.
+    """
 
     start: int
     stop: int
@@ -26,7 +30,7 @@ class Span(NamedTuple):
 
 
 def spans(length: int, tile: int, overlap: int) -> list[Span]:
-    """Evenly spread tiles that cover an axis, and share at least ``overlap`` pixels with the next one."""
+    """Evenly spaced tiles that cover an axis of ``length`` pixels; neighbours share at least ``overlap`` pixels."""
     tile = min(tile, length)
     count = 1 if tile == length else math.ceil((length - overlap) / (tile - overlap))
     starts = [i * (length - tile) // max(count - 1, 1) for i in range(count)]
@@ -48,16 +52,16 @@ def spans(length: int, tile: int, overlap: int) -> list[Span]:
 
 
 def _rise(shared: int, tile: int) -> Tensor:
-    """From nearly 0 to 1 along the pixels that a tile shares with the one before it; with its reverse it adds up to 1.
+    """Weights (tile,) that rise from nearly 0 to 1 over the first ``shared`` pixels; with their reverse they sum to 1.
 
-    Never 0: a pixel that only one tile covers keeps its score.
+    They are never 0, so that a pixel in a single tile keeps its score.
     """
     ramp = torch.sin((torch.arange(shared, dtype=torch.float64) + 0.5) / shared * (math.pi / 2)) ** 2
     return torch.cat((ramp, ramp.new_ones(tile - shared)))
 
 
 def count_tiles(size: tuple[int, int], tile: int, overlap: int) -> int:
-    """Tiles of an image of size (h, w)."""
+    """Number of tiles of an image of size (h, w)."""
     return math.prod(len(spans(length, tile, overlap)) for length in size)
 
 
@@ -68,21 +72,21 @@ def blended(
     tile: int,
     overlap: int,
 ) -> Iterator[Patch]:
-    """Scores of an image of ``size`` (h, w), patch by patch: rows of patches from the top, in a row from the left.
+    """Blended scores of an image of ``size`` (h, w), as patches from top to bottom and from left to right.
 
     Args:
-        strips: from the rows (top, bottom) of all strips, in order, to what gives the columns left to right of each
-            strip as a batch (B, C, bottom - top, right - left).
-        scores: from such a tile to its scores (B, K, ..., ...).
+        strips: gets the rows (top, bottom) of all strips in order. For each strip it yields a function from columns
+            (left, right) to that tile, (B, C, bottom - top, right - left).
+        scores: from a tile to its scores (B, K, bottom - top, right - left).
     """
     rows, columns = (spans(length, tile, overlap) for length in size)
-    waiting: Tensor | None = None  # (B, K, shared rows, w): what the tiles above say of rows that are not complete
-    above = 0  # how many of its rows count
+    waiting: Tensor | None = None  # (B, K, shared rows, w): scores so far of the rows that the next tiles share
+    above = 0  # number of its rows in use
     read = strips([(row.start, row.stop) for row in rows])
     for (row, below), strip in zip(itertools.pairwise([*rows, None]), read, strict=True):
         assert row is not None
         done = (row.stop if below is None else below.start) - row.start
-        beside: Tensor | None = None  # the same of the columns that this tile shares with the next one
+        beside: Tensor | None = None  # scores so far of the columns that this tile shares with the next one
         for column, right in itertools.pairwise([*columns, None]):
             assert column is not None
             part = scores(strip(column.start, column.stop))

@@ -1,4 +1,4 @@
-"""Videos with the classes of every frame, from videos."""
+"""Label the frames of a video, and write the results as videos."""
 
 import contextlib
 import time
@@ -21,7 +21,7 @@ from .predict import Job, Labels
 
 @dataclass(frozen=True)
 class LabelledVideo:
-    """How many frames were labelled, in how many seconds, and what ffmpeg said of those that are damaged."""
+    """The number of labelled frames, the seconds that it took, and ffmpeg's messages about damaged parts."""
 
     video: Video
     frames: int
@@ -29,7 +29,7 @@ class LabelledVideo:
     complaints: tuple[str, ...]
 
     def summary(self) -> str:
-        """In a line."""
+        """One line of text."""
         parts = [
             f"{self.frames} frames labelled, {self.frames / self.seconds:.1f} a second",
             f"shown at {float(self.video.rate):.6g} frames a second, as before",
@@ -49,13 +49,15 @@ def label_video(
     *,
     progress: bool = True,
 ) -> LabelledVideo:
-    """Write the outputs of ``job``, video files of the size and frame rate of its input.
+    """Write the outputs of ``job``: video files with the size and frame rate of its input.
 
-    One thread decodes the next frames and one writes the last ones while the network computes.
+    While the network computes, one thread decodes the next frames and one writes the last ones.
 
     Args:
-        label: from a frame to its label map.
-        pictures: from a frame and its label map to a frame of each output.
+        label: from a frame to its label map (h, w).
+        pictures: from a frame and its label map to one frame (h, w, 3) for each output.
+
+    Raises DataError if no frame can be decoded, OSError if an output cannot be written.
     """
     started = time.perf_counter()
     video = open_video(job.image)

@@ -1,1 +1,1 @@
-"""The cost of networks: parameters, operations, memory and time."""
+"""Measuring the cost of networks: parameters, operations, memory and time."""

@@ -1,7 +1,7 @@
 """The cost of a network and of its blocks: parameters, operations, memory and time.
 
-The network's own forward code runs on the meta device, without weights or pixels, and every operation is counted as it
-is called. Blocks are the network's children; plain containers are replaced by their children.
+The network's own forward code runs on the meta device, where tensors have shapes but no content, and every operation is
+counted when it is called. Blocks are the network's children; plain containers are replaced by their children.
 """
 
 import copy
@@ -27,13 +27,13 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 @dataclass(frozen=True)
 class Parameters:
-    """Numbers of scalars.
+    """Numbers of scalar parameters.
 
-    paper: the convention of the paper's Table 3: without BatchNorm's.
-    standard: this project's convention: with BatchNorm's, without the biases that a following BatchNorm cancels.
-    norm: BatchNorm's.
-    boxes: coordinates of boxes.
-    trainable: those of ``standard`` that require gradients.
+    paper: in the convention of the paper's Table 3, without those of BatchNorm.
+    standard: in this project's convention, with those of BatchNorm, without biases that a following BatchNorm cancels.
+    norm: of BatchNorm.
+    boxes: of box layers, the coordinates of their boxes.
+    trainable: those in ``standard`` that require gradients.
     """
 
     paper: int
@@ -45,10 +45,10 @@ class Parameters:
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one block, or of the whole network, in one forward pass in evaluation mode.
+    """The cost of one block, or of the whole network, in one forward pass in evaluation mode.
 
-    memory: peak bytes of all results of operations that are alive at one time, without the block's input. Weights, and
-        the working memory of an operation, are not included.
+    memory: largest total size, in bytes, of the results of operations that exist at the same time, without the block's
+        input. Weights, and the working memory of operations, are not included.
     """
 
     name: str
@@ -65,7 +65,10 @@ class NetworkCost:
 
 
 def blocks_of(network: nn.Module) -> dict[str, nn.Module]:
-    """Children of ``network`` by name; those of a plain container in its place. A network without children is one."""
+    """The blocks of ``network`` by name: its children, or the network itself under "" if it has none.
+
+    The children of a plain container take its place.
+    """
 
     def found(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
         for name, child in module.named_children():
@@ -78,13 +81,13 @@ def blocks_of(network: nn.Module) -> dict[str, nn.Module]:
 
 
 def cost(network: nn.Module, image: tuple[int, int, int, int], name: str = "") -> NetworkCost:
-    """Count the cost of ``network`` for an image of shape (B, C, H, W). Runs nothing and changes nothing."""
+    """Count the cost of ``network`` for images of shape (B, C, H, W). Computes no values and does not change it."""
     twin = copy.deepcopy(network).to("meta").eval()
     ledger = _Ledger()
     blocks = blocks_of(twin)
     for block, module in blocks.items():
         module.register_forward_pre_hook(ledger.entering(block))
-        module.register_forward_hook(ledger.leaving(block))
+        module.register_forward_hook(ledger.leave)
     with torch.no_grad():
         input = torch.empty(image, device="meta")
         with ledger:
@@ -108,10 +111,10 @@ def cost(network: nn.Module, image: tuple[int, int, int, int], name: str = "") -
 
 
 def forward_times(network: nn.Module, image: Tensor, *, rounds: int = 11) -> dict[str, float]:
-    """Median milliseconds of a forward pass in evaluation mode, by block; "" is the whole network.
+    """Median milliseconds of a forward pass in evaluation mode, for each block by name; "" is the whole network.
 
-    Processor time on one thread of the CPU, else wall time. The first pass is not counted. With ``rounds`` 0 nothing
-    runs. ``network`` is not changed.
+    They are processor time on a CPU with one thread, else wall time. Of ``rounds`` + 1 passes, the first is not
+    counted. With ``rounds`` 0 nothing runs, and the result is empty. ``network`` is not changed.
     """
     if rounds == 0:
         return {}
@@ -153,7 +156,7 @@ def forward_times(network: nn.Module, image: Tensor, *, rounds: int = 11) -> dic
 
 
 def _parameters(module: nn.Module, redundant: set[int]) -> Parameters:
-    """``redundant``: ids of biases that a BatchNorm follows."""
+    """Count parameters. ``redundant``: ids of the biases that a following BatchNorm cancels."""
     norm = {id(p) for m in module.modules() if isinstance(m, _NORMS) for p in m.parameters(recurse=False)}
     boxes = {id(p) for m in module.modules() if isinstance(m, BoxConv2d) for p in m.parameters(recurse=False)}
 
@@ -170,9 +173,9 @@ def _parameters(module: nn.Module, redundant: set[int]) -> Parameters:
 
 
 class _Ledger(TorchDispatchMode):
-    """Sees every operation: counts it for the block that is running, and follows the memory of results.
+    """Counts every operation for the block that is running, and tracks the memory of results.
 
-    Block "" stands for whatever runs outside all blocks, and in ``peaks`` for the whole network.
+    Block "" is for operations outside all blocks; in ``peaks`` it is the whole network.
     """
 
     def __init__(self) -> None:
@@ -184,7 +187,7 @@ class _Ledger(TorchDispatchMode):
         self._live = 0
         self._live_before: dict[str, int] = {}
         self._seen: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
-        # By tensor, the biases that were added to it: a following BatchNorm cancels them.
+        # For each tensor, the ids of the biases that were added to it: a following BatchNorm cancels them.
         self._biases: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 
     def entering(self, block: str) -> Callable[..., None]:
@@ -194,11 +197,8 @@ class _Ledger(TorchDispatchMode):
 
         return hook
 
-    def leaving(self, block: str) -> Callable[..., None]:
-        def hook(*_: Any) -> None:
-            self._running.pop()
-
-        return hook
+    def leave(self, *_: Any) -> None:
+        self._running.pop()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         output = func(*args, **(kwargs or {}))

@@ -1,4 +1,4 @@
-"""Facts about the machine and the software, which stand beside measured times."""
+"""Facts about machine and software, to be printed with measured times."""
 
 import datetime
 import os
@@ -13,7 +13,10 @@ from box_convolution import __version__
 
 
 def facts(threads: Iterable[int], keeps_memory: bool) -> list[list[str]]:
-    """Rows of a table: date, hardware, versions and what else moves a time; ``keeps_memory``: see `timing`."""
+    """Table rows with date, hardware, versions and whatever else influences times.
+
+    threads: numbers of threads that were measured. keeps_memory: the result of `timing.keep_freed_memory`.
+    """
     settings = [f"`{name}={value}`" for name, value in sorted(os.environ.items()) if name.startswith(("OMP_", "KMP_"))]
     return [
         ["date", datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")],
@@ -41,7 +44,7 @@ def processor() -> str:
 
 
 def caches() -> str:
-    """Size of each level of data cache that a core sees."""
+    """Size of each level of data cache of the first core."""
     found = []
     for folder in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
         level, kind, size = ((folder / name).read_text().strip() for name in ("level", "type", "size"))
@@ -57,9 +60,9 @@ def load() -> str:
 
 
 def commit() -> str:
-    """Of the repository that this file belongs to."""
+    """The commit of the repository that this file belongs to, as text."""
     git, here = ["git", "-C", str(Path(__file__).parent)], Path(__file__).name
-    try:  # a package that is installed within another project's folder has no commit
+    try:  # the package may be installed inside the repository of another project, whose commit says nothing
         subprocess.run([*git, "ls-files", "--error-unmatch", here], capture_output=True, check=True)
         described = subprocess.run(
             [*git, "describe", "--always", "--dirty"], capture_output=True, text=True, check=True
@@ -70,6 +73,6 @@ def commit() -> str:
 
 
 def provenance() -> str:
-    """Software and hardware in a line."""
+    """Software and hardware in one line."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else processor()
     return f"box_convolution {__version__}, {commit()}; torch {torch.__version__}; {device}"

@@ -1,4 +1,4 @@
-"""The paper's networks and blocks timed side by side, table by table."""
+"""Speed of the paper's networks and blocks, timed side by side, as tables."""
 
 import copy
 import shlex
@@ -20,12 +20,12 @@ from . import machine
 from .timing import Call, Repeats, Timing, interleaved, waiting
 
 CLASSES = 19
-TOLERANCE = 1e-4  # difference that deployment may make beyond rounding, as a part of the logits' range
+TOLERANCE = 1e-4  # largest change of the logits by deployment, besides rounding, as a share of their range
 
 BLOCK_SHAPE = (1, 128, 64, 128)  # 1/8 of 512 x 1024
 TRAINING_SHAPE = (8, 3, 176, 240)  # CamVid at half resolution
 
-# Table 3 of the paper, milliseconds at 512 x 1024: one core of an i7-7700HQ; a GTX 1050.
+# Table 3 of the paper: milliseconds at 512 x 1024 on one core of an i7-7700HQ, and on a GTX 1050.
 _ORDER = ("enet", "boxenet", "enet_minus", "boxonlyenet", "erfnet", "boxerfnet", "erfnet_minus")
 PAPER: dict[str, dict[str, float]] = {
     "cpu": dict(zip(_ORDER, (558, 478, 338, 414, 1682, 822, 772), strict=True)),
@@ -34,7 +34,7 @@ PAPER: dict[str, dict[str, float]] = {
 
 
 class Settings(Protocol):
-    """What is timed, and how; each is explained by `boxconv bench --help`."""
+    """Settings of the measurements; `boxconv bench --help` explains each."""
 
     @property
     def networks(self) -> tuple[str, ...]: ...
@@ -53,6 +53,7 @@ class Settings(Protocol):
 
 
 def about(args: Settings, keeps_memory: bool) -> Section:
+    """How the times are measured: the protocol, the command, and facts about the machine."""
     rows = [["command", f"`{shlex.join(['boxconv', *sys.argv[1:]])}`"], *machine.facts(args.threads, keeps_memory)]
     text = (
         "The paper's protocol: one image, 19 classes, deployed networks (BatchNorm folded, boxes snapped to whole "
@@ -64,9 +65,9 @@ def about(args: Settings, keeps_memory: bool) -> Section:
 
 
 def measured(args: Settings, device: torch.device, threads: int) -> Iterator[Section]:
-    """Section after section, as soon as it is measured."""
+    """Yield each section as soon as it has been measured."""
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {threads_text(threads)}"
-    repeats = Repeats(args.rounds, seconds=3600)  # all of the rounds
+    repeats = Repeats(args.rounds, seconds=3600)  # enough time for all rounds
 
     def times(calls: Mapping[str, Call]) -> dict[str, Timing]:
         ready = {name: waiting(call, device) for name, call in calls.items()}
@@ -96,7 +97,7 @@ def _networks(args: Settings, device: torch.device, title: str, times: Times) ->
         if args.compile:
             try:
                 calls[_compiled(name)] = _compile(network, image)
-            except Exception as error:  # a compiler that is missing or fails raises whatever it likes
+            except Exception as error:  # a missing or failing compiler raises errors of any type
                 text += f" {name} under torch.compile: failed, {_first_line(error)}."
     found = times(calls)
     rows = [_network_row(name, found, args, device) for name in args.networks]
@@ -125,7 +126,7 @@ def _cells(timing: Timing | None, base: Timing | None) -> list[str]:
 
 
 def _blocks(device: torch.device, title: str, times: Times) -> Section:
-    """The box block against what it replaces, each as in its network at 1/8 resolution."""
+    """The box block beside the block that it replaces, each as in its network at 1/8 resolution."""
     batch, channels, h, w = BLOCK_SHAPE
 
     def box(inner_relu: bool) -> nn.Module:
@@ -140,7 +141,7 @@ def _blocks(device: torch.device, title: str, times: Times) -> Section:
         for name, block in blocks.items():
             planes = torch.randn(BLOCK_SHAPE, device=device)
             if device.type == "cpu":
-                planes = planes.contiguous(memory_format=torch.channels_last)  # as the networks work
+                planes = planes.contiguous(memory_format=torch.channels_last)  # as inside the networks
             block.to(device)
             calls[f"{family} {name}, forward"] = _inference(_deployed(block.eval(), planes, name), planes)
             calls[f"{family} {name}, training"] = _forward_backward(block.train(), planes.clone().requires_grad_())
@@ -174,10 +175,11 @@ def _training(device: torch.device, title: str, times: Times) -> Section:
 
 
 def _deployed(module: nn.Module, input: Tensor, name: str) -> nn.Module:
-    """What is timed; nothing is, where its output is worse than that of ``module`` with the same boxes.
+    """The deployed form of ``module``. Raises RuntimeError if its output is less accurate than that of ``module``.
 
-    Worse: further from the same in float64, on average, because in ENet single pixels may differ at will: rounding
-    decides which of four nearly equal numbers is the greatest, and so where unpooling puts it.
+    Both have snapped boxes, and are compared with the output in float64. The mean error counts, because in ENet single
+    pixels may differ by any amount: rounding decides which of four nearly equal numbers is the largest, and so where
+    unpooling puts it.
     """
     deployed = deploy(module, snap=True)
     snapped = copy.deepcopy(module).eval()

@@ -1,6 +1,6 @@
-"""The cost of one operation of a network, by the convention of the paper and by the usual one.
+"""The number of arithmetic operations in one call of an operator, in the paper's convention and in the usual one.
 
-Both look at the shapes of tensors alone, so they can be read off a network on the meta device.
+Both depend only on the shapes of tensors, so a network on the meta device is enough.
 """
 
 from collections.abc import Callable
@@ -12,15 +12,16 @@ from box_convolution.torch_internals import PRELU
 
 
 class Operations(NamedTuple):
-    """Of one operation or of many.
+    """Numbers of arithmetic operations.
 
-    paper: "MultAdds" as counted for Table 3 of the paper. A convolution counts a multiplication per tap, input channel
-        and output and, with a bias, one addition an output; a transposed one is counted at the *output's* resolution,
-        4 times what it takes with stride 2. Pooling counts the pooled pixels; max-unpooling, ReLU, PReLU and a
-        residual addition 1 an output; a box convolution 1 an input pixel and 5 an output; the rest nothing.
-    macs: multiply-accumulates of convolutions, transposed ones at the input's resolution. Nothing else counts.
-    box: operations of box convolutions, which are not multiply-accumulates: 2 additions an input pixel for the integral
-        image, 3 additions and a multiplication an output.
+    paper: "MultAdds" as in Table 3 of the paper. A convolution has one per tap, input channel and output, and with a
+        bias one more per output. A transposed convolution is counted at the resolution of the *output*, which is 4
+        times too many with stride 2. Pooling has one per pooled pixel; max-unpooling, ReLU, PReLU and a residual
+        addition have one per output; a box convolution has one per input pixel and 5 per output. Nothing else counts.
+    macs: multiply-accumulates of convolutions; those of transposed ones at the resolution of the input. Nothing else
+        counts.
+    box: operations of box convolutions, which are not multiply-accumulates: 2 additions per input pixel for the
+        integral image, 3 additions and one multiplication per output.
     """
 
     paper: int = 0
@@ -32,20 +33,21 @@ class Operations(NamedTuple):
 
 
 def name_of(function: Any) -> str:
-    """Of an ATen operation, without its overload: aten::add."""
+    """Name of an operator without its overload, such as aten::add."""
     name: str = function.name()
     return name.partition(".")[0]
 
 
 def operations(function: Any, args: tuple[Any, ...], output: Any) -> Operations:
-    """Of one call of the ATen operation ``function``."""
+    """Operations in one call of the operator ``function`` with arguments ``args`` and result ``output``."""
     rule = _RULES.get(name_of(function))
     return rule(args, output[0] if isinstance(output, (tuple, list)) else output) if rule else Operations()
 
 
 def _convolution(args: tuple[Any, ...], output: Tensor) -> Operations:
     input, weight, bias, transposed, groups = args[0], args[1], args[2], args[6], args[8]
-    # One output channel has (input channels / groups) * taps weights; so, transposed, has one input channel.
+    # weight[0] has (input channels / groups) * taps numbers for one output channel. Of a transposed convolution it has
+    # (output channels / groups) * taps numbers for one input channel.
     weights = weight[0].numel()
     macs = weights * (input.numel() if transposed else output.numel())
     paper = weight.shape[0] // groups * weight[0, 0].numel() * output.numel() if transposed else macs
@@ -62,7 +64,7 @@ def _one_an_output(args: tuple[Any, ...], output: Tensor) -> Operations:
 
 
 def _addition(args: tuple[Any, ...], output: Tensor) -> Operations:
-    """Only of two images: arithmetic on boxes is not what the paper counts."""
+    """Additions of two feature maps only: the paper does not count arithmetic on boxes."""
     both = isinstance(args[1], Tensor) and output.ndim == 4 and args[0].shape == args[1].shape
     return Operations(output.numel()) if both else Operations()
 
@@ -73,7 +75,7 @@ def _box(args: tuple[Any, ...], output: Tensor) -> Operations:
 
 
 def _fused_box(args: tuple[Any, ...], output: Tensor) -> Operations:
-    """What follows in the same write counts as it would on its own; scale and shift, a BatchNorm, count nothing."""
+    """A fused residual addition or ReLU counts like a separate one; scale and shift, from BatchNorm, do not count."""
     residual, relu = (*args, None, None, None, None)[4:6]
     following = int(residual is not None) + int(bool(relu))
     return _box(args, output).plus(Operations(following * output.numel()))

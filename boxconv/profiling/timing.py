@@ -1,4 +1,4 @@
-"""Times calls side by side: in every round each call runs once, in a new order, so that all meet the same noise."""
+"""Timing calls side by side: in every round each call runs once, in random order, so that noise affects all alike."""
 
 import ctypes
 import gc
@@ -15,34 +15,35 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 class Timing(NamedTuple):
-    """Of one call, in milliseconds: median, quartiles, fastest, and how many times it was called."""
+    """Times of one call in milliseconds: median, lower and upper quartile; ``calls`` is the number of times."""
 
     median: float
     low: float
     high: float
-    least: float
     calls: int
 
     @property
     def spread(self) -> float:
-        """Distance between the quartiles as a part of the median."""
+        """Difference between the quartiles, divided by the median."""
         return (self.high - self.low) / self.median
 
 
 class Repeats(NamedTuple):
-    """For each call: at most ``rounds``, as many as fit into ``seconds``, but 3 at least if one fits."""
+    """How often to time each call: as often as fits into ``seconds``, but at least 3 and at most ``rounds`` times.
+
+    If not even one call fits, it is timed once.
+    """
 
     rounds: int
     seconds: float
 
 
 def interleaved(calls: Mapping[Key, Call], repeats: Repeats, *, wall: bool = False) -> dict[Key, Timing]:
-    """Times of ``calls``.
+    """Times of ``calls``, which take turns.
 
-    A call that alone takes longer than ``repeats.seconds`` is timed once. The time includes allocating and freeing the
-    results. Calls that work on a GPU must wait for it (`waiting`), and be timed by the clock on the wall. Nothing
-    is repeated back to back: what a call reads has been pushed out of the near caches by the others,
-    as it is in a network.
+    The times include allocating and freeing the results. A call that runs on a GPU must wait for it (`waiting`), and
+    needs wall time (``wall``). No call is repeated back to back, so other calls have displaced its data from the inner
+    caches, as in a network.
     """
     clock = time.perf_counter_ns if wall else processor_or_wall_clock()
     samples: dict[Key, list[float]] = {}
@@ -58,7 +59,7 @@ def interleaved(calls: Mapping[Key, Call], repeats: Repeats, *, wall: bool = Fal
     gc.disable()
     try:
         for turn in range(rounds):
-            # Fewer repeats are spread evenly over the rounds.
+            # A call with fewer repeats than rounds is spread evenly over the rounds.
             due = [name for name, n in counts.items() if (turn + 1) * n // rounds > turn * n // rounds]
             order.shuffle(due)
             for name in due:
@@ -69,7 +70,7 @@ def interleaved(calls: Mapping[Key, Call], repeats: Repeats, *, wall: bool = Fal
 
 
 def waiting(call: Call, device: torch.device) -> Call:
-    """``call`` that returns when ``device`` has done the work."""
+    """A call like ``call`` that returns only when ``device`` has finished the work."""
     if device.type != "cuda":
         return call
 
@@ -81,11 +82,11 @@ def waiting(call: Call, device: torch.device) -> Call:
 
 
 def keep_freed_memory() -> bool:
-    """Tells the C library to keep freed memory for re-use; False where it has no such setting (other than glibc).
+    """Tell the C library to keep freed memory for re-use. Returns False if it cannot (only glibc can).
 
-    Else it depends on what the process has allocated before whether a large result is fresh memory from the system,
-    which is mapped page by page as it is written. That can cost several times the work itself, of any contender: two
-    copies of 40 MB took 21 ms so, and 4 ms in memory that had been kept.
+    Without this, earlier allocations of the process decide whether a large result is in fresh memory from the system,
+    which is mapped page by page when it is first written. That can take several times as long as the work that is
+    timed: two copies of 40 MB took 21 ms in fresh memory and 4 ms in kept memory.
     """
     trim_threshold, mmap_max = -1, -4  # glibc's malloc.h
     try:
@@ -96,10 +97,10 @@ def keep_freed_memory() -> bool:
 
 
 def processor_or_wall_clock() -> Callable[[], int]:
-    """Nanoseconds of processor time for one thread, where that clock is fine enough; wall time for several, or else.
+    """A clock in nanoseconds: processor time if torch has one thread and that clock is fine enough, else wall time.
 
-    For one thread the two are the same on an idle machine. On a busy one processor time leaves out the turns of other
-    programs, which come in steps of milliseconds and would hit the slow contenders more often than the fast.
+    On an idle machine the two are the same for one thread. On a busy machine, processor time excludes the time slices
+    of other programs. They last milliseconds, so in wall time they would hit slow calls more often than fast ones.
     """
     fine = time.get_clock_info("process_time").resolution <= 1e-6
     return time.process_time_ns if fine and torch.get_num_threads() == 1 else time.perf_counter_ns
@@ -114,4 +115,4 @@ def _milliseconds(call: Call, clock: Callable[[], int]) -> float:
 def _summary(times: list[float]) -> Timing:
     median = statistics.median(times)
     low, _, high = statistics.quantiles(times, n=4) if len(times) > 1 else (median, median, median)
-    return Timing(median, low, high, min(times), len(times))
+    return Timing(median, low, high, len(times))

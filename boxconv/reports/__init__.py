@@ -1,1 +1,1 @@
-"""Pictures, tables and pages. They show numbers, and compute none."""
+"""Pictures, tables and pages of results that are computed elsewhere."""

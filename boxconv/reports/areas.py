@@ -1,4 +1,4 @@
-"""How many pixels of each image are of each class, as a CSV file."""
+"""The number of pixels of each class in each image, as a CSV file."""
 
 import csv
 import io
@@ -17,18 +17,18 @@ COLUMNS = ("image", "label", "class", "pixels", "share")
 
 
 class AreaTable:
-    """Collects the areas of images, from any thread."""
+    """Collects the areas of classes in images; any thread may add some."""
 
     def __init__(self, classes: ClassTable) -> None:
         self.classes = classes
         self._pixels: dict[Path, npt.NDArray[np.int64]] = {}
 
     def add(self, image: Path, labels: npt.NDArray[Any]) -> None:
-        """Of the class indices (h, w) of an image."""
+        """Count the class indices (h, w) of an image."""
         self._pixels[image] = pixels_of_classes(labels, len(self.classes))
 
     def write(self, path: Path) -> None:
-        """One row per image and class, also of classes without a pixel; ``share`` is of the image, 0 to 1."""
+        """Write one row per image and class, also for classes without a pixel; ``share`` of the image is 0 to 1."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(COLUMNS)
@@ -40,13 +40,13 @@ class AreaTable:
 
 
 def pixels_of_classes(labels: npt.NDArray[Any], count: int) -> npt.NDArray[np.int64]:
-    """How many pixels of a map (h, w) are of each of ``count`` classes."""
+    """Number of pixels (count,) of each class in a map of class indices (h, w)."""
     return sum(
         (np.bincount(labels[rows].ravel(), minlength=count) for rows in bands(*labels.shape)), np.zeros(count, np.int64)
     )
 
 
 def _named(image: Path) -> str:
-    """The path, in a form that no spreadsheet takes for a formula."""
+    """The path as text that a spreadsheet does not take for a formula."""
     text = shown(image)
     return f"./{text}" if text.startswith(("=", "+", "-", "@")) else text

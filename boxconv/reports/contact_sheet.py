@@ -1,4 +1,4 @@
-"""All results of a folder at a glance: a page in one HTML file, with a small picture of each image and its classes."""
+"""An overview of all results as one HTML file, with a small picture of each image and its classes."""
 
 import base64
 import io
@@ -22,9 +22,9 @@ from .html import STYLE
 from .label_pictures import overlay
 
 SIDE = 240
-"""Longer side of a small picture, in pixels."""
+"""Longer side of a small picture in pixels."""
 NAMED = 4
-"""Classes that are listed below a picture: the largest ones."""
+"""Number of classes that are listed below a picture, the largest ones."""
 MORE_STYLE = """
 main { max-width: none; }
 ul.legend { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; margin: 0 0 1.5rem; padding: 0; list-style: none; }
@@ -45,14 +45,14 @@ class _Entry(NamedTuple):
 
 
 class ContactSheet:
-    """Collects small pictures of images, about 15 kB each, from any thread."""
+    """Collects small pictures of images, about 15 kB each; any thread may add some."""
 
     def __init__(self, classes: ClassTable) -> None:
         self.classes = classes
         self._entries: dict[Path, _Entry] = {}
 
     def add(self, image: Path, outputs: Mapping[str, Path], picture: Any, labels: npt.NDArray[np.uint8]) -> None:
-        """An image with its class indices (h, w); ``outputs`` are files to link to, by what to call them."""
+        """Add an image with its class indices (h, w); ``outputs``: files to link to, by the text of the link."""
         height, width = labels.shape
         scale = min(1.0, SIDE / max(height, width))
         small = (max(1, round(width * scale)), max(1, round(height * scale)))
@@ -64,7 +64,7 @@ class ContactSheet:
         )
 
     def write(self, path: Path) -> None:
-        """The page. Links to files are relative; the small pictures are inside."""
+        """Write the page. It contains the small pictures, and has relative links to the files."""
         total = sum((entry.pixels for entry in self._entries.values()), np.zeros(len(self.classes), np.int64))
         title = f"{len(self._entries)} image{'' if len(self._entries) == 1 else 's'}"
         head = (
@@ -107,7 +107,7 @@ class ContactSheet:
 
 
 def _sampled(labels: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """The label at the middle of each pixel of a smaller map, of (width, height)."""
+    """A label map reduced to ``size`` (width, height): the label at the centre of each new pixel."""
     rows, columns = (
         ((np.arange(small) + 0.5) * large / small).astype(np.int64)
         for small, large in zip(size[::-1], labels.shape, strict=True)
@@ -116,7 +116,7 @@ def _sampled(labels: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArra
 
 
 def _jpeg(picture: Picture, colours: npt.NDArray[np.uint8]) -> bytes:
-    """Image and classes side by side."""
+    """JPEG file of an image and its classes side by side."""
     pixels = np.asarray(as_rgb(picture))
     gap = np.full((len(pixels), 4, 3), 255, np.uint8)
     file = io.BytesIO()
@@ -125,5 +125,5 @@ def _jpeg(picture: Picture, colours: npt.NDArray[np.uint8]) -> bytes:
 
 
 def _link(file: Path, folder: Path) -> str:
-    """A relative address, also for names that hold blanks, colons, quotes or bytes that are no text."""
+    """A relative URL, also for names with blanks, colons, quotes or bytes that are not text."""
     return "./" + quote(os.fsencode(os.path.relpath(file, folder).replace(os.sep, "/")))

@@ -1,4 +1,4 @@
-"""A report as one HTML file: style and pictures are inside, nothing is fetched."""
+"""A report as one HTML file, which contains its style and pictures and loads nothing else."""
 
 import base64
 import re
@@ -49,11 +49,13 @@ def write_report(
     sections: Sequence[Section],
     refresh: int | None = None,
 ) -> Path:
-    """Writes `folder`/report.html and returns its path; the folder is made, an older report is replaced at the end.
+    """Write `folder`/report.html and return its path. The folder is created; an older report is replaced.
 
-    summary: the few facts at the top, by name. refresh: seconds after which a browser reads the page again.
-    All texts are plain text: what looks like HTML is shown, not obeyed. FileNotFoundError, or ValueError for a file
-    that is no such picture or a row that does not fit its header; the message names it, and no report is written.
+    summary: the few facts at the top, by name. refresh: seconds after which a browser loads the page again.
+
+    All texts are plain text; HTML in them is shown as it is. Raises FileNotFoundError for a picture that does not
+    exist, and ValueError for an empty title or caption, a file that is not a PNG, JPEG or GIF picture, or a row that
+    does not fit its header. An older report is then unchanged.
     """
     if not title.strip():
         raise ValueError("title must not be empty")
@@ -102,7 +104,7 @@ def _picture(picture: Picture) -> str:
         raise ValueError(f"picture {path} needs a caption: without one it says nothing to those who cannot see it")
     source = f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
     caption = escape(picture.caption)
-    # In narrow windows pictures and tables scroll sideways in their frame; tabindex lets the keyboard reach it.
+    # In narrow windows, pictures and tables scroll sideways in their frames; tabindex makes this possible by keyboard.
     return (
         f'<figure>\n<div tabindex="0"><img src="{source}" alt="{caption}"></div>\n'
         f'<figcaption aria-hidden="true">{caption}</figcaption>\n</figure>'

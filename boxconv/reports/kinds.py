@@ -1,4 +1,4 @@
-"""The kinds of results of `boxconv predict`, and what their files are called."""
+"""The kinds of results of `boxconv predict`, and the endings of their files."""
 
 from typing import Literal
 
@@ -11,7 +11,7 @@ ENDINGS: dict[Kind, str] = {
     "probabilities": "_probabilities.npy",
     "polygons": ".geojson",
 }
-"""After the name of the image."""
+"""Appended to the name of the image."""
 
 OF_VIDEOS: dict[Kind, str] = {"colours": "_colour.mp4", "overlay": "_overlay.mp4"}
-"""After the name of the video."""
+"""Appended to the name of the video; the only kinds for videos."""

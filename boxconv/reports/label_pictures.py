@@ -1,4 +1,4 @@
-"""From label maps to colours: classes, errors and void. Arrays in, arrays out."""
+"""Pictures of label maps as arrays: classes, errors and void."""
 
 from collections.abc import Sequence
 
@@ -15,9 +15,9 @@ VOID, VOID_STRIPE = (203, 207, 213), (140, 146, 156)
 def checked_rows(
     images: Sequence[npt.ArrayLike], truths: Sequence[npt.ArrayLike], predictions: Sequence[npt.ArrayLike], void: int
 ) -> list[tuple[Picture, Labels, Labels]]:
-    """Images (h, w, 3) uint8, each with its two label maps (h, w) where every value outside 0..void-1 becomes `void`.
+    """Images (h, w, 3) uint8, each with its two label maps (h, w), in which values outside 0..void-1 become `void`.
 
-    ValueError names the argument and the row whose shape or type does not fit.
+    Raises ValueError, naming the argument and the row, if a shape, a type or the number of rows does not fit.
     """
     lengths = [len(images), len(truths), len(predictions)]
     if len(set(lengths)) != 1 or not lengths[0]:
@@ -39,9 +39,10 @@ def checked_rows(
 
 
 def errors_picture(image: Picture, truth: Labels, prediction: Labels, void: int) -> tuple[Picture, float | None]:
-    """(h, w, 3): the image pale, wrong pixels red, void striped; and the fraction of the scored pixels that is right.
+    """Picture (h, w, 3) of the errors, and the fraction of the scored pixels that are right.
 
-    Pixels whose truth is `void` are not scored; the fraction is None if that is all of them.
+    The image is pale, wrong pixels are red, void is striped. Pixels whose truth is `void` are not scored; the fraction
+    is None if there are no others.
     """
     pale = 0.3 * (image @ (0.299, 0.587, 0.114)) + 0.7 * 255
     picture = np.repeat(pale[..., None], 3, axis=2).astype(np.uint8)
@@ -52,12 +53,12 @@ def errors_picture(image: Picture, truth: Labels, prediction: Labels, void: int)
 
 
 def striped(picture: Picture, where: npt.NDArray[np.bool_]) -> Picture:
-    """`picture` (h, w, 3), striped grey `where` (h, w). Flat grey would pass for a class: often the sky."""
+    """`picture` (h, w, 3) with grey stripes `where` (h, w). Plain grey could be taken for a class, often the sky."""
     i, j = np.indices(where.shape)
     dark = (i + j) // max(1, where.shape[1] // 60) % 3 == 0
     return np.where(where[..., None], np.where(dark[..., None], VOID_STRIPE, VOID), picture).astype(np.uint8)
 
 
 def overlay(picture: Picture, colours: Picture) -> Picture:
-    """The colours of classes (h, w, 3), half transparent, on the picture (h, w, 3)."""
+    """The picture (h, w, 3) with the colours of classes (h, w, 3) over it, half transparent."""
     return ((picture.astype(np.uint16) + colours) // 2).astype(np.uint8)

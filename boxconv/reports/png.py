@@ -1,4 +1,4 @@
-"""PNG files written some rows at a time: Pillow holds a picture whole, with four bytes a pixel."""
+"""Writing PNG files some rows at a time. Pillow would need the whole picture in memory, with four bytes per pixel."""
 
 import struct
 import zlib
@@ -13,17 +13,20 @@ from ..files import write_atomic
 
 _BAND_PIXELS = 2**20
 _GREY, _COLOUR = 0, 2
-_UP = 2  # filter: each row less the one above, which in label maps leaves mostly zeros
+_UP = 2  # the PNG filter that subtracts the row above, which leaves mostly zeros in label maps
 
 
 def bands(height: int, width: int) -> Iterator[slice]:
-    """Rows that follow each other, about a million pixels at a time."""
+    """Slices of consecutive rows, with about a million pixels each, that cover a picture."""
     rows = max(1, _BAND_PIXELS // width)
     return (slice(top, min(top + rows, height)) for top in range(0, height, rows))
 
 
 def write_png_bands(path: Path, height: int, parts: Iterable[npt.NDArray[Any]]) -> None:
-    """Write ``parts`` of a picture, from top to bottom, each (rows, w) uint8 or uint16 or (rows, w, 3) uint8."""
+    """Write a picture of ``height`` rows from its ``parts``, from top to bottom.
+
+    Each part is (rows, w), uint8 or uint16, or (rows, w, 3), uint8. Raises OSError naming ``path``.
+    """
 
     def write(file: BinaryIO) -> None:
         file.write(b"\x89PNG\r\n\x1a\n")

@@ -1,4 +1,4 @@
-"""Predictions beside images and truth, as a picture."""
+"""A picture of predictions beside images and true labels."""
 
 import math
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ PANEL, GAP, HEAD, STRIP = 3.2, 0.1, 0.3, 0.27  # inches
 
 
 class Classes(Protocol):
-    """What drawing needs of a class table: K names and K (red, green, blue) colours of 0..255."""
+    """The part of a class table that drawing needs: K names, and K colours (red, green, blue) of 0..255."""
 
     @property
     def names(self) -> tuple[str, ...]: ...
@@ -37,13 +37,14 @@ def prediction_panel(
     path: str | Path,
     titles: Sequence[str] | None = None,
 ) -> None:
-    """One row per image: image, true labels, predicted labels, errors; below them a legend of the classes that occur.
+    """Draw a row for each image: image, true labels, predicted labels, errors; below, a legend of the classes in them.
 
     images: (h, w, 3) uint8 each; they may differ in size.
-    truths, predictions: (h, w) integers each; values outside 0..K-1 are void: striped grey, and not scored in truths.
-        Without truths there are two columns, image and predicted labels.
-    titles: one line above each row.
-    ValueError names the argument and row that does not fit.
+    truths, predictions: (h, w) integers each. Values outside 0..K-1 are void: drawn in grey stripes, and not scored if
+        they are in truths. If truths is None, there are two columns, image and predicted labels.
+    titles: one line of text for each row, above it.
+
+    Raises ValueError, naming the argument and the row, for arguments that do not fit together.
     """
     void = len(classes.names)
     rows = checked_rows(images, predictions if truths is None else truths, predictions, void)
@@ -76,7 +77,7 @@ def prediction_panel(
             pictures = {"Image": image, "Truth": labels[0], "Prediction": labels[1], "Errors": errors}
             for left, name in zip(lefts, shown, strict=True):
                 axes = figure.add_axes((left / width, bottom / total, PANEL / width, height / total))
-                # Averaged label colours would show classes that are not there.
+                # Label colours are not averaged: the result could be the colour of another class.
                 averaged = name in ("Image", "Errors")
                 axes.imshow(pictures[name], aspect="auto", interpolation=None if averaged else "nearest")
                 axes.set_axis_off()
@@ -86,7 +87,7 @@ def prediction_panel(
 def _legend(
     figure: "Figure", entries: Sequence[tuple[str, tuple[int, int, int]]], columns: int, place: tuple[float, float]
 ) -> None:
-    """What the colours mean; ``place``: upper left corner, as shares of the figure."""
+    """Draw the legend of the colours; ``place``: its upper left corner, as shares of the figure."""
     from matplotlib.patches import Patch
 
     handles = [Patch(facecolor=_hex(colour), edgecolor=SOFT, linewidth=0.5, label=name) for name, colour in entries]

@@ -1,4 +1,4 @@
-"""The page about a run that trains: curves, scores by class and predictions, as they are by now."""
+"""The page about a run during training: its curves, scores by class and predictions so far."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ REFRESH = 30  # seconds
 
 
 class Pictured(Protocol):
-    """An image (h, w, 3), its labels and the prediction (h, w)."""
+    """An image (h, w, 3), and its true and predicted labels (h, w)."""
 
     @property
     def name(self) -> str: ...
@@ -39,10 +39,11 @@ def write_progress(
     classes: ClassTable,
     pictures: Sequence[Pictured],
 ) -> Path:
-    """Write `folder`/report.html and its pictures beside it; returns its path.
+    """Write `folder`/report.html, and its pictures beside it; returns the path of the report.
 
     records: one for each epoch, as in `metrics.jsonl`.
-    left: the time until the run ends, in words; "" at its end. Until then the page shows what is new by itself.
+    epochs: number of epochs of the run.
+    left: time until the run ends, in words; "" at its end. Until then, a browser reloads the page every `REFRESH` s.
     """
     training_curves(records, folder / "curves.png")
     prediction_panel(
@@ -88,7 +89,7 @@ def _best(scored: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _of(record: Mapping[str, Any], score: str) -> Any:
-    """A validation score: of the averaged weights where there are some."""
+    """A validation score, that of the averaged weights if there are any."""
     return record.get(f"val_average_{score}", record[f"val_{score}"])
 
 

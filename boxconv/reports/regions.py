@@ -1,7 +1,7 @@
 """From a label map to polygons: its connected regions and their borders, as GeoJSON in pixel coordinates.
 
-Everything is computed from runs, the maximal rows of equal pixels, so that memory depends on how many there are, not on
-the size of the map.
+Everything is computed from runs, which are the longest sequences of equal pixels in a row. So the memory depends on the
+number of runs, not on the size of the map.
 """
 
 import json
@@ -19,15 +19,16 @@ from .png import bands
 
 Indices = npt.NDArray[np.int64]
 Ring = list[tuple[int, int]]
-"""Corners (column, row) of a closed line along pixel borders, the first one again at the end."""
+"""Corners (column, row) of a closed line along pixel borders; the last corner is the first one again."""
 
 
 class Region(NamedTuple):
     """Pixels of one class that are connected through their sides (4-connected).
 
-    The outline is `rings[0]`, the others are holes. Pixel (row i, column j) covers i to i + 1 and j to j + 1. No ring
-    meets itself; rings of a region may meet in corners. The outline has a positive area by the shoelace formula, holes
-    have a negative one.
+    area: number of pixels. rings: the outline, then the holes.
+
+    Pixel (row i, column j) covers rows i to i + 1 and columns j to j + 1. No ring touches itself, but rings of a region
+    may touch at corners. By the shoelace formula, the outline has a positive area and holes have a negative one.
     """
 
     label: int
@@ -36,7 +37,7 @@ class Region(NamedTuple):
 
 
 class _Runs(NamedTuple):
-    """Row, first column, column after the last, and label of every run, in the order of the pixels."""
+    """Row, first column, column after the last one, and label of every run, in the order of the pixels."""
 
     row: Indices
     start: Indices
@@ -45,7 +46,7 @@ class _Runs(NamedTuple):
 
 
 def regions(labels: npt.NDArray[Any], min_area: int = 1) -> Iterator[Region]:
-    """The regions of at least ``min_area`` pixels of a label map (h, w), in the order of their first pixels."""
+    """The regions, of at least ``min_area`` pixels, of a label map (h, w), in the order of their first pixels."""
     runs = _runs(labels)
     _, first, region = np.unique(_components(runs, labels.shape[1]), return_index=True, return_inverse=True)
     area = np.bincount(region, runs.stop - runs.start).astype(np.int64)
@@ -56,10 +57,10 @@ def regions(labels: npt.NDArray[Any], min_area: int = 1) -> Iterator[Region]:
 
 
 def write_geojson(path: Path, labels: npt.NDArray[Any], classes: ClassTable, *, image: Path, min_area: int = 1) -> None:
-    """The `regions` of a map of class indices (h, w) as a GeoJSON FeatureCollection, one feature a line.
+    """Write the `regions` of a map of class indices (h, w) as a GeoJSON FeatureCollection, one feature per line.
 
     Each feature has the properties ``class`` (a name), ``label`` (its value in label files) and ``area`` (in pixels).
-    Coordinates are pixels: (column, row), from the upper left corner of the image, rows growing downwards.
+    Coordinates are (column, row) in pixels from the upper left corner of the image; rows increase downwards.
     """
     height, width = labels.shape
     about = {"file": shown(image.name), "width": width, "height": height}
@@ -90,20 +91,20 @@ def _runs(labels: npt.NDArray[Any]) -> _Runs:
         found.append((row + rows.start, start, part[row, start].astype(np.int64)))
     row, start, label = (np.concatenate(parts) for parts in zip(*found, strict=True))
     stop = np.append(start[1:], width)
-    stop[stop == 0] = width  # the next run begins another row
+    stop[stop == 0] = width  # the next run is the first of its row, so this one ends its own row
     return _Runs(row, start, stop, label)
 
 
 def _components(runs: _Runs, width: int) -> Indices:
-    """For each run the first run of its region."""
+    """For each run, the index of the first run of its region."""
     flat = runs.row * width + runs.start
-    # Where a run of one row or of the next one begins, a new pair of runs lies one above the other.
+    # In two neighbouring rows, a new pair of runs, one above the other, begins where a run begins in either row.
     places = np.union1d(flat[runs.row > 0], flat[runs.row < runs.row[-1]] + width)
     above, below = (np.searchsorted(flat, there, "right") - 1 for there in (places - width, places))
     alike = runs.label[above] == runs.label[below]
     above, below = above[alike], below[alike]
     root = np.arange(len(flat))
-    while len(above):  # joins regions by pairs of their first runs, until no pair has two
+    while len(above):  # join regions by pairs of their first runs, until both of every pair are the same
         np.minimum.at(root, np.maximum(above, below), np.minimum(above, below))
         while not np.array_equal(root, shorter := root[root]):
             root = shorter
@@ -116,11 +117,12 @@ def _components(runs: _Runs, width: int) -> Indices:
 def _rings(runs: _Runs, region: Indices) -> dict[int, list[Ring]]:
     """The rings of every region, its outline first.
 
-    A border consists of upright and level sides by turns. The upright ones are the ends of runs, joined over rows; the
-    corners are where they end. Sorted along a row, two and two corners are those of a level side.
+    The sides of a border are alternately vertical and horizontal. Vertical sides are the ends of runs, joined over
+    rows, and their ends are the corners. Sorted along a row, each two successive corners belong to a horizontal side.
     """
-    # Where four runs meet of which only the opposite ones are of the region, the ring goes round the other pixels. So
-    # sides on different ends of runs are not joined, and the corner that comes first there is the one at a start.
+    # If four runs meet in a point, and only the two diagonally opposite ones belong to the region, the ring must turn
+    # there instead of touching itself. So starts and stops of runs are not joined into one side, and a start is sorted
+    # before a stop in the same place.
     end = np.repeat((0, 1), len(runs.row))
     of, column, row = np.tile(region, 2), np.concatenate((runs.start, runs.stop)), np.tile(runs.row, 2)
     order = np.lexsort((row, end, column, of))
@@ -129,9 +131,9 @@ def _rings(runs: _Runs, region: Indices) -> dict[int, list[Ring]]:
     top = np.flatnonzero(np.append(True, ~joined)[: len(row)])
     bottom = np.flatnonzero(np.append(~joined, True)[: len(row)])
     of, column, end = (np.repeat(part[top], 2) for part in (of, column, end))
-    row = np.stack((row[top], row[bottom] + 1), 1).ravel()  # corners: 2k and 2k + 1 are those of upright side k
+    row = np.stack((row[top], row[bottom] + 1), 1).ravel()  # corners 2k and 2k + 1 are the ends of vertical side k
     order = np.lexsort((end, column, row, of))
-    beside = np.empty_like(order)  # the other corner of the level side
+    beside = np.empty_like(order)  # for each corner, the other corner of its horizontal side
     beside[order] = order.reshape(-1, 2)[:, ::-1].ravel()
 
     found: dict[int, list[Ring]] = {}
@@ -146,7 +148,7 @@ def _rings(runs: _Runs, region: Indices) -> dict[int, list[Ring]]:
             opposite = across[corner]
             left[corner] = left[opposite] = False
             ring += [(columns[corner], rows[corner]), (columns[opposite], rows[opposite])]
-            corner = opposite ^ 1  # the other corner of the upright side
+            corner = opposite ^ 1  # the other corner of its vertical side
         ring.append(ring[0])
         rings = found.setdefault(regions_[first], [])
         rings.append(ring[::-1] if rings else ring)

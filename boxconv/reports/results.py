@@ -1,4 +1,4 @@
-"""What `boxconv predict` leaves of an image: files of several kinds, and its part of the tables of all images."""
+"""The results of `boxconv predict`: files of several kinds for each image, and tables of all images."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -20,11 +20,11 @@ from .png import bands, write_png_bands
 from .regions import write_geojson
 
 MOST_PROBABILITIES = 2**29
-"""Of an image: 1 GiB of them. More are refused, not kept in memory."""
+"""Largest number of probabilities of one image, 1 GiB in float16; more are refused."""
 
 
 class Source(Protocol):
-    """An image of any kind and size, of which pictures of parts can be had."""
+    """An image of any kind and size of which parts can be read."""
 
     @property
     def width(self) -> int: ...
@@ -38,12 +38,12 @@ class Source(Protocol):
 
 
 class ResultWriter:
-    """Writes the results of images, from any thread.
+    """Writes the results of images; any thread may call it.
 
     Args:
-        kinds: what is written for each image.
-        min_area: smaller regions are left out of the polygons.
-        areas, contact_sheet: files that `write_tables` writes.
+        kinds: the kinds of files to write for each image.
+        min_area: least number of pixels of a region in the polygons.
+        areas, contact_sheet: files that `write_tables` writes; None for none.
     """
 
     def __init__(
@@ -63,11 +63,11 @@ class ResultWriter:
 
     @property
     def endings(self) -> tuple[str, ...]:
-        """Of the files of an image, in the order in which `write` takes them."""
+        """Endings of the files of an image, in the order in which `write` takes them."""
         return tuple(ENDINGS[kind] for kind in self.kinds)
 
     def check_size(self, path: Path, height: int, width: int) -> None:
-        """DataError for an image whose probabilities would take too much memory: ask before they are computed."""
+        """Raise DataError if the probabilities of an image would need too much memory; call it before predicting."""
         if "probabilities" in self.kinds and len(self.classes) * height * width > MOST_PROBABILITIES:
             raise DataError(
                 f"{shown(path)}: probabilities of {len(self.classes)} classes and {width} x {height} pixels are more "
@@ -86,11 +86,14 @@ class ResultWriter:
         """Write the results of one image.
 
         Args:
-            path: the image's file.
-            outputs: one file per kind. Their folders are made.
-            image: the image, of which only parts are taken at a time.
+            path: the file of the image.
+            outputs: one file per kind. Their folders are created.
+            image: the image, which is read in parts.
             labels: (h, w) class indices.
-            probabilities: (K, h, w); DataError where they are to be written but left out.
+            probabilities: (K, h, w), needed if they are among the kinds.
+
+        Raises DataError if the probabilities are missing or rows of the image are damaged, OSError naming a file that
+        cannot be written.
         """
         for kind, output in zip(self.kinds, outputs, strict=True):
             output.parent.mkdir(parents=True, exist_ok=True)
@@ -109,13 +112,13 @@ class ResultWriter:
         self._add(path, outputs, labels, lambda: image)
 
     def add_earlier(self, path: Path, outputs: Sequence[Path], reader: Callable[[Path], Source]) -> None:
-        """Put an image into the tables whose results, maps among them, were written before."""
+        """Add an image to the tables whose results, with its map, were written by an earlier run."""
         if self._areas is not None or self._sheet is not None:
             labels = np.asarray(open_label(outputs[self.kinds.index("maps")], self.classes))
             self._add(path, outputs, labels, lambda: reader(path))
 
     def write_tables(self) -> None:
-        """The areas and the contact sheet of all images so far."""
+        """Write the areas and the contact sheet of all images so far."""
         tables: list[tuple[AreaTable | ContactSheet, Path]] = [
             table for table in (self._areas, self._sheet) if table is not None
         ]
@@ -144,6 +147,6 @@ def _parts(labels: npt.NDArray[np.uint8]) -> Iterator[npt.NDArray[np.uint8]]:
 def frame_pictures(
     kinds: Sequence[Kind], frame: Picture, labels: npt.NDArray[np.uint8], classes: ClassTable
 ) -> list[npt.NDArray[np.uint8]]:
-    """The pictures (h, w, 3) of a video's frame: of the kinds in `OF_VIDEOS`."""
+    """The pictures (h, w, 3) for a frame of a video; ``kinds`` are among those in `OF_VIDEOS`."""
     colours = classes.colourise(labels)
     return [colours if kind == "colours" else overlay(np.asarray(as_rgb(frame)), colours) for kind in kinds]

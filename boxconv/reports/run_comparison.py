@@ -1,8 +1,8 @@
-"""Training runs side by side: networks as rows, mean and spread over seeds; the paper's Table 1 for any data set.
+"""Comparison of training runs: networks as rows, mean and spread over seeds, like the paper's Table 1.
 
-`Run` has the values of a folder's config.json and metrics.jsonl that tables and curves need. They are plain values, so
-that a JSON file can keep them when the folder is gone. Scores are those after the last epoch: choosing the epoch by the
-reported validation scores would flatter every network, and the noisiest one most.
+`Run` has those values of a run's config.json and metrics.jsonl that tables and curves need. They are plain values, so
+that a JSON file can keep them after the run's folder has been deleted. Scores are those after the last epoch: choosing
+the epoch by the same validation scores would make them too high, most of all for the network with the noisiest scores.
 """
 
 import json
@@ -14,16 +14,17 @@ from typing import Any, Protocol, TypeVar
 
 from .tables import Section, Table
 
-SCORES = ("class_iou", "category_iou", "class_accuracy", "pixel_accuracy")
-# Settings that are ignored when runs are grouped.
-ASIDE = (
+MEANS = ("class_iou", "category_iou", "class_accuracy", "pixel_accuracy")
+"""The same as in `boxconv.training.metrics`, which reports do not import."""
+IGNORED = (
     *("classes", "palette", "cache", "device", "workers", "checkpoint_minutes", "timeout", "val_every"),
     "report_every",
 )
+"""Settings that do not make another experiment."""
 
 
 class Experiment(Protocol):
-    """A trained network and the settings of its training, from which rows are made."""
+    """A trained network with the settings of its training: what runs are grouped by."""
 
     @property
     def network(self) -> str: ...
@@ -37,27 +38,27 @@ AnyRun = TypeVar("AnyRun", bound=Experiment)
 
 
 class RunError(ValueError):
-    """A folder or a file holds no finished run; the message names it and the reason."""
+    """A folder or file has no finished run in it; the message names it and the reason."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its settings, the validation class IoU along the way, and the scores after the last epoch."""
+    """A finished run: its settings, its validation class IoU during training, and its scores after the last epoch."""
 
     network: str
     seed: int
     settings: dict[str, Any]
     curve: list[list[float]]
-    """[epoch, class IoU], ..."""
+    """Pairs [epoch, validation class IoU]."""
     scores: dict[str, Any]
-    """`SCORES`, and "iou" by class."""
+    """The `MEANS`, and "iou" with a score for each class."""
     train_class_iou: float
     train_loss: float
     minutes: float
     noted_by: str
-    """Commit and machine of the run; where it does not say, of the comparison that read it first."""
+    """Commit and machine of the run; if they are not recorded, those of the comparison that first read it."""
     average: dict[str, Any] | None = None
-    """`scores` of the averaged weights, of a run with --ema."""
+    """Scores of the averaged weights, for a run with --ema."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -65,18 +66,20 @@ class Run:
 
     @property
     def identity(self) -> str:
-        """The same for two runs that must come out alike."""
+        """Equal for two runs whose results must be equal."""
         return json.dumps([self.network, self.seed, experiment(self), self.classes], sort_keys=True)
 
 
 class Unfinished(RunError):
-    """A run that goes on, or was interrupted."""
+    """The run is still training, or was interrupted."""
 
 
 def read_run(folder: Path, defaults: Mapping[str, Any], noted_by: str) -> Run:
-    """The run in a folder; ``defaults``: settings that it lacks, because they are newer.
+    """Read the run in a folder.
 
-    Raises Unfinished, or RunError where there is none.
+    defaults: values of settings that are newer than the run. noted_by: `Run.noted_by` for a run that does not tell.
+
+    Raises Unfinished for a run that is not finished, RunError if there is none.
     """
     if not (folder / "config.json").exists():
         raise RunError(f"{folder}: no folder of a training run, there is no config.json in it")
@@ -91,16 +94,16 @@ def read_run(folder: Path, defaults: Mapping[str, Any], noted_by: str) -> Run:
         run = Run(
             network=config["network"],
             seed=config["seed"],
-            # A run that got more epochs later had another learning rate than one that was planned with so many.
+            # A run that was extended later had another learning rate than one of that length from the start.
             settings=settings_of(config, defaults)
             | ({"extended after": content["extended"]} if content.get("extended") else {}),
             curve=[[r["epoch"], round(r["val_class_iou"], 5)] for r in records if "val_class_iou" in r],
-            scores={name: last[f"val_{name}"] for name in (*SCORES, "iou")},
+            scores={name: last[f"val_{name}"] for name in (*MEANS, "iou")},
             train_class_iou=last["train_class_iou"],
             train_loss=last["train_loss"],
             minutes=sum(record["train_seconds"] for record in records) / 60,
             noted_by=content.get("provenance") or content.get("made_by") or noted_by,  # made_by: its older name
-            average={name: last[f"val_average_{name}"] for name in (*SCORES, "iou")}
+            average={name: last[f"val_average_{name}"] for name in (*MEANS, "iou")}
             if "val_average_class_iou" in last
             else None,
         )
@@ -112,7 +115,10 @@ def read_run(folder: Path, defaults: Mapping[str, Any], noted_by: str) -> Run:
 
 
 def read_kept(path: Path, defaults: Mapping[str, Any]) -> list[Run]:
-    """The runs of a file that holds what `kept` gave. RunError where it holds something else."""
+    """Read runs from a file with the result of `kept`; ``defaults``: values of settings that are newer than the file.
+
+    Raises RunError for a file with other content.
+    """
     try:
         runs = [Run(**values) for values in json.loads(path.read_text(encoding="utf-8"))]
         return [_checked(replace(run, settings=settings_of(run.settings, defaults))) for run in runs]
@@ -121,15 +127,15 @@ def read_kept(path: Path, defaults: Mapping[str, Any]) -> list[Run]:
 
 
 def settings_of(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """What was set, beside network and seed. Where the files lie matters if nothing else says what they are."""
+    """All settings except network, seed and, unless the data are a folder of the user's, the folder of the data."""
     apart = ("network", "seed", *(() if config["data"] == "folder" else ("root",)))
     return {name: value for name, value in {**defaults, **config}.items() if name not in apart}
 
 
 def _checked(run: Run) -> Run:
-    """``run``, if tables and curves can be made of it."""
+    """Return ``run``; raises KeyError, TypeError or ValueError if tables and curves cannot be made from it."""
     values = [
-        *(run.scores[name] for name in SCORES),
+        *(run.scores[name] for name in MEANS),
         run.train_class_iou,
         run.train_loss,
         run.minutes,
@@ -142,12 +148,12 @@ def _checked(run: Run) -> Run:
 
 
 def kept(runs: Sequence[Run]) -> str:
-    """``runs`` as JSON, a line each."""
+    """``runs`` as JSON, one line each."""
     return "[\n" + ",\n".join(json.dumps(asdict(run)) for run in runs) + "\n]\n"
 
 
 def merged(old: Sequence[Run], new: Sequence[Run]) -> list[Run]:
-    """All runs, the new one where both have the same experiment and seed, unless it is the same run again."""
+    """All runs. Of two with the same experiment and seed the new one counts, unless both are the same run."""
     runs = {run.identity: run for run in old}
     for run in new:
         known = runs.get(run.identity)
@@ -158,13 +164,14 @@ def merged(old: Sequence[Run], new: Sequence[Run]) -> list[Run]:
 
 def experiment(run: Experiment) -> dict[str, Any]:
     """The settings that decide the result."""
-    return {name: value for name, value in run.settings.items() if name not in ASIDE}
+    return {name: value for name, value in run.settings.items() if name not in IGNORED}
 
 
 def grouped(runs: Sequence[AnyRun], order: Sequence[str], defaults: Mapping[str, Any]) -> dict[str, list[AnyRun]]:
-    """Runs of one network and experiment under a label: the network and the settings by which its experiments differ.
+    """Group runs by network and experiment; the keys are labels of the groups.
 
-    Networks come in ``order``; runs of a group by their seeds. Settings with their value in ``defaults`` are not named.
+    A label has the name of the network, and those settings in which its groups differ and that are not at ``defaults``.
+    Networks are in ``order``, the runs of a group in the order of their seeds.
     """
     by_network: dict[str, list[AnyRun]] = {}
     for run in sorted(
@@ -200,7 +207,7 @@ def _text(value: Any) -> str:
 
 
 def sections(groups: Mapping[str, Sequence[Run]], paper: Mapping[str, tuple[float, float]]) -> list[Section]:
-    """Scores, curves and classes of the groups; ``paper``: networks' class and category IoU in Table 1."""
+    """Tables of scores, curves and classes; ``paper``: class and category IoU of networks in the paper's Table 1."""
     schedules = by_epochs(groups)
     scores = _scores(groups, paper, schedule=len(schedules) > 1)
     curves = [_curves(members, None if len(schedules) == 1 else epochs) for epochs, members in schedules.items()]
@@ -208,7 +215,7 @@ def sections(groups: Mapping[str, Sequence[Run]], paper: Mapping[str, tuple[floa
 
 
 def by_epochs(groups: Mapping[str, Sequence[Run]]) -> dict[int, dict[str, Sequence[Run]]]:
-    """Groups by the epochs of their schedules, the longest first."""
+    """Groups by the number of epochs of their schedules, the longest first."""
     epochs = {label: int(runs[0].settings["epochs"]) for label, runs in groups.items()}
     return {
         count: {label: runs for label, runs in groups.items() if epochs[label] == count}
@@ -219,7 +226,7 @@ def by_epochs(groups: Mapping[str, Sequence[Run]]) -> dict[int, dict[str, Sequen
 def _scores(
     groups: Mapping[str, Sequence[Run]], paper: Mapping[str, tuple[float, float]], *, schedule: bool
 ) -> Section:
-    """Last scores; with a column for the epochs where there is more than one ``schedule``."""
+    """Scores after the last epoch; with ``schedule``, also a column for the number of epochs."""
     averaged = any(run.average for runs in groups.values() for run in runs)
     rows = []
     for label, runs in groups.items():
@@ -228,7 +235,7 @@ def _scores(
             label,
             *([str(runs[0].settings["epochs"])] if schedule else []),
             str(len(runs)),
-            *(_spread([run.scores[name] for run in runs]) for name in SCORES),
+            *(_spread([run.scores[name] for run in runs]) for name in MEANS),
             " ".join(f"{100 * run.scores['class_iou']:.1f}" for run in runs),
             *([_averaged(runs)] if averaged else []),
             f"{100 * statistics.mean(run.train_class_iou for run in runs):.1f}",
@@ -272,15 +279,15 @@ def _curves(groups: Mapping[str, Sequence[Run]], schedule: int | None) -> Sectio
 
 
 def shared_epochs(runs: Sequence[Run]) -> list[int]:
-    """Those that all runs were validated after."""
+    """The epochs after which all runs were validated."""
     return sorted(set.intersection(*({int(epoch) for epoch, _ in run.curve} for run in runs)))
 
 
-def _chosen(epochs: Sequence[int], most: int = 9) -> list[int]:
-    """At most ``most`` of them: denser at the beginning, where curves bend, and always the last."""
-    if len(epochs) <= most:
+def _chosen(epochs: Sequence[int]) -> list[int]:
+    """At most nine of the epochs: denser at the beginning, where curves bend, and always the first and the last."""
+    if len(epochs) <= 9:
         return list(epochs)
-    wanted = [epochs[-1] * (k / (most - 1)) ** 1.5 for k in range(1, most)]
+    wanted = [epochs[-1] * (k / 8) ** 1.5 for k in range(1, 9)]
     return sorted({min(epochs, key=lambda epoch: abs(epoch - target)) for target in (epochs[0], *wanted)})
 
 

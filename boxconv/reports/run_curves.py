@@ -1,4 +1,4 @@
-"""Training runs side by side, as curves over the epochs."""
+"""Plot of validation scores over the epochs, for several training runs."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -17,9 +17,10 @@ def _without_epochs(label: str) -> str:
 
 
 def draw_curves(groups: Mapping[str, Sequence[Run]], path: str | Path, *, title: str) -> None:
-    """Validation class IoU over the epochs: a line for each group's mean, its seeds as a band from least to largest.
+    """Plot validation class IoU over the epochs: for each group a line for the mean, and a band from the lowest to the
+    highest seed.
 
-    Schedules of different lengths have a panel each; a group has one colour in all of them, whatever its schedule.
+    Each length of schedule has a panel. Groups that differ only in the number of epochs have the same colour.
     """
     from matplotlib.ticker import MaxNLocator
 

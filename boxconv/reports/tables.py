@@ -1,4 +1,4 @@
-"""Tables and sections, as aligned text and as Markdown, and how they are written into a file."""
+"""Tables and sections as aligned text and as Markdown, and writing them into a Markdown file."""
 
 import math
 import textwrap
@@ -13,7 +13,7 @@ LINE = 110  # characters of running text on the terminal
 
 
 class Table(NamedTuple):
-    """The first column is text; the others are numbers, aligned to the right, unless ``text`` says otherwise."""
+    """A table. The first column is text; the others are numbers and aligned to the right, unless ``text`` is True."""
 
     header: list[str]
     rows: list[list[str]]
@@ -49,7 +49,7 @@ class Table(NamedTuple):
 class Picture(NamedTuple):
     """A PNG, JPEG or GIF file.
 
-    `caption` says in words what is to be seen: it stands below, and is read out in its place.
+    `caption` says in words what the picture shows. It is printed below the picture, and screen readers read it out.
     """
 
     path: str | Path
@@ -57,7 +57,7 @@ class Picture(NamedTuple):
 
 
 class Section(NamedTuple):
-    """A heading, and under it text (a blank line parts paragraphs), pictures and a table. Pictures are for HTML."""
+    """A heading, and below it text (with blank lines between paragraphs), pictures (in HTML only) and a table."""
 
     title: str
     text: str = ""
@@ -74,23 +74,23 @@ class Section(NamedTuple):
 
 
 def number(value: float, digits: int = 3) -> str:
-    """At least ``digits`` significant ones, and never in exponent form."""
+    """A number as text with at least ``digits`` significant digits, never in exponent form."""
     if value == 0 or not math.isfinite(value):
         return str(value)
     return f"{value:.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
 
 
 def rounded(value: float | int | None, digits: int = 2) -> str:
-    """A number for a table: "–" for none, whole numbers as they are."""
+    """A number as text for a table: "–" for None or NaN, all digits of an int, ``digits`` decimals of a float."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
     return f"{value:,}" if isinstance(value, int) else f"{value:,.{digits}f}"
 
 
 def replaced_section(path: Path, command: str, section: str) -> str:
-    """The text of ``path`` with ``section`` between the comments of ``command``; at its end where there are none.
+    """The text of the file ``path``, with ``section`` between the two comments of ``command``, or else at its end.
 
-    UsageError if there is one without the other, FileNotFoundError where there is no file.
+    Raises UsageError if the comments are not one begin followed by one end, FileNotFoundError if there is no file.
     """
     begin, end = f"<!-- {command}: begin -->", f"<!-- {command}: end -->"
     text = path.read_text(encoding="utf-8")
@@ -104,6 +104,6 @@ def replaced_section(path: Path, command: str, section: str) -> str:
 
 
 def write_sections(path: Path, command: str, sections: Sequence[Section], level: int = 2) -> None:
-    """Put ``sections``, with headings of ``level``, into the part of ``command``."""
+    """Write ``sections``, with headings of ``level``, to the part of ``command`` in the file (`replaced_section`)."""
     text = replaced_section(path, command, "\n".join(section.markdown(level) for section in sections))
     write_atomic(path, text)

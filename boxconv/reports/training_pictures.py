@@ -1,4 +1,4 @@
-"""How a training run goes, as pictures: curves over the epochs, scores by class."""
+"""Pictures of a training run: curves over the epochs, and scores by class."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,12 +15,13 @@ from .colours import BLUE, LINES, ORANGE
 
 
 def training_curves(records: Sequence[Mapping[str, Any]], path: str | Path) -> None:
-    """Loss, validation scores and learning rate by epoch, in panels above one another.
+    """Plot loss, validation scores and learning rate by epoch, each in a panel of its own.
 
     records: one mapping per epoch with any of `epoch`, `train_loss`, `val_class_iou`, `val_average_class_iou`,
-    `val_pixel_accuracy` (fractions of 1, drawn in percent), `learning_rate`; None, NaN and missing values are left out,
-    as is a panel without values.
-    ValueError if no record holds any of the values.
+    `val_pixel_accuracy` (from 0 to 1, drawn in percent) and `learning_rate`. Values that are None, NaN or missing are
+    left out, and so are panels without values.
+
+    Raises ValueError if no record has any of these values.
     """
     scores = ("val_class_iou", "val_average_class_iou", "val_pixel_accuracy")
     curves = {key: _curve(records, key) for key in ("train_loss", *scores, "learning_rate")}
@@ -71,10 +72,10 @@ def training_curves(records: Sequence[Mapping[str, Any]], path: str | Path) -> N
 
 
 def class_bars(iou: Mapping[str, float | None], classes: ClassTable, path: str | Path) -> None:
-    """Horizontal bars of the IoU per class (fractions of 1, drawn in percent), best first, in the classes' colours.
+    """Draw the IoU of each class (from 0 to 1, drawn in percent) as horizontal bars in its colour, the best first.
 
-    A class whose IoU is None or NaN occurs neither in truth nor prediction; it is listed last, without a bar.
-    ValueError for a name that is not in `classes`.
+    A class whose IoU is None or NaN occurs neither in labels nor in predictions; it is listed last, without a bar.
+    Raises ValueError if ``iou`` is empty, or has a name that is not in ``classes``.
     """
     colours = {name: "#" + bytes(rgb).hex() for name, rgb in zip(classes.names, classes.colours, strict=True)}
     unknown = [name for name in iou if name not in colours]
@@ -91,7 +92,7 @@ def class_bars(iou: Mapping[str, float | None], classes: ClassTable, path: str |
             if math.isnan(value):
                 axes.text(1, i, "does not occur", va="center", color=SOFT, fontsize=8)
                 continue
-            # The outline keeps white and yellow classes visible on white paper.
+            # The outline makes white and yellow bars visible on a white background.
             axes.barh(i, value, height=0.72, color=colours[name], edgecolor=SOFT, linewidth=0.6)
             axes.text(value + 1, i, f"{value:.1f}", va="center", fontsize=8.5)
         if known:
@@ -105,7 +106,7 @@ def class_bars(iou: Mapping[str, float | None], classes: ClassTable, path: str |
 
 
 def _curve(records: Sequence[Mapping[str, Any]], key: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Epochs and values of the records that have `key`; a record without an epoch counts from 1."""
+    """Epochs and values of the records that have `key`; a record without an epoch has its position, from 1."""
     points = [(r.get("epoch", i), r[key]) for i, r in enumerate(records, start=1) if r.get(key) is not None]
     table = np.array(points, dtype=np.float64).reshape(-1, 2)
     table = table[np.isfinite(table).all(axis=1)]

@@ -1,1 +1,1 @@
-"""Training and scoring a network: the loop, one step, several processes, checkpoints, metrics."""
+"""Training and evaluation of a network: the loop, its steps, several processes, checkpoints, metrics."""

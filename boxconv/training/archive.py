@@ -1,9 +1,9 @@
 """The zip files that PyTorch saves: sealed with a checksum, and checked before PyTorch reads them.
 
-Why not plain `torch.save` and `torch.load(weights_only=True)`: PyTorch compares nothing with the checksums in the file,
-unpacks whatever is compressed, and follows any reference that its own list allows; three checks without PyTorch make
-sure that there is nothing of the kind. Why not safetensors: it has tensors with names only, no nested values such as an
-optimiser's state, and no checksum.
+`torch.load(weights_only=True)` alone is not enough: it does not verify the checksums in the file, it unpacks compressed
+entries of any size, and it follows every reference to code that its own list allows. The checks here, which run without
+PyTorch, reject such files. safetensors is no alternative: it stores named tensors only, without nested values such as
+the state of an optimiser, and without a checksum.
 """
 
 import hashlib
@@ -19,11 +19,14 @@ _REFERENCES = re.compile(r"collections OrderedDict|torch [A-Za-z]+Storage|torch\
 
 
 class ArchiveError(ValueError):
-    """The bytes are no archive that can be trusted; the message says why."""
+    """The bytes are not an archive that can be trusted; the message says why."""
 
 
 def sealed(data: bytes) -> bytes:
-    """A zip file with the SHA-256 of all before it as its comment."""
+    """Add a comment to a zip file: the SHA-256 of everything before the comment.
+
+    Raises ArchiveError for bytes that are not a zip file, or that have a comment already.
+    """
     if data[-22:-18] != _END or data[-2:] != b"\0\0":
         raise ArchiveError("expected a zip file without a comment")
     data = data[:-2] + _LENGTH.to_bytes(2, "little")
@@ -31,7 +34,10 @@ def sealed(data: bytes) -> bytes:
 
 
 def check_archive(data: bytes) -> None:
-    """Raise ArchiveError for what is no intact archive of plain, stored entries, or refers to code."""
+    """Raise ArchiveError unless the archive is intact, has uncompressed entries only, and does not refer to code.
+
+    References to the functions that rebuild tensors are allowed.
+    """
     _check_seal(data)
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -43,7 +49,7 @@ def check_archive(data: bytes) -> None:
             _check_references(archive.read(next(e for e in entries if e.filename.endswith("/data.pkl"))))
     except ArchiveError:
         raise
-    except Exception as error:  # of damaged bytes zipfile and pickletools make half a dozen types
+    except Exception as error:  # for damaged bytes, zipfile and pickletools raise half a dozen types
         raise ArchiveError(f"not a checkpoint, or cut off ({error or type(error).__name__})") from error
 
 
@@ -72,7 +78,7 @@ def _check_entries(entries: list[zipfile.ZipInfo], size: int) -> None:
 
 
 def _check_references(pickled: bytes) -> None:
-    """A pickle refers to code by name; ours refer to what rebuilds tensors, and to nothing else."""
+    """A pickle refers to code by name. Ours refer only to the functions and types that rebuild tensors."""
     for opcode, argument, _ in pickletools.genops(pickled):
         if opcode.name == "GLOBAL":
             if not _REFERENCES.fullmatch(str(argument)):

@@ -18,10 +18,10 @@ from ..files import write_atomic
 
 
 class BoxHistory:
-    """Appends to ``path`` the boxes of ``model``, which has been trained for ``epoch`` epochs.
+    """Appends the boxes of ``model``, which has been trained for ``epoch`` epochs, to the file ``path``.
 
-    A run that goes on from an earlier checkpoint first drops the lines of later epochs, and one that a crash cut off,
-    so that no epoch is there twice. A network without boxes leaves no file.
+    A run that continues from an earlier checkpoint first removes the lines of later epochs, and a line that a crash cut
+    off, so that no epoch occurs twice. For a network without boxes, no file is written.
     """
 
     def __init__(self, path: Path, model: nn.Module, epoch: int) -> None:
@@ -36,9 +36,9 @@ class BoxHistory:
             self.record(epoch)
 
     def record(self, epoch: int) -> None:
-        """Append the boxes as they are now. Call it before the checkpoint of ``epoch`` is saved, not after.
+        """Append the current boxes. Call this before the checkpoint of ``epoch`` is saved.
 
-        A crash between the two then costs nothing: the line is written anew.
+        If the process crashes between the two, the resumed run writes the line again. Raises OSError naming the file.
         """
         if not self.layers:
             return

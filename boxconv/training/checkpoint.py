@@ -1,4 +1,4 @@
-"""Checkpoints: plain types only, written atomically, checked before a value in them is believed.
+"""Checkpoints: plain types only, written atomically, and checked before they are used.
 
 A checkpoint is one dictionary in PyTorch's zip format:
     format     1
@@ -8,7 +8,7 @@ A checkpoint is one dictionary in PyTorch's zip format:
     training   optimiser and `TrainState` with its records, for an exact resume; None in `best.pt`
     scores     of the last validation
 
-The zip comment holds the SHA-256 of all that is before it.
+The zip comment holds the SHA-256 of everything before it.
 """
 
 import io
@@ -19,7 +19,6 @@ from typing import Any
 
 import torch
 
-from ..data.classes import ClassTable
 from ..files import write_atomic
 from .archive import ArchiveError, check_archive, sealed
 from .config import TrainConfig, from_plain
@@ -36,8 +35,8 @@ class CheckpointError(ValueError):
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
-    """Write a checkpoint in place of ``path``. Raises OSError, with the old file intact."""
-    # Through memory: an error while PyTorch writes a file itself has neither a path nor a reason.
+    """Write a checkpoint to ``path``. Raises OSError if that fails; the old file is then intact."""
+    # PyTorch writes to memory, not to the file: its own errors for files name neither the path nor the reason.
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, **content}, buffer)
     data = sealed(buffer.getvalue())
@@ -45,10 +44,10 @@ def save(path: Path, content: dict[str, Any]) -> None:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU. Raises CheckpointError for a file that is damaged or something else.
+    """Read a checkpoint onto the CPU. Raises CheckpointError for a damaged file, or one that is not a checkpoint.
 
-    No code in the file is ever run, no memory is taken for more than the file holds, and every byte is compared with
-    its checksum (`archive` says why torch does not suffice).
+    No code in the file is ever run, the tensors take no more memory than the file has bytes, and the whole file is
+    compared with its checksum (`archive` says why `torch.load` alone is not enough).
     """
     path = Path(path)
     if not path.exists():
@@ -56,7 +55,7 @@ def load(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(path, "not a file")
     try:
-        data = path.read_bytes()  # once: what is checked is what is loaded
+        data = path.read_bytes()  # read once, so that the bytes that are checked are the bytes that are loaded
         check_archive(data)
     except OSError as error:
         raise CheckpointError(path, f"cannot be read: {error.strerror or error}") from error
@@ -74,12 +73,12 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def _check_plain(path: Path, content: Any, size: int) -> None:
-    """Nothing but plain values and dense tensors, none of which is larger than what the file stores for it."""
+    """Raise CheckpointError unless there are only plain values and dense tensors, no larger together than the file."""
     waiting, total, values = [content], 0, 0
     while waiting:
         value = waiting.pop()
         values += 1
-        if values > size:  # a list may hold one list ten times, which holds one list ten times, ...
+        if values > size:  # nested lists that repeat one another can claim exponentially many values
             raise CheckpointError(path, f"claims more values than the {size} bytes of the file")
         if isinstance(value, torch.Tensor):
             if value.layout != torch.strided or value.is_quantized or value.device.type != "cpu":
@@ -123,16 +122,8 @@ def load_weights(model: torch.nn.Module, content: dict[str, Any], path: Path) ->
 
 
 def settings(content: dict[str, Any], path: Path) -> TrainConfig:
-    """Settings of the run that wrote the checkpoint. Raises CheckpointError where this version does not know them."""
+    """Settings of the run that wrote the checkpoint. Raises CheckpointError if this version does not know them."""
     try:
         return from_plain(content["config"])
     except (TypeError, ValueError) as error:
         raise CheckpointError(path, f"its settings cannot be read: {error}") from error
-
-
-def class_table(content: dict[str, Any], path: Path) -> ClassTable:
-    """Classes that the checkpoint's network tells apart. Raises CheckpointError where there are none."""
-    try:
-        return ClassTable.from_dict(content["classes"])
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(path, f"its class table cannot be read: {error}") from error

@@ -26,7 +26,7 @@ class TrainConfig(DataConfig):
     """Distribution of fresh boxes. uniform: the paper's; log-uniform: around the output pixel, small ones as often as
     large ones; mixed: half of each channel's boxes log-uniform, half uniform."""
     dilations: tuple[int, ...] = ()
-    """Dilations of enet instead of 2 4 8 16: four numbers. Wider ones look further without boxes."""
+    """Four dilations for enet instead of 2 4 8 16. Larger ones widen its receptive field without boxes."""
     dropout: tuple[float, ...] = ()
     """Dropout of plain blocks, stage by stage: two numbers. By default the paper's: 0.01 0.1 in the ENet family, 0.03
     0.3 in the ERFNet family."""
@@ -34,9 +34,9 @@ class TrainConfig(DataConfig):
     """Dropout of box blocks, stage by stage: four numbers in the ENet family (the paper's are 0.15 0.25 0.15 0.15), two
     in the ERFNet family (by default those of its plain blocks)."""
     start_from: Path | None = None
-    """Trained network whose weights training starts from: a checkpoint, a run, a .safetensors file, or boxenet-camvid
-    and boxonlyenet-camvid, which come with the package. With other classes the last layer is fresh; with another size,
-    boxes keep their pixels. --mean, --std, --dropout and --box-dropout are its own where left at their defaults."""
+    """Trained network to start from: a checkpoint, a run, a .safetensors file, or one from the package (boxenet-camvid,
+    boxonlyenet-camvid). For other classes, the last layer starts afresh; for another size, boxes keep their size in
+    pixels. --mean, --std, --dropout and --box-dropout are those of the network where they have their defaults."""
     snap: bool = False
     """Move the boxes to whole pixel borders before training starts, and keep them there."""
     epochs: int = 30
@@ -53,7 +53,7 @@ class TrainConfig(DataConfig):
     box_weight_decay: float | None = None
     """L2 regularisation of the boxes' stored coordinates; --weight-decay if left out."""
     clip: float | None = None
-    """Largest norm of a step's gradient; a longer one is shortened to it. No limit if left out."""
+    """Largest norm of a step's gradient; a larger gradient is scaled down to it. No limit if left out."""
     ema: float | None = None
     """Decay of an exponential moving average of the weights, updated after every step: 0.99 averages over about the
     last 100 steps. best.pt then holds the averaged weights, and is chosen by their scores. No average if left out."""
@@ -84,7 +84,8 @@ class TrainConfig(DataConfig):
     crop: tuple[int, int] | None = None
     """Height and width of the training crop; --size if left out."""
     balanced_crops: float = 0.0
-    """Probability that a training crop is laid around a class drawn evenly from those in the image."""
+    """Probability that a training crop is placed around a pixel of a class that is drawn uniformly from those in the
+    image."""
     train_split: str = "train"
     val_split: str = "val"
     val_every: int = 1
@@ -103,7 +104,7 @@ class TrainConfig(DataConfig):
     sync_bn: bool = False
     """Under torchrun: batch normalisation with the statistics of all processes."""
     checkpoint_minutes: float = 10.0
-    """Longest time between two checkpoints, also within an epoch."""
+    """Longest time in minutes between two checkpoints, also within an epoch."""
     timeout: float = 60.0
     """Under torchrun: seconds after which a process that does not answer counts as failed."""
 
@@ -158,13 +159,13 @@ class TrainConfig(DataConfig):
             raise UsageError(f"--crop: expected at least 16 pixels, got {self.crop[0]} {self.crop[1]}")
 
         if self.accumulate > self.batch_size:
-            raise UsageError(f"--accumulate: a batch of {self.batch_size} has no {self.accumulate} parts")
+            raise UsageError(f"--accumulate: expected at most --batch-size {self.batch_size}, got {self.accumulate}")
 
 
 MOVABLE = ("root", "classes", "palette", "report_every", "device", "workers", "checkpoint_minutes", "timeout")
 """Run-time settings, which may change when a run is resumed."""
 LENGTH = ("epochs", "patience")
-"""Settings of how long a run goes on, which may change, too."""
+"""Settings for the length of a run, which may change as well."""
 
 
 def to_plain(config: Any) -> dict[str, Any]:
@@ -177,7 +178,7 @@ def to_plain(config: Any) -> dict[str, Any]:
 
 
 def from_plain(values: dict[str, Any]) -> TrainConfig:
-    """The configuration that `to_plain` wrote. ValueError for unknown names or missing ones without a default."""
+    """The inverse of `to_plain`; a setting that is missing gets its default. Raises ValueError for unknown names."""
     known = {f.name: f for f in dataclasses.fields(TrainConfig)}
     unknown = sorted(set(values) - set(known))
     if unknown:

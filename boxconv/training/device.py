@@ -1,4 +1,4 @@
-"""Where training and evaluation compute."""
+"""The device for training and evaluation, and errors that come from it."""
 
 import torch
 
@@ -8,7 +8,10 @@ class TrainingError(RuntimeError):
 
 
 def choose_device(name: str, local_rank: int = 0) -> torch.device:
-    """``auto`` is cuda if there is one. Raises TrainingError for a device that is not there."""
+    """The device called ``name``; ``auto`` is cuda if there is one, else cpu.
+
+    ``local_rank`` is the number of the GPU for cuda. Raises TrainingError for a device that is not available.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and local_rank:
@@ -22,6 +25,6 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """PyTorch reports a lack of memory by different types and words for every kind of device."""
+    """Whether an error means that memory ran out: PyTorch has other types and words for each kind of device."""
     words = ("out of memory", "can't allocate memory", "bad_alloc")
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(word in str(error) for word in words)

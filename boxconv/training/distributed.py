@@ -1,8 +1,8 @@
-"""Several processes that work as one: who they are, what they tell each other, and that none outlives the rest.
+"""Training in several processes: their ranks, the messages between them, and their orderly end.
 
-`torchrun` (or whatever sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT) starts the processes. PyTorch's own
-collectives are enough: accelerate would leave the sampling, the store and the checkpoints, which are what is special
-here, to us.
+`torchrun` (or another launcher that sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT) starts the processes. PyTorch's
+own collectives are enough. The library accelerate would not help with the parts that are particular to this project:
+sampling, the store, and checkpoints.
 """
 
 import atexit
@@ -22,7 +22,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-# Before there is a group: its functions keep the one they find as their default, for good. DDP would import it later.
+# Imported before a process group exists: functions in this module bind the group of that moment as their default
+# argument, and keep it alive. Otherwise DistributedDataParallel would import the module later.
 import torch.distributed.nn
 from torch import Tensor
 
@@ -35,12 +36,12 @@ class DistributedError(RuntimeError):
 
 @dataclass(frozen=True)
 class DistributedContext:
-    """The processes of a run. The default is a run of one process, for which every method below costs nothing."""
+    """The processes of a run. By default there is one process; then the methods below return at once."""
 
     rank: int = 0
     world_size: int = 1
     local_rank: int = 0
-    """Number of this process on its machine: the GPU it gets."""
+    """Number of this process on its machine, and of the GPU that it uses."""
     restart: int = 0
     """How often torchrun has restarted the processes."""
     job: Any = None
@@ -48,11 +49,11 @@ class DistributedContext:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process is the one that writes."""
+        """Whether this is rank 0, the process that writes files and prints."""
         return self.rank == 0
 
     def all_gather(self, *numbers: float) -> list[list[float]]:
-        """The numbers of every process, by rank. DistributedError where one does not answer in time."""
+        """The numbers of every process, by rank. Raises DistributedError if one does not answer in time."""
         if self.world_size == 1:
             return [list(numbers)]
         mine = torch.tensor(numbers, dtype=torch.float64)
@@ -62,7 +63,7 @@ class DistributedContext:
         return [row.tolist() for row in every]
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """Sum of a tensor over the processes."""
+        """Sum of a tensor over the processes, which all get it. Raises DistributedError like `all_gather`."""
         if self.world_size == 1:
             return tensor
         total = tensor.clone()
@@ -71,14 +72,14 @@ class DistributedContext:
         return total
 
     def broadcast(self, tensors: Iterator[Tensor]) -> None:
-        """Overwrite the tensors with those of rank 0."""
+        """Overwrite the tensors with those of rank 0. Raises DistributedError like `all_gather`."""
         if self.world_size > 1:
             with explained():
                 for tensor in tensors:
                     dist.broadcast(tensor, 0)
 
     def require_equal(self, what: str, fingerprint: str) -> None:
-        """DistributedError, naming the ranks, unless all processes come with the same fingerprint."""
+        """Raise DistributedError, naming the ranks, unless ``fingerprint`` is the same in all processes."""
         if self.world_size == 1:
             return
         every: list[str] = [""] * self.world_size
@@ -92,9 +93,10 @@ class DistributedContext:
             )
 
     def run_on_main(self, name: str, work: Callable[[], Any]) -> Any:
-        """Let rank 0 do ``work``, however long it takes, and give its result (plain JSON values) to all.
+        """Run ``work`` in rank 0 alone, without a time limit, and return its result (plain JSON values) in every rank.
 
-        Where it fails there, the error is raised in rank 0, and DistributedError in the others.
+        ``name`` must be new for each call. If ``work`` raises an error, rank 0 raises that error and the others raise
+        DistributedError.
         """
         if self.world_size == 1:
             return work()
@@ -116,7 +118,7 @@ class DistributedContext:
         return json.loads(answer.removeprefix("done"))
 
     def claim(self, folder: str) -> None:
-        """Note that this job works in ``folder``, so that it knows it again after a restart."""
+        """Record that this job works in ``folder``, so that it recognises the folder after a restart."""
         if self.job is not None and self.is_main:
             self.job.set(f"folder {folder}", str(self.restart))
 
@@ -134,7 +136,7 @@ ALONE = DistributedContext()
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Collectives that fail raise DistributedError, in words that help."""
+    """Turn the errors of failed collectives inside the block into DistributedError with a message for users."""
     try:
         yield
     except RuntimeError as error:
@@ -142,7 +144,7 @@ def explained() -> Iterator[None]:
             raise
         raise DistributedError(
             "another process did not answer: it has ended, hangs, or, if it is rank 0, takes long to write a file; "
-            f"--timeout is how long is waited ({str(error).splitlines()[0][:150]})"
+            f"--timeout sets how long to wait ({str(error).splitlines()[0][:150]})"
         ) from error
 
 
@@ -156,11 +158,10 @@ def is_peer_failure(error: BaseException) -> bool:
 
 @contextmanager
 def init_distributed(timeout: float = 60.0) -> Iterator[DistributedContext]:
-    """The processes that this one was started with, or this one alone.
+    """Join the processes that the launcher started, and leave them when the block ends; `ALONE` without a launcher.
 
-    ``timeout`` (seconds) is how long a collective waits for the others. UsageError for an environment that makes no
-    sense, DistributedError where the others cannot be reached. At the end the process group is destroyed, with its
-    threads.
+    ``timeout`` is how many seconds a collective waits for the other processes. Raises UsageError if the environment
+    variables contradict each other or are incomplete, DistributedError if the other processes cannot be reached.
     """
     if "RANK" not in os.environ and "WORLD_SIZE" not in os.environ:
         yield ALONE
@@ -178,7 +179,7 @@ def init_distributed(timeout: float = 60.0) -> Iterator[DistributedContext]:
     try:
         store = dist.TCPStore(host, port, None, rank == 0 and not hosted, limit, wait_for_workers=False)
         job = dist.PrefixStore(f"boxconv {os.environ.get('TORCHELASTIC_RUN_ID', '')}", store)
-        # A store of its own for every restart: with torchrun's, processes meet the addresses of those that died.
+        # Every restart needs a store of its own: in torchrun's store, processes find the addresses of the dead ones.
         group = dist.PrefixStore(f"group-{restart}", job)
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         if size > 1:
@@ -194,26 +195,26 @@ def init_distributed(timeout: float = 60.0) -> Iterator[DistributedContext]:
 
 
 def _leave() -> None:
-    """Destroy the process group. Its threads end with it, once nothing else holds it."""
+    """Destroy the process group. Its threads end with it when nothing refers to it any more."""
     dist.destroy_process_group()
-    gc.collect()  # DistributedDataParallel in a reference cycle
+    gc.collect()  # DistributedDataParallel refers to the group from a reference cycle
 
 
 def _leave_at_exit(group: "weakref.ref[dist.ProcessGroup]") -> None:
-    """Leave no thread of gloo with a tensor in hand: to free it while Python shuts down aborts the process.
+    """Destroy the group before Python shuts down: a gloo thread that frees a tensor during shutdown aborts the process.
 
-    After an error the group is destroyed only here, where no traceback holds it any more. NCCL's would wait for those
-    who do not come.
+    After an error, a traceback refers to the group, so it can be destroyed only here. With CUDA it is left alone: NCCL
+    would wait for processes that have ended.
     """
     gc.collect()
     if dist.is_initialized() and dist.group.WORLD is group() and not torch.cuda.is_available():
         _leave()
-    if group() is not None:  # objects of the caller hold it, and its threads wait for nothing but the interpreter
+    if group() is not None:  # the caller still refers to it; give its threads time to release their tensors
         time.sleep(0.1)
 
 
 def shard(items: Sequence[Any]) -> Sequence[Any]:
-    """What falls to this process of items that need no talk between the processes."""
+    """This process's share of ``items``: every WORLD_SIZE-th one, or all without a launcher. Needs no process group."""
     if "RANK" not in os.environ:
         return items
     return items[_number("RANK") :: _number("WORLD_SIZE")]
@@ -228,7 +229,7 @@ def _number(name: str, default: int | None = None) -> int:
 
 
 def _end_with_parent() -> None:
-    """A worker whose launcher was killed would go on for ever, and write into the folder of the next attempt."""
+    """End this process when its launcher is gone: it would run on and write into the folder of the next attempt."""
     parent = os.getppid()
 
     def watch() -> None:

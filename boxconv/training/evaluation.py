@@ -1,4 +1,4 @@
-"""Scores of a network on a data set."""
+"""Evaluation of a network on a data set."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ from .metrics import ConfusionMatrix
 
 
 class ImageTransform:
-    """Resizes and normalises the image, keeps the label at the size of its file: for scores at full resolution."""
+    """Resizes and normalises the image but not the label, for scores at the resolution of the label file."""
 
     def __init__(self, transform: EvalTransform) -> None:
         self.transform = transform
@@ -28,7 +28,7 @@ class ImageTransform:
 
 
 class Patch(NamedTuple):
-    """Scores (B, K, rows, columns) of a part of images, whose upper left pixel is at (top, left)."""
+    """Scores (B, K, rows, columns) of the part of an image (of each of B images) that begins at pixel (top, left)."""
 
     top: int
     left: int
@@ -36,7 +36,7 @@ class Patch(NamedTuple):
 
 
 def whole(model: nn.Module, images: Tensor, size: tuple[int, int]) -> Iterable[Patch]:
-    """Logits of images (B, channels, h, w), enlarged bilinearly to ``size``, in one patch."""
+    """Logits of images (B, channels, h, w) as one patch, resized bilinearly to ``size`` = (height, width)."""
     logits = model(images)
     if logits.shape[2:] != size:
         logits = interpolate(logits, size, mode="bilinear", align_corners=False)
@@ -63,21 +63,28 @@ def evaluate(
     by_image: Tensor | None = None,
     scores: Callable[[nn.Module, Tensor, tuple[int, int]], Iterable[Patch]] = whole,
 ) -> ConfusionMatrix:
-    """Confusion matrix of ``model`` over every sample of ``data`` once.
+    """Confusion matrix of ``model`` over all samples of ``data``.
 
-    ``by_image``, zeros (len(data), K, K) of int64 on the CPU, gets the counts of every image, for `score_intervals`.
+    Args:
+        data: yields (image (channels, h, w), label (H, W)). Labels of different sizes need ``batch_size=1``.
+        device: where ``model`` is, and where the images are moved to.
+        workers: processes that load images; 0 loads them in a thread while the network computes.
+        context: its processes take the batches in turn. The batches are those of a single process, and every process
+            gets the sum of all matrices.
+        stop: returns the number of a signal that asks for the end, else 0. A number in one process stops all of them.
+        by_image: zeros (len(data), K, K), int64, on the CPU; the counts of each image are added, for `score_intervals`.
+        scores: how the network is applied: from the model, images and the labels' size (H, W) to patches of scores.
 
-    ``data`` yields (image (channels, h, w), label (H, W)). ``scores``, given the model, images and the labels' size,
-    says how the network is applied. Labels of different sizes need ``batch_size=1``. The model's mode is left as it
-    was.
+    The model is in evaluation mode meanwhile; its mode is restored.
 
-    With ``workers`` 0, a thread loads the next images while the network computes. The processes of ``context`` take
-    turns batch by batch, so that each batch is what it would be in a single process, and all get the sum.
-    Interrupted is raised in all of them once ``stop`` returns a signal's number in one.
+    Raises:
+        Interrupted: ``stop`` returned a signal.
+        DataError: a file cannot be read.
+        DistributedError: another process is gone.
     """
     was_training = model.training
     model.eval()
-    context.broadcast(model.buffers())  # statistics of batch normalisation, which differ between the processes
+    context.broadcast(model.buffers())  # the statistics of batch normalisation differ between the processes
     matrix = ConfusionMatrix(len(classes))
     length = len(data)  # type: ignore[arg-type]
     batches = [list(range(i, min(i + batch_size, length))) for i in range(0, length, batch_size)]
@@ -109,7 +116,7 @@ def evaluate(
 
 
 def score_table(scores: dict[str, Any], intervals: Mapping[str, tuple[float, float]] | None = None) -> str:
-    """Scores in percent as text: one line per class, then the four means, with their `score_intervals`."""
+    """Text of the scores in percent: one line for each class, then the four means with their `score_intervals`."""
     width = max(len(name) for name in (*scores["iou"], "category IoU", "pixel accuracy"))
     lines = ["IoU by class, %"]
     for name, value in scores["iou"].items():

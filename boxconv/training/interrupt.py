@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a run in an orderly way: the first is noted, the second acts at once."""
+"""Ctrl-C and SIGTERM end a run in an orderly way: the first signal is recorded, the second ends it at once."""
 
 import signal
 import threading
@@ -8,12 +8,9 @@ from types import FrameType
 
 
 class Interrupt:
-    """``number`` is the signal that came, or None. The exit status of a process it ends is 128 + number."""
+    """``number`` is the signal that was received, or None. A process that it ends has exit status 128 + ``number``."""
 
     number: int | None = None
-
-    def __bool__(self) -> bool:
-        return self.number is not None
 
 
 class Interrupted(Exception):
@@ -26,9 +23,9 @@ class Interrupted(Exception):
 
 @contextmanager
 def defer_signals() -> Iterator[Interrupt]:
-    """Inside, the first SIGINT or SIGTERM only sets the yielded flag; the next has its usual effect.
+    """Inside the block, the first SIGINT or SIGTERM is only recorded in the yielded `Interrupt`; the next one acts.
 
-    Signals can be handled in the main thread alone; elsewhere nothing is changed.
+    Python handles signals in the main thread only; in any other thread this does nothing.
     """
     interrupt = Interrupt()
     if threading.current_thread() is not threading.main_thread():
@@ -52,9 +49,9 @@ def defer_signals() -> Iterator[Interrupt]:
 
 @contextmanager
 def second_signal_ends_at_once() -> Iterator[None]:
-    """Inside, ctrl-C that nobody defers ends the process at once, as any program of the shell.
+    """Inside the block, ctrl-C that is not deferred kills the process, like a program without a signal handler.
 
-    KeyboardInterrupt, Python's own answer, would wait for the end of a backward pass.
+    Python's own handler raises KeyboardInterrupt, but only after a running backward pass has ended.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,6 +1,6 @@
-"""From a data set to batches: which samples make up a step, and loading them, with its speed on record.
+"""From a data set to batches: the samples of each step, and their loading, whose time is measured.
 
-Every step takes `batch_size` samples, whatever the number of processes and of parts that share the work.
+Every step takes `batch_size` samples, for any number of processes and of parts that share the work.
 """
 
 import signal
@@ -20,17 +20,17 @@ from .config import TrainConfig
 
 T = TypeVar("T")
 Key = Any
-"""What a data set is indexed by: (epoch, index), or an index."""
+"""The index of a sample in a data set: (epoch, index), or an index alone."""
 
 
 def augment_of(config: TrainConfig) -> Augment:
-    """What training does to an image and its label."""
+    """The random transform of training images and labels with these settings."""
     shared = {field.name: getattr(config, field.name) for field in fields(Augment) if hasattr(config, field.name)}
     return Augment(**shared | {"size": config.crop or config.size, "whole": config.size, "contrast": config.brightness})
 
 
 class EpochBatches:
-    """Batches of (epoch, index) in an order that depends on the seed and the epoch alone, from batch ``first`` on."""
+    """Batches of (epoch, index) from batch ``first`` on. The order depends only on the seed and the epoch."""
 
     def __init__(self, length: int, batch_size: int, seed: int, epoch: int, first: int) -> None:
         generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
@@ -46,17 +46,18 @@ class EpochBatches:
 
 
 class Part(NamedTuple):
-    """Samples that one process takes through the network at once."""
+    """Samples that one process passes through the network at once."""
 
     keys: list[Key]
     counted: bool
+    """False if the samples belong to another process and must not influence the result (`share`)."""
 
 
 def share(batch: Sequence[Key], parts: int, rank: int, size: int) -> list[Part]:
-    """The parts, one after the other, in which process ``rank`` of ``size`` works through its share of a batch.
+    """The share of process ``rank`` of ``size`` in a batch that is processed in ``parts``, one `Part` for each.
 
-    A process for which a part has no sample takes the part's first one all the same, because the processes step
-    together; it is not ``counted``.
+    If a part has no sample for this process, it takes the first sample of the part without counting it, because all
+    processes must run the same number of passes.
     """
     result = []
     parts = min(parts, len(batch))
@@ -73,8 +74,10 @@ class _Failure:
 
 
 class _Reported(Dataset[Any]):
-    """Samples with the seconds they took. A faulty file becomes a value: as an exception from a worker process it would
-    arrive with that process's traceback for a message."""
+    """Samples with the seconds that they took to load. A faulty file gives a `_Failure`.
+
+    An exception from a worker process would arrive with the traceback of that process as its message.
+    """
 
     def __init__(self, data: Dataset[Any]) -> None:
         self.data = data
@@ -90,9 +93,15 @@ class _Reported(Dataset[Any]):
 
 
 class Loader:
-    """Iterates over batches (images (B, channels, h, w), labels (B, H, W)); raises DataError for a file that is faulty.
+    """Iterates over batches: images (B, channels, h, w) and labels (B, H, W). Raises DataError for a faulty file.
 
-    workers: processes that load; 0 loads here. With ``thread``, 0 loads in a thread, while the caller computes.
+    Args:
+        batches: the keys of the samples of each batch.
+        workers: processes that load; 0 loads in the calling process.
+        thread: with ``workers`` 0, load the next batches in a thread while the caller computes.
+
+    Attributes:
+        images, seconds: images loaded so far, and the time that one process would have needed to load them.
     """
 
     def __init__(
@@ -123,7 +132,7 @@ class Loader:
 
 
 def ahead(items: Iterable[T], depth: int = 2) -> Iterator[T]:
-    """The same items, of which up to ``depth`` are fetched by a thread before they are asked for."""
+    """Iterate over ``items``; a thread fetches up to ``depth`` of them in advance."""
     iterator = iter(items)
     end = object()
     thread = ThreadPoolExecutor(1)
@@ -133,7 +142,7 @@ def ahead(items: Iterable[T], depth: int = 2) -> Iterator[T]:
             waiting.append(thread.submit(next, iterator, end))
             yield item  # type: ignore[misc]
     finally:
-        # Not waited for: this may be run by the garbage collector, in that very thread.
+        # No waiting for the thread: the garbage collector may run this line in that thread.
         thread.shutdown(wait=False, cancel_futures=True)
 
 
@@ -146,6 +155,6 @@ def _collate(samples: list[tuple[Any, float] | _Failure]) -> Any:
 
 
 def _ignore_ctrl_c(worker: int) -> None:
-    """The terminal sends ctrl-C to the workers too, but the training process decides when they end."""
+    """Let the training process decide when its workers end: a terminal sends ctrl-C to them as well."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

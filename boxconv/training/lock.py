@@ -1,4 +1,4 @@
-"""One writer per folder: a lock that ends with its process, however that ends."""
+"""A lock file, so that only one process writes to a folder. The system releases it whenever the process ends."""
 
 import os
 import socket
@@ -7,22 +7,22 @@ from typing import BinaryIO
 
 try:
     import fcntl
-except ImportError:  # Windows: there is no lock there
+except ImportError:  # Windows, where nothing is locked
     fcntl = None  # type: ignore[assignment]
 
 _HELD: dict[Path, BinaryIO] = {}
-"""Locks of this process. Closing a second handle of the file would give up the lock, so there is only one."""
+"""The lock files of this process. Closing any other handle of such a file would release the lock."""
 
 
 class LockedError(RuntimeError):
-    """Another process holds the lock; the message says which."""
+    """Another process has the lock; the message says which one."""
 
 
 def lock(path: Path) -> None:
-    """Take the lock file ``path`` until `unlock` or the end of this process. LockedError where another has it.
+    """Lock the file ``path`` until `unlock` or the end of this process. Raises LockedError if another process has it.
 
-    A POSIX record lock: child processes do not inherit it, so that a data-loading process that outlives its parent does
-    not hold it, and it works over NFS.
+    It is a POSIX record lock. Child processes do not inherit such a lock, so a loading process that outlives its parent
+    does not keep it, and it works over NFS.
     """
     path = path.absolute()
     if path in _HELD or fcntl is None:
@@ -38,7 +38,7 @@ def lock(path: Path) -> None:
             raise LockedError(f"in use by {holder or 'another process'}") from error
         if _same_file(file, path):
             break
-        file.close()  # its former holder has deleted it meanwhile
+        file.close()  # the process that had the lock deleted the file in the meantime: open the new one
     file.truncate(0)
     file.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())
     file.flush()
@@ -46,7 +46,7 @@ def lock(path: Path) -> None:
 
 
 def unlock(path: Path) -> None:
-    """Give the lock up, and delete its file."""
+    """Release the lock of this process and delete its file; nothing happens without a lock."""
     file = _HELD.pop(path.absolute(), None)
     if file is not None:
         path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Training: one plain loop, resumable to the last bit, in one process or many."""
+"""The training loop, in one process or several; a run can be interrupted and resumed with bit-identical results."""
 
 import math
 import time
@@ -13,15 +13,13 @@ from .device import TrainingError
 from .evaluation import evaluate
 from .interrupt import Interrupt, Interrupted, defer_signals
 from .loading import EpochBatches, Loader, share
-from .metrics import MEANS, ConfusionMatrix
+from .metrics import SCORES, ConfusionMatrix
 from .records import Recorder, Watch, percent
 from .run_folder import RunFolder
 from .schedule import learning_rate
 from .setup import Run
 from .state import TrainState, fingerprint, restore
 from .step import LossNotFinite, TrainStep
-
-SCORES = (*MEANS, "iou")
 
 
 def train(
@@ -33,20 +31,21 @@ def train(
     progress: bool = True,
     watch: Watch | None = None,
 ) -> list[dict[str, Any]]:
-    """Train a run's model and return one record per epoch (what `metrics.jsonl` holds).
+    """Train a run's model and return one record per epoch, the lines of `metrics.jsonl`.
 
     Args:
-        folder: where the run is kept; None in processes that are not rank 0.
-        resume: content of a ``last.pt``; training goes on after its last step, with the same result, to the last bit
-            on the same machine with the same number of threads and processes, as a run that was never interrupted.
-            Where the run has more epochs now, the learning rate from here on is that of a run planned with so many.
+        folder: where the results are written; None in processes other than rank 0.
+        resume: content of a ``last.pt``; training continues after its last step. On the same machine, with the same
+            number of threads and processes, the result is bit for bit that of a run without an interruption. If the
+            run now has more epochs, the learning rate from here on is that of a run of this length.
         provenance: software and machine, for ``config.json``.
-        watch: is called every `config.report_every` epochs, and after the last one.
+        progress: print a line per epoch and show progress bars, in rank 0.
+        watch: called every `config.report_every` epochs, and after the last one.
 
     Raises:
         Interrupted: after a signal, with ``last.pt`` written.
-        TrainingError: the loss or the weights are not finite, or memory does not suffice.
-        DistributedError: another process of the run is gone.
+        TrainingError: the loss or the weights are not finite, memory runs out, or ``resume`` does not fit the run.
+        DistributedError: another process is gone, or its data or settings differ.
         DataError: a file cannot be read.
         OSError: a checkpoint cannot be written.
     """
@@ -55,12 +54,14 @@ def train(
     train_step = TrainStep(run.model, config, run.class_weight, run.device, context)
     state, changes = (TrainState(), "") if resume is None else restore(run, train_step, resume)
     if changes and progress:
-        print(f"going on with the same samples, but the last bits will differ ({changes})")
+        print(f"continuing with the same samples, but the last bits will differ ({changes})")
     context.require_equal("the training data, the network or the settings", fingerprint(run, state))
     recorder = Recorder(run, folder, train_step, watch, progress=progress)
     recorder.begin(state, provenance, save=resume is None or resume["config"]["epochs"] != config.epochs)
+    if state.finished(config):  # nothing to train, but a page may be requested for the first time
+        recorder.report(state)
     if progress and state.epoch == config.epochs:
-        print(f"all {config.epochs} epochs are done; --resume with more --epochs goes on")
+        print(f"all {config.epochs} epochs are done; --resume with more --epochs continues the run")
 
     with defer_signals() as interrupt:
         while not state.finished(config):
@@ -94,7 +95,7 @@ def train(
     if progress and state.stalled(config.patience):
         print(
             f"stopped early, after epoch {state.epoch}: no better validation class IoU in {config.patience} epochs; "
-            "--resume with a larger --patience goes on"
+            "--resume with a larger --patience continues the run"
         )
     return state.records
 
@@ -102,7 +103,7 @@ def train(
 def _train_epoch(
     run: Run, train_step: TrainStep, state: TrainState, recorder: Recorder, interrupt: Interrupt
 ) -> ConfusionMatrix:
-    """Train on all images once, or on the rest of them after an interruption; returns all processes' predictions."""
+    """Train for one epoch, or for the rest of it after an interruption; returns the matrix of all processes."""
     config, context = run.config, run.context
     run.model.train()
     matrix = state.confusion(len(run.classes), context)
@@ -175,8 +176,8 @@ def _score(run: Run, model: nn.Module, interrupt: Interrupt, progress: bool) -> 
 
 
 def _speeds(run: Run, state: TrainState) -> dict[str, float]:
-    """How fast an epoch went, and what it waited for: a loader that is slower than the steps makes a GPU idle."""
-    # Rank 0 loaded 1 / size of the images, and there are size times as many loading processes: it cancels out.
+    """Speeds of an epoch: if loading is slower than the steps, the device waits for the loader."""
+    # Rank 0 loads 1 / world_size of the images, and all ranks load at the same time: the two factors cancel out.
     loading = state.load_seconds / max(run.config.workers, 1)
     return {
         "train_seconds": round(state.seconds, 2),
@@ -216,5 +217,5 @@ def _name(data: Dataset[Any], index: int) -> str:
 
 
 def _mean_iou(matrix: ConfusionMatrix, classes: ClassTable) -> float:
-    """0 as long as all pixels were void: there is nothing to score then."""
+    """Class IoU so far; 0 while no pixel has been counted, because all labels were void."""
     return float(matrix.scores(classes)["class_iou"]) if matrix.counts.any() else 0.0

@@ -1,7 +1,8 @@
 """The loss of a batch.
 
-A loss is a sum of means over the batch, of its pixels or of its images. Each mean is a total over a size, so that the
-totals of parts, divided by the size of the whole batch, add up to the loss of the whole batch.
+A loss is a sum of means over the pixels or the images of the batch. Each mean is a total divided by a size. If a batch
+is processed in parts, the total of each part is divided by the size of the whole batch; the sum is then the loss of the
+whole batch.
 """
 
 from collections.abc import Sequence
@@ -15,18 +16,18 @@ from ..data.classes import VOID
 from .config import Loss
 
 FOCUS = 2.0
-"""The focal loss's gamma: a pixel counts with (1 - p)^FOCUS, where p is the probability of its true class."""
+"""Gamma of the focal loss: a pixel has the weight (1 - p)^FOCUS, where p is the probability of its true class."""
 
 
 class Mean(Protocol):
-    """A mean over what is labelled, void left out."""
+    """A mean over the labelled pixels, or over the images that have any; void is ignored."""
 
     def size(self, label: Tensor) -> Tensor:
-        """What the total of labels (B, h, w) is divided by."""
+        """Divisor of the mean for labels (B, h, w)."""
         ...
 
     def total(self, logits: Tensor, label: Tensor) -> Tensor:
-        """Of logits (B, K, h, w) against labels (B, h, w)."""
+        """Numerator of the mean for logits (B, K, h, w) and labels (B, h, w)."""
         ...
 
 
@@ -45,7 +46,7 @@ class CrossEntropy:
 
 
 class Focal(CrossEntropy):
-    """Cross-entropy in which pixels count the less the surer the network is of their class (Lin et al. 2017)."""
+    """Focal loss (Lin et al. 2017): the higher the probability of a pixel's true class, the smaller its weight."""
 
     def total(self, logits: Tensor, label: Tensor) -> Tensor:
         surprise = cross_entropy(logits.float(), label, ignore_index=VOID, reduction="none")  # -log p; 0 where void
@@ -54,9 +55,9 @@ class Focal(CrossEntropy):
 
 
 class Dice:
-    """Mean over images of 1 - Dice coefficient, itself the mean over the classes in the image's labels.
+    """Mean over images of 1 - Dice coefficient, averaged over the classes in the image's labels.
 
-    Per image: coefficients of parts of a batch would not add up to that of the batch.
+    It is computed per image because the coefficients of parts of a batch do not add up to that of the whole batch.
     """
 
     def size(self, label: Tensor) -> Tensor:
@@ -85,13 +86,13 @@ class BatchLoss:
         self.means = means[name]
 
     def sizes(self, label: Tensor) -> list[Tensor]:
-        """How much of each mean the labels are."""
+        """Divisors of the means for labels (B, h, w), to be summed over the parts of a batch."""
         return [mean.size(label) for mean in self.means]
 
     def __call__(self, logits: Tensor, label: Tensor, sizes: Sequence[Tensor] | None = None) -> Tensor:
-        """Of (B, K, h, w) against (B, h, w); 0, not NaN, where all is void.
+        """Loss of logits (B, K, h, w) for labels (B, h, w); 0, not NaN, if all labels are void.
 
-        ``sizes``, of a whole batch of which this is a part: losses of parts then add up.
+        ``sizes``: the `sizes` of the whole batch if this is one part of it; the losses of all parts then add up.
         """
         parts = [
             mean.total(logits, label) / size.clamp_min(1e-12)

@@ -1,4 +1,4 @@
-"""Scores of a segmentation, all from one confusion matrix, and class weights against rare classes."""
+"""Scores of a segmentation, computed from a confusion matrix, and class weights that balance rare classes."""
 
 import math
 from collections.abc import Mapping
@@ -11,14 +11,18 @@ from torch import Tensor
 from ..data.classes import VOID, ClassTable
 
 MEANS = ("class_iou", "category_iou", "class_accuracy", "pixel_accuracy")
-"""Of `ConfusionMatrix.scores`, those that are one number."""
+"""Names of the scores that are one number, in `ConfusionMatrix.scores`."""
+SCORES = (*MEANS, "iou")
+"""Names of all scores in `ConfusionMatrix.scores`; "iou" has a number for each class."""
+RESAMPLES = 1000
+"""Number of resamples in a bootstrap."""
 
 
 class ConfusionMatrix:
     """Counts pixels by true class (row) and predicted class (column): `counts`, int64 (K, K), exact.
 
-    Pixels whose label is 255 (void) are left out. A prediction is one of the K classes everywhere, also there: leaving
-    out pixels that were *predicted* void would flatter the scores. Matrices of parts of the data are summed with `+`.
+    Pixels whose label is 255 (void) are not counted. A prediction must be one of the K classes at every pixel: ignoring
+    pixels that were *predicted* void would raise the scores. `+` adds the matrices of parts of the data.
     """
 
     def __init__(self, num_classes: int) -> None:
@@ -28,9 +32,10 @@ class ConfusionMatrix:
         self.counts = torch.zeros(num_classes, num_classes, dtype=torch.int64)
 
     def update(self, prediction: Tensor, label: Tensor) -> None:
-        """Adds the pixels of `prediction` and `label`, integer tensors of one shape, any device.
+        """Add the pixels of `prediction` and `label`, integer tensors of the same shape on any device.
 
-        ValueError if a prediction is outside 0..K-1, or a label is neither there nor 255; nothing is added then.
+        Raises ValueError if the shapes differ, a prediction is outside 0..K-1, or a label is neither in 0..K-1 nor 255;
+        TypeError if one of them is not of integers. Nothing is added then.
         """
         if prediction.shape != label.shape:
             raise ValueError(f"prediction is {tuple(prediction.shape)}, label {tuple(label.shape)}: expected one shape")
@@ -40,7 +45,7 @@ class ConfusionMatrix:
         predicted, truth = prediction.long().flatten(), label.long().flatten()
         _check_range("prediction", predicted, self.num_classes - 1)
         _check_range("label", truth, VOID)
-        # Counting void as one more row, and dropping it, is faster than selecting the other pixels first.
+        # Counting all 256 label values, and dropping void afterwards, is faster than first selecting the other pixels.
         counts = torch.bincount(truth * self.num_classes + predicted, minlength=(VOID + 1) * self.num_classes)
         counts = counts.view(VOID + 1, self.num_classes).to(self.counts.device)
         unknown = counts[self.num_classes : VOID].sum(1).nonzero()
@@ -70,15 +75,15 @@ class ConfusionMatrix:
         return matrix
 
     def scores(self, classes: ClassTable) -> dict[str, Any]:
-        """Floats from 0 to 1. TP, FP, FN count a class's pixels that are found, wrongly claimed, and missed.
+        """Scores from 0 to 1. TP, FP and FN are the true positive, false positive and false negative pixels of a class.
 
-        iou: per class name, TP / (TP + FP + FN), or None if the class occurs neither in labels nor in predictions.
+        iou: by class name, TP / (TP + FP + FN), or None if the class occurs neither in labels nor in predictions.
         class_iou: mean of `iou` over the classes that have one.
-        category_iou: the same over categories; confusing two classes of one category counts as found.
+        category_iou: the same for categories; confusing two classes of the same category is no error.
         class_accuracy: mean of TP / (TP + FN) over the classes that occur in the labels.
-        pixel_accuracy: share of pixels whose class is found.
+        pixel_accuracy: share of pixels whose class is right.
 
-        ValueError if no pixel was counted: then there is no score.
+        Raises ValueError if no pixel was counted, or ``classes`` does not have K classes.
         """
         if len(classes) != self.num_classes:
             raise ValueError(f"the matrix has {self.num_classes} classes, the table {len(classes)}")
@@ -98,35 +103,33 @@ class ConfusionMatrix:
         }
 
 
-def score_intervals(
-    by_image: Tensor, classes: ClassTable, *, level: float = 0.95, resamples: int = 1000
-) -> dict[str, tuple[float, float]]:
-    """Confidence intervals of the four mean scores, by bootstrap over images.
+def score_intervals(by_image: Tensor, classes: ClassTable) -> dict[str, tuple[float, float]]:
+    """Confidence intervals (95 %) of the four mean scores, by bootstrap over images.
 
-    ``by_image``: the counts of every image, (images, K, K). Images are drawn with replacement, as many as there are; an
-    interval holds the share ``level`` of the resamples' scores. The random numbers are always the same. It tells how
-    much the choice of the images matters, not how much another seed of the training does.
+    ``by_image``: the counts of every image, (images, K, K); images without a counted pixel are ignored. Each resample
+    draws as many images as there are, with replacement, and an interval (low, high) contains 95 % of their scores. The
+    random numbers are always the same. The intervals show how much the scores depend on the choice of images, not on
+    the seed of the training. Empty if no image has a counted pixel.
     """
     counts = by_image[by_image.flatten(1).any(1)].cpu().numpy()
     generator = np.random.default_rng(0)
     found: dict[str, list[float]] = {name: [] for name in MEANS}
     matrix = ConfusionMatrix(len(classes))
-    for _ in range(resamples if len(counts) else 0):
+    for _ in range(RESAMPLES if len(counts) else 0):
         drawn = np.bincount(generator.integers(len(counts), size=len(counts)), minlength=len(counts))
         matrix.counts = torch.from_numpy(np.tensordot(drawn, counts, 1))
         scores = matrix.scores(classes)
         for name, values in found.items():
             values.append(scores[name])
-    tail = (1 - level) / 2
     return {
-        name: (float(np.quantile(values, tail)), float(np.quantile(values, 1 - tail)))
+        name: (float(np.quantile(values, 0.025)), float(np.quantile(values, 0.975)))
         for name, values in found.items()
         if values
     }
 
 
 class LabelledDataset(Protocol):
-    """What `count_pixels` needs; a method `label(index)` that gives the label map alone makes it faster."""
+    """What `count_pixels` needs. A method `label(index)` that returns the label map alone makes it faster."""
 
     classes: ClassTable
 
@@ -136,10 +139,10 @@ class LabelledDataset(Protocol):
 
 
 def count_pixels(dataset: LabelledDataset, max_samples: int | None = None) -> Tensor:
-    """Pixels of every class in the labels, int64 (K,), without void.
+    """Number of pixels of every class in the labels, int64 (K,); void is not counted.
 
-    Labels may be Pillow images or tensors. If `max_samples` is less than the length, that many samples, evenly spaced
-    over the data set, are counted.
+    Labels may be Pillow images or tensors. If `max_samples` is less than the length of the data set, that many evenly
+    spaced samples are counted.
     """
     length = len(dataset)
     samples = length if max_samples is None else min(max_samples, length)
@@ -152,14 +155,15 @@ def count_pixels(dataset: LabelledDataset, max_samples: int | None = None) -> Te
 
 
 def without_pixels(pixel_counts: Tensor, classes: ClassTable) -> list[str]:
-    """Names of the classes of which labels hold no pixel, by the pixels of every class (K,)."""
+    """Names of the classes that have no pixel in the labels; ``pixel_counts`` (K,) are those of `count_pixels`."""
     return [name for name, count in zip(classes.names, pixel_counts.tolist(), strict=True) if count == 0]
 
 
 def class_weights(pixel_counts: Tensor, constant: float = 1.10) -> Tensor:
     """Weights for cross-entropy, float32 (K,): 1 / ln(constant + p), where p is a class's share of the counted pixels.
 
-    1.10 is the constant of the box convolution paper's authors; ENet took 1.02, which weights rare classes more.
+    The authors of the box convolution paper use 1.10. ENet uses 1.02, which gives rare classes more weight. Raises
+    ValueError for negative counts, if all are 0, or for a constant of 1 or less.
     """
     if pixel_counts.ndim != 1 or pixel_counts.sum() <= 0 or (pixel_counts < 0).any():
         raise ValueError(f"expected a vector of pixel counts, not all 0, found {pixel_counts.tolist()}")
@@ -178,6 +182,6 @@ def _check_range(name: str, values: Tensor, highest: int) -> None:
 
 
 def _iou(counts: np.ndarray) -> np.ndarray:
-    """Intersection over union of every class, float64; nan where the class does not occur."""
+    """Intersection over union of every class (K,), float64; NaN for a class that does not occur."""
     union = counts.sum(0) + counts.sum(1) - counts.diagonal()
     return np.where(union > 0, counts.diagonal() / np.maximum(union, 1), np.nan)

@@ -1,4 +1,4 @@
-"""The optimiser: parameters in groups, by how fast they learn and how strongly they are regularised."""
+"""The optimiser. Boxes can have a learning rate and a weight decay of their own."""
 
 from typing import Any
 
@@ -9,8 +9,7 @@ from box_convolution.layer import BoxConv2d
 
 from .config import TrainConfig
 
-MOMENTUM = 0.9
-"""Of SGD."""
+MOMENTUM = 0.9  # of SGD
 
 
 def create_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
@@ -23,7 +22,10 @@ def create_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optim
 
 
 def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
-    """Parameters, by how fast they learn (``factor`` times the learning rate) and how strongly they are regularised."""
+    """All parameters as one group, or boxes in a second group if `box_lr` or `box_weight_decay` sets them apart.
+
+    ``factor`` multiplies the learning rate of a group (`set_learning_rate`).
+    """
     if config.box_weight_decay is None and config.box_lr == 1:
         return [{"params": list(model.parameters())}]
     boxes = {id(layer.scaled_boxes) for layer in model.modules() if isinstance(layer, BoxConv2d)}
@@ -35,6 +37,6 @@ def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, An
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Let the next step have the learning rate ``rate``, and boxes their multiple of it."""
+    """Set the learning rate for the next step: ``rate``, times the ``factor`` of each group that has one."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group.get("factor", 1.0)

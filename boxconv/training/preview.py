@@ -1,4 +1,4 @@
-"""What a network makes of a few validation images, to look at while it trains."""
+"""Predictions for a few validation images, to look at while the network trains."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +14,7 @@ from .evaluation import most_likely
 from .setup import Run
 
 COUNT = 4
-OTHERS = (203, 207, 213)
-"""Colour of void."""
+VOID_COLOUR = (203, 207, 213)
 
 
 @dataclass(frozen=True)
@@ -29,13 +28,13 @@ class Preview:
 
     def strip(self, classes: ClassTable) -> npt.NDArray[np.uint8]:
         """Image, labels and prediction side by side, in the colours of the classes."""
-        colours = np.array([*classes.colours, *[OTHERS] * (256 - len(classes))], np.uint8)
+        colours = np.array([*classes.colours, *[VOID_COLOUR] * (256 - len(classes))], np.uint8)
         return np.concatenate([self.image, colours[self.truth], colours[self.prediction]], axis=1)
 
 
 @torch.inference_mode()
 def previews(run: Run, model: nn.Module) -> list[Preview]:
-    """Of evenly spaced validation images, always the same. The model's mode is left as it was."""
+    """Predictions for `COUNT` evenly spaced validation images, always the same ones. The model's mode is restored."""
     data: Any = run.val_data
     transform = prepare_of(run.config)
     was_training = model.training

@@ -1,4 +1,4 @@
-"""What a run leaves in its folder, epoch by epoch: checkpoints, records, boxes, TensorBoard's events."""
+"""What a run writes to its folder after each epoch: checkpoints, records, boxes, and events for TensorBoard."""
 
 import time
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from .step import TrainStep
 
 @dataclass(frozen=True)
 class Progress:
-    """How a run stands after an epoch, for whoever watches it."""
+    """The state of a run after an epoch, for the caller's `Watch` function."""
 
     run: Run
     folder: Path
@@ -27,14 +27,14 @@ class Progress:
     records: list[dict[str, Any]]
     previews: list[Preview]
     seconds_left: float
-    """0 at the end."""
+    """Expected seconds until the run ends; 0 at the end."""
 
 
 Watch = Callable[[Progress], None]
 
 
 class Recorder:
-    """Writes down how ``run`` goes on. In processes that have no ``folder``, all but rank 0, it does nothing."""
+    """Writes the results of ``run`` to ``folder``. Without a folder, as in all ranks but 0, it writes nothing."""
 
     def __init__(
         self, run: Run, folder: RunFolder | None, train_step: TrainStep, watch: Watch | None, *, progress: bool
@@ -45,7 +45,7 @@ class Recorder:
         self.first_epoch = 0
 
     def begin(self, state: TrainState, provenance: str, *, save: bool) -> None:
-        """Write down what is known, and the first checkpoint: a full disk is noticed now, not after an epoch."""
+        """Write settings, records and, with ``save``, a checkpoint: a full disk is noticed before the first epoch."""
         self.began, self.first_epoch = time.monotonic(), state.epoch
         if self.folder is None:
             return
@@ -64,7 +64,7 @@ class Recorder:
         self.board = TensorBoardLogger(self.folder.tensorboard, state.epoch)
 
     def due(self) -> bool:
-        """Whether there was no checkpoint for as long as the settings allow."""
+        """Whether the last checkpoint is older than `config.checkpoint_minutes`."""
         return time.monotonic() - self.saved > 60 * self.run.config.checkpoint_minutes
 
     def save(self, state: TrainState) -> None:
@@ -74,7 +74,7 @@ class Recorder:
             checkpoint.save(self.folder.last, content_of(self.run, self.train_step, state, resumable=True))
 
     def epoch(self, state: TrainState, *, better: bool) -> None:
-        """Write down the epoch that has ended; its weights are the best so far if ``better``."""
+        """Write the results of the epoch that has ended. ``better``: its weights are the best so far."""
         if self.folder is None:
             return
         record = state.records[-1]
@@ -84,27 +84,30 @@ class Recorder:
         self.save(state)
         self.folder.write_records(state.records)
         self.board.write(record)
-        finished, every = state.finished(self.run.config), self.run.config.report_every
-        # At the mean pace of this process's epochs, validation included.
+        finished = state.finished(self.run.config)
+        # Mean time of an epoch since this process started, with validation.
         pace = (time.monotonic() - self.began) / (state.epoch - self.first_epoch)
         left = 0.0 if finished else pace * (self.run.config.epochs - state.epoch)
-        if every is not None and (finished or state.epoch % every == 0):
-            self._report(self.folder, state, left)
+        if finished or state.epoch % (self.run.config.report_every or 1) == 0:
+            self.report(state, left)
         if self.progress:
             print(one_line(record, better, left), flush=True)
         if finished:
             self.board.close()
 
-    def _report(self, folder: RunFolder, state: TrainState, left: float) -> None:
+    def report(self, state: TrainState, seconds_left: float = 0.0) -> None:
+        """Write pictures of predictions and call the `Watch` function, if `config.report_every` is set."""
+        if self.folder is None or self.run.config.report_every is None:
+            return
         averaged = self.train_step.averaged()
         seen = previews(self.run, self.run.model if averaged is None else averaged)
         self.board.pictures(seen, self.run.classes, state.epoch)
         if self.watch is not None:
-            self.watch(Progress(self.run, folder.progress, state.records, seen, left))
+            self.watch(Progress(self.run, self.folder.progress, state.records, seen, seconds_left))
 
 
 class TensorBoardLogger:
-    """TensorBoard events in ``folder``. An interrupted run's events after ``epochs`` are ignored."""
+    """Writes TensorBoard events to ``folder``. TensorBoard will ignore older events of epochs after ``epochs``."""
 
     def __init__(self, folder: Path, epochs: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -127,12 +130,12 @@ class TensorBoardLogger:
 
 
 def percent(share: float) -> str:
-    """A score in per cent, for people; files have fractions of 1."""
+    """A score from 0 to 1 as text in percent. Only texts for people use percent; files have numbers from 0 to 1."""
     return f"{100 * share:.1f} %"
 
 
 def best_of(records: list[dict[str, Any]]) -> str:
-    """The best epoch's score in words."""
+    """The score of the best epoch, as text."""
     best = max((record for record in records if "val_class_iou" in record), key=decisive_score)
     averaged = " of averaged weights" if "val_average_class_iou" in best else ""
     return f"best validation class IoU{averaged} {percent(decisive_score(best))}"
@@ -146,7 +149,7 @@ def duration(seconds: float) -> str:
 
 
 def one_line(record: dict[str, Any], better: bool, seconds_left: float) -> str:
-    """An epoch as one line, with the time that is left."""
+    """The record of an epoch as one line of text, with the time until the end of the run."""
     line = (
         f"epoch {record['epoch']:4d}  loss {record['train_loss']:.4f}  train mIoU {percent(record['train_class_iou'])}"
     )

@@ -1,13 +1,13 @@
-"""The folder of a training run: what is in it, and that an earlier run is never lost unasked.
+"""The folder of a training run. An earlier run in it is deleted only on request.
 
 config.json      settings, network and classes          best.pt   weights with the highest validation class IoU;
                                                          with --ema the averaged ones, by their IoU
-metrics.jsonl    one JSON object per epoch              last.pt   all that an exact resume needs
+metrics.jsonl    one JSON object per epoch              last.pt   everything that an exact resume needs
 boxes.jsonl      the boxes after each epoch (`box_history`)
 tensorboard/     the same numbers for TensorBoard
 progress/        report.html with its pictures, of a run with --report-every
-analysis/        what `boxconv analyze` wrote; goes with the run when that is overwritten
-.lock            while a process writes here: which one
+analysis/        what `boxconv analyze` wrote; deleted together with the run by --overwrite
+.lock            exists while a process writes here, and names it
 """
 
 import json
@@ -26,10 +26,11 @@ class RunFolderError(ValueError):
 
 
 class RunFolder:
-    """Opens ``path`` for a new run, or for going on with the one in it (``resume``), or in its place (``overwrite``).
+    """Opens the folder ``path`` for a new run; with ``resume`` for the run in it; with ``overwrite`` deletes that run.
 
-    The folder is locked until `close`, or the end of a `with` block, or of the process. Raises RunFolderError
-    where a run is in the way, none is there to resume, another process works in it, or it cannot be written.
+    The folder is locked until `close`, the end of a `with` block, or the end of the process. Raises RunFolderError if
+    the folder has a run already, has none to resume, has other files, is in use by another process, or cannot be
+    written; UsageError for both ``resume`` and ``overwrite``.
     """
 
     def __init__(self, path: Path, *, resume: bool = False, overwrite: bool = False) -> None:
@@ -37,10 +38,36 @@ class RunFolder:
         if not _is_utf8(self.path):
             raise RunFolderError(f"{self.path}: a name that is not UTF-8, which TensorBoard needs; choose another one")
         existing(resume=resume, overwrite=overwrite)
+        self._content(resume=resume, overwrite=overwrite)  # before a folder is made
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock(self.path / ".lock")
+        except LockedError as error:
+            raise RunFolderError(f"{self.path}: {error}, which writes here; wait until it ends, or end it") from error
+        except OSError as error:
+            raise self._unwritable(error) from error
+        try:
+            run = self._content(resume=resume, overwrite=overwrite)  # another process may have written until now
+            sweep(self.path)
+            if overwrite:
+                report = ("analysis",) if (self.path / "analysis" / "report.html").exists() else ()
+                for name in (*run, *report):
+                    target = self.path / name
+                    shutil.rmtree(target) if target.is_dir() and not target.is_symlink() else target.unlink()
+        except OSError as error:
+            self.close()
+            raise self._unwritable(error) from error
+        except RunFolderError:
+            self.close()
+            raise
+
+    def _content(self, *, resume: bool, overwrite: bool) -> list[str]:
+        """Return which files of a run are in the folder. Raises RunFolderError if it cannot be used as asked."""
         if self.path.exists() and not self.path.is_dir():
             raise RunFolderError(f"{self.path}: a file is in the place of the run folder")
         present = sorted(entry.name for entry in self.path.iterdir()) if self.path.exists() else []
-        present = [name for name in present if not name.startswith(".")]  # a lock, what a killed process left
+        # Hidden files are the lock, and temporary files that a killed process left.
+        present = [name for name in present if not name.startswith(".")]
         run = [name for name in present if name in _OURS]
         if resume and not self.last.exists():
             raise RunFolderError(f"{self.path}: nothing to resume, there is no last.pt in it")
@@ -51,22 +78,13 @@ class RunFolder:
             )
         if present and not run and not resume:
             raise RunFolderError(f"{self.path}: holds other files ({', '.join(present[:3])}); choose a new folder")
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock(self.path / ".lock")
-            sweep(self.path)
-            if overwrite:
-                report = ("analysis",) if (self.path / "analysis" / "report.html").exists() else ()
-                for name in (*run, *report):
-                    target = self.path / name
-                    shutil.rmtree(target) if target.is_dir() and not target.is_symlink() else target.unlink()
-        except LockedError as error:
-            raise RunFolderError(f"{self.path}: {error}, which writes here; wait until it ends, or end it") from error
-        except OSError as error:
-            raise RunFolderError(f"{self.path}: cannot be written: {error.strerror or error}") from error
+        return run
+
+    def _unwritable(self, error: OSError) -> RunFolderError:
+        return RunFolderError(f"{self.path}: cannot be written: {error.strerror or error}")
 
     def close(self) -> None:
-        """Let others write here."""
+        """Release the lock, so that other processes can write here."""
         unlock(self.path / ".lock")
 
     def __enter__(self) -> "RunFolder":
@@ -100,7 +118,7 @@ class RunFolder:
         return self.path / "progress"
 
     def write_config(self, content: dict[str, Any], provenance: str) -> None:
-        """Settings, and software and machine ("": nothing is computed any more); all of them if a run was resumed."""
+        """Write ``config.json``. ``provenance``, if not "", is added to those of earlier parts of a resumed run."""
         try:
             before = json.loads((self.path / "config.json").read_text(encoding="utf-8")).get("provenance", "")
         except (OSError, ValueError, AttributeError):
@@ -110,7 +128,7 @@ class RunFolder:
         write_atomic(self.path / "config.json", text)
 
     def write_records(self, records: list[dict[str, Any]]) -> None:
-        """All epochs so far: rewritten whole, so that a resumed run never has an epoch twice."""
+        """Write the records of all epochs. The file is rewritten, so that a resumed run never has an epoch twice."""
         text = "".join(json.dumps(record) + "\n" for record in records)
         write_atomic(self.metrics, text)
 

@@ -1,4 +1,4 @@
-"""From settings to a run: everything that training needs, built in one place for commands and programs alike.
+"""Build a training run from settings. Commands and user programs use the same function.
 
 from boxconv.inference.new_network import network_for
 
@@ -30,21 +30,21 @@ from .loading import augment_of
 from .metrics import class_weights, count_pixels, without_pixels
 
 CreateNetwork = Callable[[ClassTable], tuple[nn.Module, dict[str, Any]]]
-"""From the classes to a network on the CPU, and how it was made, as plain values: the checkpoints' field `network`."""
+"""From the classes to a network on the CPU, and its description as plain values: the field `network` of checkpoints."""
 
 SCENES_COUNTED = 50
-"""Drawn scenes whose pixels are counted for the class weights; of files, all labels are."""
+"""Number of drawn scenes whose pixels are counted for the class weights. From files, all labels are counted."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a training run works with.
+    """Everything that a training run needs.
 
     Attributes:
-        network: how the model was made; goes into the checkpoints untouched.
-        train_data: indexed by (epoch, index), yields (image (channels, h, w), label (h, w)).
-        val_data: yields the same for int indices.
-        class_weight: (K,), weights of the loss.
+        network: description of the model, which is stored in the checkpoints as it is.
+        train_data: indexed by (epoch, index); its items are (image (channels, h, w), label (h, w)).
+        val_data: indexed by int; its items are the same.
+        class_weight: (K,) weights of the classes in the loss.
     """
 
     config: TrainConfig
@@ -57,7 +57,7 @@ class Run:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     context: DistributedContext = ALONE
     unscored: dict[str, list[str]] = field(default_factory=dict)
-    """By split, the classes of which its labels hold no pixel."""
+    """Names of the classes that have no pixel in the labels, for each split that lacks any."""
 
     def __str__(self) -> str:
         parameters = sum(p.numel() for p in self.model.parameters())
@@ -81,8 +81,8 @@ def build_run(
     """Build everything that a run with these settings needs.
 
     Args:
-        create_network: is called with torch's generator seeded by `config.seed`.
-        check_files: decode every image and label first.
+        create_network: called after torch's generator has been seeded with `config.seed`.
+        check_files: first decode every image and label, and check them.
 
     Raises:
         UsageError: a setting is out of range.
@@ -126,7 +126,7 @@ def _require_sound(config: TrainConfig, classes: ClassTable, *, progress: bool) 
 def _measured(
     config: TrainConfig, classes: ClassTable, *, progress: bool
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of the training images' channels."""
+    """Mean and standard deviation of each channel of the training images."""
     mean, std = channel_statistics(open_split(config, config.train_split, classes, None))
     if progress:
         print(f"measured on the training images: --mean {' '.join(map(str, mean))} --std {' '.join(map(str, std))}")

@@ -1,4 +1,4 @@
-"""Starting a run in a folder: a new one, one in the place of another, or going on with the one that is there."""
+"""Start a training run in a folder: a new run, one that replaces another, or the continuation of the one in it."""
 
 import dataclasses
 from collections.abc import Callable
@@ -33,20 +33,22 @@ def train_into(
     """Build the run of ``config``, train it in the folder ``out``, and return its records.
 
     Args:
-        network_for: as `boxconv.inference.new_network.network_for`, which this module does not import.
-        existing: what becomes of a run that is in the folder already. With "resume", ``config`` is that of the run but
-            for what `resumed` allows.
+        network_for: `boxconv.inference.new_network.network_for`, or a function like it; training does not import it.
+        existing: what to do with a run that is in the folder already. With "resume", ``config`` may differ from the
+            settings of that run only as `resumed` allows.
+        check_files: as in `build_run`.
         provenance: software and machine, for ``config.json``.
-        watch: as `train` takes it.
+        watch: as in `train`.
 
-    Raises what `RunFolder`, `build_run` and `train` raise. Nothing is deleted before the new run has been built.
+    Raises what `RunFolder`, `build_run` and `train` raise; CheckpointError for a ``last.pt`` that cannot be resumed;
+    UsageError for settings that do not fit it. Nothing is deleted before the new run has been built.
     """
     job = str(out.absolute())
 
     def chosen() -> Existing:
         if not context.claimed_before(job):
             return existing
-        # torchrun has restarted us: go on, whatever was asked for
+        # torchrun has restarted this job: continue its own run, whatever ``existing`` says
         return "resume" if (out / "last.pt").exists() else "overwrite"
 
     folder: RunFolder | None = None
@@ -84,16 +86,16 @@ def _holds(folder: Path, path: Path) -> bool:
 
 
 def settings_in(out: Path) -> TrainConfig:
-    """The settings of the run in a folder, with which it is resumed. Raises CheckpointError."""
+    """The settings of the run in a folder, for resuming it. Raises CheckpointError if its ``last.pt`` is unusable."""
     path = out / "last.pt"
     return checkpoint.settings(checkpoint.load(path), path)
 
 
 def resumed(given: TrainConfig, saved: TrainConfig) -> TrainConfig:
-    """The settings with which a run goes on: ``given``, if they decide the result as the ``saved`` ones do.
+    """Return the settings ``given`` for a resumed run, if they may differ from the ``saved`` ones.
 
-    UsageError for anything that may not differ. Where images are and how they are loaded may; so may the length of the
-    run, whose epochs can only become more.
+    Run-time settings (`MOVABLE`) and the length of the run (`LENGTH`) may differ, but the run cannot get fewer epochs.
+    Raises UsageError for any other difference.
     """
     for field in dataclasses.fields(TrainConfig):
         value, before = getattr(given, field.name), getattr(saved, field.name)

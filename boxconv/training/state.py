@@ -1,4 +1,4 @@
-"""Where a run stands: what a checkpoint holds of it, and taking it up again, to the last bit."""
+"""The state of a run: what a checkpoint stores of it, and how it is restored exactly."""
 
 import hashlib
 import json
@@ -17,51 +17,59 @@ from .step import TrainStep
 
 @dataclass
 class TrainState:
-    """Where a run stands, as plain values: ``step`` batches of epoch ``epoch`` are done."""
+    """The state of a run as plain values: ``epoch`` epochs are complete, and ``step`` batches of the next one.
+
+    best: highest validation class IoU so far; -1 before the first validation.
+    loss_sum: sum of the losses of the ``step`` batches.
+    seconds, step_seconds: wall time of the epoch so far, and the part of it without loading.
+    """
 
     epoch: int = 0
     step: int = 0
     best: float = -1.0
     loss_sum: float = 0.0
     matrix: dict[str, Any] | None = None
-    """Of the epoch's training images so far, in all processes; None at its beginning."""
+    """Confusion matrix of the epoch's training images so far, in all processes; None at the start of an epoch."""
     seconds: float = 0.0
     step_seconds: float = 0.0
     load_seconds: float = 0.0
-    """Seconds that one loading process would have needed for rank 0's images."""
+    """Seconds that one loading process would have needed for the images of rank 0."""
     records: list[dict[str, Any]] = field(default_factory=list)
     scores: dict[str, Any] = field(default_factory=dict)
-    """Of the last validation."""
+    """Scores of the last validation."""
     extended: list[str] = field(default_factory=list)
-    """"12 of 30" for epochs that were added after 12 epochs to a run of 30."""
+    """One entry for each time that epochs were added: "12 of 30" if it was after epoch 12 of a run of 30."""
 
     def finished(self, config: TrainConfig) -> bool:
-        """Whether there is nothing left to do."""
+        """Whether all epochs are complete, or training has stopped early."""
         return self.epoch >= config.epochs or self.stalled(config.patience)
 
     def stalled(self, patience: int | None) -> bool:
-        """Whether the last ``patience`` epochs brought no better validation."""
+        """Whether the validation class IoU has not improved in the last ``patience`` epochs; False for None."""
         if patience is None or not self.records or "val_class_iou" not in self.records[-1]:
             return False
         best = max((record for record in self.records if "val_class_iou" in record), key=decisive_score)
         return bool(self.records[-1]["epoch"] - best["epoch"] >= patience)
 
     def confusion(self, num_classes: int, context: DistributedContext) -> ConfusionMatrix:
-        """This process's part of the matrix: rank 0 has what was counted before an interruption."""
+        """The matrix that this process counts in. Rank 0 starts with the counts from before an interruption."""
         if self.matrix is None or not context.is_main:
             return ConfusionMatrix(num_classes)
         return ConfusionMatrix.from_state(self.matrix)
 
 
 def decisive_score(record: dict[str, Any]) -> float:
-    """The score of a validated epoch by which the best one is chosen: of the averaged weights where there are some."""
+    """The score by which the best epoch is chosen: validation class IoU, that of the averaged weights if there are any.
+
+    ``record`` is that of an epoch with a validation.
+    """
     return float(record.get("val_average_class_iou", record["val_class_iou"]))
 
 
 def content_of(run: Run, train_step: TrainStep, state: TrainState, *, resumable: bool) -> dict[str, Any]:
-    """A checkpoint: all that an exact resume needs, or, not ``resumable``, the weights for inference.
+    """The content of a checkpoint: everything for an exact resume, or, if not ``resumable``, the weights for inference.
 
-    Raises TrainingError for weights that are not finite.
+    Raises TrainingError if the weights are not finite.
     """
     if not train_step.finite():
         raise TrainingError(
@@ -82,7 +90,11 @@ def content_of(run: Run, train_step: TrainStep, state: TrainState, *, resumable:
 
 
 def restore(run: Run, train_step: TrainStep, content: dict[str, Any]) -> tuple[TrainState, str]:
-    """Take up a run where its ``last.pt`` left it; also returns in what the last bits may differ, "" for in nothing."""
+    """Restore a run from the content of its ``last.pt``.
+
+    Returns its state, and text that names the differences of environment that may change the last bits of the result;
+    "" if there are none. Raises TrainingError if ``content`` cannot be resumed.
+    """
     training = content["training"]
     if not isinstance(training, dict):
         raise TrainingError("the checkpoint has no training state: resume from last.pt, not from best.pt")
@@ -100,7 +112,7 @@ def restore(run: Run, train_step: TrainStep, content: dict[str, Any]) -> tuple[T
 
 
 def _environment(run: Run) -> dict[str, Any]:
-    """What the last bits of the weights depend on beside the settings."""
+    """Everything besides the settings that the last bits of the weights depend on."""
     return {
         "processes": run.context.world_size,
         "threads": torch.get_num_threads(),
@@ -110,7 +122,7 @@ def _environment(run: Run) -> dict[str, Any]:
 
 
 def fingerprint(run: Run, state: TrainState) -> str:
-    """What must be the same in all processes."""
+    """Hash of everything that must be the same in all processes."""
     settings = {name: value for name, value in to_plain(run.config).items() if name not in MOVABLE}
     shapes = [[name, list(value.shape)] for name, value in run.model.state_dict().items()]
     length = len(run.train_data)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""One step of training: forward and backward in parts, mixed precision, several processes, one update."""
+"""One training step: forward and backward in parts, in mixed precision, in several processes, then one update."""
 
 import hashlib
 import math
@@ -24,14 +24,14 @@ AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class LossNotFinite(TrainingError):
-    """The loss of a step is infinite or no number; the weights are those before the step."""
+    """The loss of a step is infinite or NaN; the weights are still those from before the step."""
 
 
 class TrainStep:
     """Takes training steps with ``model``, which it moves to ``device``.
 
-    Whatever the number of parts and of processes, the gradient is that of the whole batch's loss (with the statistics
-    of batch normalisation taken over each part, or, with `config.sync_bn`, over each part in all processes).
+    For any number of parts and processes, the gradient is that of the loss of the whole batch. Only the statistics of
+    batch normalisation are those of each part in one process, or in all processes with `config.sync_bn`.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class TrainStep:
         self.optimizer = create_optimizer(model, config)
         self.amp = AMP_TYPES.get(config.amp)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.amp == "fp16")
-        # Boxes stay valid: those of an average of valid boxes are. Buffers, for BatchNorm's statistics.
+        # An average of valid boxes is a valid box. Buffers are averaged because they hold BatchNorm's statistics.
         self.average = (
             None
             if config.ema is None
@@ -64,7 +64,7 @@ class TrainStep:
                 )
 
     def seed_step(self, epoch: int, step: int) -> None:
-        """Dropout's random numbers depend on the seed, the epoch, the step and the rank alone: nothing to save."""
+        """Seed torch with the seed, epoch, step and rank, so that checkpoints need not store the generator's state."""
         numbers = repr((self.seed, epoch, step, self.context.rank)).encode()
         torch.manual_seed(int.from_bytes(hashlib.blake2b(numbers, digest_size=7).digest(), "little"))
 
@@ -74,17 +74,18 @@ class TrainStep:
         """Update the weights once.
 
         Args:
-            parts: images (B, channels, h, w), labels (B, h, w), and whether they count.
+            parts: for each part, images (B, channels, h, w), labels (B, h, w), and whether they count (`Part`).
             rate: learning rate.
-            flags: numbers for all processes to know.
+            flags: numbers to send to all processes.
 
         Returns:
             Loss of the whole batch; predictions and labels, both (B, h, w), of the parts that count; and the flags of
             every process.
 
         Raises:
-            LossNotFinite: with the weights as they were before.
-            TrainingError: memory does not suffice.
+            LossNotFinite: the weights are unchanged then.
+            TrainingError: memory runs out.
+            DistributedError: another process is gone.
         """
         try:
             return self._step(parts, rate, flags)
@@ -116,7 +117,7 @@ class TrainStep:
                     logits = self.forward(images)
                 loss = self.loss(logits, labels, batch) * counted
                 value += loss.item()
-                # DDP takes the mean over the processes, where the sum is meant.
+                # DDP averages gradients over the processes, but the loss of the batch is a sum over them.
                 with explained():
                     self.scaler.scale(
                         loss * self.context.world_size if self.context.world_size > 1 else loss
@@ -137,12 +138,12 @@ class TrainStep:
         return value, results, [row[1:] for row in every]
 
     def state(self) -> dict[str, Any]:
-        """What a resume needs beside the weights."""
+        """What a resume needs besides the weights: the states of optimiser, loss scaler and averaged weights."""
         average = {} if self.average is None else {"average": self.average.state_dict()}
         return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict(), **average}
 
     def restore(self, model_state: dict[str, Any], state: dict[str, Any]) -> None:
-        """Back to what `state` gave."""
+        """Restore the model's state dict and the result of `state`."""
         self.model.load_state_dict(model_state)
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
@@ -150,10 +151,10 @@ class TrainStep:
             self.average.load_state_dict(state["average"])
 
     def finite(self) -> bool:
-        """Whether all weights and statistics are."""
+        """Whether all weights and statistics are finite, also the averaged ones."""
         models = [self.model] if self.average is None else [self.model, self.average]
         return all(bool(value.isfinite().all()) for model in models for value in model.state_dict().values())
 
     def averaged(self) -> nn.Module | None:
-        """The network with the averaged weights, if there is an average."""
+        """The network with the averaged weights; None without `config.ema`."""
         return None if self.average is None else self.average.module

@@ -1,6 +1,6 @@
-"""Batch normalisation over all processes: with it, training is the same, to rounding, for any number of them.
+"""Batch normalisation over all processes. Training is then the same, up to rounding, for any number of processes.
 
-PyTorch's own `SyncBatchNorm` refuses CPU tensors; this one takes all that collectives take.
+PyTorch's own `SyncBatchNorm` refuses CPU tensors; this one works on every device that has collectives.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 class _Sum(torch.autograd.Function):
-    """Sum over the processes, each of which has its own loss; the gradient is that of the losses' sum."""
+    """Sum over the processes. Each has its own loss; the gradient is that of the sum of all losses."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:
@@ -27,7 +27,7 @@ class _Sum(torch.autograd.Function):
 
 
 class SyncBatchNorm2d(nn.BatchNorm2d):
-    """`nn.BatchNorm2d` whose mean and variance, in training, are those of all processes' pixels. Same state dict."""
+    """`nn.BatchNorm2d` whose mean and variance in training are over the pixels of all processes. Same state dict."""
 
     def forward(self, input: Tensor) -> Tensor:
         """(B, C, H, W) to the same shape. B may differ between the processes."""
@@ -35,10 +35,10 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
             return super().forward(input)
         values = input.float()
         pixels = input.numel() // input.shape[1]
-        # Summed without gradient: how many pixels there are is no function of them.
+        # No gradient is needed: the number of pixels does not depend on their values.
         count = torch.tensor([float(pixels)], device=input.device)
         dist.all_reduce(count)
-        # The variance from centred values, with a second collective: E[x^2] - E[x]^2 would lose its digits.
+        # A second collective for the variance of centred values: E[x^2] - E[x]^2 would lose precision.
         mean = _Sum.apply(values.sum((0, 2, 3))) / count
         centred = values - mean[:, None, None]
         variance = _Sum.apply(centred.square().sum((0, 2, 3))) / count
@@ -61,7 +61,7 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
 
 
 def synchronise(module: nn.Module) -> None:
-    """Make every `nn.BatchNorm2d` in ``module`` one over all processes, keeping its weights and statistics."""
+    """Turn every `nn.BatchNorm2d` in ``module`` into a `SyncBatchNorm2d`, in place; weights and statistics stay."""
     for child in module.modules():
         if type(child) is nn.BatchNorm2d:
             child.__class__ = SyncBatchNorm2d

@@ -14,7 +14,7 @@ static int fail(const char* message) {
   return 1;
 }
 
-// Pixels as floats, to be freed; NULL where the file is no such image.
+// Returns the pixels as floats, which the caller must free; NULL if the file is no such image.
 static float* read_pgm(const char* path, int* h, int* w) {
   FILE* file = fopen(path, "rb");
   if (!file) return NULL;

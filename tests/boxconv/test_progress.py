@@ -1,4 +1,4 @@
-"""Progress: bars on a terminal, one line an epoch anywhere else."""
+"""Progress: bars on a terminal; elsewhere, one line per epoch."""
 
 import io
 import subprocess

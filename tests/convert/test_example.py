@@ -1,4 +1,4 @@
-"""The example that trains a converted network beside the original."""
+"""The example that trains a converted network and the original."""
 
 import subprocess
 import sys

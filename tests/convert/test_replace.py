@@ -1,4 +1,4 @@
-"""Boxes in networks that were written without them: what is replaced, what stays, and what the report says."""
+"""Replacing layers of other networks by boxes: what is replaced, what stays, and the report."""
 
 import copy
 import re
@@ -14,7 +14,7 @@ from box_convolution.deploy import FusedBoxConv2d, deploy
 
 
 def only(output) -> Tensor:
-    """The tensor in what a network returns."""
+    """The only tensor in the output of a network."""
     for name in ("out", "logits"):
         if isinstance(output, dict) and name in output:
             return output[name]
@@ -91,7 +91,7 @@ def test_pyramid_pooling_and_large_kernels() -> None:
 
 
 def test_convolutions_without_padding() -> None:
-    """Boxes see all that the convolution was given, and the outputs are those of the pixels that remain."""
+    """Boxes see the whole input of the convolution; the outputs are those at the pixels that it keeps."""
     converted, report = replace_dilated(Unpadded(), (20, 24), in_channels=2)
     assert [one.name for one in report.replaced] == ["dilated", "smaller"]
     assert report.left == {

@@ -36,7 +36,7 @@ def layers() -> nn.Module:
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With the library, and the kernels that it was built with."""
+    """A folder with the library and the kernels that it was built with."""
     found = custom_operators.library()
     if found is not None:
         return found.parent
@@ -78,7 +78,7 @@ def test_the_same_numbers(make, boxes: int, dynamic: bool, library: Path, tmp_pa
 
 
 def model_with(**shapes: tuple[int, ...]) -> bytes:
-    """The operator alone, on inputs of these shapes; a shape of () leaves an input out."""
+    """A model with the operator alone, for inputs of these shapes; the shape () means that an input is missing."""
     info = onnx.helper.make_tensor_value_info
     given = [info(name, onnx.TensorProto.FLOAT, shape) for name, shape in shapes.items() if shape]
     names = [name if shape else "" for name, shape in shapes.items()]

@@ -1,4 +1,4 @@
-"""A deployed network gives the answer of the trained one, with nothing left of training."""
+"""A deployed network computes the same as the trained one, without what only training needs."""
 
 import copy
 import warnings
@@ -20,7 +20,7 @@ NORMS = nn.modules.batchnorm._BatchNorm
 
 
 def lived_in(network: nn.Module, *shape: int) -> nn.Module:
-    """``network`` in evaluation mode with numbers that no default has: each must arrive where it belongs."""
+    """``network`` in evaluation mode, with random weights and statistics, so that any mistake in folding shows."""
     for module in network.modules():
         if isinstance(module, NORMS) and module.affine:
             nn.init.uniform_(module.weight, -1.5, 1.5)
@@ -34,7 +34,7 @@ def lived_in(network: nn.Module, *shape: int) -> nn.Module:
 
 
 def assert_same_answer(network: nn.Module, deployed: nn.Module, *shape: int, within: float = 1e-5) -> None:
-    """Within ``within`` of the output's range."""
+    """Check that outputs differ by at most ``within`` of their range."""
     image = torch.randn(shape)
     with torch.no_grad():
         expected, actual = network(image), deployed(image)
@@ -89,7 +89,7 @@ def test_snapped() -> None:
 
 
 def test_memory_formats(pair: tuple[nn.Module, nn.Module]) -> None:
-    """Neither that of the image nor the number of threads changes more than roundings."""
+    """Neither the memory format of the image nor the number of threads changes more than rounding."""
     network, last = pair
     image = torch.randn(2, 3, 32, 48)
     threads = torch.get_num_threads()
@@ -139,7 +139,7 @@ def test_sums_and_activations_are_in_place_and_leave_the_image_alone(name: str) 
 
 
 def test_gradients_by_the_image_of_a_deployed_network() -> None:
-    """Where autograd looks on, nothing is changed that it needs."""
+    """With autograd, no tensor is changed in place that the backward pass needs."""
     network = lived_in(networks.create("enet", 5, (32, 48)), 2, 3, 32, 48)
     image = torch.randn(1, 3, 32, 48).requires_grad_()
     expected, actual = (torch.autograd.grad(one(image).sum(), image)[0] for one in (network, deploy(network)))
@@ -184,7 +184,7 @@ def test_arguments_that_do_not_fit(options: dict, message: str) -> None:
 
 
 class Own(nn.Module):
-    """A network nobody here has seen: branches, concatenations, boxes without a block, code that reads sizes."""
+    """A user's network, with branches, concatenations, boxes outside of blocks, and code that depends on sizes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -238,7 +238,7 @@ def test_a_single_layer_and_a_single_block() -> None:
 
 
 class Traps(nn.Module):
-    """What looks foldable and is not."""
+    """A network with layers that look foldable but are not."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -269,9 +269,29 @@ class Traps(nn.Module):
         return self.box_norm(self.box_act(self.box(image)))
 
 
-def test_what_only_looks_foldable() -> None:
+def test_layers_that_only_look_foldable() -> None:
     network = lived_in(Traps(), 4, 3, 5, 6)
     assert_same_answer(network, deploy(network), 2, 3, 5, 6)
+
+
+def test_layers_with_hooks_are_still_called() -> None:
+    layers = BoxConv2d(3, 1, 4, 4), nn.ReLU(), nn.Dropout(0.5), nn.Conv2d(3, 3, 1), nn.ReLU()
+    for layer in layers:
+        layer.register_forward_hook(lambda module, inputs, output: 2 * output + 0.5)
+    network = nn.Sequential(*layers).eval()
+    assert_same_answer(network, deploy(network), 2, 3, 5, 6)
+
+
+def test_what_a_hook_of_a_blocks_dropout_saw_is_not_overwritten() -> None:
+    block = Bottleneck(16, dropout=0.1).eval()
+    dropout = next(module for module in block.modules() if isinstance(module, nn.Dropout2d))
+    seen: list[Tensor] = []
+    dropout.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    image = torch.randn(1, 16, 6, 5)
+    with torch.no_grad():
+        block(image)
+        deploy(block)(image)
+    torch.testing.assert_close(seen[1], seen[0])
 
 
 def test_a_module_in_two_places_stays_one() -> None:

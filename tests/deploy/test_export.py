@@ -1,4 +1,4 @@
-"""Exported networks give the same answer without this package (ONNX) or without its classes (exported programs)."""
+"""Exported networks compute the same without this package (ONNX) or without its classes (exported programs)."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ ABOUT = {"classes": ["a", "b"], "size": [16, 32]}
 
 
 class Small(PaddedNetwork):
-    """One of each kind of block, small enough to be exported in seconds."""
+    """A network with one block of each kind, which is small enough to be exported in seconds."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ def test_onnx_has_standard_operators_and_free_sizes(onnx_file: Path) -> None:
 
 
 def test_onnx_by_itself(network: nn.Module, onnx_file: Path) -> None:
-    """As somebody without this package would run it."""
+    """Run the file as a user without this package would."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(onnx_file))
@@ -167,7 +167,7 @@ def test_differences_are_found(network: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("good", [0, 1, 2])
-def test_answers_that_are_no_numbers_are_no_agreement(network: nn.Module, good: int) -> None:
+def test_nan_is_not_taken_for_agreement(network: nn.Module, good: int) -> None:
     calls = []
 
     def broken(image: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Boxes without effect go without a trace; others leave their mean."""
+"""Pruning: boxes without effect are removed exactly; others are replaced by their mean."""
 
 import copy
 
@@ -11,7 +11,7 @@ from box_convolution.deploy import Pruned, deploy, prune
 
 
 def block(**options: bool) -> BoxBottleneck:
-    """8 -> 4 channels with 2 boxes each, on images of at most 6 x 9."""
+    """A box block of 8 channels, 4 inside with 2 boxes each, for images of at most 6 x 9 pixels."""
     block = BoxBottleneck(8, boxes_per_channel=2, max_input_h=12, max_input_w=18, bias=True, **options)
     for norm in (block.norm_in, block.norm_out):
         nn.init.uniform_(norm.weight, 0.5, 1.5)
@@ -80,7 +80,7 @@ def test_channels_that_nobody_needs(inner_relu: bool) -> None:
 
 
 def test_a_constant_channel_is_not_nothing() -> None:
-    """Zeros outside the image make its boxes' outputs smaller near the border."""
+    """Because of the zeros outside the image, the outputs of its boxes are smaller near the border."""
     network = block()
     with torch.no_grad():
         network.norm_in.weight[3], network.norm_in.bias[3] = 0.0, 0.7

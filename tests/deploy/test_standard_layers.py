@@ -1,4 +1,4 @@
-"""Box convolutions in standard operations, for boxes that are known: the same numbers as the deployed layer."""
+"""Box convolutions as standard operations, for known boxes: the same numbers as the deployed layer."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ from box_convolution.deploy.standard_layers import (
 
 
 class Twice(nn.Module):
-    """One layer that sees maps of two sizes."""
+    """A network that uses one layer on maps of two sizes."""
 
     def __init__(self) -> None:
         super().__init__()

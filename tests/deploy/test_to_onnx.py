@@ -1,4 +1,4 @@
-"""Any network with boxes as an ONNX file: the same answers by other readers, or no file."""
+"""ONNX files of any network with boxes: other readers compute the same, or no file is written."""
 
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from box_convolution import BoxBottleneck, BoxConv2d, networks
 from box_convolution.convert import replace_dilated
 from box_convolution.deploy import deploy, export, standard_operators, to_onnx
+from box_convolution.deploy.onnx_files import open_onnx
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -122,8 +123,12 @@ def test_several_inputs_and_outputs(tmp_path: Path) -> None:
 def test_a_network_of_the_paper_at_one_size(size: tuple[int, int], tmp_path: Path) -> None:
     torch.manual_seed(0)
     network, path = networks.create("boxenet", 5, (40, 64)).eval(), tmp_path / "net.onnx"
-    assert to_onnx(network, path, torch.rand(1, 3, 40, 64), fixed_size=size) < 1e-5
+    assert to_onnx(network, path, torch.rand(1, 3, 40, 64), fixed_size=size, metadata={"size": size}) < 1e-5
     assert [value.name for value in onnxruntime.InferenceSession(str(path)).get_outputs()] == ["logits"]
+    opened, image = open_onnx(path)[0], torch.rand(3, *size)
+    torch.testing.assert_close(opened(image), network(image).detach(), rtol=0, atol=1e-4)
+    with pytest.raises(ValueError, match=r"image must have shape \(batch, 3, \d+, \d+\), got \[1, 3, 40, 64\]"):
+        opened(torch.rand(1, 3, 40, 64))
 
 
 @pytest.mark.slow

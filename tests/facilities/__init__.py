@@ -1,4 +1,4 @@
-"""Facilities of PyTorch and what they are tried with: importing this fills `FACILITIES`."""
+"""Facilities of PyTorch, and the networks that they are tested with. Importing this fills `FACILITIES`."""
 
 from . import tracing  # isort: skip  (the order of the page)
 from . import differentiating, switches, weights, tools, compiling  # isort: skip

@@ -9,7 +9,7 @@ from torch import Tensor, fx
 from .table import FEW, LAYER, Case, facility, gradients, logits, training, twin
 
 GROUP = "torch.compile"
-# Of the first, no two are alike: PyTorch takes equal ones for one and the same.
+# In the first shape all sizes differ, because PyTorch gives equal sizes the same symbol.
 SIZES = ((2, 41, 50), (2, 32, 32), (2, 48, 64), (3, 40, 37), (3, 57, 64))
 
 
@@ -55,7 +55,7 @@ def marked(case: Case) -> tuple[Any, Any]:
 @facility(GROUP, "default backend (Inductor), training", subjects=(LAYER, "boxerfnet"), in_tests=())
 def inductor(case: Case) -> tuple[Any, Any]:
     torch.compiler.reset()
-    # In float64, for rounding decides which of two equally bright pixels is the one that pooling remembers.
+    # In float64: in float32, rounding decides which of two nearly equal pixels pooling selects.
     network, image = case.network.double(), case.image.double()
     other = twin(network)
     return training(network, image, torch.compile(network, fullgraph=True)), training(other, image)

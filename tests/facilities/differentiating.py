@@ -25,7 +25,7 @@ def full_backward_hooks(case: Case) -> tuple[Any, Any]:
 
 
 def _kept_outputs(network: nn.Module, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-    """What forward hooks saw of every module: the tensors themselves, and what was in them when they were seen."""
+    """The tensors that forward hooks see in every module, and copies of them from the same moment."""
     kept: list[Tensor] = []
     copies: list[Tensor] = []
 
@@ -98,7 +98,7 @@ def functional(case: Case) -> tuple[Any, Any]:
     return [output, *got], [expected[0], *expected[2:]]
 
 
-# In float64: these two are served by the reference, and where a ReLU's input is nearly 0, rounding decides a gradient.
+# The next two run on the reference. They are in float64: if a ReLU's input is nearly 0, rounding decides its gradient.
 
 
 @facility(GROUP, "`torch.func.grad`", subjects=FEW)

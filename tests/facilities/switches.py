@@ -1,4 +1,4 @@
-"""Global switches of torch that a careful user turns on: the network gives what it gives without."""
+"""Global switches of torch that users turn on: the network must compute the same as without them."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -80,7 +80,7 @@ SWITCHES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
 
 def _under(switch: Callable[[], AbstractContextManager[Any]]) -> Callable[[Case], tuple[Any, Any]]:
     def use(given: Case) -> tuple[Any, Any]:
-        """Made, moved to float64 and back, and trained for a step under the switch."""
+        """Under the switch, create a network, convert it to float64 and back, and train one step."""
         with switch():
             there = case(given.name)
             got = training(there.network.double().float(), there.image)

@@ -1,6 +1,6 @@
-"""What a facility of PyTorch is here: a function that uses it, and what the network gives without it.
+"""The table of facilities of PyTorch. Each row has a function that computes results with and without the facility.
 
-Each file beside this one adds rows to `FACILITIES`; `test_facilities.py` and `compatibility.py` go through them.
+Each file beside this one adds rows to `FACILITIES`; `test_facilities.py` and `compatibility.py` test them.
 """
 
 import copy
@@ -15,15 +15,15 @@ from box_convolution import BoxConv2d, networks
 
 LAYER = "BoxConv2d"
 ALL = (LAYER, *networks.names())
-FEW = (LAYER, "boxenet", "boxerfnet")  # where each takes seconds
+FEW = (LAYER, "boxenet", "boxerfnet")  # for facilities that take seconds for each network
 
 
 @dataclass(frozen=True)
 class Case:
-    """The layer or a network, fresh, in evaluation mode; an image for it, and one of another size.
+    """A fresh layer or network in evaluation mode, an image for it, and an image of another size.
 
-    Shifts of BatchNorm are drawn, not 0: a ReLU then never meets the exact zeros of boxes that see nothing but zeros,
-    of which one implementation makes 0 and another 1e-17.
+    The shifts of BatchNorm are random instead of 0. Otherwise a ReLU would get the output of boxes over zeros, which
+    one implementation computes as 0 and another as 1e-17.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Case:
 
 
 def case(name: str) -> Case:
-    """Alike for every call."""
+    """A new `Case`, equal for every call with the same name."""
     torch.manual_seed(0)
     network = BoxConv2d(3, 4, 32, 32) if name == LAYER else networks.create(name, 3, (32, 32))
     for module in network.modules():
@@ -46,29 +46,36 @@ def case(name: str) -> Case:
 class Facility:
     group: str
     name: str
-    use: Callable[[Case], tuple[Any, Any]]  # what comes out with the facility, and what does without
+    use: Callable[[Case], tuple[Any, Any]]  # returns the results with the facility and those without it
     subjects: Sequence[str] = ALL
-    in_tests: Sequence[str] = FEW  # those of ``subjects`` that the test suite tries; `make compatibility` tries all
-    refused: str = ""  # why and where to go instead, where it does not work: then ``use`` must raise an error
+    in_tests: Sequence[str] = FEW  # the ``subjects`` in the test suite; `make compatibility` tests all of them
+    since: tuple[int, int] = (2, 6)  # version of PyTorch
+    refused: str = ""  # for a facility that is not supported: the reason and alternatives; ``use`` must raise an error
 
 
 FACILITIES: list[Facility] = []
 
 
 def facility(
-    group: str, name: str, *, subjects: Sequence[str] = ALL, in_tests: Sequence[str] = FEW, refused: str = ""
+    group: str,
+    name: str,
+    *,
+    subjects: Sequence[str] = ALL,
+    in_tests: Sequence[str] = FEW,
+    since: tuple[int, int] = (2, 6),
+    refused: str = "",
 ) -> Callable[[Callable[[Case], tuple[Any, Any]]], Callable[[Case], tuple[Any, Any]]]:
     """Add the decorated function to the table."""
 
     def add(use: Callable[[Case], tuple[Any, Any]]) -> Callable[[Case], tuple[Any, Any]]:
-        FACILITIES.append(Facility(group, name, use, subjects, in_tests, refused))
+        FACILITIES.append(Facility(group, name, use, subjects, in_tests, since, refused))
         return use
 
     return add
 
 
 def check(row: Facility, subject: str) -> None:
-    """AssertionError or what PyTorch raises, where ``subject`` gives something else with the facility than without."""
+    """Raise AssertionError if ``subject`` computes something else with the facility, or whatever PyTorch raises."""
     got, alone = row.use(case(subject))
     torch.testing.assert_close(got, alone, rtol=1e-4, atol=1e-5)
 
@@ -79,15 +86,15 @@ def logits(network: Callable[[Tensor], Tensor], *images: Tensor) -> list[Tensor]
 
 
 def training(network: nn.Module, image: Tensor, run: Callable[[Tensor], Tensor] | None = None) -> list[Tensor]:
-    """Logits of ``run``, the network itself by default, in training mode, and the gradients of a loss by everything.
+    """Logits in training mode, then the gradients of a loss for the image and for each parameter.
 
-    First by the image, then by the parameters.
+    ``run`` is called with the image; by default it is the network.
     """
     return _gradients(network.train(), image, run)
 
 
 def gradients(network: nn.Module, image: Tensor, run: Callable[[Tensor], Tensor] | None = None) -> list[Tensor]:
-    """As `training`, in evaluation mode: no dropout, no statistics of the batch."""
+    """Like `training`, but in evaluation mode, without dropout and batch statistics."""
     return _gradients(network.eval(), image, run)
 
 

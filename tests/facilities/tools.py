@@ -1,4 +1,4 @@
-"""Profilers, counters, modes that see every operation, and tensors without data."""
+"""Profilers, counters, modes that intercept every operation, and tensors without data."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Tools that read a network's code, or record what it does."""
+"""Tools that read a network's code, or record its operations."""
 
 import copy
 import io
@@ -20,7 +20,7 @@ NETWORKS = tuple(name for name in FEW if name != LAYER)
 
 def _traced(case: Case) -> Any:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of torch.jit as a whole
+        warnings.simplefilter("ignore", DeprecationWarning)  # all of torch.jit is deprecated
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
         return torch.jit.trace(case.network, case.image)
 

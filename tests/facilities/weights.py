@@ -1,4 +1,4 @@
-"""What users do with modules and their weights: copies, files, dtypes, parametrisations, pruning, averages."""
+"""Operations on modules and their weights: copies, files, dtypes, parametrisations, pruning, averages."""
 
 import copy
 import io

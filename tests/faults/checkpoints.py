@@ -1,4 +1,4 @@
-"""Damage to checkpoint files, at random, and what `checkpoint.load` makes of it."""
+"""Random damage to checkpoint files, and hostile files, given to `checkpoint.load`."""
 
 import contextlib
 import os
@@ -19,14 +19,16 @@ from boxconv.training.config import TrainConfig, to_plain
 
 @dataclass
 class Tally:
+    """How often a fault was tried, and how often the outcome was right."""
+
     tried: int = 0
     right: int = 0
     wrong: list[str] = field(default_factory=list)
-    """What was neither refused nor right."""
+    """A description of each wrong outcome."""
 
 
 def honest() -> dict[str, object]:
-    """A small checkpoint with all that a large one has."""
+    """The content of a small checkpoint with all kinds of values that a large one has."""
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Conv2d(4, 2, 1))
     optimizer = torch.optim.Adam(model.parameters())
@@ -43,7 +45,7 @@ def honest() -> dict[str, object]:
 
 
 def mutate(data: bytes, chance: random.Random) -> bytes:
-    """One to eight flipped bits, a cut, bytes lost, doubled, zeroed, added or exchanged."""
+    """Damage data at random: flip one to eight bits, cut it off, or lose, repeat, zero, add or swap bytes."""
     damaged = bytearray(data)
     place = chance.randrange(len(data))
     size = chance.choice((1, 2, 16, 512))
@@ -68,7 +70,7 @@ def mutate(data: bytes, chance: random.Random) -> bytes:
 
 
 def damaged(folder: Path, count: int) -> Tally:
-    """Checkpoints damaged at random: each must be refused."""
+    """Damage checkpoints at random: each must be refused."""
     path = folder / "a.pt"
     checkpoint.save(path, honest())
     whole, chance, tally = path.read_bytes(), random.Random(1), Tally()
@@ -87,8 +89,10 @@ def damaged(folder: Path, count: int) -> Tally:
 
 
 def tampered(folder: Path, count: int) -> Tally:
-    """The same behind the checksum's back, as somebody does who knows it: never anything but CheckpointError or plain
-    values; often enough that the checks behind the checksum are tried."""
+    """Damage checkpoints at random and add a correct checksum, so that the checks after the checksum are tested.
+
+    Each must be refused with CheckpointError or loaded as plain values. ``right`` counts only the refused ones.
+    """
     path = folder / "a.pt"
     checkpoint.save(path, honest())
     whole, chance, tally = path.read_bytes()[:-71], random.Random(2), Tally()
@@ -96,7 +100,7 @@ def tampered(folder: Path, count: int) -> Tally:
     while tally.tried < count:
         tally.tried += 1
         data = mutate(whole, chance)
-        with contextlib.suppress(ValueError):  # where its end is damaged: left as it is
+        with contextlib.suppress(ValueError):  # its end is damaged, so it gets no checksum
             data = sealed(data)
         path.write_bytes(data)
         try:

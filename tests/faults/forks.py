@@ -1,7 +1,7 @@
-"""`python forks.py FOLDER KILLS`: a training run killed so often, by `kill -9` at random times, and one that is not.
+"""`python forks.py FOLDER KILLS`: kill a training run with `kill -9` at KILLS random times, resuming it each time.
 
-Every attempt is a fork of this process, which has imported all it needs: that saves the seconds of starting.
-`processes.py` does the same with processes started anew.
+It must end with the weights of a run that is not killed. Every attempt is a fork of this process, which has imported
+everything already; this saves seconds. `processes.py` does the same with new processes.
 """
 
 import os
@@ -22,7 +22,7 @@ from boxconv.training import start as training  # noqa: F401
 
 
 def start(*arguments: str) -> int:
-    """Process id of a fork that runs `boxconv`."""
+    """Run `boxconv` in a fork; returns its process id."""
     pid = os.fork()
     if pid == 0:
         try:

@@ -1,7 +1,6 @@
-"""Files that pretend to be checkpoints: code to run, memory to take, and other programs' files.
+"""Files that pretend to be checkpoints: they contain code, claim huge memory, or belong to other programs.
 
-Each is made as an attacker would make it, with a valid checksum where it is a zip file, so that the checksum is not
-what stops it.
+Zip files get a valid checksum, as an attacker would add it, so that they are not refused for the checksum alone.
 """
 
 import io
@@ -19,11 +18,11 @@ import torch
 from boxconv.training.archive import sealed
 
 CODE_RAN = "HOSTILE_CODE_MADE_THIS_FOLDER"
-"""Environment variable: the folder that all code in these files makes when it is run."""
+"""Environment variable with the path of a folder, which the code in these files creates when it runs."""
 
 
 class Call:
-    """Pickles to a call of ``function``."""
+    """Unpickling it calls ``function``."""
 
     def __init__(self, function: Callable[..., object], *arguments: object) -> None:
         self.function, self.arguments = function, arguments
@@ -33,7 +32,7 @@ class Call:
 
 
 class State:
-    """Pickles to an object that is given a state."""
+    """Unpickling it calls ``__setstate__``."""
 
     def __init__(self, state: object) -> None:
         self.state = state
@@ -46,7 +45,7 @@ class State:
 
 
 class Listed(list):
-    """Its elements are given to a method when it is unpickled."""
+    """Unpickling it passes its elements to a method."""
 
     def __reduce__(self):
         return Listed, (), None, iter([1])
@@ -78,7 +77,7 @@ def saved(value: object) -> bytes:
 
 
 def tensor_pickle(storage_items: int, offset: int, size: tuple[int, ...], stride: tuple[int, ...]) -> bytes:
-    """data.pkl of {"format": 1, "model": {"w": tensor}} whose float32 tensor looks at storage 0 in this way."""
+    """data.pkl of {"format": 1, "model": {"w": tensor}}; the arguments are those of a float32 view of storage 0."""
 
     def whole(number: int) -> bytes:
         return b"\x8a\x08" + struct.pack("<q", number)  # LONG1
@@ -105,7 +104,7 @@ def good() -> dict[str, object]:
 
 
 def code() -> Iterator[tuple[str, bytes]]:
-    """Files that run code when they are unpickled without care."""
+    """Files that run code if they are unpickled without protection."""
     target = os.environ[CODE_RAN]
     make = Call(os.mkdir, target)
     text = f"__import__('os').mkdir({target!r})"
@@ -159,7 +158,7 @@ def code() -> Iterator[tuple[str, bytes]]:
 
 
 def memory() -> Iterator[tuple[str, bytes]]:
-    """Files that claim far more memory than they hold, or far more time."""
+    """Files that claim far more memory than their size, or need very long."""
     four = b"\0\0\x80?"
     yield "a tensor of stride 0", with_pickle(tensor_pickle(1, 0, (10**6, 10**6), (0, 0)), **{"0": four})
     yield "a storage that is not there", with_pickle(tensor_pickle(10**12, 0, (10**12,), (1,)), **{"0": four})
@@ -192,7 +191,7 @@ def memory() -> Iterator[tuple[str, bytes]]:
 
 
 def other() -> Iterator[tuple[str, bytes]]:
-    """Files that are something else, or hold what no checkpoint does."""
+    """Files that are something else, or contain values that no checkpoint has."""
     honest = saved(good())
     with zipfile.ZipFile(io.BytesIO(honest)) as source:
         entries = [(name, source.read(name)) for name in source.namelist()]
@@ -228,7 +227,7 @@ def other() -> Iterator[tuple[str, bytes]]:
 
 
 def corpus(folder: Path) -> Iterator[tuple[str, Path]]:
-    """All files, written to ``folder`` one after the other."""
+    """Write all files to ``folder``, one after the other; yields their names for messages and their paths."""
     for kind in (code, memory, other):
         for name, data in kind():
             path = folder / f"{len(list(folder.iterdir())):03d}.pt"

@@ -1,4 +1,4 @@
-"""A user's own program for several processes, whose network in DistributedDataParallel lives until Python ends."""
+"""A user's program for several processes, whose network in DistributedDataParallel exists until Python ends."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""Training processes that are killed, stopped and starved, and what is left of their work."""
+"""Training processes that are killed, interrupted or run out of resources, and what is left of their work."""
 
 import os
 import random
@@ -18,7 +18,7 @@ from boxconv.training.checkpoint import CheckpointError
 
 
 def killed_saves(folder: Path, count: int) -> Tally:
-    """kill -9 of a process that does nothing but replace a checkpoint of 24 MB."""
+    """Kill a process (kill -9) that replaces a checkpoint of 24 MB again and again."""
     program = (
         "import sys, torch; from boxconv.training import checkpoint\n"
         "content = dict(network={}, classes={}, config={}, scores={}, model={'w': torch.rand(6_000_000)})\n"
@@ -45,13 +45,13 @@ def killed_saves(folder: Path, count: int) -> Tally:
 
 
 def killed_runs(folder: Path, count: int, whole: str) -> Tally:
-    """kill -9 of a training run at random times, resumed each time; ``whole``: digest of the uninterrupted run."""
+    """Kill a training run (kill -9) at random times and resume it; ``whole``: digest of an uninterrupted run."""
     out, tally, chance = folder / "killed", Tally(), random.Random(4)
     while tally.tried < count:
         resumed = (out / "last.pt").exists()
         before = epochs(out)
         process = start("train", "--out", out, *(["--resume", "--quiet"] if resumed else RUN))
-        if chance.random() < 0.8:  # else somewhere in its start
+        if chance.random() < 0.8:  # otherwise it is killed while it starts
             wait_for(lambda out=out, before=before: epochs(out) > before, process)  # type: ignore[misc]
         time.sleep(chance.uniform(0, 0.6))
         if process.poll() is not None:
@@ -61,7 +61,7 @@ def killed_runs(folder: Path, count: int, whole: str) -> Tally:
                 break
             if digest(out) != whole:
                 tally.wrong.append("the final weights differ")
-            out = folder / f"killed{tally.tried}"  # the run came to its end: another one
+            out = folder / f"killed{tally.tried}"  # the run is complete: start another one
             continue
         process.kill()
         finish(process)
@@ -78,7 +78,7 @@ def killed_runs(folder: Path, count: int, whole: str) -> Tally:
 
 
 def limited(size: int) -> Callable[[], None]:
-    """For a child process: no file can become larger than ``size`` bytes, as on a disk that is full."""
+    """A `preexec_fn` that limits files to ``size`` bytes, which has the effect of a full disk."""
 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
@@ -87,7 +87,7 @@ def limited(size: int) -> Callable[[], None]:
 
 
 def expect(tally: Tally, what: str, status: int, errors: str, expected: int, *words: str) -> bool:
-    """Count one more fault; it is right if the process said the words and ended with the expected status."""
+    """Count a fault. It is right if the errors contain ``words`` and no traceback, and the status is as expected."""
     tally.tried += 1
     missing = [word for word in words if word not in errors]
     if status != expected or missing or "Traceback" in errors:
@@ -98,7 +98,7 @@ def expect(tally: Tally, what: str, status: int, errors: str, expected: int, *wo
 
 
 def starved(folder: Path, whole: str) -> Tally:
-    """A disk that is full, from the start and after some epochs; a folder that cannot be written; too little memory."""
+    """A full disk, from the start or after some epochs; a folder that cannot be written; too little memory."""
     tally, out = Tally(), folder / "full"
     status, errors = train(out, *RUN, preexec_fn=limited(500_000))
     expect(tally, "disk full from the start", status, errors, 1, "last.pt", "cannot write", "File too large")
@@ -140,7 +140,10 @@ def starved(folder: Path, whole: str) -> Tally:
 
 
 def signalled(folder: Path, whole: str) -> Tally:
-    """SIGINT and SIGTERM once: saved, status 130 or 143, the rest of the run as if nothing had been. Twice: at once."""
+    """SIGINT and SIGTERM. Once: the state is saved, status 130 or 143, and the resumed run is not changed by it.
+
+    Twice: the process ends at once.
+    """
     tally = Tally()
     for number, expected in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
         out = folder / f"signal{number}"
@@ -154,7 +157,7 @@ def signalled(folder: Path, whole: str) -> Tally:
                 tally.wrong.append(f"signal {number}: the rest of the run differs: {errors}")
     for number in (signal.SIGINT, signal.SIGTERM):
         out = folder / f"signals{number}"
-        # One endless step: the first signal waits for it, the second does not.
+        # One very long step: after the first signal the process waits for its end, after the second it does not.
         process = start("train", "--out", out, *SMALL, "--size", 1024, 2048, "--batch-size", 8, "--scenes-per-epoch", 8)
         wait_for((out / "metrics.jsonl").exists, process)
         wait_for(lambda process=process: catches_sigterm(process), process)  # type: ignore[misc]
@@ -173,7 +176,7 @@ def signalled(folder: Path, whole: str) -> Tally:
 
 
 def catches_sigterm(process: subprocess.Popen[str]) -> bool:
-    """Whether a handler for SIGTERM is installed: by training while it has not seen a signal, by nobody else."""
+    """Whether the process handles SIGTERM, which it does only in training before it has got a signal."""
     status = Path(f"/proc/{process.pid}/status").read_text()
     caught = int(status.partition("SigCgt:")[2].split()[0], 16)
     return bool(caught >> (signal.SIGTERM - 1) & 1)
@@ -184,13 +187,13 @@ def children(process: subprocess.Popen[str]) -> list[int]:
 
 
 def dead_workers(folder: Path, count: int, whole: str) -> Tally:
-    """A process that loads images is killed: a message, status 1, and the rest of the run as if nothing had been."""
+    """Kill processes that load images: there is a message, status 1, and the resumed run is not changed by it."""
     tally = Tally()
     for i in range(count):
         out = folder / f"worker{i}"
         process = start("train", "--out", out, *RUN, "--workers", 1)
         wait_for(lambda out=out: epochs(out) >= 2, process)  # type: ignore[misc]
-        while process.poll() is None:  # a worker that had just finished is not missed
+        while process.poll() is None:  # again and again: a worker that has just finished changes nothing
             for pid in children(process):
                 os.kill(pid, signal.SIGKILL)
             time.sleep(0.02)
@@ -203,7 +206,7 @@ def dead_workers(folder: Path, count: int, whole: str) -> Tally:
 
 
 def second_writers(folder: Path, count: int) -> Tally:
-    """A second process for the folder of a run: refused, with the first one's process id and host."""
+    """Start a second process for the folder of a run: it is refused, naming process id and host of the first one."""
     tally, out = Tally(), folder / "shared"
     first = start("train", "--out", out, *SMALL, "--scenes-per-epoch", 16, "--epochs", 1000)
     wait_for(lambda: epochs(out) > 0, first)
@@ -222,7 +225,7 @@ def second_writers(folder: Path, count: int) -> Tally:
 
 
 def losses(folder: Path) -> Tally:
-    """A learning rate that no training survives: stopped with its place, and no weight that is no number is kept."""
+    """Far too high learning rates: training stops with a message, and no weights that are not finite are saved."""
     tally = Tally()
     for rate in ("1e30", "1e18"):
         out = folder / rate

@@ -1,4 +1,4 @@
-"""Training runs as processes of their own, and what they leave."""
+"""Training runs in separate processes, and checks of the files that they write."""
 
 import hashlib
 import json
@@ -28,7 +28,7 @@ SMALL = [
 RUN = [*SMALL, "--scenes-per-epoch", "16", "--epochs", "12"]
 BOXCONV = [sys.executable, "-m", "boxconv"]
 PATIENCE = 180.0
-"""Seconds after which a process counts as hung."""
+"""Seconds after which a process is considered hung."""
 
 
 def start(*arguments: object, launcher: list[str] = BOXCONV, **options: Any) -> subprocess.Popen[str]:
@@ -44,7 +44,7 @@ def start(*arguments: object, launcher: list[str] = BOXCONV, **options: Any) -> 
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
-    """Exit status and errors."""
+    """Wait for a process; returns its exit status and stderr, or 9999 and "hung"."""
     try:
         _, errors = process.communicate(timeout=PATIENCE)
     except subprocess.TimeoutExpired:
@@ -58,7 +58,7 @@ def train(out: Path, *more: object, **options: Any) -> tuple[int, str]:
 
 
 def digest(out: Path) -> str:
-    """Of the weights of the last checkpoint, which is checked on the way."""
+    """Hash of the weights in the last checkpoint. Raises CheckpointError if it is damaged."""
     weights = checkpoint.load(out / "last.pt")["model"]
     return hashlib.sha256(b"".join(value.numpy().tobytes() for value in weights.values())).hexdigest()
 
@@ -69,7 +69,7 @@ def epochs(out: Path) -> int:
 
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = PATIENCE) -> bool:
-    """Whether it came true before the process ended."""
+    """Wait until ``condition`` is true, the process ends, or time is up; returns whether it became true."""
     end = time.monotonic() + seconds
     while not condition():
         if process.poll() is not None or time.monotonic() > end:
@@ -79,7 +79,7 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], seco
 
 
 def unreadable(out: Path) -> list[str]:
-    """What is wrong with the files of a run that was killed just now."""
+    """What is wrong with the files of a run that has just been killed."""
     wrong = []
     for path in (out / "last.pt", out / "best.pt"):
         if path.exists():
@@ -88,6 +88,11 @@ def unreadable(out: Path) -> list[str]:
             except CheckpointError as error:
                 wrong.append(str(error))
     for path in (out / "config.json", out / "metrics.jsonl"):
-        for line in path.read_text().splitlines() if path.suffix == ".jsonl" and path.exists() else ():
-            json.loads(line)
+        if path.exists():
+            text = path.read_text()
+            try:
+                for part in text.splitlines() if path.suffix == ".jsonl" else [text]:
+                    json.loads(part)
+            except ValueError as error:
+                wrong.append(f"{path}: {error}")
     return wrong

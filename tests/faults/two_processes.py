@@ -1,4 +1,4 @@
-"""Teams of training processes under torchrun that lose a member, and what becomes of the others."""
+"""Pairs of training processes under torchrun, one of which is killed or stopped; and pairs that end normally."""
 
 import os
 import random
@@ -37,14 +37,17 @@ def ranks(torchrun: subprocess.Popen[str]) -> list[int]:
 
 
 def together(folder: Path) -> str:
-    """Digest of an uninterrupted run of two processes."""
+    """Digest of an uninterrupted run in two processes."""
     status, errors = train(folder / "two", *RUN, launcher=[*TORCHRUN, *BOXCONV[1:]])
     assert status == 0, errors
     return digest(folder / "two")
 
 
 def killed_ranks(folder: Path, count: int, whole: str, limit: float = 30.0) -> tuple[Tally, float]:
-    """One of two ranks killed under torchrun: the job must restart by itself and end with the same weights."""
+    """Kill one of two ranks under torchrun: the job must restart by itself and end with the same weights.
+
+    Also returns the longest time in seconds from the kill to the end of a job.
+    """
     tally, slowest, chance = Tally(), 0.0, random.Random(5)
     for i in range(count):
         out = folder / f"rank{i}"
@@ -77,7 +80,7 @@ def alive(pid: int) -> bool:
 
 
 def orphans(folder: Path, count: int, limit: float = 10.0) -> tuple[Tally, float]:
-    """torchrun itself killed: its workers must end by themselves."""
+    """Kill torchrun itself: its workers must end by themselves. Also returns the longest time in seconds."""
     tally, slowest = Tally(), 0.0
     for i in range(count):
         out = folder / f"orphans{i}"
@@ -104,7 +107,7 @@ def orphans(folder: Path, count: int, limit: float = 10.0) -> tuple[Tally, float
 
 
 def hung_rank(folder: Path, whole: str) -> Tally:
-    """A rank that is stopped (SIGSTOP) under torchrun: given up after --timeout; the job ends as if unharmed."""
+    """Stop a rank (SIGSTOP) under torchrun: after --timeout the job restarts, and ends with the same weights."""
     out = folder / "hung"
     process = start("train", "--out", out, *RUN, "--timeout", 5, launcher=[*TORCHRUN, *BOXCONV[1:]])
     wait_for(lambda: epochs(out) >= 2, process)
@@ -118,9 +121,9 @@ def hung_rank(folder: Path, whole: str) -> Tally:
 
 
 def ends(folder: Path, count: int) -> Tally:
-    """Teams of two that have done their work: both processes must end with status 0, and say nothing.
+    """Pairs of processes that finish their work: both must end with status 0 and print no message.
 
-    In turn a training run, an evaluation, and a program of a user's own.
+    They are, in turn, a training run, an evaluation, and a user's own program.
     """
     tally = Tally()
     for i in range(count):
@@ -142,7 +145,7 @@ def ends(folder: Path, count: int) -> Tally:
 
 @contextmanager
 def busy(count: int) -> Iterator[None]:
-    """``count`` processes beside it that do nothing but compute."""
+    """Run ``count`` other processes that keep the processor busy during the block."""
     others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
     try:
         yield

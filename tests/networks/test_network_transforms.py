@@ -1,4 +1,4 @@
-"""Networks under the transforms of PyTorch that users put them through."""
+"""Networks under PyTorch's transforms: compilation, autocast, meta device, memory formats."""
 
 import copy
 
@@ -45,7 +45,7 @@ def test_network_on_meta_and_materialised() -> None:
 
 
 def test_inputs_stay_as_they_are() -> None:
-    """Activations in place must not reach the caller's image."""
+    """In-place activations must not change the caller's image."""
     for name in networks.names():
         network = networks.create(name, 3, (16, 16))
         image = torch.rand(2, 3, 16, 16)

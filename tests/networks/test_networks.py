@@ -12,7 +12,7 @@ SIZE = (96, 200)
 
 
 def table3_parameters(network):
-    """Counted as in Table 3: everything but BatchNorm."""
+    """Number of parameters as in Table 3, without those of BatchNorm."""
     modules = [module for module in network.modules() if not isinstance(module, nn.BatchNorm2d)]
     return sum(p.numel() for module in modules for p in module._parameters.values() if p is not None)
 
@@ -103,7 +103,7 @@ def test_blocks_follow_the_paper():
 
 
 def dilations(network):
-    """Of each non-bottleneck-1D block at 1/8 resolution: of the pair that may be dilated."""
+    """Dilation of each non-bottleneck-1D block at 1/8 resolution, in the pair of convolutions that may be dilated."""
     blocks = [block for block in network.stage2 if isinstance(block, NonBottleneck1d)]
     assert all(block.branch[0].dilation == block.branch[2].dilation == (1, 1) for block in blocks)
     assert all(block.branch[5].dilation[0] == block.branch[7].dilation[1] for block in blocks)
@@ -160,7 +160,7 @@ def test_inner_relu_is_an_option(name, inner_relu):
 
 
 def test_erfnet_by_hand():
-    """A non-bottleneck-1D block, a downsampler and an upsampler against their definitions."""
+    """A non-bottleneck-1D block, a downsampler and an upsampler compared with their definitions."""
 
     def normal(norm, planes):
         scale = norm.weight / (norm.running_var + norm.eps).sqrt()

@@ -22,7 +22,7 @@ DESCRIPTION = {"name": "boxenet", "num_classes": 5, "input_size": [32, 48], "opt
 
 @pytest.fixture
 def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> nn.Module:
-    """Fresh weights in the place of the package's own."""
+    """A network with fresh weights, in a file that takes the place of the package's own."""
     torch.manual_seed(0)
     network = networks.create("boxenet", 5, (32, 48), dropout=(0.0, 0.2))
     weights.save(network, tmp_path / "boxenet-towns.safetensors", DESCRIPTION)
@@ -128,7 +128,7 @@ def test_every_file_of_the_package() -> None:
 
 
 def test_the_metadata_of_the_card() -> None:
-    """As huggingface_hub reads it; the Hub's own check of a card needs the network."""
+    """The metadata as huggingface_hub reads it. (The Hub's own check of a card needs the internet.)"""
     hub = pytest.importorskip("huggingface_hub")
     card = (pretrained.FOLDER / "README.md").read_text()
     data = hub.ModelCard(card).data

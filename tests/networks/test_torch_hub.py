@@ -1,4 +1,4 @@
-"""The networks by `torch.hub`, from a folder with this repository."""
+"""The networks from `torch.hub`, loaded from a folder with this repository."""
 
 import runpy
 from pathlib import Path
@@ -16,7 +16,7 @@ def load(name: str, *args, **options):
 
 
 def test_every_network_is_an_entry() -> None:
-    """And nothing else: `torch.hub.list` shows every callable without an underscore."""
+    """There are no other entries: `torch.hub.list` shows every callable without a leading underscore."""
     hubconf = runpy.run_path(str(Path(ROOT) / "hubconf.py"))
     entries = {name: value for name, value in hubconf.items() if callable(value) and not name.startswith("_")}
     assert sorted(entries) == sorted(networks.names())

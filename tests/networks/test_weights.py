@@ -1,4 +1,4 @@
-"""A network in one safetensors file, and on the Hub."""
+"""Networks in safetensors files, and on the Hugging Face Hub."""
 
 import json
 import subprocess

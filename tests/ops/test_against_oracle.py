@@ -1,4 +1,4 @@
-"""Every implementation against the brute-force oracle: values and all gradients, on random and on nasty boxes."""
+"""Every implementation against the brute-force oracle: values and all gradients, for random and difficult boxes."""
 
 import functools
 
@@ -34,7 +34,7 @@ def test_half_precision_beside_float32_boxes(case: Case, dtype: torch.dtype, imp
 
 @pytest.mark.parametrize("width", [1e-3, 1e-6, 1e-9, 1e-12])
 def test_average_of_a_sliver_is_its_pixel(width: float, implementation: str) -> None:
-    """The average stays well conditioned while its numerator and its denominator vanish."""
+    """The average stays accurate while its numerator and denominator approach 0."""
     image = torch.randn(1, 1, 5, 7, dtype=torch.float64)
     for start in (0.0, 0.3, -0.5, 1.5):
         boxes = torch.tensor([[[start, start + width, start, start + width]]], dtype=torch.float64)
@@ -88,10 +88,10 @@ def _big_plane(plane: str) -> tuple[Tensor, Tensor]:
 
 @functools.cache
 def _big_truth(plane: str) -> tuple[Tensor, Tensor, Tensor]:
-    """Values (M, H, W) and gradients by the image (H, W) and the boxes (M, 4), float64.
+    """Values (M, H, W) and gradients for the image (H, W) and the boxes (M, 4), float64.
 
-    The oracle itself would take for ever here. Its weights of both axes are taken as matrices; the cases above say that
-    products of those weights are the areas.
+    The oracle itself would take far too long here. Its overlaps along both axes are used as matrices instead; the other
+    tests show that products of these overlaps are the areas.
     """
     image, grad = (tensor[0].double() for tensor in _big_plane(plane))
     pixels = image[0]

@@ -1,4 +1,4 @@
-"""What is refused, and how the message says so; and how far a NaN gets."""
+"""Bad inputs and their messages, and which outputs a NaN reaches."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ NAN, INF = float("nan"), float("inf")
 
 
 class Bad(NamedTuple):
-    """A bad call and all that its message must contain: argument, value, expectation."""
+    """A bad call, and everything that its message must contain: argument, value, expectation."""
 
     what: str
     error: type[Exception]
@@ -85,7 +85,7 @@ def test_operators_refuse(bad: Bad, implementation: str) -> None:
 
 @pytest.mark.parametrize("bad", [bad for bad in BOTH if bad.error is ValueError], ids=lambda bad: bad.what)
 def test_refused_inside_transforms_too(bad: Bad) -> None:
-    """There the reference is called directly."""
+    """Inside transforms, the reference is called directly."""
     with pytest.raises(bad.error) as caught:
         torch.func.grad(lambda image: box_conv2d(image, bad.boxes, **dict(bad.options)).sum())(bad.input)
     for part in bad.says:
@@ -96,7 +96,7 @@ def test_refused_inside_transforms_too(bad: Bad) -> None:
     "shape", [(2, 12, 5, 8), (2, 12, 6, 7), (2, 12, 5, 6), (2, 11, 5, 7), (1, 12, 5, 7), (12, 5, 7)]
 )
 def test_gradient_of_another_shape(shape: tuple[int, ...], implementation: str) -> None:
-    """The width too: reading beyond it would be reading other memory."""
+    """The width is checked too: reading beyond it would read other memory."""
     with ops.use(implementation), pytest.raises(ValueError, match=r"grad_output must have .*\(2, 12, 5, 7\)") as caught:
         BACKWARD(torch.zeros(shape), torch.zeros(2, 3, 5, 7), torch.zeros(3, 4, 4))
     assert str(shape) in str(caught.value)
@@ -140,7 +140,7 @@ def test_a_nan_edge_spoils_its_own_filter_only(edge: int, dtype: torch.dtype, im
 
 
 @pytest.mark.parametrize("value", [NAN, INF, -INF])
-def test_a_pixel_that_is_no_number_stays_in_its_plane(value: float, implementation: str) -> None:
+def test_a_pixel_that_is_not_finite_affects_its_plane_only(value: float, implementation: str) -> None:
     image, boxes = torch.randn(2, 3, 5, 7), torch.tensor([-1.2, 1.7, -2.1, 2.4]).repeat(3, 4, 1)
     grad = torch.randn(2, 12, 5, 7)
     spoilt = image.clone()
@@ -159,7 +159,7 @@ def test_a_pixel_that_is_no_number_stays_in_its_plane(value: float, implementati
 
 
 def test_edges_beyond_every_number(implementation: str) -> None:
-    """Infinite and huge edges are what mathematics says of them: no cast to int, no division inf / inf."""
+    """Infinite and huge edges give the mathematical result: there is no cast to int and no division inf / inf."""
     image = torch.randn(1, 1, 5, 7, dtype=torch.float64)
     total = image.sum().item()
     huge = torch.finfo(torch.float64).max

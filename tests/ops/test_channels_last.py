@@ -1,4 +1,4 @@
-"""From planes to channels_last and back in C++, as PyTorch itself does it."""
+"""Conversion between NCHW and channels_last in C++, compared with PyTorch's own."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""The C++ library: found and refused in plain words, right with every instruction set, never outside its arrays."""
+"""The C++ library: loading it, errors, all instruction sets, and no access outside of its arrays."""
 
 import _ctypes
 import itertools
@@ -29,7 +29,7 @@ GUARD = 64
 
 @pytest.fixture
 def loader() -> Iterator[None]:
-    """The library is looked for anew, in this test and after it."""
+    """Search for the library again, in this test and after it."""
     for cached in (native.library, native.status):
         cached.cache_clear()
     yield
@@ -39,7 +39,7 @@ def loader() -> Iterator[None]:
 
 @pytest.fixture(params=["torch's threads", "own threads"])
 def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
-    """Sets the number of threads; with PyTorch's parallel loop, and with that of the library (PyTorch before 2.10)."""
+    """A function that sets the number of threads, with PyTorch's parallel loop or the library's (before torch 2.10)."""
     if request.param == "own threads":
         monkeypatch.setattr(native, "_parallel_for", lambda: 0)
     elif not native._parallel_for():
@@ -55,9 +55,9 @@ ISAS = [] if native.status() else native.isas()
 def problem(
     shape: tuple[int, ...], dtype: torch.dtype, stride: int = 1, exact: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Image, boxes and the gradient that comes in; some boxes leave the image, one has no area.
+    """Image, boxes and the incoming gradient; some boxes reach out of the image, one has no area.
 
-    Boxes in float64 (``exact``, and beside a float64 image) are summed in float64, others in fixed point.
+    Boxes in float64 (with ``exact``, or for a float64 image) are summed in float64, others in fixed point.
     """
     b, c, m, h, w = shape
     image = torch.randn(b, c, h, w, dtype=torch.float64).to(dtype)
@@ -70,7 +70,7 @@ def problem(
 
 
 def guarded(tensor: Tensor) -> tuple[Tensor, Callable[[], bool]]:
-    """A copy of ``tensor`` in the middle of NaN, and whether all around it is still what it was, bit for bit."""
+    """A copy of ``tensor`` surrounded by NaN, and a function that tells whether the surroundings are unchanged."""
     size = tensor.numel()
     buffer = torch.full((size + 2 * GUARD,), float("nan"), dtype=tensor.dtype)
     inside = buffer[GUARD : GUARD + size].view(tensor.shape)
@@ -84,7 +84,7 @@ def guarded(tensor: Tensor) -> tuple[Tensor, Callable[[], bool]]:
 
 
 def padded_rows(tensor: Tensor) -> Tensor:
-    """A copy of ``tensor`` whose rows have NaN before and behind them."""
+    """A copy of ``tensor`` whose rows have NaN before and after them."""
     *outer, w = tensor.shape
     buffer = torch.full((*outer, w + 2 * GUARD), float("nan"), dtype=tensor.dtype)
     inside = buffer[..., GUARD : GUARD + w]
@@ -134,7 +134,7 @@ def test_every_dtype(dtype: torch.dtype, exact: bool) -> None:
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("stride", [1, 3])
 def test_nothing_outside_is_read_or_written(shape: tuple[int, ...], stride: int, dtype: torch.dtype, isa: str) -> None:
-    """All arrays lie in NaN: what is read outside shows in a result, what is written outside shows around it."""
+    """All arrays are surrounded by NaN. A read outside gives a NaN, a write outside changes the surroundings."""
     image, boxes, grad = problem(shape, dtype, stride)
     checks = []
 
@@ -169,7 +169,7 @@ def test_nothing_outside_is_read_or_written(shape: tuple[int, ...], stride: int,
 def test_pixels_of_a_row_may_lie_apart(
     shape: tuple[int, ...], dtype: torch.dtype, isa: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The package hands over rows of neighbours alone; the C interface takes any strides."""
+    """The package passes only rows with contiguous pixels, but the C interface accepts any strides."""
     image, boxes, grad = problem(shape, dtype)
     image, grad = (tensor.transpose(2, 3).contiguous().transpose(2, 3) for tensor in (image, grad))
     dense = image.contiguous()
@@ -203,7 +203,7 @@ def test_number_of_threads_changes_no_bit(isa: str, threads: Callable[[int], Non
 @pytest.mark.parametrize("count", [1, 2, 3, 8, 1000])
 @pytest.mark.parametrize("planes", [1, 2, 7, 64, 1000])
 def test_own_threads_cover_every_plane(count: int, planes: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """More threads than rows, boxes or planes; and as many as nobody has."""
+    """More threads than rows, boxes or planes, and far more than any machine has."""
     monkeypatch.setattr(native, "_parallel_for", lambda: 0)
     monkeypatch.setattr(torch, "get_num_threads", lambda: count)
     image, boxes, _ = problem((1, planes, 1, 3, 4), torch.float32)
@@ -237,7 +237,7 @@ def test_python_threads(threads: Callable[[int], None]) -> None:
 
 
 def run(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run ``script`` in a Python of its own, with the library of this one; a hang is a failure."""
+    """Run ``script`` in a new Python with the library of this one; fails if it hangs."""
     start = (
         "import os, sys, torch\n"
         "from box_convolution import ops\n"
@@ -251,7 +251,7 @@ def run(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
 @needs_library
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_after_a_fork() -> None:
-    """Own threads work in a forked child. PyTorch's do as its own operators do: with one thread, as in a DataLoader."""
+    """The library's own threads work in a forked child. PyTorch's work with one thread, as in a DataLoader."""
     done = run(
         """
 import signal
@@ -302,7 +302,7 @@ def test_unknown_instruction_set() -> None:
 
 
 def reason(monkeypatch: pytest.MonkeyPatch, folder: Path) -> str:
-    """Why the library in ``folder`` cannot serve."""
+    """Why the library in ``folder`` cannot be used."""
     monkeypatch.setattr(ops, "__path__", [str(folder)])
     status = native.status()
     assert status is not None
@@ -326,7 +326,7 @@ def test_no_library_where_one_is_asked_for(loader: None, monkeypatch: pytest.Mon
 
 
 def test_no_library_but_a_file(loader: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """As where a wheel for another platform was unpacked."""
+    """This happens if a wheel for another platform was unpacked."""
     (tmp_path / native._FILE).write_text("not a library")
     assert f"{tmp_path / native._FILE} cannot be used: " in reason(monkeypatch, tmp_path)
 
@@ -347,7 +347,7 @@ def test_library_of_another_version(loader: None, monkeypatch: pytest.MonkeyPatc
 @needs_library
 @pytest.mark.skipif(sys.platform != "linux", reason="reads an ELF file's dependencies with ldd")
 def test_the_library_needs_the_c_library_alone() -> None:
-    """And one of 2018 (glibc 2.28) or later, as PyTorch does, whatever it was built on."""
+    """glibc 2.28 (2018) is enough, as for PyTorch, on whatever system it was built."""
     listed = subprocess.run(["ldd", native.library()._name], capture_output=True, text=True, check=True).stdout
     if "libasan" in listed:
         pytest.skip("a library for `make sanitize`")

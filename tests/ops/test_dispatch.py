@@ -1,4 +1,4 @@
-"""The operators as citizens of PyTorch: registration, dtypes, memory formats, choice of an implementation."""
+"""The operators in PyTorch: registration, dtypes, memory formats, choice of an implementation."""
 
 import concurrent.futures
 import itertools
@@ -60,7 +60,7 @@ def test_shapes_without_data(device: str, stride: int) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("boxes_dtype", DTYPES)
 def test_every_pair_of_dtypes(dtype: torch.dtype, boxes_dtype: torch.dtype, implementation: str) -> None:
-    """The output has the image's dtype, gradients have those of what they belong to; boxes are used as they are."""
+    """The output has the image's dtype, gradients have the dtypes of image and boxes, and boxes are never rounded."""
     image, boxes = image_and_boxes()
     image, boxes = image.detach().to(dtype).requires_grad_(), boxes.detach().to(boxes_dtype).requires_grad_()
     grad = torch.randn(2, 12, 5, 7).to(dtype)
@@ -94,7 +94,7 @@ def test_half_precision_sums_may_pass_its_largest_number(implementation: str) ->
 
 
 def formats(tensor: Tensor) -> dict[str, Tensor]:
-    """The same numbers (B, C, H, W) in other places of the memory."""
+    """The same numbers (B, C, H, W) in other memory layouts."""
     apart = torch.empty(*(size + 3 for size in tensor.shape), dtype=tensor.dtype)[1:-2, 2:-1, 1:-2, 3:]
     stepped = torch.empty(*tensor.shape[:3], 2 * tensor.shape[3], dtype=tensor.dtype)[..., ::2]
     return {
@@ -130,7 +130,7 @@ def test_any_memory_format_gives_the_same_bits(dtype: torch.dtype, batch: int, i
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_expanded_image_and_boxes(dtype: torch.dtype, implementation: str) -> None:
-    """A stride of zero: the memory is much smaller than the shape says."""
+    """Expanded tensors have strides of zero: their memory is much smaller than their shape."""
     number, plane = torch.randn(1, 1, 1, 1, dtype=dtype), torch.randn(1, 1, 5, 7, dtype=dtype)
     box = torch.tensor([-1.2, 2.1, -3.3, 0.4], dtype=dtype)
     for small in (number, plane):
@@ -143,7 +143,7 @@ def test_expanded_image_and_boxes(dtype: torch.dtype, implementation: str) -> No
 
 
 @pytest.mark.parametrize("shape", [(0, 3, 4, 5, 7), (2, 0, 4, 5, 7), (2, 3, 0, 5, 7), (0, 0, 0, 1, 1)])
-def test_nothing_in_nothing_out(shape: tuple[int, ...], implementation: str) -> None:
+def test_empty_inputs_give_empty_outputs(shape: tuple[int, ...], implementation: str) -> None:
     batch, channels, per_channel, height, width = shape
     image = torch.randn(batch, channels, height, width, requires_grad=True)
     boxes = torch.randn(channels, per_channel, 4, requires_grad=True)
@@ -195,7 +195,7 @@ def test_backend_and_use() -> None:
 
 
 def test_flop_counter() -> None:
-    """2 operations an input pixel for the table and 4 an output; backward the same and 10 more an output."""
+    """2 operations per input pixel for the integral image and 4 per output; backward, 10 more per output."""
     image, boxes = image_and_boxes()
     with FlopCounterMode(display=False) as counter:
         output = box_conv2d(image, boxes)

@@ -1,7 +1,7 @@
-"""What is exact, and what stays right beside numbers of any size: every implementation, every instruction set.
+"""Exact results, and results that stay accurate beside huge numbers, for all implementations and instruction sets.
 
-A mean is right to 1e-5 of the root mean square of the *other* pixels, where a few outliers lie elsewhere, and to the
-rounding of its own dtype. So are gradients, beside those of grad_output.
+If a few outliers lie elsewhere in the plane, the error of a mean is at most 1e-5 of the root mean square of the *other*
+pixels, plus the rounding of its dtype. The same holds for gradients if there are outliers in grad_output.
 """
 
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ def forced(implementation: str, isa: str | None) -> Iterator[None]:
 
 
 def ways(implementation: str) -> list[str | None]:
-    """The instruction sets to go through."""
+    """The instruction sets to test."""
     return [*ISAS] if implementation == "cpu" else [None]
 
 
@@ -47,7 +47,7 @@ WHOLE = torch.tensor([[-0.5, 0.5, -0.5, 0.5], [1.5, 2.5, -3.5, -2.5]])  # the pi
 def test_a_box_of_one_pixel_copies_it(
     dtype: torch.dtype, stride: int, normalize: bool, last: bool, implementation: str
 ) -> None:
-    """Bit for bit, whatever else is in the plane."""
+    """Bit for bit, for any other values in the plane."""
     image = planes(9, 37, dtype)
     image[0, 0, 4, 4] = 3e4
     padded = torch.nn.functional.pad(image, (3, 0, 0, 2))
@@ -67,7 +67,7 @@ def test_a_box_of_one_pixel_copies_it(
 def test_sums_of_integers_are_exact(
     dtype: torch.dtype, h: int, w: int, signed: bool, last: bool, implementation: str
 ) -> None:
-    """Of whole 8-bit pixels, as far as float32 can tell them apart; half precision has them rounded once."""
+    """Sums of 8-bit pixels are exact as far as float32 can represent them; in half precision they are rounded once."""
     image = torch.randint(-255 if signed else 0, 256, (2, 8, h, w)).double()
     edges = torch.tensor([[-1, 2, -1, 2], [-h, h, -w, w], [-3, 1, 2, 6], [0, h // 2, -w // 2, 1], [-8, 8, -8, 8]]) - 0.5
     boxes = edges.expand(8, 5, 4)[:, :4].contiguous()
@@ -84,7 +84,7 @@ def test_sums_of_integers_are_exact(
 @pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize("isa", ISAS)
 def test_boxes_over_zeros_alone_average_to_zero(isa: str, last: bool) -> None:
-    """Amid numbers whose sums float64 holds exactly, whatever the boxes' parts of pixels are."""
+    """The other numbers have sums that are exact in float64; boxes may cover any parts of pixels."""
     image = torch.rand(2, 8, 48, 70)
     image[..., 10:35, 20:60] = 0
     boxes = torch.rand(8, 2, 4) * torch.tensor([-4.0, 4, -4, 4])
@@ -104,7 +104,7 @@ def outlier(size: float, h: int, w: int) -> tuple[Tensor, Tensor]:
 
 
 def heavy_tails(h: int, w: int) -> tuple[Tensor, Tensor]:
-    """Noise over uniform numbers, some of them small; and the noise, whose root mean square is less."""
+    """Noise divided by uniform numbers, some of them small; and the noise, whose root mean square is smaller."""
     noise = planes(h, w)
     return noise / torch.rand_like(noise).clamp(min=1e-6), noise
 
@@ -153,7 +153,7 @@ def test_values_beside_outliers(name: str, h: int, w: int, last: bool, implement
 @pytest.mark.parametrize("of", ["grad_output", "input"])
 @pytest.mark.parametrize(("h", "w"), [(8, 8), (20, 33), (64, 128)])
 def test_gradients_beside_outliers(name: str, of: str, h: int, w: int, implementation: str) -> None:
-    """By the input to 1e-5 of the ordinary numbers; by a box's edges to 1e-5 of the largest, as everywhere."""
+    """Gradients for the input are right to 1e-5 of the ordinary numbers, those for edges to 1e-5 of the largest one."""
     spiky, noise = PLANES[name](h, w)
     boxes = off_grid(h, w)
     ordinary = torch.randn(2, 16, h, w)

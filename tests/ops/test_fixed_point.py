@@ -1,8 +1,8 @@
-"""The fixed-point sums of the C++ kernels, whatever the data: offsets, halves of opposite sign, any range.
+"""The fixed-point sums of the C++ kernels for all kinds of data: offsets, halves of opposite sign, any range.
 
-Means to 1e-6 of the plane's largest |input|, gradients by edges to 1e-5 of the largest of them. The truth is the
-float64 path, which boxes in float64 ask for, and which other tests hold against the reference. Every instruction set is
-tried; the fastest, AVX-512, has no fixed point.
+Means are right to 1e-6 of the plane's largest |input|, gradients for edges to 1e-5 of the largest one. The truth is the
+float64 path, which is used for boxes in float64, and which other tests compare with the reference. Every instruction
+set is tested; the fastest, AVX-512, has no fixed point.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ ISAS = [] if native.status() else native.isas()
 
 
 def boxes_for(channels: int, per_channel: int, h: int, w: int) -> Tensor:
-    """From a pixel to more than the image, off the pixel grid; half of them leave the image."""
+    """Boxes from one pixel to more than the image, off the pixel grid; half of them reach out of the image."""
     size = torch.rand(channels, per_channel, 2) ** 3 * torch.tensor([1.5 * h, 1.5 * w]) + 1
     centre = (torch.rand(channels, per_channel, 2) - 0.5) * torch.tensor([h, w])
     low, high = centre - size / 2, centre + size / 2
@@ -67,7 +67,7 @@ def test_accuracy(name: str, h: int, w: int) -> None:
 @pytest.mark.usefixtures("_isa")
 @pytest.mark.parametrize("scale", [1e-38, 1e-30, 1e-20, 1e20, 1e30, 3e36])
 def test_every_magnitude_of_float32(scale: float) -> None:
-    """Beyond what fixed point can hold, float64 takes over."""
+    """Beyond the range of fixed point, float64 is used."""
     image, boxes, grad = torch.randn(1, 9, 20, 70) * scale, boxes_for(9, 2, 20, 70), torch.randn(1, 18, 20, 70)
     truth = native.box_conv2d(image.double(), boxes.double(), True, 1)
     assert (native.box_conv2d(image, boxes, True, 1) - truth).abs().max() <= 1e-6 * image.abs().max()
@@ -103,9 +103,9 @@ def test_half_precision_is_rounded_once(dtype: torch.dtype) -> None:
 )
 @pytest.mark.parametrize("isa", ISAS)
 def test_channels_last_equals_planes(c: int, m: int, h: int, w: int, isa: str) -> None:
-    """To the last bit: written directly, past the caches (the last but one), or copied (the last).
+    """Bit for bit, whether outputs are written directly, past the caches (last but one shape) or copied (last shape).
 
-    To rounding where fixed point gives up for one of the planes that are written together: NaN, planes of few pixels.
+    Up to rounding, if fixed point is impossible for one of the planes that are written together: NaN, few pixels.
     """
     last = torch.channels_last
     image, boxes = torch.randn(2, c, h, w), boxes_for(c, m, h, w)

@@ -1,4 +1,4 @@
-"""box_conv2d_fused against the operations it stands for, one after the other."""
+"""box_conv2d_fused compared with the operations that it replaces, one after the other."""
 
 import itertools
 
@@ -44,7 +44,7 @@ def composed(
     normalize: bool = True,
     stride: int = 1,
 ) -> Tensor:
-    """In float64, from the plain operator of the reference."""
+    """The result in float64, from the plain operator of the reference and separate operations."""
     output = reference.box_conv2d(image.double(), boxes.double(), normalize, stride)
     output = output * (1 if scale is None else scale.double()[:, None, None])
     output = output + (0 if shift is None else shift.double()[:, None, None])
@@ -53,7 +53,7 @@ def composed(
 
 
 def size_of(image: Tensor, normalize: bool, *parts: Tensor | None) -> float:
-    """Largest number that can occur on the way: what the tolerances are relative to."""
+    """Largest possible intermediate result, which tolerances are relative to."""
     scale, shift, residual = (0.0 if part is None else part.abs().max().item() for part in parts)
     pixels = 1 if normalize else image.shape[2] * image.shape[3]
     return float(image.abs().max()) * pixels * (scale if parts[0] is not None else 1) + shift + residual
@@ -77,7 +77,7 @@ def test_equals_the_operations_one_by_one(
 @pytest.mark.parametrize("channels", [3, 9])  # few planes are shared out by rows, many are not
 @pytest.mark.parametrize("stride", [1, 2])
 def test_boxes_with_a_scale_of_zero(dtype: torch.dtype, channels: int, stride: int, implementation: str) -> None:
-    """Single ones, and all of a channel."""
+    """Single boxes, and all boxes of a channel."""
     image = torch.randn(1, channels, 40, 9).to(dtype)
     boxes = torch.tensor([-3.2, 4.1, -2.0, 5.5]).expand(channels, 2, 4)
     scale, shift = torch.rand(2 * channels) + 0.1, torch.randn(2 * channels)
@@ -98,7 +98,7 @@ def test_without_parts_it_is_the_plain_operator(implementation: str) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_any_memory_format(dtype: torch.dtype, implementation: str) -> None:
-    """channels_last where image or residual is; that decides the order of the last two roundings at most."""
+    """The output is channels_last if the image or the residual is. At most the last two roundings depend on it."""
     image, boxes, scale, shift, residual = arguments(dtype)
     assert scale is not None
     assert shift is not None
@@ -121,7 +121,7 @@ def test_any_memory_format(dtype: torch.dtype, implementation: str) -> None:
 
 
 def test_arguments_are_only_read(implementation: str) -> None:
-    """Also where one tensor is both input and residual, with one box a channel."""
+    """Also if one tensor is both input and residual, with one box per channel."""
     image = torch.randn(2, 3, 5, 7)
     boxes = torch.tensor([-1.5, 1.5, -2.0, 0.3]).expand(3, 1, 4)
     before = image.clone()
@@ -144,7 +144,7 @@ def test_not_a_number_is_not_hidden(implementation: str) -> None:
 
 
 @pytest.mark.parametrize("shape", [(0, 3, 4, 5, 7), (2, 0, 4, 5, 7), (2, 3, 0, 5, 7)])
-def test_nothing_in_nothing_out(shape: tuple[int, ...], implementation: str) -> None:
+def test_empty_inputs_give_empty_outputs(shape: tuple[int, ...], implementation: str) -> None:
     batch, channels, per_channel, h, w = shape
     image, out = torch.randn(batch, channels, h, w), channels * per_channel
     with ops.use(implementation):
@@ -244,9 +244,13 @@ def test_refuses_where_a_gradient_would_be_needed(index: int) -> None:
         (
             {"scale": torch.ones(3)},
             ValueError,
-            r"scale must hold a number for each of 12 output channels, got .*\(3,\)",
+            r"scale must have shape \(12,\), a number for each output channel, got .*\(3,\)",
         ),
-        ({"shift": torch.ones(12, 1, 1)}, ValueError, "shift must hold a number for each of 12 output channels"),
+        (
+            {"shift": torch.ones(12, 1, 1)},
+            ValueError,
+            r"shift must have shape \(12,\), a number for each output channel",
+        ),
         ({"scale": torch.ones(12).double()}, TypeError, "scale must be float32, got .*float64"),
         ({"shift": torch.ones(12, device="meta")}, ValueError, "shift must be on the input's device cpu, got meta"),
         ({"residual": torch.ones(2, 12, 5, 6)}, ValueError, r"residual must have the output's shape \(2, 12, 5, 7\)"),

@@ -1,4 +1,4 @@
-"""Derivatives of every order, what the backward pass keeps and what it skips."""
+"""Derivatives of every order, the tensors that are saved for the backward pass, and what it skips."""
 
 import itertools
 from collections.abc import Callable
@@ -20,7 +20,7 @@ NORMALIZE_AND_STRIDE = list(itertools.product([True, False], [1, 2, 3]))
 
 
 def image_and_boxes(dtype: torch.dtype = torch.float64, batch: int = 2) -> tuple[Tensor, Tensor]:
-    """(2, 3, 5, 7) and (3, 4, 4): all kinds of boxes, every edge more than a hundredth away from a pixel border."""
+    """Image (2, 3, 5, 7) and boxes (3, 4, 4) of all kinds, with every edge more than 0.01 away from a pixel border."""
     image = torch.randn(batch, 3, 5, 7, dtype=dtype, requires_grad=True)
     centre, half = torch.randn(2, 3, 4, 2, dtype=dtype) * torch.tensor([[[[3.0]]], [[[2.0]]]])
     edges = torch.stack((centre - half, centre + half), -1)
@@ -76,7 +76,7 @@ def test_on_a_pixel_border_the_derivative_is_the_right_hand_one(
 
 
 def derivatives(function: Callable[[Tensor, Tensor], Tensor], image: Tensor, boxes: Tensor, keep: bool) -> list[Tensor]:
-    """First to third derivatives of a scalar made of the outputs, each contracted with its own fixed direction."""
+    """First to third derivatives of a scalar function of the outputs, each contracted with a fixed direction."""
     scalar = function(image, boxes).pow(3).sum()
     found = []
     for order in range(3):
@@ -88,7 +88,7 @@ def derivatives(function: Callable[[Tensor, Tensor], Tensor], image: Tensor, box
 
 @pytest.mark.parametrize(("normalize", "stride"), NORMALIZE_AND_STRIDE)
 def test_third_order_equals_plain_autograd(normalize: bool, stride: int, implementation: str) -> None:
-    """The incoming gradient depends on image and boxes here: what reaches them through it must not be counted twice."""
+    """Here the incoming gradient depends on image and boxes; derivatives through it must not be counted twice."""
     image, boxes = image_and_boxes()
     plain = derivatives(lambda i, b: reference.box_conv2d(i, b, normalize, stride), image, boxes, keep=False)
     with ops.use(implementation):
@@ -203,7 +203,7 @@ def test_sum_and_mean_of_the_output(implementation: str) -> None:
 
 
 def kept_by(function: Callable[[], Any]) -> list[Tensor]:
-    """What autograd saves while ``function`` runs."""
+    """The tensors that autograd saves while ``function`` runs."""
     kept: list[Tensor] = []
 
     def pack(tensor: Tensor) -> Tensor:
@@ -263,7 +263,7 @@ def test_boxes_far_outside_have_no_gradient(implementation: str) -> None:
 
 
 def test_half_precision_backward_inside_autocast_is_not_lowered() -> None:
-    """A user may call backward inside the autocast block; products must not be rounded to half precision there."""
+    """Users may call backward inside the autocast block; products in it must not be rounded to half precision."""
     image = torch.randn(1, 3, 40, 50).bfloat16().requires_grad_()
     boxes = image_and_boxes()[1].detach().float().requires_grad_()
     grads = []

@@ -1,4 +1,4 @@
-"""The operators of deployed networks against PyTorch's operations."""
+"""The operators of deployed networks compared with PyTorch's operations."""
 
 from collections.abc import Iterator
 
@@ -100,6 +100,27 @@ def test_pointwise_convolution_to_planes(
         planes = OPERATORS.pointwise_planes(image, weight, bias, relu)
     assert planes.is_contiguous()
     torch.testing.assert_close(planes, expected.relu() if relu else expected)
+
+
+def test_tensors_of_other_shapes_are_computed_as_by_pytorch_or_refused(implementation: str) -> None:
+    image = torch.randn(2, 16, 6, 5).to(memory_format=torch.channels_last)
+    smaller = torch.randn(1, 16, 1, 1).to(memory_format=torch.channels_last)
+    weight = torch.randn(4, 16, 1, 1)
+    with ops.use(implementation):
+        changed = image.clone()
+        OPERATORS.activate_(changed, smaller)
+        assert torch.equal(changed, (image + smaller).relu())
+        for residual in (torch.randn(2, 16, 3, 5), torch.randn(3, 16, 6, 5), torch.randn(2, 8, 6, 5)):
+            with pytest.raises(RuntimeError):
+                OPERATORS.activate_(changed, residual.to(memory_format=torch.channels_last))
+        for other, bias in (
+            (weight, torch.randn(5)),
+            (weight, torch.randn(4).double()),
+            (weight[:, :8], torch.randn(4)),
+            (weight.double(), torch.randn(4)),
+        ):
+            with pytest.raises(RuntimeError):
+                OPERATORS.pointwise_planes(image, other, bias, True)
 
 
 @pytest.mark.usefixtures("_threads")

@@ -1,6 +1,6 @@
-"""The Triton kernels on a GPU: skipped where there is none. Compiling takes most of the time, a second or two a kernel.
+"""The Triton kernels on a GPU; skipped if there is none. Compiling takes most of the time, a second or two per kernel.
 
-BOX_CONVOLUTION_TEST_CASES is the number of random cases of each dtype.
+BOX_CONVOLUTION_TEST_CASES is the number of random cases for each dtype.
 """
 
 import gc
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is 
 
 
 def to_gpu(tensor: Tensor) -> Tensor:
-    """Among NaNs, 3 on each side of every row, column, channel and image."""
+    """A copy on the GPU, surrounded by NaN: three elements on each side of every dimension."""
     padded = tensor.new_full([size + 6 for size in tensor.shape], float("nan"), device="cuda")
     return padded[tuple(slice(3, -3) for _ in tensor.shape)].copy_(tensor)
 
@@ -110,7 +110,7 @@ def test_more_planes_than_a_grid_of_65535(shape: tuple[int, ...]) -> None:
 
 
 def test_more_than_2_to_the_31_numbers() -> None:
-    """The output has 2**31 numbers and more: the last images are the same as if they were alone."""
+    """The output has at least 2**31 numbers; its last images must be equal to those of a small batch."""
     free, _ = torch.cuda.mem_get_info()
     if free < 24 * 2**30:
         pytest.skip(f"needs 24 GB of free GPU memory, there are {free / 2**30:.0f}")

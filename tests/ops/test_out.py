@@ -1,4 +1,4 @@
-"""`out=`: the same result in memory that is there already, and nothing where it does not fit."""
+"""`out=`: the same result in given memory, and an error if it does not fit."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Many planes, long rows, forked processes: where kernels of such layers have been known to break."""
+"""Many planes, long rows and forked processes, which are known to break kernels of such layers."""
 
 import multiprocessing
 import sys
@@ -35,7 +35,7 @@ def test_more_planes_than_a_grid_of_65535(shape: tuple[int, ...], implementation
 
 
 def one_by_one(image: Tensor, boxes: Tensor) -> Tensor:
-    """Sum of all outputs, as overlaps of boxes of less than two pixels with images of one pixel or two."""
+    """Sum of all outputs, computed from the overlaps of small boxes with images of one or two pixels."""
     _, _, height, width = image.shape
     total = image.new_zeros((), dtype=torch.float64)
     top, bottom, left, right = boxes.double().unbind(-1)
@@ -55,7 +55,7 @@ def _overlap(low: Tensor, high: Tensor, pixel: int) -> Tensor:
 
 @pytest.mark.parametrize("axis", [2, 3])
 def test_longer_than_65535(axis: int, implementation: str) -> None:
-    """A stride keeps the reference's matrices small."""
+    """With a stride, so that the matrices of the reference stay small."""
     size = [1, 1, 1, 1]
     size[axis] = 70_001
     image = torch.randn(size, requires_grad=True)
@@ -91,7 +91,7 @@ def _run(implementation: str) -> list[Tensor]:
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork on this system")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_after_a_fork(implementation: str) -> None:
-    """Data loaders fork: the child must neither hang nor differ."""
+    """Data loaders fork: the child process must neither hang nor compute something else."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,4 +1,4 @@
-"""vmap, torch.func, forward-mode differentiation, torch.compile and torch.export, against loops and plain autograd."""
+"""vmap, torch.func, forward mode, torch.compile and torch.export, compared with loops and plain autograd."""
 
 import itertools
 import shutil
@@ -26,7 +26,7 @@ def image_and_boxes(batch: int = 2, channels: int = 3, per_channel: int = 2) -> 
 
 
 def mapped(tensor: Tensor, dim: int | None) -> Tensor:
-    """Three different tensors along a new dimension ``dim``; the tensor itself where that is None."""
+    """Three different tensors along a new dimension ``dim``; the tensor itself if ``dim`` is None."""
     return tensor if dim is None else torch.stack([tensor, tensor.flip(0) + 0.3, -tensor.flip(-1)], dim)
 
 
@@ -149,7 +149,7 @@ def test_jacobians_and_hessian() -> None:
 
 
 def test_bare_operators_refuse_forward_mode() -> None:
-    """PyTorch would drop the tangent in silence."""
+    """Otherwise PyTorch would silently drop the tangent."""
     image, boxes = image_and_boxes()
     output = FORWARD(image, boxes)
     with forward_ad.dual_level():
@@ -162,7 +162,7 @@ def test_bare_operators_refuse_forward_mode() -> None:
 
 
 def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-    """Traced through autograd, in one graph; without the code generator, which has nothing to do with this package."""
+    """Compile in one graph, through autograd, but without the code generator, which does not concern this package."""
     torch._dynamo.reset()
     return torch.compile(function, backend="aot_eager", fullgraph=True, **options)
 
@@ -222,7 +222,7 @@ def test_compiled_under_autocast() -> None:
 
 
 def test_compiled_transforms() -> None:
-    """Inside torch.compile too, a registered formula would be refused, or the tangent dropped."""
+    """Inside torch.compile, too, a registered formula would be refused, or the tangent would be dropped."""
     image, boxes = image_and_boxes()
     along = torch.randn_like(image), torch.randn_like(boxes)
     for one, other in zip(compiled(grad(loss, argnums=(0, 1)))(image, boxes), autograd(image, boxes), strict=True):

@@ -1,4 +1,4 @@
-"""The Triton kernels without a GPU: run by Triton's interpreter, compiled for three GPUs, shared out, and chosen."""
+"""The Triton kernels without a GPU: in Triton's interpreter, compiled for three GPUs, launch plans, and dispatch."""
 
 import concurrent.futures
 import itertools
@@ -29,7 +29,7 @@ needs_triton = pytest.mark.skipif(launch.status() is not None, reason=f"no Trito
     ],
 )
 def test_in_the_interpreter(which: str) -> None:
-    """triton_in_interpreter.py, in a process of its own: the interpreter is chosen as Triton's kernels are imported."""
+    """Run triton_in_interpreter.py in a new process, because the interpreter is chosen when kernels are imported."""
     file = str(TESTS / "ops" / "triton_in_interpreter.py")
     command = [sys.executable, "-m", "pytest", "-p", "interpreter", file, "-k", which]
     run = subprocess.run(command, env=environment(""), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -52,7 +52,7 @@ KERNELS = {"box_rows", "grad_rows", "edge_gradients"}
 
 
 def environment(triton: str) -> dict[str, str]:
-    """Of a process with the Triton in the folder ``triton``, where one is named."""
+    """Environment of a process with the Triton in the folder ``triton``, or the installed one."""
     path = [triton, str(TESTS), str(TESTS.parent), os.environ.get("PYTHONPATH", "")]
     return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, path)), "OMP_NUM_THREADS": "1"}
 
@@ -60,8 +60,9 @@ def environment(triton: str) -> dict[str, str]:
 @needs_triton
 @pytest.mark.parametrize("triton", [TRITONS["installed"], OLDER_TAKES_LONG])
 def test_every_kernel_compiles_for_three_gpus(triton: str) -> None:
-    """To code without what makes it slow. float32 for all of them, other dtypes for one each; `make test-kernels`
-    compiles every dtype for every GPU. Triton keeps what it has compiled, in ~/.triton: the first time takes longest.
+    """The machine code must have none of the faults that make it slow. float32 is compiled for all GPUs, each other
+    dtype for one; `make test-kernels` compiles every dtype for every GPU. Triton caches kernels in ~/.triton, so the
+    first run takes longest.
     """
     targets = ("sm_80", "sm_90", "gfx942")
     chosen = {(target, "float32") for target in targets}
@@ -86,7 +87,7 @@ def test_every_kernel_compiles_for_three_gpus(triton: str) -> None:
 
 @needs_triton
 def test_in_the_interpreter_of_triton_3_6() -> None:
-    """A few cases: one of the interpreter's own faults beside a new NumPy has to be mended for it."""
+    """A few cases only. They show that the interpreter works with a new NumPy, which needs a fix for this version."""
     if not OLDER.is_dir():
         pytest.skip(f"Triton 3.6 is not in {OLDER}: `make` puts it there")
     file = str(TESTS / "ops" / "triton_in_interpreter.py")
@@ -153,7 +154,7 @@ def test_a_cpu_tensor_without_the_interpreter() -> None:
 
 @pytest.fixture
 def no_triton(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if Triton were not installed."""
+    """Make Triton appear not to be installed."""
     monkeypatch.setitem(sys.modules, "triton", None)
     for name in ("forward", "backward", "rows", "spans"):
         monkeypatch.delitem(sys.modules, f"{launch.__package__}.{name}", raising=False)

@@ -1,6 +1,6 @@
-"""The Triton kernels against the oracle, in Triton's interpreter: run by test_triton.py, in a process of its own.
+"""The Triton kernels against the oracle in Triton's interpreter. test_triton.py runs this in a separate process.
 
-`PYTHONPATH=tests python -m pytest -p interpreter tests/ops/triton_in_interpreter.py` runs it by itself.
+To run it alone: `PYTHONPATH=tests python -m pytest -p interpreter tests/ops/triton_in_interpreter.py`.
 """
 
 import os
@@ -28,7 +28,7 @@ CUTS: list[dict[str, int]] = [
     {"warp": 1, "threads": 1, "processors": 64, "rows": 2},
     {"processors": 1, "warps": 1, "threads": 2},
 ]
-# A plane takes the interpreter a twentieth of a second for each box, and several times that where it is cut up.
+# The interpreter takes 0.05 s for each box on a plane, and several times as long if the plane is divided.
 SMALL = st.one_of(*[cases(most=1)] * 5, cases(most=2))
 CUT = st.sampled_from([CUTS[0]] * 9 + CUTS[1:])
 
@@ -60,7 +60,7 @@ def test_half_precision_beside_float32_boxes(case: Case, cut: dict[str, int], dt
 @settings(max_examples=20)
 @given(case=cases(most=2), cut=CUT, present=st.tuples(*[st.booleans()] * 4))
 def test_fused(case: Case, cut: dict[str, int], present: tuple[bool, bool, bool, bool]) -> None:
-    """relu(residual + scale * box + shift), of which each may be absent."""
+    """relu(residual + scale * box + shift), in which every part may be absent."""
     generator = torch.Generator().manual_seed(case.seed)
     image = torch.randn(case.batch, case.channels, case.height, case.width, generator=generator)
     boxes = torch.tensor(case.boxes).view(case.channels, case.per_channel, 4)
@@ -113,7 +113,7 @@ def test_fused_neither_computes_nor_sees_a_box_with_scale_0() -> None:
 @pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize("stride", [1, 2])
 def test_identity_and_sums_of_integers_are_exact(cut: dict[str, int], stride: int) -> None:
-    """Whatever else is in the plane, and also for a box that is one pixel somewhere else."""
+    """For any other values in the plane, and also for a box that is a single pixel elsewhere."""
     image = torch.randn(1, 1, 5, 6) * torch.logspace(-30, 30, 6)
     image[0, 0, 1, 2] = float("inf")
     boxes = torch.tensor([[[-0.5, 0.5, -0.5, 0.5], [0.5, 1.5, -1.5, -0.5]]])
@@ -146,7 +146,7 @@ RANGES = {
 @pytest.mark.parametrize("name", RANGES)
 @pytest.mark.parametrize("cut", CUTS[:3:2])
 def test_range(name: str, cut: dict[str, int]) -> None:
-    """Values and gradients by the image: float32's rounding of the result, and 1e-9 of the root mean square."""
+    """Values and gradients for the image are right up to the rounding of float32 and 1e-9 of the root mean square."""
     h, w = 20, 30
     image, grad = RANGES[name](h, w)[None, None], RANGES[name](h, w)[None, None]
     boxes = torch.tensor([[[-3.3, 2.4, -4.1, 5.2]]])
@@ -204,7 +204,7 @@ def test_longer_than_65535(shape: tuple[int, ...]) -> None:
     [((2**31, 9, 3, 1), {}), ((9, 2**31, 3, 1), {}), ((6, 3, 2**31, 1), {}), ((2**31 + 5, 2**29, 2**30, 1), CUTS[2])],
 )
 def test_more_than_2_to_the_31_numbers(strides: tuple[int, ...], cut: dict[str, int]) -> None:
-    """Pixels gigabytes apart, in memory of which only the pages with pixels are ever there."""
+    """Pixels that are gigabytes apart. Only the pages with pixels take real memory."""
     shape = (2, 2, 3, 3)
     last = sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
     image = torch.empty(last + 1, dtype=torch.bfloat16).as_strided(shape, strides)
@@ -219,7 +219,7 @@ def test_more_than_2_to_the_31_numbers(strides: tuple[int, ...], cut: dict[str, 
 
 
 def formats(tensor: Tensor) -> dict[str, Tensor]:
-    """The same numbers (B, C, H, W) in other places of the memory."""
+    """The same numbers (B, C, H, W) in other memory layouts."""
     return {
         "channels last": tensor.contiguous(memory_format=torch.channels_last),
         "transposed": tensor.mT.contiguous().mT,
@@ -266,7 +266,7 @@ def test_out() -> None:
 def test_a_nan_edge_spoils_its_own_filter_only(edge: int) -> None:
     image, boxes = torch.randn(1, 2, 4, 5), torch.tensor([-1.2, 0.8, -0.6, 1.4]).repeat(2, 2, 1)
     with ops.use("triton"):
-        clean, _ = box_conv2d(image, boxes), None
+        clean = box_conv2d(image, boxes)
         clean_image, clean_boxes = BACKWARD(torch.ones_like(clean), image, boxes)
         boxes[0, 1, edge] = float("nan")
         output = box_conv2d(image, boxes)

@@ -1,4 +1,4 @@
-// Compiled once, for every machine: memory is the limit.
+// Compiled once, for every machine: memory limits the speed.
 #include "activation.h"
 
 #include "threads.h"
@@ -12,7 +12,7 @@ typedef float FourInMemory __attribute__((vector_size(16), aligned(4), may_alias
 inline Four load(const float* from) { return *reinterpret_cast<const FourInMemory*>(from); }
 inline void store(float* to, Four value) { *reinterpret_cast<FourInMemory*>(to) = value; }
 
-// A NaN stays one. ReLU is not a slope of 0, which would make a NaN of an infinity.
+// A NaN stays a NaN. ReLU is not computed as a slope of 0, which would turn an infinity into a NaN.
 template <bool PRELU, typename V>
 inline V activated(V value, V slope) {
   return value < 0 ? (PRELU ? slope * value : V{}) : value;
@@ -58,7 +58,7 @@ void run(const BoxActivation& call, int64_t begin, int64_t end) {
 }  // namespace box
 
 void box_activation(const BoxActivation* arguments) {
-  constexpr int64_t LEAST = 1 << 15;  // numbers that are worth another thread
+  constexpr int64_t LEAST = 1 << 15;  // fewer numbers are not worth another thread
   const int64_t grain = arguments->channels < LEAST ? LEAST / (arguments->channels ? arguments->channels : 1) : 1;
   if (arguments->threads <= 1 || arguments->pixels <= grain) return box::run(*arguments, 0, arguments->pixels);
   box::fan_out_threads = arguments->threads;

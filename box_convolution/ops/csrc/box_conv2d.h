@@ -1,9 +1,10 @@
 // The C interface of the CPU kernels. It knows nothing of torch or Python: pointers, sizes and a dtype code.
 //
-// Conventions are those of docs/math.md. All sizes are in elements. Functions return 0, or 1 where memory ran out.
+// Conventions are those of docs/math.md. All sizes and strides are in elements. box_forward and box_backward return a
+// BoxStatus.
 //
 // In C and C++ projects: cmake --install this library, then find_package(box_conv2d REQUIRED) and link box_conv2d::box_conv2d;
-// examples/c is a program. Set structures to zero before use, BoxForward call = {0}: what is zero is left out, or a default.
+// examples/c is a program. Set structures to zero before use, BoxForward call = {0}: zero leaves a part out, or is a default.
 #pragma once
 #include <stdint.h>
 
@@ -19,7 +20,7 @@ extern "C" {
 #define BOX_API __attribute__((visibility("default")))
 #endif
 
-// To be raised with every change of the types and functions of the headers: ops/native.py refuses a library of another version.
+// Raise it with every change of the types and functions of the headers: ops/native.py refuses a library of another version.
 #define BOX_ABI_VERSION 6
 BOX_API int32_t box_abi_version(void);
 
@@ -27,25 +28,25 @@ enum BoxStatus { BOX_DONE = 0, BOX_NO_MEMORY = 1, BOX_NOT_SERVED = 2 };
 enum BoxDtype { BOX_FLOAT32 = 0, BOX_FLOAT64 = 1, BOX_BFLOAT16 = 2, BOX_FLOAT16 = 3 };
 
 // Calls body(begin, end, context) on disjoint ranges that cover [begin, end), on any threads; returns when all are done.
-// The signature is that of torch_parallel_for in torch/csrc/stable/c/shim.h, which can be handed over as it is.
+// The signature is that of torch_parallel_for in torch/csrc/stable/c/shim.h, which can be passed directly.
 typedef void (*BoxBody)(int64_t begin, int64_t end, void* context);
 typedef int32_t (*BoxParallelFor)(int64_t begin, int64_t end, int64_t grain, BoxBody body, void* context);
 
 typedef struct {
   int64_t batch, channels, per_channel, h, w, stride;
   int32_t dtype;       // of input, output, residual and their gradients
-  int32_t normalize;   // average, or sum
-  int32_t exact;       // sums in float64 whatever the dtype; else an average may be off by 8e-6 of its plane's root mean square
+  int32_t normalize;   // 1: averages, 0: sums
+  int32_t exact;       // 1: sums in float64 for every dtype; 0: an average may be off by 8e-6 of its plane's root mean square
   const double* boxes; // (channels, per_channel, 4): top, bottom, left, right
   const void* input;   // (batch, channels, h, w), any strides
   int64_t input_strides[4];
   BoxParallelFor parallel_for;  // NULL: threads of our own
-  int32_t threads;              // how many may be used: decides only how work is cut, never a result
+  int32_t threads;              // how many may be used; results do not depend on it
 } BoxProblem;
 
 // h_out = ceil(h / stride), w_out = ceil(w / stride): output pixel i is centred on input pixel i * stride.
 // output (batch, channels * per_channel, h_out, w_out), contiguous = [relu]([residual +] [scale *] average [+ shift]).
-// scale, shift: per output channel; residual: like output. NULL leaves a part out.
+// scale, shift: one number for each output channel; residual: like output. NULL leaves a part out.
 typedef struct {
   BoxProblem problem;
   void* output;
@@ -53,7 +54,7 @@ typedef struct {
   const float* shift;
   const void* residual;
   int32_t relu;
-  int32_t pixels;  // output and residual have their channels last in memory; BOX_NOT_SERVED where that is not to be had
+  int32_t pixels;  // 1: output and residual are NHWC (channels last); BOX_NOT_SERVED where there is no kernel for that
 } BoxForward;
 
 // grad_output: like the output, any strides. grad_input (batch, channels, h, w), contiguous, or NULL.
@@ -69,8 +70,8 @@ typedef struct {
 BOX_API int32_t box_forward(const BoxForward* arguments);
 BOX_API int32_t box_backward(const BoxBackward* arguments);
 
-// Name of the instruction set in use ("avx512", "avx2", "baseline", "neon"); box_use_isa forces one, and returns 1 where
-// this build or this machine does not have it.
+// Name of the instruction set in use ("avx512", "avx2", "baseline", "neon"). box_use_isa forces one; it returns 1 if this
+// build or this machine does not have it, else 0.
 BOX_API const char* box_isa(void);
 BOX_API int32_t box_use_isa(const char* name);
 

@@ -1,7 +1,8 @@
 // Eight float64 numbers at a time: reading, writing, summing along the lanes.
 
-// Compilers split what is wider than the machine. Variables have the alignment of their type. Memory is read and written
-// through types of its own alignment only: Clang before 17 takes an array of such a type for an aligned one.
+// Compilers split vectors that are wider than the machine's. Variables of type Vec are aligned to their size, but numbers in
+// memory are not. So memory is accessed through the types ...InMemory, and there are no arrays of these: Clang before 17
+// takes them for aligned.
 typedef double Vec __attribute__((vector_size(64)));
 typedef float FloatVec __attribute__((vector_size(32)));
 typedef double VecInMemory __attribute__((vector_size(64), aligned(8), may_alias));
@@ -11,8 +12,8 @@ constexpr int64_t LANES = 8;
 inline Vec load(const double* from) { return *reinterpret_cast<const VecInMemory*>(from); }
 inline void store(double* to, Vec value) { *reinterpret_cast<VecInMemory*>(to) = value; }
 
-// Reads p[q] and p[q + 1] for q = 0, 8, 16 ... where p is at any distance from the start of a cache line. Each address of a
-// line-crossing load is read twice by the machine; permuting two aligned loads is cheaper where one instruction does it.
+// Reads p[q] and p[q + 1] for q = 0, 8, 16 ..., for any alignment of p. A load that crosses a cache line costs two loads; with
+// AVX-512, one instruction takes it out of two aligned loads instead, which is cheaper.
 struct Neighbours {
 #if defined(__AVX512F__)
   const double* next;
@@ -76,7 +77,7 @@ inline Vec following(Vec v, Vec next) {
 #endif
 }
 
-// ``count`` numbers that are ``stride`` apart, and zeros behind them.
+// ``count`` numbers that are ``stride`` apart, followed by zeros.
 template <typename T>
 inline Vec gather(const T* from, int64_t stride, int64_t count) {
   Vec v = {0};

@@ -36,7 +36,7 @@ const Kernels AVX2 = {"avx2", avx2::forward, avx2::backward};
 const Kernels AVX512 = {"avx512", avx512::forward, avx512::backward};
 #endif
 
-// The kernels called ``name``, the best that this machine runs for NULL, or NULL.
+// The kernels called ``name``; for NULL, the fastest that this machine runs. NULL if there are none of that name.
 const Kernels* find(const char* name) {
 #if defined(BOX_X86)
   const Machine machine;
@@ -58,8 +58,8 @@ int32_t run(int32_t (*kernel)(const Call&), const Call& call) {
 }
 
 #if BOX_PLANT_FAULT
-// A fault that `make sanitize` must find, else its silence means nothing. 1: write one element behind the output;
-// 2: read one element before the input; 3: overflow an integer.
+// A deliberate fault, which proves that `make sanitize` finds such faults. 1: write one element after the output; 2: read
+// one element before the input; 3: overflow an integer.
 void plant_fault(const BoxForward& call) {
   const BoxProblem& p = call.problem;
   const int64_t size = p.dtype == BOX_FLOAT64 ? 8 : p.dtype == BOX_FLOAT32 ? 4 : 2;

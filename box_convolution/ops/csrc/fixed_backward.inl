@@ -1,30 +1,32 @@
 // Gradients in fixed point, the transpose of fixed_point.inl. Included by kernels.inl.
 //
-// grad_output is summed over a box's rows first, a strip of columns at a time: ``rows``, the gradient by the averages over
-// rows. Its differences along rows, summed over all boxes of a channel, are integrated once to the gradient by the input;
-// being integers, they sum to the same in any order. An edge's gradient is made of differences between an average and the
-// pixels at the edge. They are taken before they are rounded and multiplied, so that they keep their digits whatever the
-// input's offset: with n whole pixels x in between, average - x_low = core * (sum of (x - x_low)) + head * (x_high - x_low).
+// grad_output is summed over a box's rows first, a strip of columns at a time. This gives ``rows``, the gradient by the
+// averages along rows. The gradient by the input is the running sum, along rows, of the differences of ``rows``, which are
+// first added up over all boxes of a channel; they are integers, so the order does not matter.
+//
+// An edge's gradient is made of differences between an average and the pixels at the edge. These are taken between integers,
+// before anything is multiplied, so that they keep their digits whatever offset the input has: with n whole pixels x in
+// between, average - x_low = core * (sum of (x - x_low)) + head * (x_high - x_low).
 
-// One axis of those differences, from units of 1 / scale.
+// The weights of those differences on one axis, for running sums in units of 1 / scale.
 struct EdgeWeights {
   uint32_t count;               // n
   float core, head, low, unit;  // average - x_low = core * sum + head * (x_high - x_low) + low * x_low
 
-  // Not normalised, the average does not change with the edge: what is wanted is -x_low instead.
+  // Without normalisation no average is subtracted: the difference is -x_low alone.
   EdgeWeights(const FixedSpan& span, bool normalize, double scale)
       : count(uint32_t(span.high - span.low)), unit(float(1 / scale)) {
     core = float(normalize ? span.core / scale : 0);
     head = float(normalize ? span.head / scale : 0);
-    // 0 but for an edge that was clamped, or a length of zero.
+    // 0 unless an edge was clamped or the length is zero.
     const double rest = span.core * double(span.high - span.low) + span.head - span.tail - 1;
     low = float(normalize ? (fabs(rest) < 1e-12 ? 0 : rest / scale) : -1 / scale);
   }
 
-  // How many numbers the sum of (x - x_low) is made of.
+  // How many numbers are added up in the sum of (x - x_low), at most.
   static double length(const FixedSpan& span) { return 2 * fabs(double(span.high - span.low)) + 2; }
 
-  // average - x_low and x_high - average, from running sums at and behind both edges.
+  // average - x_low and x_high - average, from the running sums at both edges and one pixel further.
   inline void differences(Words low0, Words low1, Words high0, Words high1, Floats& at_low, Floats& at_high) const {
     const Words x_low = low1 - low0, difference = (high1 - high0) - x_low;
     const Floats step = to_floats(difference);
@@ -33,7 +35,7 @@ struct EdgeWeights {
   }
 };
 
-// The gradients' scales and places for one box.
+// Scales and weights of the gradients of one box.
 struct FixedBackward {
   FixedSpan rows, columns;
   double grad_scale, average_scale;    // units of the running sums of grad_output, and of averages along rows
@@ -62,7 +64,7 @@ struct FixedBackward {
   }
 };
 
-// What the scale of a plane's gradient by the input must leave room for.
+// The largest numbers in the computation of a plane's gradient by the input, for which its scale must leave room.
 struct GradientRange {
   double length = 1;      // of a sum along a row
   double sum = 0;         // largest |gradient|, of all boxes
@@ -77,16 +79,16 @@ struct GradientRange {
     difference = max(difference, row * weights * fabs(columns.inverse));
   }
 
-  // Each pixel is rounded to largest * length / 2^31, which must be little beside what most pixels hold: an edge's gradient
-  // sums over all of them.
+  // Whether the rounding of each pixel, by largest * length / 2^31, is small compared with most pixels: an edge's gradient sums
+  // over all of them.
   bool keeps_digits(const Magnitude& magnitude) const { return magnitude.largest * length <= 2e4 * magnitude.rms; }
 
   // ``count`` differences are summed, each of them rounded by up to a half.
   double scale(double count) const { return sum == 0 ? 1 : (FULL_SCALE - count) / max(sum, difference); }
 };
 
-// Sums of products over one box of one plane, for some rows in float32 and then in float64: of grad_output and the
-// differences at each edge.
+// Sums over one box on one plane of grad_output times the difference at each edge: in float32 over a few rows, whose sums are
+// then added up in float64.
 struct EdgeProducts {
   Floats top = {0}, bottom = {0}, left = {0}, right = {0};
 
@@ -103,8 +105,8 @@ struct EdgeProducts {
 
 constexpr int64_t ROWS_IN_FLOAT32 = 8;
 
-// Columns of one box over one plane: writes ``rows``, and adds to the four ``edges`` where EDGES. See fixed_strip for the
-// rest; ``column_sums`` has room for 2 * (h + 1) * V vectors.
+// Columns of one box over one plane: writes ``rows`` and, if EDGES, adds to the four ``edges``. ``column_sums`` has room for
+// 2 * (h + 1) * V vectors. The other arguments are those of fixed_strip.
 template <typename T, int V, bool EDGES>
 void fixed_backward_strip(const RowSums& sums, const FixedBackward& box, uint32_t* column_sums, int64_t column,
                           int64_t count, const FloatPlane<T>& grad, const MarginRows& rows, double* edges) {
@@ -186,8 +188,8 @@ void fixed_backward_strip(const RowSums& sums, const FixedBackward& box, uint32_
   products.flush(edges);
 }
 
-// V vectors of columns of the differences along rows: to[q] += high0 * rows[q + 1 - high] + high1 * rows[q - high] - ...,
-// whose sum from q on is the gradient of input column q.
+// Adds V vectors of columns of the differences along rows: to[q] += high0 * rows[q + 1 - high] + high1 * rows[q - high] - ...
+// Their sum from q on is the gradient of input column q.
 template <int V>
 void add_differences(const MarginRows& rows, const FixedBackward& box, int64_t column, const MarginRows& to) {
   const Windows<V> at_high(rows, column, 1 - box.columns.high), at_low(rows, column, 1 - box.columns.low);
@@ -206,7 +208,7 @@ void add_differences(const MarginRows& rows, const FixedBackward& box, int64_t c
   }
 }
 
-// What lies beyond the last column: all of it belongs to every column's sum. It goes into the margin behind the row.
+// Adds the differences beyond the last column, which are part of every column's sum, to the margin after the row.
 inline void add_beyond(const MarginRows& rows, float weight0, float weight1, int64_t shift, const MarginRows& to) {
   const int64_t start = max<int64_t>(rows.end - shift, -1);
   for (int64_t p = 0; p < rows.h; ++p) {
@@ -226,8 +228,8 @@ inline void add_differences(const MarginRows& rows, const FixedBackward& box, co
   add_beyond(rows, -box.low0, -box.low1, box.columns.low, to);
 }
 
-// One box over one plane: its edges' gradients, equation (6), and its share of the input's in ``differences`` where there
-// is one.
+// One box over one plane: writes the gradients by its edges, equation (6), and adds its part of the gradient by the input to
+// ``differences``, if not NULL.
 template <typename T, bool EDGES>
 void fixed_backward_box(const RowSums& sums, const Box& box, const FixedBackward& fixed, uint32_t* column_sums,
                         const FloatPlane<T>& grad, const MarginRows& rows, const MarginRows* differences, double* edges) {

@@ -1,6 +1,6 @@
-// Whole planes in fixed point, for nchw.inl and nchw_backward.inl. Included by kernels.inl.
+// Whole planes in fixed point, for nchw.inl, nchw_backward.inl and nhwc.inl. Included by kernels.inl.
 
-// Of a strip of columns: their running sums.
+// Doubles of working memory for the running sums of a strip of columns.
 inline int64_t column_sums_size(int64_t h) { return in_doubles((h + 1) * STRIP * WIDE); }
 
 template <typename T>
@@ -51,7 +51,7 @@ typename Backward<T>::Done Backward<T>::fixed_plane(int64_t plane, bool all_thre
   } else {
     if (!fixed_point<T>(p, p.input_strides[3]) || !fixed_point<T>(p, call.grad_output_strides[3])) return NOTHING;
     const int64_t boxes = p.per_channel, floats = FloatPlane<T>::size(p.h, p.w), rows = MarginRows::size(p.h, p.w);
-    const int64_t targets = all_threads ? boxes : 1;  // threads add to differences of their own
+    const int64_t targets = all_threads ? boxes : 1;  // threads add to separate differences
     const int64_t working_size = floats + rows + 2 * column_sums_size(p.h);
     const Team team{p, all_threads};
     double* memory = (all_threads ? shared_scratch() : thread_scratch())

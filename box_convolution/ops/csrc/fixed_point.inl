@@ -2,31 +2,33 @@
 // and with twice as many numbers in a vector. Included by kernels.inl.
 //
 // Integers wrap around, so a difference of two running sums is exact however large the sums have grown, as long as the
-// difference itself fits into 32 bits: nothing is lost on a large plane, whatever its content. What is rounded is each pixel,
-// once, to max|input| * width / 2^31, and each sum over a row of a box, once, to max|input| * height / 2^31 of an average.
-// Scales are powers of two: integers stay integers, and their sums exact. What a plane's few largest numbers would cost all
-// others is left to the float64 integral image (see ``holds``), and so are large planes and strides.
+// difference itself fits into 32 bits: nothing is lost on a large plane, whatever its content. There are only two roundings:
+// of each pixel, by at most max|input| * width / 2^31, and of each sum over a row of a box, which moves an average by at most
+// max|input| * height / 2^31. Scales are powers of two, so that integers stay integers, and their sums exact. Planes whose few
+// largest numbers would cost the others their digits are left to the float64 integral image (see ``holds``); so are large
+// planes, and strides above 1.
 //
-// Not with AVX-512, where the float64 integral image takes the same time.
+// Not used with AVX-512, where the float64 integral image takes the same time.
 //
-// A box is summed along rows first, out of running sums along each row, then along columns: a strip of columns at a time,
-// whose running sums stay in the first-level cache.
+// A box is summed along rows first, by differences of running sums along each row. These row sums are then summed along
+// columns, a strip of columns at a time, whose running sums stay in the first-level cache.
 
 constexpr int64_t FIXED_LIMIT = 3072;        // of height + width
-constexpr double FIXED_ERROR = 8e-6;         // of an average, at most, relative to the root mean square of its plane
+constexpr double FIXED_ERROR = 8e-6;         // largest error of an average, relative to the root mean square of its plane
 constexpr double FULL_SCALE = 2147450880.0;  // under 2^31, with room for the rounding of float32 factors
 
-// Whether a call is computed in fixed point, planes permitting. Rows of float32 are read where they are, as vectors.
+// Whether planes of this call may be computed in fixed point, if they fit (see ``holds``). Rows of float32 are read in place,
+// as vectors, so their pixels must be adjacent.
 template <typename T>
 inline bool fixed_point(const BoxProblem& p, int64_t stride_w) {
   return sizeof(T) < 8 && !p.exact && p.stride == 1 && p.h + p.w <= FIXED_LIMIT &&
          (sizeof(T) < 4 || p.w == 1 || stride_w == 1);
 }
 
-// Of a working memory of doubles, what so many 32-bit numbers take: whole cache lines.
+// How many doubles of working memory ``count`` 32-bit numbers take: whole cache lines.
 inline int64_t in_doubles(int64_t count) { return (count + 15) / 16 * 8; }
 
-// A plane as rows of float32: as it is, or a copy in ``memory``.
+// A plane as rows of float32: in place if it is float32, else a copy in ``memory``.
 template <typename T>
 struct FloatPlane {
   const float* data;
@@ -52,7 +54,7 @@ struct FloatPlane<float> {
   const float* row(int64_t r) const { return data + r * stride; }
 };
 
-// Largest |value| of a plane, infinity or NaN where one is among them, and the root of its mean square.
+// The largest |value| of a plane (infinity or NaN if it has one), and its root mean square.
 struct Magnitude {
   float largest = 0;
   double rms = 0;
@@ -95,24 +97,25 @@ Magnitude magnitude_of(const Team& team, const FloatPlane<T>& plane, int64_t h, 
   return {bits_to_float(uint32_t(most)), sqrt(sum / double(h * w))};
 }
 
-// Whether a plane may be put into fixed point: its squares stay in float32's normal range, errors under FIXED_ERROR; and a
-// few pixels do not make the root mean square by themselves, in which the others would drown.
+// Whether a plane may be computed in fixed point: its squares are in float32's normal range, errors stay below FIXED_ERROR,
+// and the root mean square does not come from a few large pixels alone, next to which the others would lose their digits.
 inline bool holds(const Magnitude& magnitude, int64_t h, int64_t w) {
   if (magnitude.largest == 0) return true;
   const double range = min(FIXED_ERROR * 0x1p31 / double(h + w), sqrt(double(h * w)) / 2);
   return magnitude.largest > 1e-17f && magnitude.largest < 1e17f && magnitude.largest <= max(range, 1.0) * magnitude.rms;
 }
 
-// Whether integers in a plane of this magnitude, and their sums, have room in units of at most 1, and in float32.
+// Whether units for pixels and sums of this magnitude are at most 1, so that integers stay exact.
 inline bool integers_hold(const Magnitude& magnitude, int64_t h, int64_t w) {
   return double(magnitude.largest) * double(w) * double(max<int64_t>(h, 64)) <= 0x1p30;
 }
 
-// One axis of a box, as  core * (S[n + high] - S[n + low]) + head * x[n + high] - tail * x[n + low]  with running sums S of x.
+// One axis of a box, as  core * (S[n + high] - S[n + low]) + head * x[n + high] - tail * x[n + low]  with S[k] the sum of all
+// x before x[k].
 struct FixedSpan {
   int64_t low, high;
   double core, head, tail;
-  double length;  // most elements that the difference of sums can span; at least 1
+  double length;  // how many elements the difference of sums can span at most; at least 1
   double bound;   // largest |result| for |x| <= 1
 
   FixedSpan(const Span& span, int64_t size)
@@ -126,7 +129,8 @@ struct FixedSpan {
   }
 };
 
-// The scale at which ``length`` numbers of a magnitude up to ``largest``, rounded to integers, sum to 32 bits; a power of two.
+// The largest power of two with which ``length`` numbers of magnitude up to ``largest``, multiplied by it and rounded to
+// integers, have a sum of 32 bits.
 inline double scale_of(double length, double largest) {
   if (largest == 0) return 1;
   int exponent;
@@ -134,8 +138,7 @@ inline double scale_of(double length, double largest) {
   return ldexp(1.0, exponent - 1);
 }
 
-// A plane whose rows have margins for q < 0 and q >= w, so that any window can be read whose place is clamped to
-// [-2 * WIDE, end].
+// A plane whose rows have margins for q < 0 and q >= w, so that two vectors can be read from every column in [-2 * WIDE, end].
 struct MarginRows {
   uint32_t* data;
   int64_t h, w, end, pitch;
@@ -144,7 +147,7 @@ struct MarginRows {
       : data(static_cast<uint32_t*>(memory)), h(h), w(w), end((w + WIDE - 1) / WIDE * WIDE), pitch(pitch_of(w)) {}
   static int64_t pitch_of(int64_t w) {
     const int64_t pitch = (w + WIDE - 1) / WIDE * WIDE + 4 * WIDE;
-    return pitch % 1024 ? pitch : pitch + WIDE;  // rows that are a multiple of 4 KiB apart compete for places in the cache
+    return pitch % 1024 ? pitch : pitch + WIDE;  // rows a multiple of 4 KiB apart would compete for places in the cache
   }
   static int64_t size(int64_t h, int64_t w) { return in_doubles(h * pitch_of(w)); }
   uint32_t* row(int64_t p) const { return data + p * pitch + 2 * WIDE; }
@@ -212,7 +215,7 @@ void RowSums::fill(const Team& team, const FloatPlane<T>& plane, double units) {
   });
 }
 
-// row[n + shift - 1] and row[n + shift] for V vectors of columns n from ``column`` on, of any row.
+// Reads row[n + shift - 1] and row[n + shift] for V vectors of columns n from ``column`` on, of any row.
 template <int V>
 struct Windows {
   const uint32_t* place[V];
@@ -262,7 +265,7 @@ struct FixedBox {
   float core, head, tail;                 // along a row, from units of the row sums to units of the column sums
   float row_core, row_head, row_tail;     // along a column, from there to the average
 
-  // The weights along a row are those of a sum, so that integers stay such: a whole pixel weighs 1.
+  // Weights along a row are those of a sum, not of an average: a whole pixel weighs 1, so that integers stay integers.
   FixedBox(const Box& box, const RowSums& sums, float largest, double scale)
       : rows(box.rows, sums.h), columns(summed(box.columns), sums.w) {
     const double unit = scale_of(rows.length, columns.bound * largest), average = box.columns.inverse * scale / unit;
@@ -279,8 +282,8 @@ struct FixedBox {
   }
 };
 
-// V vectors of columns, or the ``count`` columns of one vector where it is not -1, of a box over a whole plane.
-// ``column_sums`` has room for (h + 1) * V vectors.
+// Computes one box over V vectors of columns of a plane; if ``count`` is not -1, over the first ``count`` columns of one
+// vector. ``column_sums`` has room for (h + 1) * V vectors.
 template <typename T, int V, bool PLAIN>
 void fixed_strip(const RowSums& sums, const FixedBox& box, uint32_t* column_sums, int64_t column, int64_t count, T* out,
                  int64_t out_pitch, const T* residual, const Epilogue& epilogue) {
@@ -297,7 +300,7 @@ void fixed_strip(const RowSums& sums, const FixedBox& box, uint32_t* column_sums
       total[v] += to_fixed(core * to_floats(high0[v] - low0[v]) + head * to_floats(high1[v] - high0[v]) -
                            tail * to_floats(low1[v] - low0[v]));
       store_words(column_sums + (p + 1) * step + v * WIDE, total[v]);
-      // What the second loop will write: the machine cannot foresee lines a row apart.
+      // Prefetch what the second loop writes: the machine does not prefetch lines a row apart by itself.
       __builtin_prefetch(out + p * out_pitch + v * WIDE, 1);
       if (!PLAIN && residual) __builtin_prefetch(residual + p * out_pitch + v * WIDE);
     }
@@ -335,8 +338,8 @@ void fixed_strip(const RowSums& sums, const FixedBox& box, uint32_t* column_sums
 
 constexpr int STRIP = 2;  // vectors of columns at a time
 
-// Columns from ``begin`` to ``end`` of one box over one plane; ``begin`` is a multiple of a strip's width, and column 0 of
-// ``out`` and ``residual``, whose rows are ``out_pitch`` apart.
+// Computes columns begin..end-1 of one box over one plane. ``begin`` is a multiple of a strip's width. Rows of ``out`` and
+// ``residual`` are ``out_pitch`` apart and start with column ``begin``.
 template <typename T, bool PLAIN>
 void fixed_columns(const RowSums& sums, const FixedBox& box, uint32_t* column_sums, int64_t begin, int64_t end, T* out,
                    int64_t out_pitch, const T* residual, const Epilogue& epilogue) {

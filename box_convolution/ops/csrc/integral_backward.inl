@@ -1,7 +1,7 @@
-// Gradients from the integral image of integral_image.inl: of the input through the adjoint, of the edges by sums
-// over its rows.
+// Gradients from the integral image of integral_image.inl: by the input through the adjoint, by the edges through sums over
+// rows of the integral image.
 
-// Sums over one box of one plane that its edges' gradients are made of.
+// Sums over all outputs of one box on one plane, of which edge_gradients makes the gradients by its edges.
 struct EdgeSums {
   double top = 0, bottom = 0, left = 0, right = 0, total = 0;
 };
@@ -10,13 +10,14 @@ inline void add_scaled(double* __restrict to, const double* __restrict from, dou
   for (int64_t q = 0; q < count; ++q) to[q] += factor * from[q];
 }
 
-// Where the taps of one output row go in the adjoint, for its bottom or top edge: to rows k and k + 1, clamped. With
-// stride 1, row k + 1 is the next output row's row k; so the taps of the row before are added together with this row's.
+// Where the taps of one output row (see Column) are added to the adjoint, for its bottom or top edge: in rows k and k + 1,
+// clamped. With stride 1, row k + 1 is row k of the next output row; so the taps of the output row before are added in the
+// same pass.
 struct Target {
   double* row;
   double weight, weight_before;
 
-  // ``unused`` takes what lies above the image: it is never read.
+  // ``unused`` takes what lies above the image; no result depends on it.
   Target(const IntegralImage& adjoint, int64_t k, double weight0, double weight1, double* unused) {
     row = k <= 0 ? unused : adjoint.row(min(k, adjoint.h));
     weight = k < adjoint.h ? weight0 : weight0 + weight1;
@@ -24,7 +25,7 @@ struct Target {
   }
 };
 
-// The part of the last output row's taps that no further row has taken along.
+// Adds the part of the last output row's taps that the pass over a further row would have added.
 inline void add_rest(const IntegralImage& adjoint, int64_t k, double weight1, const double* taps) {
   if (k >= 0 && k < adjoint.h) add_scaled(adjoint.row(k + 1), taps, weight1, adjoint.w);
 }
@@ -37,13 +38,15 @@ inline double sum_from(const double* row, int64_t begin, int64_t w) {
   return sum;
 }
 
-// What one column of one output row adds to the sums; V is a number or a vector of them.
+// Sums over columns of one output row; V is a number or a vector of them.
 template <typename V>
 struct Column {
   V top, bottom, left, right, total;
 
-  // g at the outputs whose right edge is in this column and in the one before, the left edge alike; the integral image's rows
-  // around the bottom and the top edge. Sums by parts turned every sum over outputs into one over columns.
+  // Adds one column q and returns its tap, what the adjoint gathers there. ``right0``, ``right1``: grad_output of the outputs
+  // whose right edge lies in pixel q + 1 and in pixel q; ``left0``, ``left1``: the same for the left edge. ``bottom0`` ...
+  // ``top1``: the integral image's rows around the bottom and the top edge. Summation by parts has turned all sums over
+  // outputs into sums over columns.
   inline V add(V right0, V right1, V left0, V left1, V bottom0, V bottom1, V top0, V top1, const Box& box) {
     const Span &rows = box.rows, &columns = box.columns;
     const V tap = (columns.high0 * right0 + columns.high1 * right1) - (columns.low0 * left0 + columns.low1 * left1);
@@ -66,10 +69,10 @@ inline void widen_row(double* to, const T* from, int64_t stride_from, int64_t st
     for (int64_t j = 0; j < count; ++j) to[j * stride_to] = to_double(from[j * stride_from]);
 }
 
-// Everything the gradients of one box over one plane need, in one pass over the rows of grad_output. ``adjoint``
-// gathers the transposed operation: it is to the gradient what the integral image is to the input, and is integrated
-// once for all boxes. ``padded`` holds rows of grad_output, spread out to the input's columns; ``taps`` has room for
-// 3 rows of the integral image.
+// Everything that the gradients of one box over one plane need, in one pass over the rows of grad_output. ``adjoint``
+// gathers the taps of all boxes, and ``integrate`` turns them into the gradient by the input: it is to this gradient what the
+// integral image is to the input. ``padded`` gets rows of grad_output, spread out to the input's columns; ``taps`` has room
+// for 3 rows of the integral image.
 template <typename T>
 EdgeSums backward_box(const IntegralImage& integral, const IntegralImage& adjoint, const Box& box,
                       const PaddedRows& padded, double* taps,
@@ -85,7 +88,7 @@ EdgeSums backward_box(const IntegralImage& integral, const IntegralImage& adjoin
   EdgeSums sums;
   int64_t kb = 0, kt = 0;
   for (int64_t i = 0; i < h_out; ++i) {
-    // Some rows at once: a row that was written just now cannot be read at other addresses without waiting.
+    // Several rows at once: loads that straddle numbers written just before would have to wait for them.
     const int64_t slot = i % PaddedRows::COUNT;
     if (slot == 0)
       for (int64_t k = 0; k < min<int64_t>(PaddedRows::COUNT, h_out - i); ++k)
@@ -122,7 +125,8 @@ EdgeSums backward_box(const IntegralImage& integral, const IntegralImage& adjoin
       to_bottom.row[q] += to_bottom.weight * tap + to_bottom.weight_before * before[q];
       to_top.row[q] += to_top.weight * tap + to_top.weight_before * before[q];
     }
-    // The last column gathers every output whose edge lies beyond the image, too. It is no output's edge that is behind it.
+    // Because indices are clamped, the last column also gathers every output whose edge lies beyond the image. Such an edge has
+    // no gradient: what the loop has subtracted from ``right`` and ``left`` for the pixel after the last is added again.
     q = w - 1;
     const double tap = ((columns.high0 + columns.high1) * sum_from(g, w + 1 - columns.high, w) + columns.high1 * gr[q]) -
                        ((columns.low0 + columns.low1) * sum_from(g, w + 1 - columns.low, w) + columns.low1 * gl[q]);
@@ -166,8 +170,8 @@ inline void edge_gradients(const EdgeSums& sums, const Box& box, bool normalize,
   gradient[3] = box.inverse * sums.right - by_width;
 }
 
-// Rows end-R..end-1 of: grad_input[p][q] = sum of adjoint[r][c] over r > p, c >= q. Row ``end`` of the adjoint holds, on entry,
-// the sums over all rows from there on where ``below`` is set, and row end-R+1 does so on return.
+// Writes rows end-R..end-1 of grad_input[p][q] = sum of adjoint[r][c] over r > p, c >= q. If ``below``, row end + 1 of the
+// adjoint is on entry the sum of all rows from there on; on return, row end - R + 1 is.
 template <typename T, int R>
 void integrate_rows(const IntegralImage& adjoint, T* grad_input, int64_t end, bool below) {
   const int64_t w = adjoint.w;

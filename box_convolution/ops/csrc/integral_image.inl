@@ -1,15 +1,16 @@
-// Everything is computed from one integral image per plane, row(p)[q] = sum of the input above row p up to and with
-// column q, in float64: a float32 integral image loses digits on a large plane. An edge lies in the same part of a
-// pixel for every output, so that the sum up to it is a weighted sum of two rows (or columns) of the integral image
-// with weights that depend on the box alone: the inner loops run over whole rows with constant weights. Row numbers
-// are clamped to [0, H], which is the zero padding.
+// Box convolutions from float64 integral images, one for each plane: row(p)[q] = sum of the input over all rows above row p
+// and columns 0..q. A float32 integral image would lose digits on a large plane.
+//
+// An edge lies at the same place within a pixel for every output. So the sum up to it is a weighted sum of two rows (or
+// columns) of the integral image, with weights that depend on the box alone, and the inner loops run over whole rows with
+// constant weights. Clamping row numbers to [0, H] has the effect of zero padding.
 
 struct IntegralImage {
   double* data;
   int64_t h, w, pitch;
 
   IntegralImage(double* data, int64_t h, int64_t w) : data(data), h(h), w(w), pitch(pitch_of(w)) {}
-  // Whole vectors. Rows that are a multiple of 2 KiB apart compete for places in the cache.
+  // Whole vectors, but no multiple of 2 KiB: rows so far apart would compete for places in the cache.
   static int64_t pitch_of(int64_t w) {
     const int64_t columns = (w + LANES - 1) / LANES * LANES;
     return columns % 256 ? columns : columns + LANES;
@@ -21,8 +22,8 @@ struct IntegralImage {
 
 constexpr int ROWS = 8;  // rows that are summed side by side, to hide the latency of an addition
 
-// Running sums of input rows p..p+R-1 into integral image rows p+1..p+R; with ``above``, row p of the integral image
-// is added as well.
+// Writes running sums of input rows p..p+R-1 into integral image rows p+1..p+R; if ``above``, row p of the integral image is
+// added.
 template <typename T, int R>
 void scan_rows(const IntegralImage& integral, const T* input, int64_t stride_h, int64_t stride_w, int64_t p, bool above) {
   const bool contiguous = stride_w == 1;
@@ -68,7 +69,7 @@ void build_integral_image(const IntegralImage& integral, const T* input, int64_t
     scan_strip(integral, input, stride_h, stride_w, p, min<int64_t>(ROWS, integral.h - p), true);
 }
 
-// Rows with room for every clamped index on both sides: entries -(w + 2) <= q < 2 * w + 16 of row(r).
+// Rows with room on both sides for every index that a clamped box can reach: -(w + 2) <= q < 2 * w + 16 in row(r).
 struct PaddedRows {
   static constexpr int64_t COUNT = 4;
   double* first;
@@ -82,14 +83,14 @@ struct PaddedRows {
   double* row(int64_t r) const { return first + r * pitch; }
 };
 
-// What follows the average in the same write: relu(residual + scale * average + shift).
+// What is applied to the average before it is written: [relu]([residual +] scale * average + shift).
 struct Epilogue {
   double scale, shift;
   bool relu;
 };
 
-// float32 is rounded before the residual is added: so it is where outputs have their channels last, and no memory format
-// changes a result.
+// float32 is rounded before the residual is added, because the kernels of nhwc.inl do so: results must not depend on the
+// memory format.
 template <typename T>
 inline double before_residual(double value) {
   return sizeof(T) == 4 ? double(float(value)) : value;
@@ -100,7 +101,7 @@ inline Vec before_residual(Vec value) {
   return sizeof(T) == 4 ? __builtin_convertvector(__builtin_convertvector(value, FloatVec), Vec) : value;
 }
 
-// V is a number, or a vector of them. A NaN stays one.
+// V is a number, or a vector of them. ReLU keeps a NaN.
 template <typename T, typename V, typename Residual>
 inline V finished(V value, const Epilogue& epilogue, bool has_residual, const Residual& residual) {
   value = value * epilogue.scale + epilogue.shift;
@@ -108,8 +109,8 @@ inline V finished(V value, const Epilogue& epilogue, bool has_residual, const Re
   return epilogue.relu ? (value < 0 ? V{} : value) : value;
 }
 
-// What lies between a box's right and left edge, for 8 outputs at a time: see Weights. Running sums are read at any address.
-// Where one instruction shifts two vectors into each other, each is loaded once, and two differences come from one.
+// Sums between a box's left and right edge for 8 outputs at a time, out of a row of running sums: see Weights. With AVX-512,
+// one instruction shifts two vectors into each other: so each vector is loaded only once.
 struct Between {
   const double *right, *left;
 #if defined(__AVX512F__)
@@ -140,8 +141,8 @@ struct Between {
 #endif
 };
 
-// Between the integral image's rows, ``sums`` holds what lies above the bottom and not above the top edge, up to and with each
-// column: the difference of its values at the right and the left edge is the output.
+// Writes one output row. ``sums``, a row of difference_rows, has for each column q the sum over the box's height of columns
+// 0..q: the difference of its values at the right and the left edge is the output.
 template <typename T, bool PLAIN>
 inline void write_row(T* __restrict out, const double* __restrict sums, const T* __restrict residual, const Span& columns,
                       const Weights& weights, int64_t count, int64_t stride, const Epilogue& epilogue) {
@@ -169,8 +170,8 @@ inline void write_row(T* __restrict out, const double* __restrict sums, const T*
   }
 }
 
-// R rows of sums, for output rows i..i+R-1, which are ``stride`` input rows apart. With stride 1 they share integral
-// image rows.
+// Writes R rows of ``padded``, for output rows i..i+R-1: sums between the box's top and bottom edge of columns 0..q. R > 1 only
+// with stride 1, where neighbouring output rows share rows of the integral image.
 template <int R>
 inline void difference_rows(const IntegralImage& integral, const Box& box, const Weights& weights,
                             const PaddedRows& padded, int64_t i,
@@ -181,7 +182,7 @@ inline void difference_rows(const IntegralImage& integral, const Box& box, const
     bottom[r] = integral.clamped(i * stride + r + box.rows.high);
     top[r] = integral.clamped(i * stride + r + box.rows.low);
   }
-  // Copies in registers: for all the compiler knows, the stores might change the originals.
+  // Copies, so that they stay in registers: the compiler must assume that the stores change the originals.
   double* const to = padded.first;
   const int64_t to_pitch = padded.pitch, w = integral.w;
   for (int64_t q = 0; q < w; q += LANES) {
@@ -225,7 +226,7 @@ struct Part {
   int64_t top, bottom, begin, end;
 };
 
-// A part that is the same number everywhere, but for what follows the average.
+// Writes a part where scale * average is the same ``number`` everywhere.
 template <typename T>
 void constant_part(double number, const Part& part, T* out, int64_t out_pitch, const T* residual, const Epilogue& epilogue) {
   const Epilogue unscaled{1.0, epilogue.shift, epilogue.relu};
@@ -234,7 +235,7 @@ void constant_part(double number, const Part& part, T* out, int64_t out_pitch, c
       out[at] = from_double<T>(finished<T>(number, unscaled, residual, [&] { return to_double(residual[at]); }));
 }
 
-// A box of one whole pixel moves the image: nothing is summed, and nothing rounded.
+// Writes a part for a box of one whole pixel, which only moves the image: nothing is summed, and nothing rounded.
 template <typename T>
 void move_image(const T* input, int64_t stride_h, int64_t stride_w, int64_t h, int64_t w, const Box& box, int64_t stride,
                 const Part& part, T* out, int64_t out_pitch, const T* residual, const Epilogue& epilogue) {
@@ -249,7 +250,7 @@ void move_image(const T* input, int64_t stride_h, int64_t stride_w, int64_t h, i
   }
 }
 
-// What needs no sums: a scale of 0, a box that is not a number, and one that is a pixel. False for any other box.
+// Writes a part that needs no sums: the scale is 0, the box has a NaN, or the box is one whole pixel. Else returns false.
 template <typename T>
 bool simple_part(const Box& box, const T* input, const BoxProblem& p, const Part& part, T* out, int64_t out_pitch,
                  const T* residual, const Epilogue& epilogue) {

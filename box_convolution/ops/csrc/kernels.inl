@@ -15,7 +15,8 @@
 namespace box {
 namespace BOX_ISA {
 
-// Not those of the standard library: a linker may merge templates of equal names, and pick those of a better machine.
+// Not std::min and std::max: the linker may merge their instances of all instruction sets into one, which this machine may
+// not be able to run.
 template <typename T>
 inline T min(T a, T b) {
   return b < a ? b : a;

@@ -1,4 +1,4 @@
-// How the outputs of a call are computed: see team.inl. Included by kernels.inl.
+// Outputs in NCHW (contiguous), shared out among threads as team.inl says. Included by kernels.inl.
 
 template <typename T>
 struct Forward {
@@ -15,7 +15,8 @@ struct Forward {
     return static_cast<const T*>(p.input) + b * p.input_strides[0] + c * p.input_strides[1];
   }
 
-  // Calls body(box, out, residual, epilogue) for output channel ``m`` of a plane, pointers to its first element.
+  // Calls body(box, out, residual, epilogue) for box ``m`` of a plane; ``out`` and ``residual`` point to the first element of
+  // its output channel.
   template <typename Body>
   void channel(int64_t plane, int64_t m, const Body& body) const {
     const int64_t channel = plane % p.channels * p.per_channel + m;
@@ -25,7 +26,7 @@ struct Forward {
          call.residual ? static_cast<const T*>(call.residual) + offset : nullptr, epilogue);
   }
 
-  // A plane that no box reads.
+  // Whether no box reads this plane, because all its scales are 0.
   bool idle(int64_t plane) const {
     if (!call.scale) return false;
     const float* scale = call.scale + plane % p.channels * p.per_channel;
@@ -54,7 +55,8 @@ struct Forward {
     });
   }
 
-  // A whole plane in fixed point, by this thread or by all; false, and nothing done, where it does not hold.
+  // Computes a plane in fixed point, in this thread or in all. Returns false, and has written nothing, if the plane is unfit
+  // for it: see fixed_point.inl.
   bool fixed_plane(int64_t plane, bool all_threads, Failure& failure) const;
 
   int32_t by_planes() const {

@@ -1,4 +1,4 @@
-// nchw.inl for gradients. Included by kernels.inl.
+// The gradients of all planes, shared out among threads as in nchw.inl. Included by kernels.inl.
 
 template <typename T>
 struct Backward {
@@ -15,7 +15,8 @@ struct Backward {
     return static_cast<const T*>(p.input) + b * p.input_strides[0] + c * p.input_strides[1];
   }
 
-  // Gradients of one box over one plane, into edges (4) and adjoint. Returns false for a NaN box.
+  // Writes the gradients by the four ``edges`` of one box over one plane, and adds its taps to ``adjoint``. Returns false for a
+  // box with a NaN.
   bool box(const IntegralImage& integral, const IntegralImage& adjoint, const PaddedRows& padded, double* taps,
            int64_t plane, int64_t m,
            double* edges) const {
@@ -44,7 +45,7 @@ struct Backward {
 
   enum Done { NOTHING, GRAD_INPUT, EVERYTHING };
 
-  // A whole plane in fixed point, by this thread or by all, as far as it holds.
+  // Computes a plane in fixed point, in this thread or in all. Returns which gradients were fit for it: see fixed_point.inl.
   Done fixed_plane(int64_t plane, bool all_threads, double* edges, Failure& failure) const;
 
   void write(const IntegralImage& adjoint, int64_t plane, Done done, bool finite) const {
@@ -101,7 +102,7 @@ struct Backward {
     return failure.happened;
   }
 
-  // One box a task, each with an adjoint of its own; they are summed in the order of the boxes.
+  // Each task is one box with an adjoint of its own; the adjoints are then summed in the order of the boxes.
   int32_t by_boxes(double* edges) const {
     const int64_t size = IntegralImage::size(p.h, p.w);
     Failure failure;

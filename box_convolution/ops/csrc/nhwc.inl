@@ -1,7 +1,7 @@
-// Float32 outputs with their channels last in memory: a group of channels at a time, whose planes are turned into pixels
-// while they are in cache, with the residual and ReLU in the same write. Included by kernels.inl.
+// float32 outputs in NHWC (channels last), a group of channels at a time: they are computed as planes, and transposed while
+// they are in cache. The residual and ReLU are applied in the same write. Included by kernels.inl.
 
-// Rows of WIDE vectors become columns: log2(WIDE) rounds, each of which deals two halves of the vectors like cards.
+// Transposes WIDE vectors, in log2(WIDE) rounds, each of which interleaves the two halves of the vectors like cards.
 inline void transpose(Floats (&v)[WIDE]) {
 #if defined(__AVX512F__)
 #define BOX_LOW 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
@@ -26,10 +26,11 @@ inline void transpose(Floats (&v)[WIDE]) {
 }
 
 struct NhwcForward {
-  static constexpr int64_t LINE = 16, MOST = 2 * LINE;  // channels in a cache line, and in a group
-  // numbers that the integral images of more than a line may take: 0.75 MiB
+  static constexpr int64_t LINE = 16, MOST = 2 * LINE;  // channels in a cache line; at most so many in a group
+  // float64 numbers that the integral images of a group of two lines may take: 0.75 MiB
   static constexpr int64_t CACHED = int64_t(3) << 15;
-  // numbers of an output that goes past the caches: 4 MiB. The next layer finds little of it there, and no line is read first.
+  // float32 numbers from which on an output is written past the caches: 4 MiB. The next layer would find little of it in
+  // cache anyway, and the lines need not be read before they are written.
   static constexpr int64_t STREAMED = int64_t(1) << 20;
 
   const BoxForward& call;
@@ -41,30 +42,31 @@ struct NhwcForward {
       : call(call), p(call.problem), group(group_of(p)), planes(group / p.per_channel), groups(p.channels / planes),
         streams(writes_lines(call.output) && p.batch * groups * group * p.h * p.w >= STREAMED) {}
 
-  // A whole cache line at a time.
+  // Whether each store writes a whole cache line.
   static bool writes_lines(const void* output) { return WIDE == LINE && reinterpret_cast<uintptr_t>(output) % 64 == 0; }
 
-  // Machines fetch lines in pairs. One alone is better where the integral images of two would not stay in cache.
+  // Machines fetch cache lines in pairs, so a group is two lines of channels; or one, if the integral images of two would not
+  // stay in cache.
   static int64_t group_of(const BoxProblem& p) {
     const bool pairs = p.channels * p.per_channel % MOST == 0;
     return pairs && MOST / p.per_channel * IntegralImage::size(p.h, p.w) <= CACHED ? MOST : LINE;
   }
 
-  // Where the integral images of a group outgrow all caches, planes are written and then turned.
+  // Not if the integral images of a group outgrow all caches: it is faster then to write planes and transpose them later.
   static bool serves(const BoxForward& call) {
     const BoxProblem& p = call.problem;
     return p.dtype == BOX_FLOAT32 && p.stride == 1 && p.per_channel > 0 && LINE % p.per_channel == 0 &&
            p.channels * p.per_channel % LINE == 0 && LINE / p.per_channel * IntegralImage::size(p.h, p.w) <= Scratch::KEPT;
   }
 
-  // A part of the outputs of a group: rows ``pitch`` apart, channels ``channel_pitch`` apart, both from the part's corner.
+  // A part of the outputs of a group, from its upper left corner on: rows are ``pitch`` apart, channels ``channel_pitch``.
   struct Tile {
     float* data;
     int64_t pitch, channel_pitch;
 
-    // A line more between channels: equal places of channels a power of two apart compete for one place in the cache.
+    // One more cache line: channels a power of two apart would compete for the same places in the cache.
     static int64_t channel_pitch_of(int64_t numbers) { return (numbers + WIDE - 1) / WIDE * WIDE + 16; }
-    // Where row 0 of column 0 of a channel would be.
+    // Where row 0, column 0 of a channel would be, though the part may not contain it.
     float* origin(int64_t channel, const Part& part) const {
       return data + channel * channel_pitch - part.top * pitch - part.begin;
     }
@@ -85,12 +87,12 @@ struct NhwcForward {
     return static_cast<const float*>(p.input) + image * p.input_strides[0] + (number * planes + k) * p.input_strides[1];
   }
 
-  // Residual and ReLU are left to ``write``.
+  // Without residual and ReLU, which ``write`` applies.
   Epilogue epilogue(int64_t channel) const {
     return {call.scale ? call.scale[channel] : 1.0, call.shift ? call.shift[channel] : 0.0, false};
   }
 
-  // Out of float64 integral images of all planes, some rows at a time.
+  // Computes a group from float64 integral images of its planes, a band of rows at a time.
   void float64_group(int64_t image, int64_t number, Failure& failure) const {
     const int64_t integrals = planes * IntegralImage::size(p.h, p.w), padded_rows = PaddedRows::size(p.w);
     const int64_t band = max<int64_t>(PaddedRows::COUNT, 1024 / p.w / PaddedRows::COUNT * PaddedRows::COUNT);
@@ -120,9 +122,10 @@ struct NhwcForward {
     }
   }
 
-  // In fixed point; false, and nothing done, where a plane does not hold: see fixed_nchw.inl.
+  // Computes a group in fixed point. Returns false, and has written nothing, if a plane is unfit for it: see fixed_point.inl.
   bool fixed_group(int64_t image, int64_t number, Failure& failure) const;
 
+  // Transposes the tile of a part, adds the residual, applies ReLU and writes the output.
   void write(const Tile& tile, int64_t image, int64_t number, const Part& part) const {
     const int64_t channels = groups * group, ahead = 2 * p.w * channels;
     const float* const residual = static_cast<const float*>(call.residual);
@@ -138,7 +141,7 @@ struct NhwcForward {
           const int64_t count = min<int64_t>(WIDE, part.end - part.begin - j);
           for (int64_t k = 0; k < count; ++k) {
             const int64_t at = row + (j + k) * channels + c;
-            // Pixels are too far apart for the machine to foresee; no fault where this is behind the end.
+            // Pixels are too far apart for the machine to prefetch by itself. An address beyond the end does no harm.
             if (c % LINE == 0) {
               if (residual) __builtin_prefetch(residual + at + ahead);
               if (!streams) __builtin_prefetch(output + at + ahead, 1);

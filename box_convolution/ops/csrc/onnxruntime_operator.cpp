@@ -3,7 +3,7 @@
 //
 //     output = BoxConv2d(input, boxes, scale?, shift?, residual?), attributes normalize, relu, stride: those of BoxForward
 //
-// All are float32. What is optional and missing has an empty name.
+// All are float32. An optional input that is left out has an empty name.
 #include <onnxruntime_c_api.h>
 #include <stdlib.h>
 
@@ -19,7 +19,7 @@ struct Kernel {
   int64_t normalize, relu, stride;
 };
 
-// A step that failed ends a function: its status says why.
+// Returns from the calling function if a step fails; the status says why.
 #define TRY(call) \
   if (OrtStatus* status = (call)) return status
 
@@ -32,7 +32,7 @@ struct Array {
   bool is(int64_t length) const { return rank == 1 && shape[0] == length; }
 };
 
-// Input number ``index``; without data where it is left out.
+// Reads input number ``index``; ``data`` stays NULL if it is left out.
 OrtStatus* read(const OrtApi* api, const OrtKernelContext* context, size_t index, Array* array) {
   const OrtValue* value = nullptr;
   TRY(api->KernelContext_GetInput(context, index, &value));
@@ -49,7 +49,7 @@ OrtStatus* read(const OrtApi* api, const OrtKernelContext* context, size_t index
   return nullptr;
 }
 
-// onnxruntime's threads belong to one call of an operator; a BoxParallelFor has no room for it.
+// onnxruntime's parallel loop needs to know the operator's current call, which a BoxParallelFor cannot pass to it.
 thread_local const Kernel* running;
 thread_local const OrtKernelContext* running_in;
 
@@ -111,7 +111,7 @@ OrtStatus* ORT_API_CALL compute(void* op_kernel, OrtKernelContext* context) {
 
   BoxForward call = {};
   call.problem = {in[0], in[1], box[1], in[2], in[3], stride, BOX_FLOAT32, int32_t(kernel.normalize), 0, edges,
-                  input.data, {in[1] * in[2] * in[3], in[2] * in[3], in[3], 1}, on_its_threads, 2};  // 2: share it out
+                  input.data, {in[1] * in[2] * in[3], in[2] * in[3], in[3], 1}, on_its_threads, 2};  // 2: more than one
   call.output = output;
   call.scale = scale.data;
   call.shift = shift.data;

@@ -1,4 +1,4 @@
-// Element types at the edges of the kernels; inside, everything is float64.
+// Element types of inputs and outputs, and their conversion from and to float64.
 #pragma once
 #include <stdint.h>
 #include <string.h>
@@ -61,7 +61,7 @@ template <>
 inline Float16 from_double<Float16>(double value) {
   const uint32_t bits = float_to_bits(float(value)), sign = bits >> 16 & 0x8000u, magnitude = bits & 0x7fffffffu;
   if (magnitude > 0x7f800000u) return {uint16_t(sign | 0x7e00u)};
-  if (magnitude >= 0x477ff000u) return {uint16_t(sign | 0x7c00u)};  // rounds beyond 65504
+  if (magnitude >= 0x477ff000u) return {uint16_t(sign | 0x7c00u)};  // rounds to more than 65504, the largest float16
   if (magnitude < 0x38800000u)                                      // subnormal: an addition does the rounding
     return {uint16_t(sign | (float_to_bits(bits_to_float(magnitude) + 0.5f) - 0x3f000000u))};
   return {uint16_t(sign | (magnitude - 0x38000000u + 0xfffu + (magnitude >> 13 & 1u)) >> 13)};

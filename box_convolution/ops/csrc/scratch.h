@@ -1,4 +1,4 @@
-// Working memory that a thread keeps between calls: asking the system for it anew would cost a page fault every 4 KiB.
+// Working memory that a thread keeps between calls: fresh memory from the system would cost a page fault every 4 KiB.
 #pragma once
 #include <stdint.h>
 #include <stdlib.h>
@@ -21,7 +21,7 @@ class Scratch {
     return reinterpret_cast<double*>((reinterpret_cast<uintptr_t>(raw_) + 63) / 64 * 64);
   }
 
-  // Give back what is too large to be kept for the next call.
+  // Frees memory that is too large to be kept for the next call.
   void trim() {
     if (capacity_ > KEPT) release();
   }

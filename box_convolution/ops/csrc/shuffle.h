@@ -1,5 +1,5 @@
-// __builtin_shufflevector for GCC before version 12, which has only its elder: that takes lane numbers as a vector of integers
-// as wide as the elements, the type of a comparison.
+// __builtin_shufflevector for GCC before version 12, which has only __builtin_shuffle. That takes lane numbers as a vector of
+// integers as wide as the elements, which is the type of a comparison's result.
 #pragma once
 
 #if defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 12

@@ -1,11 +1,12 @@
-// What a box is to a kernel: pixel numbers, and weights that depend on the box alone.
+// A box as the kernels use it: pixel offsets, and weights that are the same for all output pixels.
 
-// One axis of a box. With n the position of an output pixel, the integral from the low to the high edge of an image with
-// running sums S is  (high0 * S[n + high] + high1 * S[n + high + 1]) - (low0 * S[n + low] + low1 * S[n + low + 1]).
+// One axis of a box. With n the position of an output pixel, and S[k] the sum of all pixels before pixel k, the integral
+// from the low to the high edge is
+//     (high0 * S[n + high] + high1 * S[n + high + 1]) - (low0 * S[n + low] + low1 * S[n + low + 1]).
 struct Span {
-  int64_t low, high;  // the pixels that the edges of output 0 lie in
+  int64_t low, high;  // the pixels in which the edges lie for output pixel 0
   double low0, low1, high0, high1;
-  double inverse;    // of the length: 1 where not normalised, 0 for length 0
+  double inverse;    // 1 / length; 1 without normalisation, 0 for length 0
   bool whole_pixel;  // one pixel from border to border
   bool nan;
 
@@ -17,7 +18,7 @@ struct Span {
     nan = length != length;
     if (nan) return;
     inverse = !normalize ? 1.0 : length == 0 ? 0.0 : 1.0 / length;
-    // Beyond these bounds no output can see a pixel border, and a conversion to int64 could overflow.
+    // An edge beyond these bounds is outside the image for every output; clamped, it cannot overflow an int64.
     const double limit = double(size) + 1;
     const double low_at = min(max(low_edge + 0.5, -limit), limit), high_at = min(max(high_edge + 0.5, -limit), limit);
     const double low_floor = floor(low_at), high_floor = floor(high_at);
@@ -27,7 +28,8 @@ struct Span {
     whole_pixel = length == 1 && high == low + 1 && low_part == 0 && high_part == 0;
     low0 = 1 - low_part, low1 = low_part;
     high0 = 1 - high_part, high1 = high_part;
-    // A thin box is a sum of parts of one or two pixels. Spelt so, it keeps its digits however thin it is.
+    // If both edges lie in one pixel, or in adjacent ones, the integral is a weighted sum of these pixels. Weights that say
+    // so lose no digits, however thin the box is.
     if (high == low) {
       const bool clamped = low_at != low_edge + 0.5 || high_at != high_edge + 0.5;
       low0 = low1 = 0;
@@ -58,16 +60,16 @@ struct Box {
   }
 };
 
-// An axis of a box, for rows (or columns) of running sums. From differences alone, not from the sums themselves: where there
-// is nothing between the edges, the result is 0 to the last bit.
+// A Span's formula, written with differences of running sums alone: if the image is 0 between the edges, the result is
+// exactly 0.
 struct Weights {
   double here, next, rise;
 
   Weights(const Span& span, double factor)
       : here(span.low0 * factor), next(span.low1 * factor), rise((span.high1 - span.low1) * factor) {}
 
-  // ``between``: the sums at the high less those at the low edge, and the same one row further; ``ahead``: how much the sums
-  // at the high edge grow from the one to the other. V is a number or a vector of them.
+  // ``between``: the sum at the high edge minus that at the low edge; ``next_between``: the same one row (or column) further;
+  // ``ahead``: what the sum at the high edge gains by this step. V is a number or a vector of them.
   template <typename V>
   inline V of(V between, V next_between, V ahead) const {
     return here * between + next * next_between + rise * ahead;

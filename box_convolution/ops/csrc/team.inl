@@ -1,9 +1,9 @@
-// How the planes, boxes and rows of a call are shared out among threads, and the memory that they keep. Included by
+// How the planes, boxes and rows of a call are shared out among threads, and the memory that threads keep. Included by
 // kernels.inl.
 //
-// Where there are enough planes, a thread does a whole plane: its integral image stays in cache. Else the integral
-// image is built by all threads, and boxes and bands of rows are shared out. What is added to what, in which order,
-// never depends on the threads.
+// If there are enough planes, each thread computes whole planes, so that their integral images stay in its cache. Else all
+// threads build one integral image together, and then share out its boxes and bands of rows. Neither which numbers are
+// added nor their order depends on the number of threads.
 
 constexpr int64_t ENOUGH_PLANES = 8;
 
@@ -22,7 +22,7 @@ void parallel(const BoxProblem& problem, int64_t count, const Body& body) {
       const_cast<Body*>(&body));
 }
 
-// Of a thread that works on a plane, and of the thread that called and shares its integral images with the others.
+// The first is for what only its thread uses; the second is for what the calling thread shares with the others.
 inline Scratch& thread_scratch() {
   static thread_local Scratch scratch;
   return scratch;
@@ -33,7 +33,7 @@ inline Scratch& shared_scratch() {
   return scratch;
 }
 
-// Who works on a plane: this thread, or all of them.
+// Who works on a plane: this thread alone, or all threads.
 struct Team {
   const BoxProblem& problem;
   bool all_threads;

@@ -8,13 +8,13 @@
 #endif
 
 #if defined(__GLIBC__)
-// The library shall load on systems older than the one that it was built on.
+// The library must load on systems older than the one that it was built on.
 #if defined(__x86_64__)
-// glibc 2.34 gave these a new version each, for the same functions.
+// glibc 2.34 gave these functions new symbol versions without changing them: the old ones are everywhere.
 __asm__(".symver pthread_create, pthread_create@GLIBC_2.2.5");
 __asm__(".symver pthread_join, pthread_join@GLIBC_2.2.5");
 #endif
-// All that a thread_local destructor needs of libstdc++: with this one, the library does not link it.
+// The only function of libstdc++ that a thread_local destructor needs: defined here, so that libstdc++ is not linked.
 extern "C" int __cxa_thread_atexit_impl(void (*)(void*), void*, void*);
 extern "C" __attribute__((visibility("hidden"))) int __cxa_thread_atexit(void (*destroy)(void*), void* object, void* library) {
   return __cxa_thread_atexit_impl(destroy, object, library);

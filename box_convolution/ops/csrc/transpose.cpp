@@ -1,6 +1,6 @@
 // Transposition by tiles of a cache line on each side: every line of the input is read once, and every line of the output
 // written once, whole. Rows and columns are often a power of two apart, so that lines would not stay in cache for another
-// visit. Compiled once, for every machine: memory is the limit.
+// visit. Compiled once, for every machine: memory limits the speed.
 #include "transpose.h"
 
 #include "shuffle.h"
@@ -51,7 +51,7 @@ uint16_t finished(uint16_t value, const uint16_t*, bool) { return value; }
 template <typename T>
 struct Transpose {
   const BoxTranspose& call;
-  // Tiles are numbered along the longer side, and each number stands for a whole strip of them.
+  // Threads share out strips of tiles, which are numbered along the longer side of the matrix.
   const bool by_rows;
   const int64_t strips;
 

@@ -1,4 +1,4 @@
-// The C interface of the change between planes (contiguous) and pixels (channels_last), with what may follow in inference.
+// The C interface of the transposition between NCHW (contiguous) and NHWC (channels_last), with a residual and ReLU after it.
 #pragma once
 #include <stdint.h>
 

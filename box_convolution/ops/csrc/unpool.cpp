@@ -1,4 +1,4 @@
-// Threads share out channels, by cache lines: no two of them write to one place, whatever the indices.
+// Each thread gets whole cache lines of channels, so that no two threads write to one place, whatever the indices.
 #include "unpool.h"
 
 #include "threads.h"

@@ -8,7 +8,7 @@
 extern "C" {
 #endif
 
-// image[b][indices[b][p][c]][c] += values[b][p][c], contiguous. An index beyond the image is passed over.
+// image[b][indices[b][p][c]][c] += values[b][p][c], contiguous. An index outside the image is ignored.
 typedef struct {
   int64_t batch, pixels, channels;  // of values and indices
   int64_t image_pixels;             // of one image

@@ -14,7 +14,7 @@ typedef float FloatsInMemory __attribute__((vector_size(WIDE * 4), aligned(4), m
 inline Floats load_floats(const float* from) { return *reinterpret_cast<const FloatsInMemory*>(from); }
 inline void store_floats(float* to, Floats value) { *reinterpret_cast<FloatsInMemory*>(to) = value; }
 
-// Past the caches, to an aligned place; visible to other threads after finish_streams. A plain store where there is no such thing.
+// With AVX-512: stores to an aligned address, past the caches; other threads see it after finish_streams. Else a plain store.
 inline void stream_floats(float* to, Floats value) {
 #if defined(__AVX512F__)
   _mm512_stream_ps(to, __m512(value));

@@ -1,4 +1,4 @@
-// Vectors of 32-bit integers beside those of float32. Included by kernels.inl.
+// Vectors of 32-bit integers, with as many lanes as those of float32 in vectors.inl. Included by kernels.inl.
 
 typedef int32_t Ints __attribute__((vector_size(WIDE * 4)));
 typedef uint32_t Words __attribute__((vector_size(WIDE * 4)));
@@ -8,7 +8,7 @@ inline Words load_words(const uint32_t* from) { return *reinterpret_cast<const W
 inline void store_words(uint32_t* to, Words value) { *reinterpret_cast<WordsInMemory*>(to) = value; }
 inline Floats to_floats(Words value) { return __builtin_convertvector(reinterpret_cast<Ints>(value), Floats); }
 
-// To the nearest integer.
+// Rounds to the nearest integers.
 inline Words to_fixed(Floats value) {
 #if defined(__AVX2__)
   return reinterpret_cast<Words>(_mm256_cvtps_epi32(reinterpret_cast<__m256>(value)));

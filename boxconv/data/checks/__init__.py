@@ -1,1 +1,1 @@
-"""Faults of a data set."""
+"""Checking a data set for faults, and drafting its class table."""

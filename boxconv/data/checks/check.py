@@ -1,4 +1,4 @@
-"""Looking through a whole data set before hours are spent on training with it: every fault, not just the first."""
+"""Check a whole data set before training, and report every fault, not only the first one."""
 
 import hashlib
 import os
@@ -22,10 +22,11 @@ from .inspect import Sample, inspect, odd_names
 
 @dataclass
 class Report:
-    """What `check` found. A split with `faults` cannot be used; one with `warnings` can.
+    """The result of `check`. A data set with `faults` cannot be used for training; one with only `warnings` can.
 
-    pairs: image-label pairs per split. pixels: label pixels per split, of the K classes and then of void, in the labels
-    that could be read. sizes: how many images are (height, width) pixels large, over all splits.
+    pairs: number of image-label pairs of each split.
+    pixels: for each split, label pixels of the K classes and then of void, in the labels that could be read.
+    sizes: number of images of each (height, width), over all splits.
     """
 
     root: Path
@@ -43,7 +44,7 @@ class Report:
         return not self.faults
 
     def text(self, limit: int = 5) -> str:
-        """A summary to read: sizes, shares of the classes, and by kind the number of faults and the first `limit`."""
+        """Summary for people: sizes, shares of the classes, and for each kind of fault the number and first `limit`."""
         found = ", ".join(map(self._counted_pairs, self.pairs))
         parts = [f"{shown(self.root)}: {found or 'no splits'}"]
         if self.sizes:
@@ -60,7 +61,7 @@ class Report:
         return "\n\n".join(parts)
 
     def to_dict(self) -> dict[str, Any]:
-        """All that was found, without the limit, as plain values for JSON. Paths are relative to the root."""
+        """Everything that was found, as plain values for JSON. Paths are relative to the root."""
         listed = {
             name: [
                 {"kind": fault.kind, "file": self._relative(fault.file), "message": fault.message} for fault in faults
@@ -109,10 +110,17 @@ def check(
     workers: int | None = None,
     progress: bool = False,
 ) -> Report:
-    """Finds everything in the folder tree `root` (see `SegmentationFolder`) that training would stumble over.
+    """Find everything in the data set at `root` that would make training fail or is odd. Nothing is written.
 
-    splits: which ones to look at; None means all that exist. reader: what opens the images. decode=False looks at names
-    only and opens no file. workers: threads, by default one per core. progress: shows a bar. Nothing on disk changes.
+    Args:
+        splits: names of the splits to check; None is all that exist.
+        layout: where the files are and what their pixels mean.
+        reader: opens the images.
+        decode: decode every file; if False, only names are checked.
+        workers: threads that decode; by default one for each core.
+        progress: show a progress bar.
+
+    Raises DataError for a split whose name is not that of a folder.
     """
     report = Report(Path(root), classes, layout, reader)
     samples: list[Sample] = []
@@ -126,13 +134,13 @@ def check(
         report.warnings += _images_twice(samples)
         report.faults += _masks(report, samples)
         report.warnings += _without_pixels(report, samples)
-    # Splits may share folders and files.
+    # Splits that share folders and files report the same issue twice.
     report.faults, report.warnings = list(dict.fromkeys(report.faults)), list(dict.fromkeys(report.warnings))
     return report
 
 
 def _samples_of(report: Report, split: str) -> list[Sample]:
-    """What is to be decoded of a split; what its names tell goes into the report."""
+    """The samples of a split to decode. Issues with its file names are added to the report."""
     found = split_files(report.root, split, report.layout)
     pairs, faults = pair_up(found)
     report.faults += faults
@@ -189,7 +197,7 @@ def _images_twice(samples: Iterable[Sample]) -> list[DataIssue]:
         for sample in group:
             try:
                 content = hashlib.sha256(sample.image.read_bytes() if sample.image else b"").digest()
-            except OSError:  # reported when it could not be decoded
+            except OSError:  # already reported when the image was decoded
                 continue
             other = first.setdefault(content, sample)
             if sample.image and other.image and other is not sample:
@@ -201,7 +209,7 @@ def _images_twice(samples: Iterable[Sample]) -> list[DataIssue]:
 
 
 def _masks(report: Report, samples: Iterable[Sample]) -> list[DataIssue]:
-    """Faults of splits whose labels look like black-and-white masks, where the class table does not say what 255 is."""
+    """Faults of splits whose labels look like masks of 0 and 255, if the class table does not define 255."""
     found = []
     classes = report.classes
     if not isinstance(report.layout, FolderLayout) or VOID in classes.values or VOID in classes.void:
@@ -219,7 +227,7 @@ def _masks(report: Report, samples: Iterable[Sample]) -> list[DataIssue]:
 
 
 def _without_pixels(report: Report, samples: Iterable[Sample]) -> list[DataIssue]:
-    """Warnings about splits whose labels have no pixel of some classes: a score tells nothing of those."""
+    """Warnings about splits whose labels lack some classes: scores say nothing about those classes."""
     found = []
     for split, folder in _label_folders(samples).items():
         *counts, _ = report.pixels[split]

@@ -1,4 +1,4 @@
-"""A class table drafted from what labels hold: numbers, colours or names, for the user to name and correct."""
+"""Draft a class table from the values, colours or names in labels, for the user to name and correct."""
 
 import colorsys
 from collections.abc import Iterable
@@ -16,10 +16,10 @@ from ..polygons import IGNORED, names_of
 
 
 def draft_classes(root: str | Path, layout: Layout = FOLDER) -> ClassTable:
-    """One class for each value that the labels of a folder hold, for each colour, or for each name of its polygons.
+    """One class for each value, or each colour, or each name of a polygon, in the labels of all splits of `root`.
 
-    Value 255 is void where there are at least two others, as in most data sets. DataError for labels of several sorts,
-    for more than 255 classes, and for what cannot be read.
+    As in most data sets, value 255 is void if there are at least two others. Raises DataError for labels of several
+    sorts, for more than 255 classes, and for labels that cannot be read.
     """
     values: set[int] = set()
     colours: dict[Colour, None] = {}
@@ -33,7 +33,7 @@ def draft_classes(root: str | Path, layout: Layout = FOLDER) -> ClassTable:
             colours |= dict.fromkeys(tuple(colour) for colour in np.unique(pixels.reshape(-1, 3), axis=0).tolist())
         if max(len(values), len(colours), len(names)) > VOID:
             raise DataError(f"{path}: more than {VOID} classes so far: are these photographs, or instances?")
-    if colours and values:  # a label that holds greys only is grey
+    if colours and values:  # in a data set with colours, a label of only grey pixels was read as values
         colours = dict.fromkeys([*((value, value, value) for value in sorted(values)), *colours])
         values = set()
     if bool(values) + bool(colours) + bool(names) != 1:
@@ -54,7 +54,7 @@ def _labels(root: str | Path, layout: Layout) -> Iterable[Path]:
 
 
 def _distinct(count: int) -> tuple[Colour, ...]:
-    """Bright colours of evenly distributed hues, each of them once."""
+    """``count`` different bright colours with evenly spaced hues."""
     hues = (colorsys.hsv_to_rgb(k / count, 0.55 + 0.35 * (k % 2), 0.95 - 0.25 * (k % 3) / 2) for k in range(count))
     found: dict[Colour, None] = {}
     for red, green, blue in hues:

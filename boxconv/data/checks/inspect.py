@@ -1,4 +1,4 @@
-"""What is wrong, or odd, with one sample's files: decoded just as training does it."""
+"""Faults and oddities of the files of one sample, which are decoded as in training."""
 
 import os
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ _ORIENTATION = 0x0112
 class Sample:
     """Files to decode: a pair, or an image or a label that has no partner.
 
-    labelled: whether a label that is all void is a fault.
+    labelled: whether a label that is entirely void is a fault.
     """
 
     split: str
@@ -41,7 +41,10 @@ class Sample:
 
 @dataclass
 class Findings:
-    """size: (height, width) of the image. pixels: how many of every class, and then of void, the label has."""
+    """The result for one sample.
+
+    size: (height, width) of the image. pixels: label pixels of each class, and then of void. None if unreadable.
+    """
 
     faults: list[DataIssue] = field(default_factory=list)
     warnings: list[DataIssue] = field(default_factory=list)
@@ -50,7 +53,7 @@ class Findings:
 
 
 def inspect(sample: Sample, classes: ClassTable) -> Findings:
-    """Decodes the files of a sample."""
+    """Decode the files of a sample and check them."""
     found = Findings()
     image = label = None
     if sample.image is not None:
@@ -81,7 +84,7 @@ def inspect(sample: Sample, classes: ClassTable) -> Findings:
 
 
 def odd_names(paths: Sequence[Path]) -> list[DataIssue]:
-    """Warnings about names that other systems and programs stumble over, and names that only some can tell apart."""
+    """Warnings about names that cause trouble on other systems, and about names that differ in case only."""
     found = []
     alike: dict[str, Path] = {}
     for path in paths:
@@ -105,21 +108,21 @@ def odd_names(paths: Sequence[Path]) -> list[DataIssue]:
 
 
 def _oddities(path: Path, channels: int) -> list[DataIssue]:
-    """Warnings about an image file that can be decoded. DataError where more than its first picture is damaged."""
+    """Warnings about an image file whose first picture can be decoded. Raises DataError if later ones are damaged."""
     found = []
     try:
         with Image.open(path, formats=FORMATS) as lazy:
             kind = lazy.format or ""
             frames = getattr(lazy, "n_frames", 1) if kind != "MPO" else 1
             orientation = lazy.getexif().get(_ORIENTATION, 1)
-    except Exception as error:  # decoders of damaged bytes raise a dozen types
+    except Exception as error:  # for damaged bytes, decoders raise a dozen types
         message = f"{shown(path)}: the file is damaged behind its first picture: {error or type(error).__name__}"
         raise DataError(message, "damaged file") from error
     if path.suffix.lower() not in _ENDINGS.get(kind, ()):
         found.append(
             DataIssue(path, "wrong suffix", f"{shown(path)}: the content is {kind}, the name says {path.suffix}")
         )
-    if frames > 1 and (frames != channels or channels == 3):  # else they are its channels
+    if frames > 1 and (frames != channels or channels == 3):  # otherwise the frames are the channels
         message = f"{shown(path)}: holds {frames} images, of which the first is used"
         found.append(DataIssue(path, "several images in a file", message))
     if orientation != 1:
@@ -129,7 +132,7 @@ def _oddities(path: Path, channels: int) -> list[DataIssue]:
 
 
 def _odd_pixels(path: Path, image: Picture) -> list[DataIssue]:
-    """Warnings about what an image shows."""
+    """Warnings about the pixels of an image."""
     found = []
     if isinstance(image, Image.Image) and NOTE in image.info:
         found.append(DataIssue(path, "fewer bits than the file has", f"{shown(path)}: {image.info[NOTE]}"))

@@ -1,1 +1,1 @@
-"""Where the files of a data set lie; one file a data set."""
+"""How the files of each data set are laid out; one module per data set."""

@@ -1,4 +1,4 @@
-"""What a data set's layout is: which files a split has, and what is wrong with them. Only names are looked at."""
+"""The interface of a layout: it finds the files of a split, and faults in their names. It opens no file."""
 
 import os
 from abc import ABC, abstractmethod
@@ -18,7 +18,10 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class DataIssue:
-    """One thing wrong with one file. `message` is complete: it names the file, what was found and what was expected."""
+    """A problem with one file. `message` is complete: it names the file, what was found and what was expected.
+
+    `kind` is a short phrase under which reports group issues.
+    """
 
     file: Path
     kind: str
@@ -27,10 +30,13 @@ class DataIssue:
 
 @dataclass
 class SplitFiles:
-    """The files of one split, before they are paired by their keys.
+    """The files of one split, before images and labels with the same key are paired.
 
-    images, labels: (key, path), in the order of the samples. place: folder of the images, for messages.
-    expected: the path of the label of a key, with {} for the key. others: entries that belong to no sample.
+    place: folder of the images, for messages.
+    expected: path of a label for messages, with {} in place of the key.
+    images, labels: pairs (key, path) in the order of the samples.
+    faults: what is missing or misnamed.
+    others: entries of the folders that are neither.
     needs_labels: whether an image without a label is a fault.
     """
 
@@ -44,28 +50,28 @@ class SplitFiles:
 
 
 class Layout(ABC):
-    """How the files of a data set lie below its root."""
+    """Layout of the files of a data set below its root."""
 
     description: ClassVar[str]
-    """What is expected, for messages."""
+    """The expected folders and names, for messages."""
     published: ClassVar[dict[str, int]] = {}
-    """Images per split of the complete data set."""
+    """Number of images in each split of the complete data set; empty if it is not known."""
 
     @abstractmethod
     def splits(self, root: Path) -> list[str]:
-        """Names of the splits that are there, in part at least."""
+        """Names of the splits that exist, at least in part."""
 
     @abstractmethod
     def files(self, root: Path, split: str) -> SplitFiles:
-        """The files of one split; what is missing is among their faults."""
+        """The files of one split. Missing folders are reported as faults, not raised."""
 
     def encoding(self, root: Path, split: str, classes: ClassTable) -> LabelEncoding:
-        """What the pixels of the split's labels mean."""
+        """The meaning of the pixels in the split's labels; by default they have the values of the class table."""
         return index_encoding(classes)
 
 
 def missing_folders(root: Path, folders: list[Path], splits: list[str]) -> DataIssue:
-    """The fault that says which folders are not there, and what is there instead."""
+    """The fault for missing folders; its message says which splits there are instead."""
     if not os.path.lexists(root):
         found = f"{shown(root)} does not exist"
     else:
@@ -74,6 +80,6 @@ def missing_folders(root: Path, folders: list[Path], splits: list[str]) -> DataI
 
 
 def by_stem(folder: Path, suffixes: frozenset[str] = SUFFIXES) -> tuple[list[tuple[str, Path]], list[Path]]:
-    """The images of a folder with their stems as keys, and what else is in it."""
+    """The images of a folder, with the stems of their names as keys, and the other entries of the folder."""
     images = images_in(folder, suffixes)
     return [(path.stem, path) for path in images], sorted(set(entries(folder)) - set(images))

@@ -1,12 +1,12 @@
-"""CamVid: 11 classes, in the forms that people have it in.
+"""CamVid with 11 classes, in the layouts in which it is distributed.
 
     images/SPLIT/NAME.*, labels/SPLIT/NAME.png              class indices, 11 = void
     SPLIT/NAME.png, SPLITannot/NAME.png                     the same, as SegNet's authors published it
     SPLIT/NAME.png, SPLIT_labels/NAME_L.png                 colours of the original's 32 classes
     701_StillsRaw_full/NAME.png, LabeledApproved_full/NAME_L.png      the original, not split
 
-The original is split as by SegNet, ENet and most later papers: 367 training, 101 validation, 233 test images. Its 32
-classes become 11 as SegNet's authors did it.
+The original is split as in SegNet, ENet and most later papers: 367 training, 101 validation, 233 test images. Its 32
+classes are merged into 11 in the way of SegNet's authors.
 """
 
 import os
@@ -22,7 +22,7 @@ from .folder import FOLDER
 
 SPLITS = ("train", "val", "test")
 CAMVID_FILMS = ("0001TP_", "0006R0_", "0016E5_", "Seq05VD_")
-"""How the names of images begin, whatever folders they are in."""
+"""The original names of the images begin with one of these, in whatever folder they are."""
 
 COLOURS: dict[str, dict[str, Colour]] = {
     "sky": {"Sky": (128, 128, 128)},
@@ -46,7 +46,7 @@ COLOURS: dict[str, dict[str, Colour]] = {
     "bicyclist": {"Bicyclist": (0, 128, 192), "MotorcycleScooter": (192, 0, 192)},
     "void": {"Void": (0, 0, 0)},
 }  # fmt: skip
-"""The 32 classes of the original and their colours, under the class of ours that each belongs to."""
+"""For each of the 11 classes and void, the original classes that it contains and their colours."""
 
 _ENCODING = colour_encoding(
     {
@@ -107,12 +107,12 @@ def _in_colours(root: Path, split: str) -> bool:
 
 
 def _image_stem(label: str, colours: bool) -> str:
-    # SegNet's renamed test images: test_00001 with testannot_00001.
+    # SegNet's authors renamed some images: test_00001 has the label testannot_00001.
     return label.removesuffix("_L") if colours else re.sub(r"^(train|val|test)annot_", r"\1_", label)
 
 
 def _split_of(name: str) -> str:
-    """The split of a frame of the original: by its sequence and its number in it."""
+    """The split of an image of the original: it depends on the film and the frame number."""
     sequence, _, frame = name.partition("_")
     number = int("".join(filter(str.isdecimal, frame)) or 0)
     if sequence == "0016E5":

@@ -1,9 +1,9 @@
-"""Cityscapes, fine annotations, as unzipped: classes, labels, files, and the files that its benchmark accepts.
+"""Cityscapes with fine annotations, as unzipped: its classes, label encodings, files, and names for submissions.
 
     leftImg8bit/{train,val,test}/CITY/CITY_SEQUENCE_FRAME_leftImg8bit.png
     gtFine/{train,val,test}/CITY/CITY_SEQUENCE_FRAME_gtFine_labelIds.png      (or ..._gtFine_labelTrainIds.png)
 
-The names, ids and categories are those of the cityscapesScripts' `labels.py`.
+Names, ids and categories are those of `labels.py` in cityscapesScripts.
 """
 
 import os
@@ -43,13 +43,13 @@ def _label_ids_hint(unknown: list[int]) -> str:
 
 
 def _train_ids_doubt(values: list[int]) -> str:
-    # 255 is a license plate there, and no license plate is without a car (26).
+    # Among labelIds, 255 is a license plate, and every image with one has other ids above 18, such as car (26).
     if VOID in values and not any(18 < value < VOID for value in values):
         return "expected labelIds 0 to 33, found 255 but nothing from 19 to 33: labelTrainIds in a file of labelIds?"
     return ""
 
 
-# -1, a license plate, is 255 where a byte holds it.
+# The id of a license plate is -1, which is 255 in a byte.
 _IDS = ValueEncoding(
     ((VOID, VOID), *((value, LABEL_IDS.index(value) if value in LABEL_IDS else VOID) for value in range(34))),
     "labelIds 0 to 33, or 255 for a license plate",
@@ -61,10 +61,10 @@ _TRAIN_IDS = ValueEncoding(
 
 
 class CityscapesLayout(Layout):
-    """The two archives unzipped into one folder, or each into a folder of its own name.
+    """The two archives, unzipped into one folder or each into a folder of its own name.
 
-    Where a split has labelIds files these are read, else its labelTrainIds files. Labels of the test split are not
-    published: the files there are all void, and may be missing.
+    If a split has labelIds files, they are read, else its labelTrainIds files. Labels of the test split are not
+    published: its label files are entirely void, and may be missing.
     """
 
     description: ClassVar[str] = (
@@ -99,7 +99,7 @@ class CityscapesLayout(Layout):
 
 
 def submission_name(image: Path) -> str:
-    """Name of the prediction for an image: the benchmark looks for CITY_SEQUENCE_FRAME*.png in any sub-folder."""
+    """File name of the prediction for an image. The benchmark accepts CITY_SEQUENCE_FRAME*.png in any sub-folder."""
     return image.stem.removesuffix("_leftImg8bit") + "_pred_labelIds.png"
 
 
@@ -126,7 +126,7 @@ def _files_of_cities(folder: Path, found: SplitFiles) -> list[Path]:
 
 
 def _sort_in(path: Path, ending: str, samples: list[tuple[str, Path]], found: SplitFiles) -> None:
-    """Adds a file to `samples`, to the faults if its name is wrong, or to the other files if it is no PNG."""
+    """Add a file to `samples`; to the faults if its name is wrong; to the other files if it is not a PNG file."""
     if path.suffix.lower() != ".png":
         found.others.append(path)
         return

@@ -1,4 +1,4 @@
-"""Which image and which label of a split belong together, and what keeps files from being part of a pair."""
+"""Pairing the images and labels of a split, and the faults of files that cannot be paired."""
 
 import os
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ ADVICE = {
 
 
 def splits_of(root: str | Path, layout: Layout = FOLDER) -> list[str]:
-    """Names of the splits that have images, labels or both; empty if nothing of the layout is at `root`."""
+    """Names of the splits that have images, labels or both; empty if `root` has none of the layout's folders."""
     return layout.splits(Path(root)) if os.path.isdir(root) else []
 
 
 def split_files(root: str | Path, split: str, layout: Layout = FOLDER) -> SplitFiles:
-    """The layout's `files`, with the same check of the arguments for all. DataError for a name that is no split's."""
+    """The layout's `files`, with a fault if there is no image. Raises DataError if `split` is not a folder's name."""
     if split == ".." or not split or Path(split).name != split:
         raise DataError(f"a split is the name of a folder, found {split!r}")
     found = layout.files(Path(root), split)
@@ -35,14 +35,16 @@ def split_files(root: str | Path, split: str, layout: Layout = FOLDER) -> SplitF
 
 
 def find_pairs(root: str | Path, split: str, layout: Layout = FOLDER) -> tuple[list[Pair], list[DataIssue]]:
-    """Images and labels of the same key, sorted by it, and all that keeps files from being part of a pair.
+    """Pairs of image and label, sorted by their key, and the faults of all other files.
 
-    Only names are looked at, no file is opened. Sub-folders and files of other kinds are no faults.
+    No file is opened. Sub-folders and files of other kinds are not faults. Raises DataError if `split` is not the name
+    of a folder.
     """
     return pair_up(split_files(root, split, layout))
 
 
 def pair_up(found: SplitFiles) -> tuple[list[Pair], list[DataIssue]]:
+    """`find_pairs` for the files of a split that have been found already."""
     faults = list(found.faults)
     images, labels = _one_per_key(found.images, faults), _one_per_key(found.labels, faults)
     if found.needs_labels:
@@ -62,7 +64,7 @@ def pair_up(found: SplitFiles) -> tuple[list[Pair], list[DataIssue]]:
 
 
 def describe(faults: Sequence[DataIssue], root: str | Path, limit: int = 5) -> str:
-    """The faults grouped by kind: how many there are, and the first `limit`, with paths relative to `root`."""
+    """Text with the faults grouped by kind: their number and the first `limit`, with paths relative to `root`."""
     groups: dict[str, list[DataIssue]] = {}
     for fault in faults:
         groups.setdefault(fault.kind, []).append(fault)
@@ -76,7 +78,7 @@ def describe(faults: Sequence[DataIssue], root: str | Path, limit: int = 5) -> s
 
 
 def _one_per_key(files: list[tuple[str, Path]], faults: list[DataIssue]) -> dict[str, Path]:
-    """One path per key, the first one. Further ones, and whatever is no file, are added to `faults`."""
+    """The first path of each key. Further paths of a key, and entries that are not files, are added to `faults`."""
     found: dict[str, Path] = {}
     for key, path in files:
         try:

@@ -1,15 +1,15 @@
-"""SUN RGB-D, colour images only, with the labels of 37 classes that most papers use.
+"""SUN RGB-D: its colour images with the labels of 37 classes that most papers use.
 
-Images and labels as A. Handa published them (github.com/ankurhanda/sunrgbd-meta-data), in the order of the official
-toolbox: samples 1 to 5050 are the test split, 5051 to 10335 the training split.
+Images and labels are those of A. Handa (github.com/ankurhanda/sunrgbd-meta-data), in the order of the official toolbox:
+samples 1 to 5050 are the test split, 5051 to 10335 the training split.
 
     SUNRGBD-train_images/img-000001.jpg ...     numbered from 1, although their labels are numbered from 5051
     SUNRGBD-test_images/img-000001.jpg ...
     sunrgbd_train_test_labels/img-000001.png ... img-010335.png        0 is void, 1 to 37 are the classes
 
-The archives of the official site have their labels in MATLAB files: `sunrgbd_import` makes folders of them. The folders
-sorted by split that it and others made are read too: images/SPLIT (also image/ or SPLIT alone) and labels/SPLIT (also
-label37/ or annotations/), with either way of counting.
+The archives of the official site have their labels in MATLAB files, which `sunrgbd_import` converts. Its output, and
+similar folders by others, are read as well: images/SPLIT (or image/SPLIT, or SPLIT) and labels/SPLIT (or label37/SPLIT
+or annotations/SPLIT). There the training images may be numbered from 1 or from 5051.
 """
 
 import os
@@ -29,7 +29,7 @@ SUNRGBD = ClassTable(
         "ceiling", "books", "fridge", "tv", "paper", "towel", "shower curtain", "box", "whiteboard", "person",
         "night stand", "toilet", "sink", "lamp", "bathtub", "bag",
     ),
-    # Evenly distributed colours of our own: the data set has none.
+    # The data set has no colours of its own; these are spread evenly.
     colours=tuple((37 * k % 211 + 30, 83 * k % 199 + 40, 149 * k % 223 + 20) for k in range(37)),
 )  # fmt: skip
 
@@ -42,7 +42,7 @@ _OFFICIAL = ("SUNRGBD", "SUNRGBDtoolbox")
 
 
 class SunRgbdLayout(Layout):
-    """Splits `train` and `test`, as published. The sizes that the paper gives belong to the exchanged splits."""
+    """Splits `train` and `test`, as published. The paper states their sizes the other way round."""
 
     description: ClassVar[str] = (
         "expected ROOT/SUNRGBD-train_images/img-000001.jpg, ROOT/SUNRGBD-test_images/img-000001.jpg and "
@@ -89,12 +89,12 @@ def _label_folder(root: Path, split: str) -> Path:
 
 
 def _numbered(folder: Path, split: str, found: SplitFiles) -> list[tuple[str, Path]]:
-    """The files of a folder with the numbers of their samples as keys, as six digits: 000001 to 010335."""
+    """The images of a folder. Keys are the numbers of their samples, with six digits: 000001 to 010335."""
     images = images_in(folder)
     found.others += sorted(set(entries(folder)) - set(images))
     matches = {path: re.fullmatch(r".*?(\d{1,6})", path.stem) for path in images}
     numbers = {path: int(match[1]) for path, match in matches.items() if match}
-    # Training images that are counted from 1 have numbers that are the test split's.
+    # A training split with numbers up to 5050 is numbered from 1, because those samples are the test split's.
     shift = TEST_SAMPLES if split == "train" and any(number <= TEST_SAMPLES for number in numbers.values()) else 0
     last = (TEST_SAMPLES if split == "test" else SAMPLES) - shift
     samples = []

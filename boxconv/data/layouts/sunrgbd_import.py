@@ -1,12 +1,12 @@
-"""The archives of SUN RGB-D's official site, whose labels are in MATLAB files, as folders of images and labels.
+"""Convert the archives of SUN RGB-D's official site, whose labels are in MATLAB files, to folders of images and labels.
 
     SUNRGBD/SENSOR/.../image/NAME.jpg                         SUNRGBD.zip
     SUNRGBDtoolbox/Metadata/SUNRGBDMeta.mat                   SUNRGBDtoolbox.zip: folder and image of each scene,
     SUNRGBDtoolbox/Metadata/SUNRGBD2Dseg.mat                  its labels of 37 classes (HDF5),
     SUNRGBDtoolbox/traintestSUNRGBD/allsplit.mat              and the scenes of each split
 
-become images/SPLIT/img-000001.jpg and labels/SPLIT/img-000001.png, counted in each split in the order of the toolbox,
-which `--data sunrgbd` reads. Reading MATLAB files takes scipy and h5py.
+become images/SPLIT/img-000001.jpg and labels/SPLIT/img-000001.png, numbered in each split in the order of the toolbox.
+`--data sunrgbd` reads these. The MATLAB files need scipy and h5py.
 """
 
 import os
@@ -34,7 +34,7 @@ SPLITS = Path("SUNRGBDtoolbox", "traintestSUNRGBD", "allsplit.mat")
 
 @dataclass(frozen=True)
 class Scene:
-    """One scene: its number in the toolbox, from 0, its image, and what is written for it."""
+    """A scene: its number in the toolbox, from 0, its image file, and the image and label to write."""
 
     number: int
     source: Path
@@ -43,9 +43,9 @@ class Scene:
 
 
 def plan(root: Path, out: Path, *, resume: bool = False) -> list[Scene]:
-    """What is to be written, decided before anything is; with `resume`, without the scenes that are complete.
+    """Decide which scenes to write, before any is written; with `resume`, those that are not complete yet.
 
-    DataError for a missing or other file, or if `out` is in `root`, or holds files and `resume` is not given.
+    Raises DataError if a file is missing or not as expected, or if `out` is in `root`, or has files without `resume`.
     """
     if out.resolve().is_relative_to(root.resolve()):
         raise DataError(f"{shown(out)}: is in the data folder {shown(root)}, which is never written to")
@@ -82,7 +82,7 @@ def plan(root: Path, out: Path, *, resume: bool = False) -> list[Scene]:
 
 
 def write(root: Path, scenes: list[Scene]) -> Iterator[Scene]:
-    """Writes image and label of each scene and yields it. DataError for files that are not as expected."""
+    """Write image and label of each scene, and yield it then. Raises DataError for files that are not as expected."""
     h5py = _reader("h5py")
     try:
         file = h5py.File(root / LABELS, "r")
@@ -100,9 +100,9 @@ def write(root: Path, scenes: list[Scene]) -> Iterator[Scene]:
 
 
 def _label(file: Any, number: int, path: Path) -> np.ndarray:
-    """The label map (h, w) of a scene, uint8: 0 is void, 1 to 37 are the classes. MATLAB stores it column by column."""
+    """The label map (h, w) of a scene, uint8: 0 is void, 1 to 37 are the classes."""
     try:
-        values = np.asarray(file[file["SUNRGBD2Dseg"]["seglabel"][number][0]]).T
+        values = np.asarray(file[file["SUNRGBD2Dseg"]["seglabel"][number][0]]).T  # MATLAB stores columns first
     except (KeyError, IndexError, ValueError, TypeError, OSError) as error:
         raise DataError(f"{shown(path)}: no label of scene {number + 1} in it: {error}") from error
     if values.ndim != 2 or values.min() < 0 or values.max() > 37:
@@ -116,18 +116,18 @@ def _matlab(path: Path, variable: str) -> Any:
     try:
         content = scipy_io.loadmat(path, squeeze_me=True, struct_as_record=False, variable_names=[variable])
         return np.atleast_1d(content[variable])
-    except Exception as error:  # damaged files raise half a dozen types
+    except Exception as error:  # for damaged files, scipy raises half a dozen types
         raise DataError(f"{shown(path)}: no variable {variable} can be read from it: {error}") from error
 
 
 def _reader(module: str) -> Any:
-    """Imported here, for nobody else needs it."""
+    """Import a module that only this command needs. Raises MissingPackageError if it is not installed."""
     require("reading SUN RGB-D's MATLAB files", module.partition(".")[0])
     return import_module(module)
 
 
 def _below(path: Any) -> str:
-    """A scene's folder below SUNRGBD/, from a path of the machine that the toolbox was made on."""
+    """A scene's folder below SUNRGBD/, from its path on the machine where the toolbox was made."""
     parts = [part for part in str(path).split("/") if part]
     if "SUNRGBD" not in parts or ".." in parts:
         raise DataError(f"expected the path of a scene with SUNRGBD in it, found {str(path)!r}")

@@ -1,1 +1,1 @@
-"""Road scenes drawn by program, in which only what is far off tells look-alikes apart."""
+"""Road scenes drawn by a program, in which some classes can only be told apart by distant objects."""

@@ -1,7 +1,7 @@
-"""Road scenes drawn by program: an endless data set that needs no download, made so that seeing far is what pays.
+"""Road scenes drawn by a program: an endless data set without a download, made to reward a large receptive field.
 
-Of the eleven classes most can be told by a close look, but three groups **look exactly alike** from close by (same
-colours, light and noise) and differ only in where they are:
+Most of the eleven classes can be recognised from their own pixels. But three groups of classes **look exactly alike**
+(the same colours, light and noise) and differ only in where they are:
 
 - `road`, `oncoming`, `pavement`: one grey asphalt. *Pavement* lies between a kerb (a light line, the same on both
   sides) and the houses or lawns; the carriageway lies between the two kerbs and is halved by a sparsely dashed line.
@@ -12,14 +12,14 @@ colours, light and noise) and differ only in where they are:
   what is between two of them is *building* if a roof line closes it at the top, else *sky*. (Other buildings have walls
   and windows.)
 
-How far off the evidence is, median and 90th percentile over the pixels concerned: the nearest sign 0.25 and 0.46 of the
-image's width (road or oncoming); the nearest dash, house or lawn 0.07 and 0.15 of the width (carriageway or pavement);
-the roof 0.15 and 0.30 of the height (mirror glass or sky). The camera stands anywhere on the carriageway, so the place
-in the image tells little. The lines, and the bonnet of the car with the camera, are void: they are on neither side.
+Distance from a pixel to the evidence, median and 90th percentile over all such pixels: to the nearest sign 0.25 and
+0.46 of the image's width (road or oncoming); to the nearest dash, house or lawn 0.07 and 0.15 of the width (carriageway
+or pavement); to the roof 0.15 and 0.30 of the height (mirror glass or sky). The camera may be anywhere on the
+carriageway, so the position in the image says little. The lines, and the bonnet of the camera's own car, are void.
 
-A scene is planned first (`plan`: metres and fractions of the image, no pixel), then drawn (`render`), at
-any size. Both use integer random numbers and + - * / only, which are exact everywhere: the same arguments give the same
-bytes on every machine.
+A scene is first planned in metres and fractions of the image (`plan`), then drawn at any size (`render`). Both use only
+integer random numbers and + - * /, which give the same result on every machine, so the same arguments give the same
+bytes everywhere.
 """
 
 import operator
@@ -47,7 +47,7 @@ def draw_scene(seed: int, height: int, width: int) -> tuple[Image8, Image8]:
 
 
 def _integer(name: str, value: Any, low: int, high: int | None = None) -> int:
-    """`value` as an int; ValueError, naming it, unless it is an integer from `low` to `high`."""
+    """`value` as an int. Raises ValueError, naming it, unless it is an integer from `low` to `high`."""
     try:
         number = operator.index(value)
     except TypeError:
@@ -59,26 +59,26 @@ def _integer(name: str, value: Any, low: int, high: int | None = None) -> int:
 
 
 SEED_RANGE = 1 << 32
-"""Training draws its scenes from seed * SEED_RANGE on."""
+"""Training scenes of a data set have the scene seeds from seed * SEED_RANGE on."""
 VALIDATION = 1 << 62
-"""The seed of the first validation scene; training stays below."""
+"""The scene seed of the first validation scene; those of training scenes are smaller."""
 
 Transform = Callable[[Image.Image, Image.Image], Any]
 
 
 class RoadScenes(torch.utils.data.Dataset[Any]):
-    """`length` road scenes an epoch, each drawn when asked for.
+    """`length` road scenes per epoch, each drawn when it is accessed.
 
-    With split "train" no scene ever comes twice: `scenes[epoch, index]` is scene epoch * length + index, and another
-    `seed` gives other scenes. With split "val" the scenes are the same in every epoch and for every seed, and none of
-    them is a training scene. `scenes[index]` is `scenes[0, index]`.
+    With split "train" no scene occurs twice: `scenes[epoch, index]` is scene epoch * length + index, and another `seed`
+    gives other scenes. With split "val" the scenes are the same in every epoch and for every seed, and none of them is
+    a training scene. `scenes[index]` is `scenes[0, index]`.
 
     size: (height, width).
-    transform: gets a PIL image of mode RGB and its label map of mode L; what it returns is the item. Without one, the
-        item is that pair. It may draw from the generators of torch, `random` and numpy: an item always gets the same
-        random numbers, and the generators' states outside do not change (`seeded`).
+    transform: gets a PIL image of mode RGB and its label map of mode L; its result is the item. Without it, the item is
+        this pair. It may draw from the generators of torch, `random` and numpy: an item always gets the same random
+        numbers, and the states of the generators are restored afterwards (`seeded`).
 
-    ValueError for arguments out of range, IndexError for an index that no list of this length has.
+    Raises ValueError for arguments out of range, IndexError for an index out of range.
     """
 
     classes = SCENE_CLASSES
@@ -109,7 +109,7 @@ class RoadScenes(torch.utils.data.Dataset[Any]):
         return f"scene-{range(self.length)[index]:06d}"
 
     def scene_seed(self, epoch: int, index: int) -> int:
-        """The `draw_scene` seed of an item."""
+        """The seed with which `draw_scene` draws an item."""
         epoch = _integer("epoch", epoch, 0, SEED_RANGE // self.length - 1)
         index = range(self.length)[index]
         return VALIDATION + index if self.split == "val" else self.seed * SEED_RANGE + epoch * self.length + index

@@ -1,4 +1,4 @@
-"""How far, in a drawn scene, every pixel is from the nearest thing that tells it from its look-alike."""
+"""Distance, in a drawn scene, from every pixel to the nearest object that tells it from its look-alike class."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ from .render import Mask, Plane, paint_scene
 
 @dataclass(frozen=True)
 class Question:
-    """Which of two things that look the same a pixel shows.
+    """The question which of two look-alikes a pixel shows.
 
-    sides: the classes of the one and of the other. evidence: in words, what tells them apart.
+    sides: the classes of either look-alike. evidence: in words, what tells them apart.
     """
 
     name: str
@@ -30,10 +30,10 @@ QUESTIONS = (ROAD, PAVEMENT, TOWER)
 
 @dataclass(frozen=True)
 class Asked:
-    """A question as one scene asks it.
+    """A question in one scene.
 
-    side: (height, width) int8: 0 or 1 of the question's sides, -1 where it is not asked. distance: (height, width), in
-    pixels to the nearest visible evidence; infinite where the scene shows none.
+    side: (height, width) int8, the right answer: 0 or 1 for the question's sides, -1 at pixels of other classes.
+    distance: (height, width) float32, pixels to the nearest visible evidence; infinite if the scene shows none.
     """
 
     side: npt.NDArray[np.int8]
@@ -41,10 +41,10 @@ class Asked:
 
 
 def ask(seed: int, height: int, width: int) -> Mapping[str, Asked]:
-    """By the name of each of `QUESTIONS`: what the scene `draw_scene(seed, height, width)` asks.
+    """The `QUESTIONS`, by name, in the scene `draw_scene(seed, height, width)`.
 
-    *Sky or mirror glass* is asked between two upright lines only. Of glass, the evidence is the roof that closes them;
-    of the sky, the opening at the height that was planned for a roof. A kerb is no evidence: its two sides look alike.
+    *Sky or mirror glass* is asked only between two upright lines. The evidence for glass is the roof line between them;
+    for sky it is the gap at the height that was planned for a roof. A kerb is no evidence: its two sides look alike.
     """
     canvas = paint_scene(plan_scene(seed), height, width)
     label = canvas.labels()
@@ -68,7 +68,7 @@ def ask(seed: int, height: int, width: int) -> Mapping[str, Asked]:
 
 
 def distance_to(things: Mask) -> Plane:
-    """Distance of every pixel's centre to that of the nearest pixel of ``things``, exact; infinite if there is none."""
+    """Exact distance, in pixels, from every pixel to the nearest pixel of ``things``; infinite if there is none."""
     if not things.any():
         return np.full(things.shape, np.inf, np.float32)
     height, width = things.shape

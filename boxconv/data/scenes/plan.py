@@ -1,6 +1,6 @@
-"""What a drawn road scene shows: classes, the shapes and colours of things, and where they are. No pixel yet.
+"""The plan of a drawn road scene: its classes, the shapes and colours of things, and where they are, without pixels.
 
-The rules that tell look-alike classes apart are described in `dataset`.
+`dataset` describes the rules that tell look-alike classes apart.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,18 +25,18 @@ SCENE_CLASSES = ClassTable(
         "vehicle", "vehicle", "human", "object", "object",
     ),
 )  # fmt: skip
-"""Colours and categories are those of Cityscapes where it has the class."""
+"""Colours and categories are those of Cityscapes for the classes that it has."""
 
 LOOK_ALIKE = (("road", "oncoming"), ("road", "pavement"), ("car", "parked"), ("sky", "building"))
-"""Pairs of classes that look the same from close by; of `building`, the mirror-glass towers."""
+"""Pairs of classes that look the same from close by; for `building` this holds for mirror-glass towers."""
 
 RGB = tuple[int, int, int]
 Part = tuple[str, float, float, float, float, str]
-"""Shape ("box" or "ellipse"); left, right, low, high in metres from the middle of the foot; the name of its colour."""
+"""Shape ("box" or "ellipse"); left, right, low, high in metres from the middle of the foot; name of the colour."""
 Choice = TypeVar("Choice")
 
 EYE = 2.2
-"""Height of the camera above the road, in metres: whatever is this tall reaches up to the horizon."""
+"""Height of the camera above the road in metres; things of this height reach up to the horizon."""
 
 WALLS: tuple[RGB, ...] = ((150, 90, 70), (190, 170, 140), (165, 165, 160), (200, 185, 165), (140, 115, 100))
 BODIES: tuple[RGB, ...] = (
@@ -74,7 +74,7 @@ LAMPS: tuple[tuple[Part, ...], ...] = tuple(
     (("box", -0.07, 0.07, 0.0, 5.2, "iron"), ("box", *arm, 5.1, 5.25, "iron"), ("box", *head, 5.0, 5.15, "lamp"))
     for arm, head in (((0.0, 1.1), (0.8, 1.3)), ((-1.1, 0.0), (-1.3, -0.8)))
 )
-"""With an arm to the right (for the left pavement) and to the left."""
+"""Two street lamps: with an arm to the right (for the left pavement), and with an arm to the left."""
 SIGNS: tuple[tuple[Part, ...], ...] = (
     (("ellipse", -0.5, 0.5, 2.1, 3.1, "red"), ("ellipse", -0.3, 0.3, 2.3, 2.9, "white")),
     (("ellipse", -0.5, 0.5, 2.1, 3.1, "blue"), ("box", -0.1, 0.1, 2.3, 2.9, "white")),
@@ -100,7 +100,7 @@ class Dice:
         return choices[self.whole(0, len(choices) - 1)]
 
     def near(self, colour: RGB) -> RGB:
-        """A colour somewhat like this one."""
+        """A random colour similar to ``colour``."""
         change = self.whole(-14, 14)
         red, green, blue = (min(max(part + change + self.whole(-6, 6), 0), 255) for part in colour)
         return red, green, blue
@@ -108,7 +108,7 @@ class Dice:
 
 @dataclass(frozen=True)
 class Thing:
-    """Something upright on the ground, `parts` scaled by `size`."""
+    """Something that stands on the ground: `parts` scaled by `size`, at `across` and `near` (see `Scene`)."""
 
     label: str
     parts: tuple[Part, ...]
@@ -120,7 +120,10 @@ class Thing:
 
 @dataclass(frozen=True)
 class Front:
-    """A house front or a hedge along the outer edge of the left (side -1) or right (1) pavement."""
+    """A house front or a hedge along the outer edge of the left (side -1) or right (1) pavement.
+
+    start, end: depths (see `Scene`). tall: height in metres.
+    """
 
     label: str
     side: int
@@ -132,7 +135,7 @@ class Front:
 
 @dataclass(frozen=True)
 class Tower:
-    """kind: "glass", "wall", or "gap": no tower, only the line at its left edge."""
+    """kind: "glass", "wall", or "gap" (no tower, only the line at its left edge). Places are fractions of the image."""
 
     kind: str
     left: float
@@ -143,13 +146,13 @@ class Tower:
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything a picture shows, whatever its size.
+    """Everything that a picture shows, independent of its size.
 
-    Lengths are in metres; places in the image (horizon, vanish, bonnet, Tower, bushes) are fractions of its height or
-    width. `across` and `camera` count from the dashed line to the right. `near` is the scale of what stands on the
-    ground: 0 at the horizon, 1 where the ground meets the lower edge of the image; depth (start, end) is 1 / near.
+    Lengths are in metres. Places in the image (horizon, vanish, bonnet, Tower, bushes) are fractions of its height or
+    width. `across` and `camera` are distances to the right of the dashed line. `near` is the scale of things on the
+    ground: 0 at the horizon, 1 where the ground meets the lower edge of the image. Depth (start, end) is 1 / near.
 
-    own: the side, -1 or 1, on which one drives. dashes: period and phase in depth.
+    own: the side on which one drives, -1 (left) or 1 (right). dashes: period and phase in depth.
     shadows: bands (start, end, slant) on the ground. bushes: (middle, half width, height) along the horizon.
     """
 
@@ -175,22 +178,22 @@ class Scene:
 
     @property
     def metre(self) -> float:
-        """A metre across at near = 1 as a fraction of the width, when the image is twice as wide as high."""
+        """Width of one metre at near = 1, as a fraction of the image's width, for images twice as wide as high."""
         return (1 - self.horizon) / EYE / 2
 
     def kerb_to(self, side: int, part: float) -> float:
-        """`across` of a place on a pavement: part 0 is at the kerb, 1 at its outer edge."""
+        """`across` of a place on the pavement of a side: part 0 is at the kerb, 1 at the outer edge."""
         return side * (self.lane + part * self.pavements[side > 0])
 
     def nearest(self, across: float) -> float:
-        """How near a thing may stand and still be inside the image."""
+        """The largest `near` at which a thing at `across` is still inside the image."""
         offset = (across - self.camera) * self.metre
         room = (0.96 - self.vanish) if offset > 0 else (self.vanish - 0.04)
         return room / max(abs(offset), 1e-3)
 
 
 def plan_scene(seed: int) -> Scene:
-    """Decides what there is to see."""
+    """Draw all random choices of a scene."""
     dice = Dice(seed)
     lane, grey = dice.between(3.2, 4.4), dice.whole(95, 125)
     street = Scene(
@@ -224,7 +227,7 @@ def plan_scene(seed: int) -> Scene:
 
 
 def _plan_towers(dice: Dice, street: Scene) -> Iterator[Tower]:
-    """Neighbours from left to right, beginning and ending with a line."""
+    """Adjacent towers and gaps from left to right; a line begins the first and ends the last."""
     left, end = street.vanish - dice.between(0.15, 0.3), street.vanish + dice.between(0.15, 0.3)
     while left < end:
         right = left + dice.between(0.07, 0.15)
@@ -246,7 +249,7 @@ def _plan_fronts(dice: Dice) -> Iterator[Front]:
 
 
 def _plan_things(dice: Dice, street: Scene) -> list[Thing]:
-    """In the order of painting: trees, then the rest from far to near, then the signs, which nothing may hide."""
+    """Things in the order of painting: trees, then the rest, then signs, which nothing may hide; each far to near."""
 
     def put(label: str, parts: tuple[Part, ...], across: float, near: float, size: float = 1.0, **paint: RGB) -> Thing:
         return Thing(label, parts, across, min(near, 0.95 * street.nearest(across)), size, paint)

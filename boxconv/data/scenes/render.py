@@ -15,10 +15,11 @@ Mask = npt.NDArray[np.bool_]
 
 
 class Canvas:
-    """A grid (height, width) of paint numbers. A paint has a colour, label, roughness and role, and an even number.
+    """A grid (height, width) of paint numbers. A paint has a colour, a label, a roughness and a role.
 
-    The odd number after it is the same paint in the shade, so that shadows need no second grid. All is the first paint
-    until something is painted over it. A role changes nothing in the picture: it tells what else looks the same.
+    Paints have even numbers. The odd number after each is the same paint in the shade, so shadows need no second grid.
+    At first the whole grid has the first paint. A role does not change the picture: it tells apart paints that look the
+    same (`where`).
     """
 
     def __init__(self, height: int, width: int) -> None:
@@ -27,17 +28,17 @@ class Canvas:
         self._paints: dict[tuple[RGB, int, float, str], int] = {}
 
     def paint(self, colour: RGB, label: str, role: str = "") -> np.int16:
-        """The number of a paint; `label` is a class name or "void"."""
+        """The number of a paint, which is new if there was none; `label` is a class name or "void"."""
         value = VOID if label == "void" else SCENE_CLASSES.names.index(label)
         rough = 2.0 if label == "vegetation" else 1.0
         return np.int16(self._paints.setdefault((colour, value, rough, role), 2 * len(self._paints)))
 
     def box(self, top: float, bottom: float, left: float, right: float, paint: np.int16) -> None:
-        """Fills a box of at least one pixel a side; edges are fractions of the image."""
+        """Fill a box of at least one pixel per side; edges are fractions of the image."""
         self.grid[_span(top, bottom, self.height), _span(left, right, self.width)] = paint
 
     def ellipse(self, top: float, bottom: float, left: float, right: float, paint: np.int16 | None) -> None:
-        """Fills the ellipse inscribed in a box, or casts a shadow of this shape if `paint` is None."""
+        """Fill the ellipse inscribed in a box; if `paint` is None, cast a shadow of this shape."""
         rows, columns = _span(top, bottom, self.height), _span(left, right, self.width)
         down = (_centres(rows, self.height) - (top + bottom) / 2) / ((bottom - top) / 2)
         over = (_centres(columns, self.width) - (left + right) / 2) / ((right - left) / 2)
@@ -48,26 +49,26 @@ class Canvas:
             self.grid[rows, columns][inside] = paint
 
     def repaint(self, top: float, bottom: float, left: float, right: float, old: np.int16, new: np.int16) -> None:
-        """Puts one paint in the place of another within a box."""
+        """Replace one paint by another within a box."""
         region = self.grid[_span(top, bottom, self.height), _span(left, right, self.width)]
         region[region == old] = new
 
     def where(self, *roles: str) -> Mask:
-        """(height, width): pixels whose paint has one of these roles."""
+        """Mask (height, width) of the pixels whose paint has one of these roles."""
         return np.array([role in roles for *_, role in self._paints]).take(self.grid >> 1)
 
     def labels(self) -> Image8:
         return np.array([value for _, value, _, _ in self._paints], np.uint8).take(self.grid >> 1)
 
     def colours(self) -> Plane:
-        """(4, height, width): red, green, blue, roughness."""
+        """(4, height, width) float32: red, green, blue, roughness."""
         table = np.array([(*colour, rough) for colour, _, rough, _ in self._paints], np.float32).repeat(2, 0).T
         table[:3, 1::2] *= np.float32(0.6)
         return table.take(self.grid, 1)
 
 
 def _span(low: float, high: float, count: int) -> slice:
-    """The pixels (of `count`) whose centres lie between two fractions of the image; at least one, unless outside."""
+    """The pixels, of `count`, whose centres lie between two fractions of the image; at least one, unless outside."""
     first = math.floor(low * count + 0.5)
     last = max(first + 1, math.floor(high * count + 0.5))
     return slice(min(max(first, 0), count), min(max(last, 0), count))
@@ -90,7 +91,7 @@ def _blobs(dice: Dice, shape: tuple[int, int], rows: int, columns: int) -> Plane
 
 
 def paint_scene(scene: Scene, height: int, width: int) -> Canvas:
-    """Everything in its place; without light and noise.
+    """Paint everything, without light and noise.
 
     Roles: "sky", and in it "gap" (what two upright lines enclose) and "open top" (where a roof would close a gap);
     "glass" (towers that mirror the sky) and "roof" (the line above them); "dash", "kerb", "lawn" and "front".
@@ -109,19 +110,20 @@ def paint_scene(scene: Scene, height: int, width: int) -> Canvas:
 
 
 def render(scene: Scene, height: int, width: int) -> tuple[Image8, Image8]:
-    """Image (height, width, 3) and label map (height, width)."""
+    """Image (height, width, 3) and label map (height, width) of a scene, both uint8."""
     canvas = paint_scene(scene, height, width)
     colours = canvas.colours()
     image, rough = colours[:3], colours[3]
     dice = Dice(scene.seed, 1)
-    # What mirrors the sky gets what the sky has in the same row, so that the two differ in nothing.
+    # Glass mirrors the sky: it gets the light of the sky in the same row, so that the two look exactly alike.
     above = canvas.where("sky", "gap", "open top", "glass")[_span(0, scene.horizon, height)]
     glow = _centres(slice(0, len(above)), height)[:, None] / np.float32(scene.horizon)
     glow = (glow + _blobs(dice, (height, width), 9, 7)[: len(above)]) * above
     image[:, : len(above)] += glow * np.array((scene.glow, scene.glow / 2, scene.glow / 8), np.float32)[:, None, None]
     image *= _blobs(dice, (height, width), 4, 6) * np.float32(0.12) + np.float32(scene.light)
     grain = np.frombuffer(dice.generator.bytes(5 * height * width), np.uint8).reshape(5, height, width)
-    grain = grain.astype(np.float32) * np.float32(scene.noise / 104)  # 104: the deviation of a difference of two bytes
+    # 104 is the standard deviation of the difference of two random bytes.
+    grain = grain.astype(np.float32) * np.float32(scene.noise / 104)
     image += (grain[0] - grain[1]) * rough
     image += grain[2:] - np.float32(127.5 * scene.noise / 104)
     pixels = np.clip(image, 0, 255).astype(np.uint8)
@@ -129,7 +131,7 @@ def render(scene: Scene, height: int, width: int) -> tuple[Image8, Image8]:
 
 
 def _draw_towers(canvas: Canvas, scene: Scene) -> None:
-    """The distance: towers, the lines that divide the sky, and trees where the ground meets it."""
+    """The background: towers, the lines that divide the sky, and bushes at the horizon."""
     line, roof = (canvas.paint((70, 75, 85), "void", role) for role in ("", "roof"))
     sky, gap, opening = (canvas.paint(scene.sky, "sky", role) for role in ("sky", "gap", "open top"))
     pane = canvas.paint(PAINT["glass"], "building")

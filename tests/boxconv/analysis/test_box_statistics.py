@@ -1,4 +1,4 @@
-"""Box statistics of boxes whose numbers can be counted by eye."""
+"""Box statistics of boxes for which they can be computed by hand."""
 
 import pytest
 import torch

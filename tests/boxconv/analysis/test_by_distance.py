@@ -1,4 +1,4 @@
-"""Accuracy by distance: who looks is told from who guesses, and pixels are counted where they belong."""
+"""Accuracy by distance: guessing gives 50 %, and pixels are counted in the right range and for the right side."""
 
 import csv
 import json
@@ -14,6 +14,7 @@ from boxconv.analysis.by_distance import RANGES, answers_of, balanced_accuracy, 
 from boxconv.analysis.distance_picture import draw_by_distance
 from boxconv.cli import main
 from boxconv.data.scenes.evidence import QUESTIONS
+from boxconv.errors import UsageError
 
 SIDE = np.array([[0, 0, 1, -1]], np.int8)
 DISTANCE = np.array([[0.0, 0.13, 2.0, 0.0]], np.float32)
@@ -41,6 +42,13 @@ def test_a_constant_answer_is_at_chance_whatever_the_shares() -> None:
     counts = count_right(scores, ([0], [1]), SIDE, np.zeros((1, 4), np.float32))
     assert balanced_accuracy(counts[0]) == 0.5
     assert np.isnan(balanced_accuracy(counts[1])), "nobody asked"
+
+
+def test_scenes_that_do_not_show_both_sides_are_too_few() -> None:
+    scenes = np.zeros((3, 2 * RANGES, 2, 2), np.int64)
+    scenes[:, 3, 0] = [1000, 900]
+    with pytest.raises(UsageError, match="--scenes: 3 are too few"):
+        answers_of(scenes)
 
 
 def test_intervals_are_over_scenes_and_rare_ranges_left_out() -> None:

@@ -1,4 +1,4 @@
-"""The way of the boxes through training, as a picture and as an animation."""
+"""The boxes during training, as a picture and as an animation."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""Importance against the definition worked out by hand, and neighbours found in networks of many shapes."""
+"""Importance compared with the definition computed by hand, and neighbours found in many kinds of networks."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ IMAGE = torch.rand(1, 3, 16, 24)
 
 
 class Wired(nn.Module):
-    """Modules, and a function of them and the image as the forward pass."""
+    """Modules, with a forward pass that is a function of them and the image."""
 
     def __init__(self, wiring, **modules):
         super().__init__()
@@ -73,7 +73,7 @@ def test_larger_kernels_count_with_their_largest_tap_and_say_so():
 
 
 def test_transposed_and_grouped_convolutions():
-    """Zeroing all weights of one group or input must show up at exactly the channels that it reads."""
+    """Setting all weights of a group or an input to 0 must change the channels that it reads, and no others."""
     model = nn.Sequential(conv(3, 2), box(), nn.ConvTranspose2d(6, 4, 2, stride=2, groups=2))
     with torch.no_grad():
         model[2].weight[4] = 0  # input channel 4
@@ -87,7 +87,7 @@ def test_transposed_and_grouped_convolutions():
     torch.testing.assert_close(only(model).importance[:3], torch.full((3,), 7.0, dtype=torch.float64))
 
 
-def test_the_first_executed_reader_behind_a_residual_sum():
+def test_the_first_executed_reader_after_a_residual_sum():
     def wiring(net, image):
         wide = net.first(image)
         summed = torch.relu(wide + net.box(net.narrow(wide)))

@@ -1,4 +1,4 @@
-"""The answer at one pixel, and the gradient that tells where it comes from."""
+"""The prediction at one pixel, and the gradient that shows which pixels it depends on."""
 
 import pytest
 import torch
@@ -9,8 +9,8 @@ from boxconv.analysis.pixel_context import pixel_context
 from boxconv.analysis.receptive_field import gradient_responses
 
 
-def test_of_one_convolution() -> None:
-    """The response is the norm of the taps that the most likely class has for each pixel."""
+def test_the_response_of_one_convolution() -> None:
+    """The response at each pixel is the norm of the weights with which the most likely class reads it."""
     model = nn.Conv2d(3, 2, 3, padding=1)
     image = torch.rand(3, 7, 9)
     found = pixel_context(model, image, 2, 5)
@@ -30,7 +30,7 @@ def test_the_same_as_the_receptive_field_where_there_is_one_logit() -> None:
     torch.testing.assert_close(pixel_context(model, image, 20, 7).response, responses[0, 0])
 
 
-def test_nothing_to_depend_on() -> None:
+def test_a_pixel_that_depends_on_nothing() -> None:
     model = nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU())
     nn.init.constant_(model[0].bias, -9.0)
     found = pixel_context(model, torch.rand(3, 4, 4), 0, 0)
@@ -49,6 +49,6 @@ def test_the_network_is_left_as_it_was() -> None:
 
 
 @pytest.mark.parametrize("row, column", [(-1, 0), (0, -1), (4, 0), (0, 5)])
-def test_a_pixel_that_is_none(row: int, column: int) -> None:
+def test_a_pixel_outside_the_image(row: int, column: int) -> None:
     with pytest.raises(ValueError, match=r"a pixel of it, got \(3, 4, 5\), row "):
         pixel_context(nn.Conv2d(3, 2, 1), torch.rand(3, 4, 5), row, column)

@@ -1,4 +1,4 @@
-"""The paper's figures of a network's boxes: what is drawn of the numbers."""
+"""The paper's figures of a network's boxes: the numbers that are drawn."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Receptive fields that are known in advance, and maps against a Jacobian taken the slow way."""
+"""Receptive fields that are known in advance, and response maps compared with a Jacobian."""
 
 import pytest
 import torch
@@ -45,7 +45,7 @@ def test_a_uniform_kernel_has_a_square_field():
     assert len(field.energy) == max(H, W)
 
 
-def test_a_box_is_seen_as_it_is():
+def test_the_field_of_a_box_is_the_box():
     layer = BoxConv2d(3, 1, H, W)
     layer.set_boxes(torch.tensor([-2.5, 2.5, -4.5, 4.5]).expand(3, 1, 4))
     field = receptive_field(layer, images(1), torch.tensor([[[6, 8]]]))
@@ -54,7 +54,7 @@ def test_a_box_is_seen_as_it_is():
 
 
 def test_windows_are_clipped_at_the_border():
-    """At a corner the square of radius r holds (r + 1)^2 pixels of a field that is cut to (n/2 + 1)^2."""
+    """At a corner, the square of radius r has (r + 1)^2 pixels in the image, of a field clipped to (n/2 + 1)^2."""
     field = receptive_field(uniform_conv(7), images(1), torch.tensor([[[0, 0]]]))
     torch.testing.assert_close(field.energy[:4], torch.tensor([1, 4, 9, 16], dtype=torch.float64) / 16)
 
@@ -139,7 +139,7 @@ def test_it_leaves_the_network_as_it_was():
         ("1", r"level '1': expected a module whose output is \(B, C, h, w\)"),
     ],
 )
-def test_levels_that_cannot_be(level, message):
+def test_impossible_levels(level, message):
     model = nn.Sequential(nn.Conv2d(3, 1, 1), nn.Flatten())
     with pytest.raises(ValueError, match=message):
         receptive_field(model, images(1), torch.tensor([[[3, 3]]]), level=level)

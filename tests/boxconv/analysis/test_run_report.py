@@ -102,7 +102,7 @@ def test_a_network_without_boxes(analysis, tmp_path):
     assert not (tmp_path / "boxes.csv").exists()
 
 
-def test_only_tiny_boxes_leave_no_symmetry_to_speak_of(tmp_path):
+def test_tiny_boxes_have_no_symmetry(tmp_path):
     model = nn.Sequential(nn.Conv2d(3, 2, 1), BoxConv2d(2, 2, *SIZE), nn.Conv2d(4, 1, 1))
     model[1].set_boxes(torch.tensor([-0.5, 0.5, -0.5, 0.5]).expand(2, 2, 4))
     page = report_on(RunAnalysis("tiny", importance(model, torch.rand(1, 3, *SIZE))), tmp_path, {}).read_text()

@@ -1,4 +1,4 @@
-"""The answers about a photograph: what `boxconv predict` says, and pictures and boxes at their places."""
+"""Answers about a photograph: labels as from `boxconv predict`, and pictures and boxes in the right places."""
 
 import base64
 import io
@@ -109,7 +109,7 @@ def test_a_box_lies_around_the_pixel_of_the_map(row: float, column: float) -> No
 
 
 def test_a_map_of_a_padded_image() -> None:
-    """20 rows are padded to 24, and the map's third row reaches beyond the photograph."""
+    """An image of 20 rows is padded to 24, so the third row of the map reaches beyond the photograph."""
     (box,) = boxes_at(layer([ONE_PIXEL], [1.0]), (20, 40), 0.99, 0.0)
     assert box == pytest.approx({"top": 16 / 20, "bottom": 24 / 20, "left": 0.0, "right": 8 / 40, "weight": 1.0})
 

@@ -1,4 +1,4 @@
-"""The page in a browser without a window: from a dropped photograph to the boxes at a pixel."""
+"""The page in a headless browser: from a dropped photograph to the boxes at a pixel."""
 
 import shutil
 import threading
@@ -50,13 +50,13 @@ class Page:
         self.one("#file").send_keys(str(path))
 
     def click(self, row: float, column: float) -> None:
-        """On the photograph; shares of its height and width."""
+        """Click on the photograph; the place is given as shares of its height and width."""
         stage = self.one("#stage")
         right, down = ((share - 0.5) * stage.size[side] for share, side in ((column, "width"), (row, "height")))
         webdriver.ActionChains(self.driver).move_to_element_with_offset(stage, int(right), int(down)).click().perform()
 
     def chosen(self) -> list[float]:
-        """Where the mark is, likewise: a click is on a whole pixel of the screen."""
+        """The place of the mark, as shares; it may differ from that of a click, which is on a whole pixel."""
         script = "const {top, left} = document.querySelector('#mark').style; return [top, left]"
         return [float(side.removesuffix("%")) / 100 for side in self.driver.execute_script(script)]
 

@@ -1,4 +1,4 @@
-"""`boxconv bench`, on small images: what it prints and writes. Nothing here is about how fast anything is."""
+"""`boxconv bench` on small images: what it prints and writes. No test depends on a measured time."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Training on images of other channels than red, green and blue, and what is done with the network afterwards."""
+"""Training on images with other channels than red, green and blue, and using the network afterwards."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ SETTINGS = ["--size", 16, 32, "--batch-size", 2, "--epochs", 1, "--network", "en
 
 
 def boxconv(capsys: pytest.CaptureFixture[str], *arguments: Any) -> tuple[int, str]:
-    """Exit status and all that a command prints."""
+    """Exit status and all output of a command. Fails if there is a traceback."""
     try:
         status = main([str(argument) for argument in arguments])
     except SystemExit as stop:
@@ -27,7 +27,7 @@ def boxconv(capsys: pytest.CaptureFixture[str], *arguments: Any) -> tuple[int, s
 
 
 def folder(root: Path, suffix: str, channels: int) -> Path:
-    """Three training images and two others of 12 bits, or of 8 where the suffix is of PNG files with alpha."""
+    """Three training images and two others, with 12 bits, or with 8 bits for PNG files with alpha."""
     draw = np.random.default_rng(0)
     for split, count in (("train", 3), ("val", 2)):
         for i in range(count):

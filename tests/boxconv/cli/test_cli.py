@@ -1,4 +1,4 @@
-"""The command line, as a user types it: results, exit status, and one clear message instead of a traceback."""
+"""The command line as a user types it: results, exit status, and one clear message instead of a traceback."""
 
 import hashlib
 import json
@@ -33,7 +33,7 @@ def process(*arguments, **options):
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder data set of drawn scenes: 4 for training, 2 for validation."""
+    """A data set in a folder, of drawn scenes: 4 for training, 2 for validation."""
     root = tmp_path / "data"
     for split, seeds in (("train", range(4)), ("val", range(4, 6))):
         for seed in seeds:

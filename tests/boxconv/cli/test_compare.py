@@ -1,4 +1,4 @@
-"""Runs side by side: what a row is, what a mean is over, and that kept runs outlive their folders."""
+"""Comparison of runs: rows, means over seeds, and runs that are kept after their folders are deleted."""
 
 import json
 from pathlib import Path

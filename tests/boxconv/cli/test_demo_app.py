@@ -1,4 +1,4 @@
-"""`boxconv demo-app`: where it listens, what it says, how it ends."""
+"""`boxconv demo-app`: where it listens, what it prints, how it ends."""
 
 import re
 import signal
@@ -46,7 +46,7 @@ def test_a_server_that_others_reach_is_warned_of(capsys: Any, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("port", [-1, 65536])
-def test_ports_that_are_none(capsys: Any, port: int) -> None:
+def test_impossible_ports(capsys: Any, port: int) -> None:
     status, _, err = boxconv(capsys, "demo-app", "--port", port)
     assert (status, err) == (2, f"boxconv: error: --port: expected 0 to 65535, got {port}\n")
 

@@ -1,4 +1,4 @@
-"""boxconv finetune and boxconv export, and prediction from what they write."""
+"""boxconv finetune and boxconv export, and prediction with the files that they write."""
 
 import json
 import re
@@ -44,7 +44,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The network that is exported quickest."""
+    """A run of the network that can be exported fastest."""
     return write_checkpoint(tmp_path_factory.mktemp("run") / "best.pt", "enet_minus")
 
 
@@ -56,7 +56,7 @@ def photo(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def scenes(tmp_path: Path) -> Path:
-    """A folder with three drawn scenes to be scored on."""
+    """A folder with three drawn scenes for scoring."""
     root = tmp_path / "scenes"
     for kind in ("images", "labels"):
         (root / kind / "val").mkdir(parents=True)
@@ -145,7 +145,7 @@ def test_a_run_folder_is_its_best_checkpoint(small, photo, tmp_path, capsys):
 
 
 def test_training_from_the_network_that_comes_trained(tmp_path, capsys):
-    """Its classes are others, and so is its size."""
+    """The new run has other classes and another size."""
     pytest.importorskip("safetensors")
     options = ["--size", "64", "128", "--scenes-per-epoch", "2", "--scenes-for-validation", "2", "--epochs", "1"]
     options += ["--batch-size", "2", "--lr", "1e-9", "--start-from", "boxenet-camvid"]
@@ -315,7 +315,7 @@ def test_finetuning_with_snapped_boxes(trained, tmp_path, capsys):
 
 
 def test_a_finetuning_run_resumes_to_the_bit(trained, tmp_path, capsys, monkeypatch):
-    """The boxes stay frozen: an optimiser's state and the weights come out as without the interruption."""
+    """With frozen boxes: the state of the optimiser and the weights are the same as without the interruption."""
     from boxconv.training.run_folder import RunFolder
 
     write_records = RunFolder.write_records

@@ -1,4 +1,4 @@
-"""`boxconv doctor`: one screen, and the command that mends what is amiss."""
+"""`boxconv doctor`: one screen, and the command that installs what is missing."""
 
 import pytest
 
@@ -33,7 +33,7 @@ def no_kernels(monkeypatch):
 
 @pytest.mark.parametrize("compilers", ["", "g++"])
 def test_without_kernels(capsys, monkeypatch, no_kernels, compilers):
-    """The compiler and its error from when pip built it, what compilers there are now, and what to do."""
+    """It shows the compiler and its error from the build by pip, the compilers there are now, and what to do."""
     monkeypatch.setattr(doctor.shutil, "which", lambda name: f"/bin/{name}" if name in (compilers, "apt-get") else None)
     monkeypatch.delenv("CXX", raising=False)
     assert main(["doctor"]) == 1

@@ -21,7 +21,7 @@ def test_what_may_be_left_out_has_no_value(command, capsys, monkeypatch):
 def test_values_are_shown(capsys):
     with pytest.raises(SystemExit):
         main(["train", "--recipe", "cityscapes-boxenet", "--help"])
-    text = " ".join(capsys.readouterr().out.split())
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert "(default: 512 1024)" in text
     assert "(default: 600 780 880 960 1040 1120 1200 1260)" in text
     assert "--crop INT INT" in text

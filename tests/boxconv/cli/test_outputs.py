@@ -1,4 +1,4 @@
-"""No command replaces a file unasked, and none replaces what it reads."""
+"""No command replaces a file without --overwrite, and none replaces a file that it reads."""
 
 import dataclasses
 import os
@@ -92,7 +92,7 @@ def test_what_is_read_is_kept_whatever_is_asked(here, capsys, line, more):
 
 
 def test_every_command_with_an_output_is_in_the_tables():
-    """An option that names what is written has --overwrite beside it; import-sunrgbd never replaces anything."""
+    """Every command with an option for an output has --overwrite, except import-sunrgbd, which replaces nothing."""
     writing = {"out", "json", "picture", "plot"}
     settings = {name: {field.name for field in dataclasses.fields(kind)} for name, (kind, _) in COMMANDS.items()}
     found = {name for name, fields in settings.items() if writing & fields}

@@ -1,4 +1,4 @@
-"""boxconv predict: what it writes of images and videos, and what it refuses."""
+"""boxconv predict: what it writes for images and videos, and what it refuses."""
 
 import csv
 import json
@@ -19,7 +19,7 @@ from boxconv.reports.kinds import ENDINGS
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """A folder with photographs, two of one name, and one that is none."""
+    """A folder with photographs, two of which have the same name, and a file that is not an image."""
     monkeypatch.chdir(tmp_path)
     for number, name in enumerate(("one.png", "two.jpg", "deep/one.png", "deep/two.png", "deep/two.jpg")):
         path = tmp_path / "photos" / name
@@ -122,7 +122,7 @@ def test_images_too_large_for_probabilities(here, capsys, monkeypatch):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a limit on the size of files")
 def test_no_room(here):
-    """As on a full disk: one line names the file, and nothing half written is left."""
+    """On a full disk, one line names the file, and no half-written file is left."""
     program = (
         "import resource, signal, sys; from boxconv.cli import main\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))\n"
@@ -138,7 +138,7 @@ def test_no_room(here):
 
 
 def test_kinds_end_where_a_path_follows():
-    """`--save` takes words as long as there are any: paths come first, or another option in between."""
+    """`--save` takes all words up to the next option, so paths must stand before it, or after another option."""
     args = parse(shlex.split("predict photo.jpg --save maps polygons --out out"))
     assert (args.save, len(args.inputs)) == (("maps", "polygons"), 1)
     with pytest.raises(SystemExit):

@@ -1,4 +1,4 @@
-"""Recipes: every one can be read and used, options come first, and slips are named."""
+"""Recipes: each can be read and used, options override it, and messages name mistakes in it."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`boxconv train`: going on with a run, ending it early, and watching it."""
+"""`boxconv train`: continuing a run, stopping it early, and watching it."""
 
 import json
 
@@ -27,7 +27,12 @@ def records(path):
 
 def test_more_epochs_and_a_page_for_a_run_that_is_there(finished, capsys):
     status, out, _ = boxconv(capsys, "train", "--out", finished, "--resume")
-    assert (status, "all 1 epochs are done; --resume with more --epochs goes on" in out) == (0, True)
+    assert (status, "all 1 epochs are done; --resume with more --epochs continues the run" in out) == (0, True)
+    page = finished / "progress" / "report.html"
+    assert not page.exists()
+    status, _, errors = boxconv(capsys, "train", "--out", finished, "--resume", "--report-every", "1", "--quiet")
+    assert (status, errors, "enet_minus on drawn scenes" in page.read_text()) == (0, "", True)
+    page.unlink()
     status, out, errors = boxconv(
         capsys, "train", "--out", finished, "--resume", "--epochs", "2", "--report-every", "1", "--quiet"
     )
@@ -36,7 +41,17 @@ def test_more_epochs_and_a_page_for_a_run_that_is_there(finished, capsys):
     content = json.loads((finished / "config.json").read_text())
     assert (content["extended"], content["config"]["epochs"]) == (["1 of 1"], 2)
     assert (content["config"]["lr"], content["config"]["flip"]) == (0.004, False)
-    assert "enet_minus on drawn scenes" in (finished / "progress" / "report.html").read_text()
+    assert "enet_minus on drawn scenes" in page.read_text()
+
+
+def test_a_learning_rate_to_begin_with_is_printed_and_nothing_is_written(tmp_path, capsys):
+    out = tmp_path / "run"
+    status, printed, errors = boxconv(capsys, "train", "--out", out, *SCENES, "--find-lr")
+    assert (status, errors) == (0, "")
+    assert "learning rate  loss\n        1e-06  " in printed
+    assert not out.exists()
+    status, printed, errors = boxconv(capsys, "train", "--out", out, *SCENES, "--find-lr", "--resume")
+    assert (status, "--find-lr: is for a new run" in printed + errors) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +68,7 @@ def test_more_epochs_and_a_page_for_a_run_that_is_there(finished, capsys):
         (["--clip", "-1"], "--clip: --resume goes on with the run's None, got -1"),
     ],
 )
-def test_what_a_run_cannot_go_on_with(finished, capsys, options, message):
+def test_settings_that_a_resumed_run_refuses(finished, capsys, options, message):
     before = {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
     status, out, errors = boxconv(capsys, "train", "--out", finished, "--resume", "--quiet", *options)
     assert (status, message in out + errors) == (2, True), out + errors

@@ -1,4 +1,4 @@
-"""The data check finds every planted fault, all in one run, and changes nothing."""
+"""The data check finds every planted fault in a single run, and changes nothing."""
 
 import os
 import shutil

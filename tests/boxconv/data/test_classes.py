@@ -1,4 +1,4 @@
-"""Class tables: what they accept, and their way through CSV files and plain dictionaries."""
+"""Class tables: what they accept, and storing them in CSV files and dictionaries."""
 
 import json
 from dataclasses import replace

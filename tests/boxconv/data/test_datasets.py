@@ -1,4 +1,4 @@
-"""Folders of pairs: what is found, what is refused, and random numbers that depend on the sample alone."""
+"""Folders of pairs: what is found, what is refused, and random numbers that depend only on the sample."""
 
 import os
 import pickle
@@ -12,7 +12,8 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from boxconv.data.classes import ClassTable, DataError
-from boxconv.data.datasets import SegmentationFolder, find_pairs, seeded
+from boxconv.data.datasets import SegmentationFolder, seeded
+from boxconv.data.layouts.pairing import find_pairs
 
 CLASSES = ClassTable(("a", "b", "c"), ((1, 0, 0), (2, 0, 0), (3, 0, 0)), void=frozenset({11}))
 

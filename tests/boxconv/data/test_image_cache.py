@@ -1,4 +1,4 @@
-"""Resized pairs on disk: the same numbers as without, made anew whenever something changed or is damaged."""
+"""The image cache: the same results as without it; entries are written again after a change or damage."""
 
 import os
 import pickle

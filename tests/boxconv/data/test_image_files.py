@@ -1,4 +1,4 @@
-"""Opening images and labels: every kind is converted as documented, everything else is an error that names the file."""
+"""Opening images and labels: all formats are converted as documented, and other files raise errors that name them."""
 
 import io
 import os
@@ -20,7 +20,7 @@ CLASSES = ClassTable(("a", "b", "c"), ((1, 0, 0), (2, 0, 0), (3, 0, 0)), void=fr
 
 
 def grey_png(path: Path, width: int, height: int, depth: int, rows: list[bytes]) -> Path:
-    """A grey PNG of 1, 2, 4, 8 or 16 bits; `width` and `height` may lie about `rows`."""
+    """A grey PNG with 1, 2, 4, 8 or 16 bits; `width` and `height` in its header need not fit `rows`."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -66,7 +66,7 @@ def test_sixteen_bits_keep_the_upper_eight(tmp_path: Path) -> None:
     assert np.asarray(open_image(tmp_path / "32.tif")).tolist() == [[[0] * 3, [0x80] * 3]]
 
 
-def test_no_range_no_image(tmp_path: Path) -> None:
+def test_values_without_a_known_range_are_refused(tmp_path: Path) -> None:
     Image.fromarray(np.array([[0.5, np.nan]], np.float32)).save(tmp_path / "depth.tiff")
     Image.fromarray(np.array([[0, 70000]], np.int32)).save(tmp_path / "32.tif")
     with pytest.raises(DataError, match=r"depth\.tiff.*floating-point"):
@@ -137,7 +137,7 @@ def test_jpeg_is_no_label(tmp_path: Path) -> None:
         open_label(tmp_path / "label.png", CLASSES)
 
 
-def test_files_that_are_none(tmp_path: Path) -> None:
+def test_paths_and_contents_that_are_not_images(tmp_path: Path) -> None:
     (tmp_path / "folder.png").mkdir()
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "dangling.png").symlink_to("nowhere.png")
@@ -203,7 +203,7 @@ def test_truncation_at_every_length(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_flipped_bits_never_escape(tmp_path: Path) -> None:
-    """A damaged file gives an image or a DataError, nothing else."""
+    """A damaged file gives an image or raises DataError, and nothing else."""
     draw, path, messages = random.Random(0), tmp_path / "image.png", []
     for kind in ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "PPM"):
         buffer = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Images of any number of channels, of 8 bits and more: what becomes of their values, and what is refused."""
+"""Images with any number of channels, with 8 bits or more: how values are converted, and what is refused."""
 
 from pathlib import Path
 from typing import Any
@@ -137,7 +137,7 @@ def test_truncated_arrays_are_damaged(tmp_path: Path) -> None:
 
 
 def test_channels_do_not_mix() -> None:
-    """Pillow weights colours by alpha when it resizes RGBA; depth is no alpha."""
+    """When Pillow resizes RGBA, it weights colours by alpha, which would be wrong for depth."""
     four = FOUR.copy()
     four[..., 3] = np.where(np.arange(9) % 2, 255, 0)
     bands = Bands.of(four.transpose(2, 0, 1)).resize((4, 3), Image.Resampling.BILINEAR)

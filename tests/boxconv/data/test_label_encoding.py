@@ -1,4 +1,4 @@
-"""Labels in colours: the palette file, and what becomes of every pixel."""
+"""Labels in colours: the palette file, and the class of every pixel."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Labels as people have them: the same classes out of every kind of file, or a message that asks."""
+"""Label files of all kinds: they give the same classes, or a message that says what is unclear."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ from boxconv.data.label_encoding import read_palette
 from boxconv.data.label_reader import open_label
 
 CLASSES = np.array([[0, 1, 1, 255], [2, 2, 0, 1], [0, 0, 255, 2]])
-"""What every file below means."""
+"""The classes in every file below."""
 NAMES, COLOURS = ("road", "car", "tree"), ((200, 0, 0), (0, 0, 200), (0, 99, 0))
 
 
@@ -89,7 +89,7 @@ def test_colours(name: str, tmp_path: Path) -> None:
 
 
 def test_greys_that_the_palette_has(tmp_path: Path) -> None:
-    """Programs that make files small turn a label of black and white, in colours, into a grey one, or one of a bit."""
+    """Programs that compress files convert black-and-white labels in colours to grey, or to one bit per pixel."""
     (tmp_path / "palette.csv").write_text(PALETTE)
     mask = np.array([[0, 255, 0]], np.uint8)
     for name, image in {"l": Image.fromarray(mask), "1": Image.fromarray(mask > 0)}.items():
@@ -132,7 +132,7 @@ ASKED: list[tuple[str, Any, str]] = [
 
 
 @pytest.mark.parametrize("name, saved, words", ASKED, ids=[row[0] for row in ASKED])
-def test_asked_about(name: str, saved: Any, words: str, tmp_path: Path) -> None:
+def test_unclear_labels_are_refused(name: str, saved: Any, words: str, tmp_path: Path) -> None:
     path = tmp_path / name
     if callable(saved):
         saved(path)
@@ -261,7 +261,7 @@ def trained(root: Path, out: Path, *options: str) -> int:
 
 
 def test_masks_of_0_and_255_are_asked_about(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Without the row, "car" would have no pixel and the score would be 1."""
+    """Without the row for 255, "car" would have no pixel, and the score would be 1."""
     two = ClassTable(("rest", "car"), COLOURS[:2])
     root = folder(tmp_path / "data", lambda name: pick(name, (0, 255)), classes=two)
     question = "if these are masks of 0 and 255, write into classes.csv what 255 is: a row 255,car,... or 255,void"
@@ -305,7 +305,7 @@ def test_polygons_beside_the_images(tmp_path: Path) -> None:
 
 
 def test_other_values_of_the_same_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A data set's own table says what its labels mean, whatever values the network was trained with."""
+    """The class table of the data set defines its label values, even if the network was trained with others."""
     ours = folder(tmp_path / "ours", lambda name: pick(name, (0, 1, 2)), classes=table())
     theirs = folder(tmp_path / "theirs", lambda name: pick(name, (0, 1, 2)) + 1, classes=table(ONES, (0,)))
     assert trained(ours, tmp_path / "run") == 0

@@ -1,4 +1,4 @@
-"""Images read in parts: the pixels of the whole, for every kind of TIFF file; a clear message where there is no way."""
+"""Images read in parts: the same pixels as the whole image, for every kind of TIFF file, or a clear message."""
 
 import struct
 
@@ -22,7 +22,7 @@ def _everything_is_large(monkeypatch):
 
 
 def smooth(channels=3):
-    """(H, W, channels), with something to see in every row, that JPEG does not change much."""
+    """Pixels (H, W, channels) that vary in every row, and smoothly, so that JPEG hardly changes them."""
     i, j = np.indices((H, W))
     waves = [128 + 100 * np.sin(i / 17 + k) * np.cos(j / (11 + k)) for k in range(channels)]
     return np.stack(waves, -1).astype(np.uint8)
@@ -33,7 +33,7 @@ def array_of(picture):
 
 
 def tiled_tiff(path, pixels, tile=64, order="<", skip=()):
-    """An uncompressed TIFF file in square tiles, as Pillow cannot write them."""
+    """Write an uncompressed TIFF file in square tiles, which Pillow cannot write."""
     h, w, channels = pixels.shape
     pieces = []
     for top in range(0, h, tile):

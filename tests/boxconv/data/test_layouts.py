@@ -1,4 +1,4 @@
-"""Every layout as downloaded: which image goes with which label, in which split, and what its pixels become."""
+"""Every layout as downloaded: pairs of images and labels, their splits, and the classes of pixels."""
 
 from pathlib import Path
 
@@ -88,7 +88,7 @@ def test_submission_names() -> None:
 
 @pytest.mark.parametrize("images, labels", [(0, 0), (0, 5050), (5050, 5050)])
 def test_sunrgbd_pairs_by_sample(images: int, labels: int, tmp_path: Path) -> None:
-    """Training images and labels, each counted from 1 or from 5051: the same pairs."""
+    """The pairs are the same whether training images and labels are numbered from 1 or from 5051."""
     for number in (1, 2, 285):
         data_trees.save(tmp_path / "images/train" / f"img-{number + images:06}.jpg", data_trees.noise(f"{number}"))
         values = data_trees.pick(f"{number}", range(38))

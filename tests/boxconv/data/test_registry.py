@@ -1,4 +1,4 @@
-"""From a configuration to its data: recognising what is on disk, and preparing images as the configuration says."""
+"""From settings to data: recognising data sets on disk, and preparing images as the settings say."""
 
 import re
 from pathlib import Path
@@ -47,6 +47,6 @@ def test_a_folder_with_classes_of_its_own_is_no_camvid(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", sorted(Path(boxconv.__file__).parent.rglob("*.py")), ids=lambda path: path.stem)
-def test_nobody_forgets_the_normalisation(path: Path) -> None:
-    """`EvalTransform(config.size)` would normalise as for Cityscapes, whatever is configured; `prepare_of` does not."""
+def test_code_uses_the_configured_normalisation(path: Path) -> None:
+    """Code must call `prepare_of`: `EvalTransform(config.size)` would ignore the configured mean and std."""
     assert not re.search(r"EvalTransform\([^,()]*(\([^()]*\))?\.size\)", path.read_text())

@@ -1,4 +1,4 @@
-"""Evidence in drawn scenes: it is where the picture shows it, and distances are exact."""
+"""Evidence in drawn scenes: it is where the picture shows it, and distances to it are exact."""
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ def test_every_pixel_asked_about_is_of_the_side_it_is_on() -> None:
 
 
 def test_mirror_glass_ends_at_its_roof_and_the_sky_does_not() -> None:
-    """Above the topmost such pixel of a column: a line (void), or more sky. Trees hide it here and there."""
+    """Above the top pixel in a column, glass has a line (void), and a gap has more sky. Rarely, a thing hides it."""
     closed: dict[int, list[bool]] = {0: [], 1: []}
     for seed in range(30):
         _, label = draw_scene(seed, 96, 192)

@@ -1,4 +1,4 @@
-"""Drawn road scenes: the same everywhere, never the same twice, and classes that only far context tells apart."""
+"""Drawn road scenes: equal on all machines, without repetition, with classes that only distant context separates."""
 
 import hashlib
 import random
@@ -30,7 +30,7 @@ def digest(*arrays: Image8) -> str:
     [(0, 96, 192, "52b2b609e40528df"), (12345678901234567890, 41, 83, "e4dd8b34435af461")],
 )
 def test_same_bytes_everywhere(seed: int, height: int, width: int, expected: str) -> None:
-    """The digests were recorded once; a machine, library version or edit that changes a pixel changes them."""
+    """The digests were recorded once. Any change of a pixel, by a machine, a library or an edit, changes them."""
     for state in (1, 2):
         random.seed(state)
         torch.manual_seed(state)
@@ -83,11 +83,11 @@ def test_every_class_has_its_share() -> None:
 
 
 def without_roofs(scene: Scene) -> Scene:
-    """The same scene with the sky where mirror glass was."""
+    """The same scene with sky instead of mirror glass."""
     return replace(scene, towers=tuple(replace(t, kind="gap") if t.kind == "glass" else t for t in scene.towers))
 
 
-# Look-alikes. First by counterfactuals: a change far away changes the class of pixels, but not the pixels.
+# Look-alikes, first by counterfactuals: a change far away changes the class of pixels, but not their colours.
 
 
 def test_moving_the_signs_swaps_road_and_oncoming() -> None:
@@ -163,7 +163,7 @@ def box_mean(plane: npt.NDArray[np.float32], size: int) -> npt.NDArray[np.float3
 
 
 def differences(pair: tuple[str, str], scenes: int) -> npt.NDArray[np.float64]:
-    """First class less second: the mean and deviation of each channel in windows inside the class; (scenes, 6)."""
+    """Differences between two classes (scenes, 6): mean and deviation of each channel, in windows inside each class."""
     size = 3 if "car" in pair else 5
     found = []
     for scene in map(plan_scene, range(scenes)):

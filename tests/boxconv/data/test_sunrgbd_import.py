@@ -1,4 +1,4 @@
-"""The official archives of SUN RGB-D, made small: the same pairs and splits come out as the folders that are read."""
+"""Importing small versions of the official archives of SUN RGB-D: the right pairs in the right splits."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ SIZE = (12, 20)
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """As unzipped; paths in the MATLAB files are those of the machine they were made on."""
+    """The archives as unzipped; paths in the MATLAB files are those of the machine where they were made."""
     root = tmp_path / "official"
     server = "/n/fs/sun3d/data/SUNRGBD/"
     for path in (META, SPLITS):
@@ -68,7 +68,7 @@ def test_pairs_and_splits(root: Path, tmp_path: Path) -> None:
     assert check(out, SUNRGBD, layout=SunRgbdLayout()).ok
 
 
-def test_going_on_after_an_interruption(root: Path, tmp_path: Path) -> None:
+def test_resuming_after_an_interruption(root: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     writing = write(root, plan(root, out))
     next(writing), next(writing)

@@ -18,14 +18,16 @@ STILL: dict[str, Any] = {**PLAIN, "flip": False, "scale": (1.0, 1.0), "brightnes
 
 
 def chequered() -> tuple[Image.Image, Image.Image]:
-    """48 x 64 pixels (h, w): red = 4 * column, green = 5 * row, blue 90; labels 0..47 number squares of 8 x 8."""
+    """A pair of 48 x 64 pixels (h, w): red = 4 * column, green = 5 * row, blue = 90; a label for each 8 x 8 square."""
     rows, columns = np.mgrid[0:48, 0:64]
     image = np.stack([4 * columns, 5 * rows, np.full_like(rows, 90)], -1)
     return Image.fromarray(image.astype(np.uint8)), Image.fromarray((rows // 8 * 8 + columns // 8).astype(np.uint8))
 
 
 def furthest(image: Tensor, label: Tensor) -> tuple[float, float]:
-    """Most source rows and columns from the place a colour names to the middle of its label's square; 4 is inside."""
+    """Largest distance, in source rows and columns, from the place that a pixel's colour encodes to the middle of its
+    label's square; up to 4 is inside the square.
+    """
     scored = label != VOID
     rows, columns = image[1][scored] * 255 / 5, image[0][scored] * 255 / 4
     squares = label[scored]
@@ -34,7 +36,7 @@ def furthest(image: Tensor, label: Tensor) -> tuple[float, float]:
     return float(down), float(right)
 
 
-def test_prepare_without_size_is_exact() -> None:
+def test_eval_transform_without_size_is_exact() -> None:
     image, label = chequered()
     prepared, classes = EvalTransform()(image, label)
     expected = (np.asarray(image) / 255.0 - MEAN) / STD
@@ -47,7 +49,7 @@ def test_prepare_without_size_is_exact() -> None:
 
 
 @pytest.mark.parametrize("size", [(24, 32), (48, 64), (30, 50), (96, 100), (7, 5), (1, 1)])
-def test_prepare_resizes_both(size: tuple[int, int]) -> None:
+def test_eval_transform_resizes_both(size: tuple[int, int]) -> None:
     image, label = EvalTransform(size, **PLAIN)(*chequered())
     assert image.shape == (3, *size)
     assert label.shape == size
@@ -84,7 +86,7 @@ def test_augmented_pairs_stay_together(size: tuple[int, int], whole: tuple[int, 
     assert 15 <= padded <= 60
 
 
-def test_scale_one_is_prepare() -> None:
+def test_scale_one_is_eval_transform() -> None:
     for size in ((24, 32), (50, 41)):
         augmented, prepared = Augment(size, **STILL)(*chequered()), EvalTransform(size, **PLAIN)(*chequered())
         assert torch.equal(augmented[0], prepared[0])
@@ -167,7 +169,7 @@ def test_other_options_leave_the_numbers_of_the_rest_alone() -> None:
     assert torch.equal(plain, blurred)
 
 
-def test_only_torch_decides() -> None:
+def test_the_seed_decides_everything() -> None:
     augment = Augment((24, 32))
     with seeded(1):
         first = augment(*chequered())
@@ -200,7 +202,7 @@ def test_refused(make: Any, words: str) -> None:
 
 
 def as_bands(image: Image.Image, deep: bool) -> Bands:
-    """The same picture in another form: one band a channel, of 8 bits or of floating-point numbers."""
+    """The same picture as `Bands`, with 8 bits or floating-point numbers."""
     values = np.asarray(image).transpose(2, 0, 1)
     return Bands.of((values / 255).astype(np.float32) if deep else values)
 
@@ -245,7 +247,7 @@ def test_any_number_of_channels(channels: int) -> None:
 
 
 def test_balanced_crops_show_rare_classes_and_leave_the_rest():
-    """One pixel in 6400 is of class 1: a crop of a sixteenth of the image seldom has it, a balanced one in half."""
+    """One pixel in 6400 has class 1: a crop of 1/16 of the image rarely contains it, half of balanced crops do."""
     values = np.zeros((80, 80), np.uint8)
     values[7, 70] = 1
     image, label = Image.fromarray(np.zeros((80, 80, 3), np.uint8)), Image.fromarray(values)
@@ -286,7 +288,7 @@ def test_a_window_shows_the_pixel_it_is_laid_around(pixel, at, size, scaled):
     assert span.stop <= 40
 
 
-def test_what_was_prepared_can_be_looked_at():
+def test_pictures_of_transformed_images():
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8))
     transform = EvalTransform(None)
     seen = transform.picture(transform.image(image))

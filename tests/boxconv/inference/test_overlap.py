@@ -1,4 +1,4 @@
-"""Reading, network and writing at the same time: in order, with errors kept apart, and cleanly stopped."""
+"""Reading, network and writing at the same time: results in order, separate errors, and a clean stop."""
 
 import threading
 
@@ -37,7 +37,7 @@ def picture(path):
 
 
 def test_three_images_are_worked_on_at_the_same_time(jobs):
-    """The network waits with each image until the next one is being read and the last one has been written."""
+    """The network waits, in each image, until the next image is being read and the previous one has been written."""
     reading = [threading.Event() for _ in jobs]
 
     def reader(path):
@@ -61,7 +61,7 @@ def test_three_images_are_worked_on_at_the_same_time(jobs):
 
 
 def damaged(path):
-    """A file whose first rows can be read: what is wrong is found while the network is at work."""
+    """A file whose first rows are intact, so that the damage is found only while the network is running."""
 
     def rows(top, bottom):
         if top > 100:

@@ -27,7 +27,7 @@ class Brightness(nn.Module):
 
 
 def run(jobs, write=None, **options):
-    """The results of predicting by brightness."""
+    """Predict with a network that compares brightness; returns the results."""
     writer = ResultWriter(["maps", "colours"], CLASSES)
 
     def label(image):
@@ -180,7 +180,7 @@ def test_bad_images_are_left_out_when_asked(tmp_path):
 
 
 def test_images_are_not_all_in_memory_at_once(tmp_path):
-    """However many there are: opened no more than a few ahead of what is written."""
+    """Images are opened only a few ahead of those that have been written."""
     opened, written, most = [], [], 0
 
     def reader(path):
@@ -204,7 +204,7 @@ def test_an_output_that_cannot_be_written_is_an_error_that_names_the_file(photo,
     assert caught.value.filename.endswith("a photo.png")
 
 
-def test_names_as_long_as_names_can_be(tmp_path):
+def test_the_longest_possible_names(tmp_path):
     image = tmp_path / ("n" * 240 + ".png")
     Image.new("RGB", (6, 4)).save(image)
     jobs = plan([image], tmp_path / "out")

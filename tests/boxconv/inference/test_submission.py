@@ -57,7 +57,7 @@ def test_every_image_gets_a_prediction_in_its_size_with_label_ids(root: Path, tm
 
 
 def test_a_perfect_prediction_scores_as_such_with_the_labels(root: Path) -> None:
-    """The ids written are those that the label files hold."""
+    """The ids that are written are those in the label files."""
     image = Image.fromarray(data_trees.noise("a", (16, 57)))
     path = next((root / "gtFine/val").rglob("*_labelIds.png"))
     Image.fromarray(ids(image)).save(path)

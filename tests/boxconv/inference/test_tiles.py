@@ -1,4 +1,4 @@
-"""Tiles: every pixel counted once, smooth seams, few rows in memory, and options that are understood or refused."""
+"""Tiles: weights that add up to 1, smooth seams, few rows in memory, and options that are accepted or refused."""
 
 import itertools
 
@@ -47,7 +47,7 @@ def test_weights_are_smooth_but_full_at_the_edges_of_the_image():
 
 
 def strips_of(images, held=None):
-    """Strips of a batch, as `blended` asks for them; ``held`` gets the number of rows of each."""
+    """Strips of a batch for `blended`; the number of rows of each is added to ``held``."""
 
     def strips(rows):
         for top, bottom in rows:
@@ -59,7 +59,7 @@ def strips_of(images, held=None):
 
 
 def test_every_tile_is_blended_with_its_neighbours():
-    """Each tile answers with its own number: the outcome is the mean with the weights of `spans`, computed at once."""
+    """Every tile has its own constant score; the result must be the mean with the weights of `spans`."""
     h, w, tile, overlap = 150, 210, 64, 24
     numbers = iter(range(1, 1000))
 
@@ -100,7 +100,7 @@ def noise(h, w, seed=0):
 
 @torch.no_grad()
 def test_a_network_that_sees_little_loses_nothing():
-    """Away from the edges of tiles it sees the same; there, the weights are small."""
+    """Away from the edges of tiles it sees the same as in the whole image; near them, the weights are small."""
     images = torch.randn(2, 3, 130, 170, generator=torch.Generator().manual_seed(0))
     model = Local()
     whole = model(images).softmax(1)
@@ -114,7 +114,7 @@ def test_a_network_that_sees_little_loses_nothing():
 
 @pytest.mark.parametrize("options", [InferenceOptions(tile=32, overlap=8), InferenceOptions(tile=32, tta=True)])
 def test_an_image_and_a_batch_get_the_same_scores(options):
-    """Strips of a picture, as `predict` reads them, or a tensor, as `evaluate` has it."""
+    """`predict` reads strips of a picture, `evaluate` has a tensor."""
     image, transform, model = noise(75, 90), EvalTransform(None), Local().eval()
     with torch.inference_mode():
         first = label_map(scores_of_image(model, image, transform, CPU, options), (75, 90))
@@ -124,7 +124,7 @@ def test_an_image_and_a_batch_get_the_same_scores(options):
 
 
 def test_few_rows_are_in_memory_however_high_the_image():
-    """Of the image: those of the strip in use and of the next one. Of the scores: those that tiles share."""
+    """Of the image, only the strip in use and the next one; of the scores, only the rows that tiles share."""
     reads, most = [], 0
 
     def rows(top, bottom):

@@ -1,4 +1,4 @@
-"""Videos in, videos out: sizes, frame rates, sound, damage and hostile files."""
+"""Labelling videos: sizes, frame rates, sound, damage and hostile files."""
 
 import os
 import re
@@ -110,7 +110,7 @@ def test_a_damaged_end(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"no video", b"#EXTM3U\n#EXTINF:1,\nfile:secret.ts\n#EXT-X-ENDLIST\n"])
-def test_what_is_no_video(tmp_path, content):
+def test_files_that_are_not_videos(tmp_path, content):
     path = tmp_path / "bad\n.mp4"
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"bad\\n\.mp4: no video can be read from it: ffmpeg says"):
@@ -131,6 +131,22 @@ def test_an_error_leaves_nothing_behind(tmp_path):
     with pytest.raises(DataError, match="no label"):
         labelled(source, tmp_path / "out.mp4", fail)
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def test_a_video_of_which_only_a_part_was_read_is_not_taken_for_whole(tmp_path, monkeypatch):
+    source = make(tmp_path / "a.mp4", size="640x480", seconds=2)
+    video, started, popen = open_video(source), [], subprocess.Popen
+
+    def recorded(*arguments, **options):
+        started.append(popen(*arguments, **options))
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", recorded)
+    reading = video.frames([])
+    next(reading)
+    started[0].kill()
+    with pytest.raises(DataError, match=r"a\.mp4: ffmpeg was stopped by signal 9"):
+        list(reading)
 
 
 @pytest.mark.parametrize("failing", [0, 1])

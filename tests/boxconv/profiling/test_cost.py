@@ -1,4 +1,4 @@
-"""Table 3 of the paper, to the printed digit, from the live networks; the usual convention; blocks; memory."""
+"""The cost of networks: Table 3 of the paper to the last printed digit, the usual convention, blocks, memory."""
 
 import pytest
 import torch

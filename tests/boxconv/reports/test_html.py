@@ -1,4 +1,4 @@
-"""The report is one file that depends on nothing, shows texts as they are, and is written whole or not at all."""
+"""The report is one file without external parts, shows texts as they are, and is written completely or not at all."""
 
 import base64
 import os
@@ -23,7 +23,7 @@ def png(tmp_path: Path) -> Path:
 
 
 class Page(HTMLParser):
-    """Tags with their attributes, whether they nest, and the text."""
+    """The tags of a page with their attributes, whether they are nested correctly, and its text."""
 
     def __init__(self, html: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""PNG files written in parts, as Pillow reads them."""
+"""PNG files written in parts, read back by Pillow."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Polygons of label maps: rasterised back, they are the map."""
+"""Polygons of label maps: drawing them must give the map again."""
 
 import itertools
 import json
@@ -21,7 +21,7 @@ RING = np.array([[1, 1, 1, 1], [1, 0, 0, 1], [1, 0, 1, 1], [1, 1, 1, 0]], np.uin
 
 
 def filled(rings, shape):
-    """Which pixels lie inside by the even-odd rule, from the upright sides alone."""
+    """Mask of the pixels inside by the even-odd rule, computed from the vertical sides only."""
     crossings = np.zeros((shape[0], shape[1] + 1), np.uint8)
     for ring in rings:
         for (column, top), (other, bottom) in itertools.pairwise(ring):
@@ -31,7 +31,7 @@ def filled(rings, shape):
 
 
 def rasterised(found, shape):
-    """The label map of polygons that neither overlap nor leave a gap."""
+    """The label map of polygons; fails if they overlap or leave a gap."""
     labels = np.full(shape, 255, np.uint8)
     for region in found:
         inside = filled(region.rings, shape)
@@ -46,7 +46,7 @@ def signed_area(ring):
 
 
 def connected(mask):
-    """Whether all pixels can be reached from the first one over their sides."""
+    """Whether all pixels are connected through their sides."""
     reached = np.zeros_like(mask)
     reached[tuple(np.argwhere(mask)[0])] = True
     while True:
@@ -65,7 +65,7 @@ def test_polygons_are_the_map(labels):
 
 @given(MAPS)
 def test_one_polygon_is_one_region(labels):
-    """Its pixels are connected, none beside them has its label, and no ring meets itself."""
+    """Its pixels are connected, no neighbouring pixel has its label, and no ring touches itself."""
     for region in regions(labels):
         inside = filled(region.rings, labels.shape)
         assert connected(inside)

@@ -77,7 +77,7 @@ def test_what_probabilities_need(tmp_path):
 
 @pytest.mark.parametrize("kind", ENDINGS)
 def test_no_room(tmp_path, kind, monkeypatch):
-    """What was there before stays, and nothing else does."""
+    """The old file is still there, and no other one."""
     output = tmp_path / f"photo{ENDINGS[kind]}"
     output.write_text("kept")
 
@@ -93,7 +93,7 @@ def test_no_room(tmp_path, kind, monkeypatch):
 
 
 def with_tables(folder, names=("b.png", "a.png")):
-    """A writer of maps that has written images of these names into ``folder``, and its tables."""
+    """Write maps of images with these names, and the tables, to ``folder``; returns the writer."""
     writer = ResultWriter(
         ["maps"], CLASSES, areas=folder / "new" / "areas.csv", contact_sheet=folder / "new" / "sheet.html"
     )
@@ -133,7 +133,7 @@ def test_contact_sheet(tmp_path):
 
 
 def tags(page):
-    """What a browser takes for tags, each with the names of its attributes."""
+    """The tags of a page as a browser parses them, each with the names of its attributes."""
     found = []
     parser = HTMLParser()
     parser.handle_starttag = lambda tag, values: found.append((tag, tuple(sorted(name for name, _ in values))))

@@ -1,4 +1,4 @@
-"""The record of boxes over training: one line an epoch, never twice, whatever crash lies between."""
+"""The history of boxes: exactly one line per epoch, also after a crash."""
 
 import json
 
@@ -28,7 +28,7 @@ def test_lines_hold_the_boxes_in_the_order_of_output_channels(tmp_path):
     assert end["boxes"]["1.0"] == start["boxes"]["1.0"]
 
 
-def test_going_on_drops_later_epochs_and_a_line_cut_off(tmp_path):
+def test_resuming_drops_later_epochs_and_a_line_cut_off(tmp_path):
     model, path = network(), tmp_path / "boxes.jsonl"
     history = BoxHistory(path, model, 0)
     for epoch in (1, 2, 3):

@@ -1,4 +1,4 @@
-"""Checkpoints: what was saved comes back, and nothing damaged or hostile is believed."""
+"""Checkpoints: saving and loading them, and refusing damaged or hostile files."""
 
 import os
 import pickle

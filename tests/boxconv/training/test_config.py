@@ -1,4 +1,4 @@
-"""Options about data: each bad value is one error that names the option; settings survive their way through JSON."""
+"""Settings of data: each bad value raises an error that names the option; settings can be stored as JSON."""
 
 import json
 from pathlib import Path

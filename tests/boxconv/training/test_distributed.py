@@ -1,4 +1,4 @@
-"""Two processes do what one does: same samples, same gradients, same scores; and they end together."""
+"""Two processes train and evaluate like one: same samples, same gradients, same scores; and they end together."""
 
 import importlib.util
 import socket
@@ -19,7 +19,7 @@ SCRIPT = Path(__file__).with_name("two_processes.py")
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
-    """What the processes of two processes found, by rank."""
+    """Results of a run in two processes, by rank."""
     out = tmp_path_factory.mktemp("two")
     with pair([sys.executable, SCRIPT, out]) as processes:
         for process in processes:
@@ -30,7 +30,7 @@ def two(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def one(tmp_path_factory):
-    """What a single process finds."""
+    """Results of a single process."""
     spec = importlib.util.spec_from_file_location("two_processes", SCRIPT)
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
@@ -88,8 +88,8 @@ def test_all_end_early_together(two):
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are listed in /proc")
-def test_no_thread_of_the_team_is_left_when_it_ends(two):
-    """One that lets go of a tensor while Python shuts down would abort the process, now and then."""
+def test_no_thread_of_the_process_group_is_left(two):
+    """A thread that frees a tensor while Python shuts down sometimes aborts the process."""
     for rank in two:
         assert any("gloo" in name for name in rank["threads together"])
         assert not any("gloo" in name for name in rank["threads afterwards"])
@@ -125,7 +125,7 @@ def test_an_environment_that_makes_no_sense(monkeypatch, changes, message):
         pass
 
 
-def test_a_team_that_nobody_joins_is_given_up(monkeypatch):
+def test_waiting_for_a_missing_process_ends(monkeypatch):
     monkeypatch.setattr(distributed, "_end_with_parent", lambda: None)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))  # ours, and nobody listens

@@ -1,4 +1,4 @@
-"""Evaluation: every sample once, at the network's resolution or at the labels'."""
+"""Evaluation: every sample once, at the resolution of the network or of the labels."""
 
 import torch
 from torch import nn
@@ -84,7 +84,7 @@ def test_intervals_are_those_of_resampled_images():
 
 
 def test_intervals_of_known_spread():
-    """Half of 100 images right, half wrong: the accuracy's deviation is 0.05."""
+    """Half of 100 images are right and half are wrong: the standard deviation of the accuracy is 0.05."""
     right, wrong = torch.tensor([[10, 0], [0, 0]]), torch.tensor([[0, 10], [0, 0]])
     by_image = torch.stack([right] * 50 + [wrong] * 50 + [torch.zeros(2, 2, dtype=torch.int64)] * 9)
     classes = ClassTable(("a", "b"), ((1, 2, 3), (4, 5, 6)))

@@ -1,4 +1,4 @@
-"""How long a run goes on: more epochs for a run that is there, and an early end for one that no longer gains."""
+"""The length of a run: adding epochs to an existing run, and stopping one early that no longer improves."""
 
 import json
 
@@ -107,7 +107,7 @@ def test_patience(scores, stalled):
     assert TrainState(records=averaged).stalled(2) == stalled, "by the scores that best.pt is chosen by"
 
 
-def test_a_run_that_no_longer_gains_ends_and_can_be_told_to_go_on(tmp_path, capsys):
+def test_a_run_that_no_longer_improves_stops_and_can_be_continued(tmp_path, capsys):
     still = {"lr": 1e-12, "epochs": 5}  # the weights stay, and so do the scores: the first validation is the best
     whole = train(tmp_path / "whole", config(**still))
     stopped = config(patience=2, **still)

@@ -1,4 +1,4 @@
-"""Loading: ahead of time, in processes, with faulty files named."""
+"""Loading in advance and in worker processes; errors name faulty files."""
 
 import threading
 import time

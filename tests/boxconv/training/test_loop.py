@@ -1,4 +1,4 @@
-"""The training loop: exact resume, signals, losses that are not finite, and what a run leaves behind."""
+"""The training loop: exact resume, signals, losses that are not finite, and the files of a run."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from box_convolution import boxes as box
 from boxconv.data.scenes.dataset import RoadScenes
 from boxconv.data.transforms import Augment, EvalTransform
 from boxconv.errors import UsageError
-from boxconv.training import checkpoint
+from boxconv.training import checkpoint, run_folder
 from boxconv.training.box_history import read_history
 from boxconv.training.config import TrainConfig, from_plain, to_plain
 from boxconv.training.device import TrainingError, choose_device
@@ -112,8 +112,8 @@ def test_same_seed_same_bits(tmp_path):
     assert not same(weights(tmp_path / "a"), weights(tmp_path / "c"))
 
 
-# 7 samples, batches of 3: 1..7 are epoch 1. Sample 2 stops in mid-epoch, 7 in the last batch of an epoch, 12 in epoch
-# 2.
+# 7 samples in batches of 3, so requests 1 to 7 are epoch 1. The signal comes in the middle of an epoch (2), in the last
+# batch of an epoch (7), and in epoch 2 (12).
 @pytest.mark.parametrize("at", [2, 7, 12])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_and_resumed_is_bit_identical(tmp_path, at, number):
@@ -244,7 +244,21 @@ def test_run_folders_are_never_overwritten_unasked(tmp_path):
     assert [entry.name for entry in (tmp_path / "run").iterdir()] == ["notes.txt"]
 
 
-def test_run_folders_that_cannot_be(tmp_path):
+def test_a_run_that_another_process_writes_until_the_folder_is_locked_is_kept(tmp_path, monkeypatch):
+    path, locked = tmp_path / "run", run_folder.lock
+
+    def after_another(file):
+        (path / "config.json").write_text("theirs")
+        locked(file)
+
+    monkeypatch.setattr(run_folder, "lock", after_another)
+    with pytest.raises(RunFolderError, match=r"holds a run already \(config\.json\)"):
+        RunFolder(path)
+    assert [entry.name for entry in path.iterdir()] == ["config.json"], "the lock is released"
+    assert (path / "config.json").read_text() == "theirs"
+
+
+def test_impossible_run_folders(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(RunFolderError, match="a file is in the place"):
         RunFolder(tmp_path / "file")

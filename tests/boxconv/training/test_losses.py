@@ -1,4 +1,4 @@
-"""Losses: what they are, that void is left out, and that parts of a batch add up to it."""
+"""Losses: their formulas, void pixels, and batches in parts, whose losses must add up."""
 
 from typing import get_args
 
@@ -86,7 +86,7 @@ def test_void_has_no_gradient(name: Loss) -> None:
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_it_can_be_learned_from(name: Loss) -> None:
+def test_gradient_descent_lowers_it(name: Loss) -> None:
     logits, label = batch()
     loss, start = BatchLoss(name, WEIGHT), logits
     for _ in range(20):

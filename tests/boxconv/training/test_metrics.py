@@ -1,4 +1,4 @@
-"""Metrics against loops over single pixels."""
+"""Metrics compared with loops over single pixels."""
 
 import json
 import math
@@ -12,7 +12,8 @@ from torch import Tensor
 
 from boxconv.data.classes import CAMVID, VOID, ClassTable
 from boxconv.data.layouts.cityscapes import CITYSCAPES, LABEL_IDS
-from boxconv.training.metrics import ConfusionMatrix, class_weights, count_pixels
+from boxconv.reports import run_comparison
+from boxconv.training.metrics import MEANS, SCORES, ConfusionMatrix, class_weights, count_pixels
 
 TABLE = ClassTable(tuple("abcde"), tuple((i, 0, 0) for i in range(5)), ("x", "x", "y", "z", "y"))
 
@@ -95,6 +96,14 @@ def test_parts_add_up() -> None:
         first + ConfusionMatrix(4)
 
 
+def test_scores_have_the_same_names_everywhere() -> None:
+    matrix = ConfusionMatrix(2)
+    matrix.update(torch.tensor([0]), torch.tensor([1]))
+    scores = matrix.scores(ClassTable(("a", "b"), ((0, 0, 0), (1, 1, 1))))
+    assert set(scores) == set(SCORES)
+    assert run_comparison.MEANS == MEANS
+
+
 def test_counts_stay_exact_beyond_float_precision() -> None:
     matrix = ConfusionMatrix.from_state({"counts": [[2**60, 0], [1, 0]]})
     matrix.update(torch.tensor([0]), torch.tensor([0]))
@@ -136,7 +145,7 @@ def test_other_misuse() -> None:
 
 
 class Labels:
-    """Samples of a picture and a label; `label` is added by a subclass."""
+    """A data set without the method `label`."""
 
     classes = TABLE
 

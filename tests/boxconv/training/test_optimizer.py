@@ -1,4 +1,4 @@
-"""The optimiser: which one, and boxes with a learning rate and a weight decay of their own."""
+"""The optimiser: each kind, and boxes with their own learning rate and weight decay."""
 
 import pytest
 import torch

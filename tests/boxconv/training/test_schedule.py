@@ -1,4 +1,4 @@
-"""The learning rate: each schedule, its warm-up, and steps at given epochs."""
+"""The learning rate: each schedule, the warm-up, and steps at given epochs."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""From settings to a run, with any network, and from the run to a network that is opened again."""
+"""Building a run from settings, with any network, and opening the trained network again."""
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ def own_network(classes):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A run of the network that is quickest."""
+    """A run of the fastest network."""
     path = tmp_path_factory.mktemp("runs") / "run"
     settings, create_network = network_for(config(network="enet_minus"))
     with RunFolder(path) as folder:
@@ -59,7 +59,7 @@ def test_a_batch_has_an_image_for_every_process():
         build_run(config(), own_network, context=DistributedContext(rank=0, world_size=4))
 
 
-def test_a_trained_network_is_opened_from_whatever_holds_it(folder, image, tmp_path):
+def test_a_trained_network_is_opened_from_every_kind_of_file(folder, image, tmp_path):
     pytest.importorskip("safetensors")
     network = boxconv.open_network(folder)
     weights.save(network.model, tmp_path / "net.safetensors", network.network, **network.about)
@@ -75,6 +75,6 @@ def test_a_trained_network_is_opened_from_whatever_holds_it(folder, image, tmp_p
     assert network.predict(image.convert("L")).shape == (40, 70), "any Pillow image"
 
 
-def test_what_holds_no_network():
+def test_files_without_a_network():
     with pytest.raises(CheckpointError, match="nothing: no such file, nor one of the package's networks, boxenet-cam"):
         boxconv.open_network("nothing")

@@ -1,4 +1,4 @@
-"""One training step: in parts, in mixed precision, out of memory; and what the loop promises around it."""
+"""Training steps in parts, in mixed precision, and out of memory; and the loop's checkpoints around them."""
 
 import json
 import os
@@ -111,7 +111,7 @@ def test_out_of_memory_says_what_to_do(tmp_path):
 
 
 class Spoiling(nn.Module):
-    """Its gradient is infinite once, its output never."""
+    """Its gradient is infinite once, but its output is always finite."""
 
     def forward(self, x):
         return _Spoil.apply(x)
@@ -202,7 +202,7 @@ def test_speeds_are_on_record(tmp_path):
     "changes, message",
     [
         ({"accumulate": 0}, "--accumulate: expected at least 1, got 0"),
-        ({"accumulate": 9}, "--accumulate: a batch of 3 has no 9 parts"),
+        ({"accumulate": 9}, "--accumulate: expected at most --batch-size 3, got 9"),
         ({"timeout": 0.0}, "--timeout: expected a positive number"),
         ({"checkpoint_minutes": float("nan")}, "--checkpoint-minutes: expected a positive number, got nan"),
     ],

@@ -1,4 +1,4 @@
-"""A run that is watched: pictures in TensorBoard and a page, while it trains, which change nothing in its weights."""
+"""Watching a run: pictures in TensorBoard and on a page during training, which do not change its weights."""
 
 import io
 import json
@@ -14,7 +14,7 @@ from boxconv.cli.train import show_progress
 from boxconv.data.scenes.dataset import RoadScenes
 from boxconv.data.transforms import Augment
 from boxconv.training.interrupt import Interrupted
-from boxconv.training.preview import OTHERS, Preview, previews
+from boxconv.training.preview import VOID_COLOUR, Preview, previews
 
 
 def pictures(path):
@@ -37,7 +37,7 @@ def test_a_strip_shows_image_labels_and_prediction_in_the_colours_of_the_classes
     strip = Preview("x", image, truth, np.ones((2, 3), np.uint8)).strip(CLASSES)
     assert strip.shape == (2, 9, 3)
     assert (strip[:, :3] == 7).all()
-    assert [tuple(pixel) for pixel in strip[0, 3:6].tolist()] == [*CLASSES.colours[:2], OTHERS]
+    assert [tuple(pixel) for pixel in strip[0, 3:6].tolist()] == [*CLASSES.colours[:2], VOID_COLOUR]
     assert {tuple(pixel) for pixel in strip[:, 6:].reshape(-1, 3).tolist()} == {CLASSES.colours[1]}
 
 

@@ -1,4 +1,4 @@
-"""What each of two processes does for `test_distributed.py`: RANK and the like are set, the argument is a folder."""
+"""The program of each of two processes for `test_distributed.py`. RANK etc. are set; the argument is a folder."""
 
 import hashlib
 import os
@@ -40,7 +40,7 @@ def network(norm: bool, dropout: float = 0.0) -> nn.Module:
 
 
 class Noted(RoadScenes):
-    """Notes what it is asked for, and can send a signal to its process when it is asked for the last time."""
+    """Records the requested keys, and sends SIGTERM to its own process at request number ``signal_at``, if any."""
 
     def __init__(self, length: int, signal_at: int = 0) -> None:
         super().__init__(length, SIZE, seed=1, transform=Augment(SIZE))
@@ -76,7 +76,7 @@ def digest(model: nn.Module) -> str:
 
 
 def scenarios(context: DistributedContext, out: Path) -> dict[str, object]:
-    """Everything, by name; one process does it as well, for comparison."""
+    """Results of all scenarios by name; a single process runs them as well, for comparison."""
     found: dict[str, object] = {}
     for length in (1, 4, 7):
         model = network(norm=True)
@@ -100,7 +100,7 @@ def scenarios(context: DistributedContext, out: Path) -> dict[str, object]:
 
 
 def only_together(context: DistributedContext, out: Path) -> dict[str, object]:
-    """What needs two processes."""
+    """Results of scenarios that need two processes."""
     found: dict[str, object] = {}
     try:
         train(context, out / "unequal", settings(seed=context.rank), Noted(8), network(norm=False))
@@ -116,7 +116,7 @@ def only_together(context: DistributedContext, out: Path) -> dict[str, object]:
         found["once"] = f"{type(error).__name__}: {error}"
     found["result"] = context.run_on_main("works", lambda: {"rank": context.rank})
 
-    # With all that has a state of its own: it must survive, too. The best epoch is the first, for the weights stay.
+    # All options that have a state of their own are on. The learning rate is so small that the first epoch is the best.
     every = settings(epochs=9, lr=1e-12, ema=0.9, clip=0.1, optimizer="adamw", loss="dice", patience=2, report_every=2)
     train(context, out / "early", every, Noted(8), network(norm=False))
     found["early"] = len((out / "early" / "metrics.jsonl").read_text().splitlines())
