@@ -96,7 +96,7 @@ def save_program(
     if standard_operators:
         exported = in_standard_operations(copy.deepcopy(exported), None)
     with quiet():
-        program = export(exported, (image,), dynamic_shapes=(sizes,))
+        program = export(exported, (image,), dynamic_shapes=(sizes,), strict=False)
         if standard_operators:
             program = program.run_decompositions(decompositions())
         more = {KEY: json.dumps({**metadata, "torch": torch.__version__})}

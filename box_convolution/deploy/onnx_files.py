@@ -128,11 +128,13 @@ def _exported(network: nn.Module, path: Path, inputs: tuple[Tensor, ...], dynami
             network = with_fast_activations(network)
             if not custom_operators:
                 network = in_standard_operations(network, None if dynamic else inputs)
-            program = export(network, inputs, dynamic_shapes=sizes)
+            # What newer PyTorch does by itself. With strict=True, 2.6 can export only 8 networks of a class a process.
+            program = export(network, inputs, dynamic_shapes=sizes, strict=False)
             onnx = torch.onnx.export(
                 program.run_decompositions(custom.decompositions() if custom_operators else decompositions()),
                 custom_translation_table=custom.translations() if custom_operators else None,
                 dynamo=True,
+                optimize=True,
                 input_names=names,
                 output_names=outputs,
                 verbose=False,

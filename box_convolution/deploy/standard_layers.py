@@ -75,7 +75,8 @@ class SnappedBoxConv2d(nn.Module):
         h_out, w_out = (h + self.stride - 1) // self.stride, (w + self.stride - 1) // self.stride
         top, bottom, left, right = self.boxes.reshape(c * m, 1, 1, 4).unbind(-1)
         rows = overlap(top, bottom, h_out, h, self.stride) * self.factor[:, None, None]
-        start = (torch.arange(c, device=top.device) * (w + 1)).repeat_interleave(m)[:, None]
+        # Not repeat_interleave: PyTorch 2.6 cannot write it into an ONNX file.
+        start = (torch.arange(c, device=top.device)[:, None] * (w + 1)).expand(c, m).reshape(c * m, 1)
         column = torch.arange(w_out, device=top.device) * self.stride
         first, last = ((start + (column + (edge[:, 0] + 0.5).long()).clamp(0, w)).flatten() for edge in (left, right))
         return rows, first, last

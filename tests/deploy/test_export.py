@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -122,7 +123,9 @@ def test_a_foreign_reader_of_the_program(network: nn.Module, program_file: Path)
     program = torch.export.load(str(program_file))
     assert "box_convolution.box_conv2d_fused.default" in {str(node.target) for node in program.graph.nodes}
     image = torch.randn(5, 3, 24, 80)
-    torch.testing.assert_close(program.module()(image), network(image))
+    # Up to PyTorch 2.9 at least, such a program tries to record gradients, which box convolutions of inference refuse.
+    with torch.no_grad() if torch.__version__ < (2, 13) else nullcontext():
+        torch.testing.assert_close(program.module()(image), network(image))
 
 
 ALONE = """
@@ -148,6 +151,8 @@ def test_a_program_of_standard_operators_needs_no_package(network: nn.Module, co
     if compiled:
         if not shutil.which("g++"):
             pytest.skip("needs a C++ compiler")
+        if torch.__version__ < (2, 9):
+            pytest.skip("what PyTorch 2.6 makes of it ahead of time does not compile: a size is not declared")
         path = tmp_path / "net.aoti.pt2"
         torch._inductor.aoti_compile_and_package(program, package_path=str(path))
     image = torch.randn(5, 3, 24, 80)

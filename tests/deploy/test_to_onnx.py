@@ -72,6 +72,8 @@ def assert_answers(path: Path, network: nn.Module, *inputs: Tensor) -> None:
 
 @pytest.mark.parametrize("name", MADE)
 def test_any_network_at_any_size(name: str, tmp_path: Path) -> None:
+    if name == "converted" and torch.__version__ < (2, 9):
+        pytest.skip("PyTorch 2.6 cannot write its interpolate() to a size that is free")
     torch.manual_seed(0)
     network, path = MADE[name](), tmp_path / "net.onnx"
     assert to_onnx(network, path, IMAGE) < 1e-5
@@ -87,6 +89,8 @@ def test_any_network_at_any_size(name: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MADE)
 def test_one_size_has_constants(name: str, tmp_path: Path) -> None:
+    if name == "converted" and torch.__version__ < (2, 9):
+        pytest.skip("PyTorch 2.6 cannot write its interpolate() to a size that is free")
     torch.manual_seed(0)
     network, path = MADE[name](), tmp_path / "net.onnx"
     assert to_onnx(network, path, IMAGE, fixed_size=(32, 48)) < 1e-5

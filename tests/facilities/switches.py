@@ -66,7 +66,6 @@ SWITCHES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     ),
     "`set_float32_matmul_precision('high')`": lambda: _set(torch.set_float32_matmul_precision, "high", "highest"),
     "`set_flush_denormal(True)`": lambda: _set(torch.set_flush_denormal, True, False),
-    "`backends.mkldnn` off": lambda: torch.backends.mkldnn.flags(enabled=False),
     "`set_default_device('cpu')`": lambda: torch.device("cpu"),
     "`compiler.set_stance('force_eager')`": lambda: torch.compiler.set_stance("force_eager"),
     "`__future__.set_overwrite_module_params_on_conversion`": lambda: _set(
@@ -78,19 +77,30 @@ SWITCHES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
 }
 
 
-def _under(switch: Callable[[], AbstractContextManager[Any]]) -> Callable[[Case], tuple[Any, Any]]:
+def _under(switch: Callable[[], AbstractContextManager[Any]], dtype: torch.dtype) -> Callable[[Case], tuple[Any, Any]]:
     def use(given: Case) -> tuple[Any, Any]:
-        """Under the switch, create a network, convert it to float64 and back, and train one step."""
+        """Under the switch, create a network, convert it to float64 and to ``dtype``, and train one step."""
         with switch():
             there = case(given.name)
-            got = training(there.network.double().float(), there.image)
-        return got, training(given.network, given.image)
+            got = training(there.network.double().to(dtype), there.image.to(dtype))
+        return got, training(given.network.to(dtype), given.image.to(dtype))
 
     return use
 
 
 for name, switch in SWITCHES.items():
-    facility(GROUP, name, in_tests=ALL if switch is _deterministic else FEW)(_under(switch))
+    # What those hooks give back lies elsewhere in memory, where PyTorch's float32 convolutions round differently.
+    dtype = torch.float64 if "saved_tensors_hooks" in name else torch.float32
+    facility(GROUP, name, in_tests=ALL if switch is _deterministic else FEW)(_under(switch, dtype))
+
+
+@facility(GROUP, "`backends.mkldnn` off")
+def without_mkldnn(given: Case) -> tuple[Any, Any]:
+    """Gradients in float64: in float32, rounding decides which of two nearly equal pixels pooling selects."""
+    network, image = given.network, given.image
+    expected = [*logits(network, image), *training(twin(network).double(), image.double())]
+    with torch.backends.mkldnn.flags(enabled=False):
+        return [*logits(network, image), *training(twin(network).double(), image.double())], expected
 
 
 @facility(GROUP, "`inference_mode`, network made inside or outside")
@@ -130,7 +140,11 @@ def meta(given: Case) -> tuple[Any, Any]:
     return [list(shape), *logits(made, given.image)], [list(expected), *logits(given.network, given.image)]
 
 
-@facility(GROUP, "autocast to bfloat16, training", subjects=tuple(networks.names()))
+# Not ENet and ERFNet, which have layers of PyTorch alone: on maps of 4 x 4 pixels, dilated ones lose more by rounding.
+WITHOUT_DILATIONS = tuple(name for name in networks.names() if name not in ("enet", "erfnet"))
+
+
+@facility(GROUP, "autocast to bfloat16, training", subjects=WITHOUT_DILATIONS)
 def autocast(given: Case) -> tuple[Any, Any]:
     def run(image: Tensor) -> Tensor:
         with torch.autocast("cpu", torch.bfloat16):

@@ -182,7 +182,7 @@ def test_compiled_and_exported_for_any_size() -> None:
     torch._dynamo.reset()
     compiled = torch.compile(block, backend="aot_eager", fullgraph=True, dynamic=True)
     dim = torch.export.Dim
-    sizes = {0: dim("batch"), 2: dim("height"), 3: dim("width")}
+    sizes = {0: dim("batch", max=1024), 2: dim("height", max=4096), 3: dim("width", max=4096)}
     program = torch.export.export(block, (torch.randn(2, 12, 5, 7),), dynamic_shapes=(sizes,))
     names = [str(node.target) for node in program.graph.nodes]
     assert names.count("box_convolution.box_conv2d_fused.default") == 1

@@ -91,7 +91,8 @@ def test_all_end_early_together(two):
 def test_no_thread_of_the_process_group_is_left(two):
     """A thread that frees a tensor while Python shuts down sometimes aborts the process."""
     for rank in two:
-        assert any("gloo" in name for name in rank["threads together"])
+        if torch.__version__ >= (2, 13):  # 2.6 and 2.9 give their threads no names
+            assert any("gloo" in name for name in rank["threads together"])
         assert not any("gloo" in name for name in rank["threads afterwards"])
 
 
