@@ -197,8 +197,9 @@ def faults(launch: Launch, kernel: Any, target: GPUTarget) -> Iterator[str]:
     if target.backend != "cuda":
         return
     for loop in loops(kernel):
-        if spills := [text for text in loop if text.startswith(("LDL", "STL"))]:
-            yield f"a loop of {len(loop)} instructions spills registers: {spills[:2]}"
+        spills = count(loop, "LDL") + count(loop, "STL")
+        if spills > 0.02 * len(loop):
+            yield f"{spills} of the {len(loop)} instructions of a loop are for registers that are spilled"
     if whole:
         # Rows go from layout to layout in scratch only, and wait for each other no more than that needs.
         if moved := [text for text in walk(kernel) if text.startswith(("LDS", "STS"))]:

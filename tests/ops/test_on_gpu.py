@@ -70,7 +70,7 @@ SHAPES = [
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("stride", [1, 2], ids=["dense", "strided"])
 def test_against_the_reference(shape: tuple[int, ...], stride: int) -> None:
     image, boxes, grad = problem(*shape)
     image += 1

@@ -10,8 +10,9 @@ import oracle
 import pytest
 import torch
 from cases import INF, Case, cases, check
+from fences import check_fences
 from hypothesis import given, settings
-from interpreter import check_fences, in_poison, limits, without_overflow_checks
+from interpreter import in_poison, limits, without_overflow_checks
 from tolerances import assert_gradient, assert_values
 from torch import Tensor
 

@@ -59,17 +59,26 @@ def where_hit(n, edge, output, size, stride, DENSE: tl.constexpr):
 
 
 @triton.jit
-def load_edge_columns(
-    p_slot, q, fifth, edge, part, whole, w_out, stride, PITCH: tl.constexpr,
+def edge_weights(edge, part, whole, weight):
+    """An edge; the weights of what `load_pairs` finds there, at and after; and of what is after where no edge is."""
+    return edge, weight * tl.where(whole != 0, part, -part), weight * whole * (1 - part), weight * whole
+
+
+@triton.jit
+def add_edge_columns(
+    gradient, p_slot, q, fifth, edge_and_weights, w_out, stride, PITCH: tl.constexpr,
     DENSE: tl.constexpr, N: tl.constexpr, C: tl.constexpr, K: tl.constexpr,
 ):  # fmt: skip
-    """For pixel columns ``q``, what they get from all columns of g up to the one whose edge is there, in two parts."""
+    """Add what pixel columns ``q`` get from all columns of g up to the one whose edge is there."""
+    edge, of_at, of_after, elsewhere = edge_and_weights
     n = output_at(q, edge, stride, DENSE)
+    size = tl.where((of_at != 0) | (of_after != 0), w_out, 0)
     if not DENSE:
-        part = tl.where(n * stride == q - edge, part, 0.0)
-    size = tl.where((whole != 0) | (part != 0), w_out, 0)
+        there = n * stride == q - edge
+        of_at = tl.where(there, of_at, 0.0)
+        of_after = tl.where(there, of_after, elsewhere)
     at, after = load_pairs(p_slot, n, fifth - edge, size, PITCH, DENSE, N, C, K)
-    return tl.where(whole != 0, part, -part) * at, (1 - part) * after
+    return gradient + of_at * at + of_after * after
 
 
 @triton.jit
@@ -101,11 +110,11 @@ def add_to_boxes(
     at_left, after = load_pairs(p_sums, n + left, fifth + left, w, PITCH, DENSE, N, C, K)
     x_left = after - at_left
     x = tl.where(whole != 0, at_right - at_left, 0.0) + right_part * x_right - left_part * x_left
-    by_area += tl.sum(v * x, 3)
-    by_bottom += tl.sum(at_bottom * x, 3)
-    by_top += tl.sum(at_top * x, 3)
-    by_right += tl.sum(v * x_right, 3)
-    by_left += tl.sum(v * x_left, 3)
+    by_area += tl.sum(tl.sum(v * x, 3), 0)
+    by_bottom += tl.sum(tl.sum(at_bottom * x, 3), 0)
+    by_top += tl.sum(tl.sum(at_top * x, 3), 0)
+    by_right += tl.sum(tl.sum(v * x_right, 3), 0)
+    by_left += tl.sum(tl.sum(v * x_left, 3), 0)
     return by_area, by_bottom, by_top, by_right, by_left
 
 
@@ -114,7 +123,7 @@ def walk_row(
     p_grad, p_slot, p_sums, sums, carry, by_area, by_bottom, by_top, by_right, by_left, p,
     rows_of_box, columns_of_box, columns_of_grad, first, last, h_out, w, w_out, stride, row_stride,
     DENSE: tl.constexpr, BY_INPUT: tl.constexpr, BY_BOXES: tl.constexpr, LONG: tl.constexpr, STEP: tl.constexpr,
-    PITCH: tl.constexpr, PITCH_OUT: tl.constexpr, N: tl.constexpr, C: tl.constexpr, K: tl.constexpr,
+    PITCH: tl.constexpr, N: tl.constexpr, C: tl.constexpr, K: tl.constexpr,
 ):  # fmt: skip
     """Pixel row ``p``, as far as it goes by columns of g: v into scratch, and what boxes get."""
     sums, v, at_bottom, at_top = enter_row(
@@ -122,7 +131,7 @@ def walk_row(
     )
     if BY_INPUT:
         _, _, _, _, whole = columns_of_box
-        carry = spread(p_slot, v, carry, whole, columns_of_grad, last, PITCH_OUT, LONG, N, C, K)
+        carry = spread(p_slot, v, carry, whole, columns_of_grad, last, PITCH, LONG, N, C, K)
     if BY_BOXES:
         by_area, by_bottom, by_top, by_right, by_left = add_to_boxes(
             p_sums, v, at_bottom, at_top, by_area, by_bottom, by_top, by_right, by_left,
@@ -142,17 +151,12 @@ def write_pixels(
     if begun:
         gradient += tl.load(by_groups(p_partial, at), mask=inside, other=0.0).to(tl.float64)
     for m in tl.static_range(C):
-        left, right, left_part, right_part, whole, weight = boxes[m]
-        p_box = p_slot + m * SLOT
-        plus, plus_after = load_edge_columns(
-            p_box, q, fifth, left, left_part, whole, w_out, stride, PITCH, DENSE, N, C, K
-        )
-        minus, minus_after = load_edge_columns(
-            p_box, q, fifth, right, right_part, whole, w_out, stride, PITCH, DENSE, N, C, K
-        )
-        gradient += weight * (plus - minus + tl.where(whole != 0, plus_after - minus_after, 0.0))
+        for side in tl.static_range(2):
+            gradient = add_edge_columns(
+                gradient, p_slot + m * SLOT, q, fifth, boxes[m][side], w_out, stride, PITCH, DENSE, N, C, K
+            )
     if last:
-        store_as(by_groups(p_grad_input, at) if STEP == 1 else p_grad_input + at, gradient, inside)
+        store_as(by_groups(p_grad_input, at, STEP), gradient, inside)
     else:
         store_as(by_groups(p_partial, at), gradient, inside)
 
@@ -167,21 +171,19 @@ def grad_rows(
     items, planes, channels, per_channel, h, w, h_out, w_out, stride, strips, strip,
     grad_batch_stride, grad_channel_stride, grad_row_stride, input_batch_stride, input_channel_stride, input_row_stride,
     NORMALIZE: tl.constexpr, DENSE: tl.constexpr, BY_INPUT: tl.constexpr, BY_BOXES: tl.constexpr, WIDE: tl.constexpr,
-    LONG: tl.constexpr, STEP: tl.constexpr, STEP_OUT: tl.constexpr, PITCH: tl.constexpr, PITCH_OUT: tl.constexpr,
-    N: tl.constexpr, C: tl.constexpr, K: tl.constexpr, N_OUT: tl.constexpr, K_OUT: tl.constexpr,
+    LONG: tl.constexpr, STEP: tl.constexpr, STEP_OUT: tl.constexpr, PITCH: tl.constexpr,
+    N: tl.constexpr, C: tl.constexpr, K: tl.constexpr,
 ):  # fmt: skip
     """An item is a strip of ``strip`` pixel rows of a plane: C rows at a time, for C boxes after the other.
 
     ``p_by_box`` (strips, planes, M, 5) are for `edge_gradients`.
     """
-    RUNNING: tl.constexpr = E * PITCH_OUT + BORDERS  # the place of S
-    SLOT: tl.constexpr = RUNNING + (E * PITCH_OUT if LONG else 0)
+    RUNNING: tl.constexpr = E * PITCH + BORDERS  # the place of S
+    SLOT: tl.constexpr = RUNNING + (E * PITCH if LONG else 0)
     NEXT: tl.constexpr = C * SLOT  # the next row's
     PIXELS: tl.constexpr = E * PITCH + BORDERS
     WIDTH: tl.constexpr = N * K * E
-    WIDTH_OUT: tl.constexpr = N_OUT * K_OUT * E
-    first_q, q = columns(N, K)
-    first_j, j = columns(N_OUT, K_OUT)
+    first, q = columns(N, K)
     c = tl.arange(0, C)[None, :, None, None]
     program = tl.program_id(0).to(tl.int64)
     grad_row_stride = index(grad_row_stride, WIDE)
@@ -190,7 +192,7 @@ def grad_rows(
     p_sums = p_slots + C * NEXT
     nothing = tl.zeros([1, C, 1, 1], tl.float64)
     for r in tl.static_range(C):
-        tl.store(p_slots + (r * NEXT + E * PITCH_OUT) + c * SLOT, nothing)
+        tl.store(p_slots + (r * NEXT + E * PITCH) + c * SLOT, nothing)
     tl.store(p_sums + E * PITCH + c * PIXELS, nothing)
     for item in range(program, items.to(tl.int64), tl.num_programs(0)):
         plane = item // strips
@@ -199,16 +201,19 @@ def grad_rows(
         end = tl.minimum(begin + strip, h)
         first_pixel = plane * multiple(h.to(tl.int64) * w, STEP)
         p_plane = p_image + plane_offset(plane, channels, input_batch_stride, input_channel_stride, STEP)
-        for first in range(0, per_channel, C):
-            m = first + c
+        for first_m in range(0, per_channel, C):
+            m = first_m + c
             real = m < per_channel
-            box = (plane % channels) * per_channel + first
+            box = (plane % channels) * per_channel + first_m
             boxes = ()
             for n in tl.static_range(C):
                 _, _, _, _, _, inverse_rows, left, right, left_part, right_part, whole, inverse = load_box(
-                    p_boxes + (box + n) * 4, first + n < per_channel, h, w, NORMALIZE
+                    p_boxes + (box + n) * 4, first_m + n < per_channel, h, w, NORMALIZE
                 )
-                boxes += ((left, right, left_part, right_part, whole, inverse_rows * inverse),)
+                weight = inverse_rows * inverse
+                boxes += (
+                    (edge_weights(left, left_part, whole, weight), edge_weights(right, right_part, whole, -weight)),
+                )
             (
                 top, bottom, top_part, bottom_part, whole_rows, inverse_rows,
                 left, right, left_part, right_part, whole, inverse,
@@ -220,20 +225,20 @@ def grad_rows(
                 grad_batch_stride, grad_channel_stride, STEP_OUT,
             )  # fmt: skip
             h_real = tl.where(real, h_out, 0)
-            by_area = tl.zeros([N_OUT, C, K_OUT], tl.float64)
-            by_bottom = tl.zeros([N_OUT, C, K_OUT], tl.float64)
-            by_top = tl.zeros([N_OUT, C, K_OUT], tl.float64)
-            by_right = tl.zeros([N_OUT, C, K_OUT], tl.float64)
-            by_left = tl.zeros([N_OUT, C, K_OUT], tl.float64)
+            by_area = tl.zeros([C, K], tl.float64)
+            by_bottom = tl.zeros([C, K], tl.float64)
+            by_top = tl.zeros([C, K], tl.float64)
+            by_right = tl.zeros([C, K], tl.float64)
+            by_left = tl.zeros([C, K], tl.float64)
             # The rows of g that are in the boxes of the row before the first one.
             high = tl.minimum(tl.maximum(output_at(begin - 1, top, stride, DENSE) + 1, 0), h_real)
             low = tl.minimum(tl.maximum(output_at(begin - 1, bottom, stride, DENSE) + 1, 0), h_real)
             low = tl.where(whole_rows != 0, low, high)
-            sums = tl.zeros([N_OUT, C, K_OUT, E], tl.float64)
-            for tile in range(0, w_out if LONG else WIDTH_OUT, WIDTH_OUT):
-                sums = sum_rows(p_box_grad, low, high, grad_row_stride, tile + j, w_out, STEP_OUT, N_OUT, C, K_OUT)
+            sums = tl.zeros([N, C, K, E], tl.float64)
+            for tile in range(0, w_out if LONG else WIDTH, WIDTH):
+                sums = sum_rows(p_box_grad, low, high, grad_row_stride, tile + q, w_out, STEP_OUT, N, C, K)
                 if LONG:
-                    tl.store(by_groups(p_slots + c * SLOT, place(tile + j, PITCH_OUT) + RUNNING), sums)
+                    tl.store(by_groups(p_slots + c * SLOT, place(tile + q, PITCH) + RUNNING), sums)
             for start in range(begin, end, C):
                 if BY_BOXES:
                     carry = tl.zeros([C], tl.float64)
@@ -245,19 +250,21 @@ def grad_rows(
                         )  # fmt: skip
                     tl.debug_barrier()
                 for r in tl.static_range(C):
+                    if LONG:
+                        tl.debug_barrier()  # S may be read by other threads than wrote it
                     carry = tl.zeros([C], tl.float64)
-                    for tile in range(0, w_out if LONG else WIDTH_OUT, WIDTH_OUT):
+                    for tile in range(0, w_out if LONG else WIDTH, WIDTH):
                         if LONG:
-                            sums = tl.load(by_groups(p_slots + c * SLOT, place(tile + j, PITCH_OUT) + RUNNING))
+                            sums = tl.load(by_groups(p_slots + c * SLOT, place(tile + q, PITCH) + RUNNING))
                         sums, carry, by_area, by_bottom, by_top, by_right, by_left = walk_row(
                             p_box_grad, p_slots + r * NEXT + c * SLOT, p_sums + r * PIXELS, sums, carry,
                             by_area, by_bottom, by_top, by_right, by_left, start + r,
-                            rows_of_box, columns_of_box, tile + j, tile + first_j, tile + (WIDTH_OUT - 1),
+                            rows_of_box, columns_of_box, tile + q, tile + first, tile + (WIDTH - 1),
                             h_real, w, w_out, stride, grad_row_stride,
-                            DENSE, BY_INPUT, BY_BOXES, LONG, STEP_OUT, PITCH, PITCH_OUT, N_OUT, C, K_OUT,
+                            DENSE, BY_INPUT, BY_BOXES, LONG, STEP_OUT, PITCH, N, C, K,
                         )  # fmt: skip
                         if LONG:
-                            tl.store(by_groups(p_slots + c * SLOT, place(tile + j, PITCH_OUT) + RUNNING), sums)
+                            tl.store(by_groups(p_slots + c * SLOT, place(tile + q, PITCH) + RUNNING), sums)
                 tl.debug_barrier()
                 if BY_INPUT:
                     for tile in range(0, w if LONG else WIDTH, WIDTH):
@@ -265,19 +272,19 @@ def grad_rows(
                         at = multiple(p.to(input_row_stride.dtype) * w, STEP) + (tile + q)
                         write_pixels(
                             p_slots + c * NEXT, boxes, p_partial + first_pixel, p_grad_input + first_pixel, at,
-                            tile + q, tile + first_q + E, (p < end) & (tile + q < multiple(w, STEP)), w_out, stride,
-                            first > 0, first + C >= per_channel, DENSE, STEP, SLOT, PITCH_OUT, N, C, K,
+                            tile + q, tile + first + E, (p < end) & (tile + q < multiple(w, STEP)), w_out, stride,
+                            first_m > 0, first_m + C >= per_channel, DENSE, STEP, SLOT, PITCH, N, C, K,
                         )  # fmt: skip
                     tl.debug_barrier()
             if BY_BOXES:
                 lane = tl.arange(0, C)
-                p_to = p_by_box + ((number * planes + plane) * per_channel + first + lane) * SUMS
-                real = first + lane < per_channel
-                tl.store(p_to, tl.sum(tl.sum(by_area, 2), 0), mask=real)
-                tl.store(p_to + 1, tl.sum(tl.sum(by_bottom, 2), 0), mask=real)
-                tl.store(p_to + 2, tl.sum(tl.sum(by_top, 2), 0), mask=real)
-                tl.store(p_to + 3, tl.sum(tl.sum(by_right, 2), 0), mask=real)
-                tl.store(p_to + 4, tl.sum(tl.sum(by_left, 2), 0), mask=real)
+                p_to = p_by_box + ((number * planes + plane) * per_channel + first_m + lane) * SUMS
+                real = first_m + lane < per_channel
+                tl.store(p_to, tl.sum(by_area, 1), mask=real)
+                tl.store(p_to + 1, tl.sum(by_bottom, 1), mask=real)
+                tl.store(p_to + 2, tl.sum(by_top, 1), mask=real)
+                tl.store(p_to + 3, tl.sum(by_right, 1), mask=real)
+                tl.store(p_to + 4, tl.sum(by_left, 1), mask=real)
 
 
 @triton.jit(do_not_specialize=["count", "boxes", "h", "w"])

@@ -68,11 +68,10 @@ def write_row(p_output, p_residual, at, value, shift, inside, RELU: tl.constexpr
     if shift is not None:
         value += shift
     if p_residual is not None:
-        p_added = by_groups(p_residual, at) if STEP == 1 else p_residual + at
-        value += tl.load(p_added, mask=inside, other=0.0).to(tl.float64)
+        value += tl.load(by_groups(p_residual, at, STEP), mask=inside, other=0.0).to(tl.float64)
     if RELU:
         value = tl.where(value < 0, 0.0, value)  # NaN stays
-    store_as(by_groups(p_output, at) if STEP == 1 else p_output + at, value, inside)
+    store_as(by_groups(p_output, at, STEP), value, inside)
 
 
 _SIZES = ["items", "channels", "per_channel", "h", "w", "h_out", "w_out", "stride", "together", "strips", "strip"]
@@ -86,7 +85,7 @@ def box_rows(
     batch_stride, channel_stride, row_stride,
     NORMALIZE: tl.constexpr, DENSE: tl.constexpr, RELU: tl.constexpr, WIDE: tl.constexpr, LONG: tl.constexpr,
     STEP: tl.constexpr, STEP_OUT: tl.constexpr, ROWS: tl.constexpr, PITCH: tl.constexpr,
-    N: tl.constexpr, C: tl.constexpr, K: tl.constexpr, N_OUT: tl.constexpr, K_OUT: tl.constexpr,
+    N: tl.constexpr, C: tl.constexpr, K: tl.constexpr,
 ):  # fmt: skip
     """An item is C boxes of one of ``together`` groups, in a plane, and a strip of ``strip`` of its output rows.
 
@@ -96,9 +95,7 @@ def box_rows(
     SLOT: tl.constexpr = RUNNING + (E * PITCH if LONG else 0)
     NEXT: tl.constexpr = C * SLOT  # the next row's
     WIDTH: tl.constexpr = N * K * E
-    WIDTH_OUT: tl.constexpr = N_OUT * K_OUT * E
-    _, q = columns(N, K)
-    first, j = columns(N_OUT, K_OUT)
+    first, q = columns(N, K)
     c = tl.arange(0, C)[None, :, None, None]
     row_stride = index(row_stride, WIDE)
     p_slots = p_scratch + tl.program_id(0).to(tl.int64) * ROWS * NEXT + c.to(tl.int64) * SLOT
@@ -136,6 +133,8 @@ def box_rows(
                 tl.store(by_groups(p_slots, place(tile + q, PITCH) + RUNNING), sums)
         for start in range(begin, end, ROWS):
             for r in tl.static_range(ROWS):
+                if LONG:
+                    tl.debug_barrier()  # S may be read by other threads than wrote it
                 carry = tl.zeros([C], tl.float64)
                 for tile in range(0, w if LONG else WIDTH, WIDTH):
                     if LONG:
@@ -152,16 +151,16 @@ def box_rows(
                 i = start + r
                 p_slot = p_slots + r * NEXT
                 at_row = first_out + multiple(i.to(row_stride.dtype) * w_out, STEP_OUT)
-                for tile in range(0, w_out if LONG else WIDTH_OUT, WIDTH_OUT):
-                    n = (tile + j) * stride
+                for tile in range(0, w_out if LONG else WIDTH, WIDTH):
+                    n = (tile + q) * stride
                     fifth = (tile + first + E) * stride
                     plus, plus_after = load_edge_columns(
-                        p_slot, n, fifth, right, right_part, whole, w, PITCH, DENSE, N_OUT, C, K_OUT
+                        p_slot, n, fifth, right, right_part, whole, w, PITCH, DENSE, N, C, K
                     )
                     minus, minus_after = load_edge_columns(
-                        p_slot, n, fifth, left, left_part, whole, w, PITCH, DENSE, N_OUT, C, K_OUT
+                        p_slot, n, fifth, left, left_part, whole, w, PITCH, DENSE, N, C, K
                     )
                     value = plus - minus + tl.where(whole != 0, plus_after - minus_after, 0.0)
-                    inside = real & (i < end) & (tile + j < multiple(w_out, STEP_OUT))
-                    write_row(p_output, p_residual, at_row + (tile + j), value * weight, shift, inside, RELU, STEP_OUT)
+                    inside = real & (i < end) & (tile + q < multiple(w_out, STEP_OUT))
+                    write_row(p_output, p_residual, at_row + (tile + q), value * weight, shift, inside, RELU, STEP_OUT)
             tl.debug_barrier()

@@ -22,10 +22,12 @@ _LONGEST = 2**29  # rows or columns of a plane, so that places next to it can be
 _GROUP = 4  # neighbouring columns that a thread has, E in rows.py
 _BORDERS = 16  # in rows.py, too
 _ROWS = 2  # that the forward pass leaves in scratch before it reads them
+_PIECES = 4  # of rows, as many as the backward pass has registers for: those of a row times its boxes at a time
 
 
 class Limits(NamedTuple):
-    """What the work is cut to fit: ``processors`` with registers for ``warps`` of ``warp`` threads each.
+    """What the work is cut to fit: ``processors`` with registers for ``warps`` of ``warp`` threads each, or for half as
+    many in the backward pass and for rows in two pieces.
 
     A program has at most ``threads`` threads. A strip has at least ``rows`` rows: as it starts, it reads as many as its
     boxes are high.
@@ -112,14 +114,17 @@ def share_row(w: int, limits: Limits) -> Row:
 
 
 @functools.lru_cache(256)
-def plan(planes: int, per_channel: int, walked: int, w: int, w_out: int, apart: bool, limits: Limits) -> Plan:
-    """For planes of ``walked`` rows to walk down, with a channel's groups of boxes in items ``apart`` or in one."""
-    threads = max(share_row(w, limits).threads, share_row(w_out, limits).threads)
-    boxes = min(_power_of_two(per_channel), max(1, limits.threads // threads))
+def plan(planes: int, per_channel: int, walked: int, w: int, forward: bool, limits: Limits) -> Plan:
+    """For planes of ``walked`` rows to walk down; forward, with a channel's groups of boxes in items of their own."""
+    row = share_row(w, limits)
+    boxes = min(_power_of_two(per_channel), max(1, limits.threads // row.threads))
+    if not forward:
+        boxes = min(boxes, _PIECES // row.pieces)
     together = -(-per_channel // boxes)
-    warps = max(1, boxes * threads // limits.warp)
-    resident = limits.processors * max(1, limits.warps // warps)
-    items = planes * together if apart else planes
+    warps = max(1, boxes * row.threads // limits.warp)
+    room = limits.warps if forward and row.pieces == 1 else limits.warps // 2
+    resident = limits.processors * max(1, room // warps)
+    items = planes * together if forward else planes
     strip = -(-walked // max(1, min(resident // items, -(-walked // limits.rows))))
     strips = -(-walked // strip)
     return Plan(min(items * strips, resident), items * strips, together, strips, strip, boxes, warps)
@@ -175,8 +180,8 @@ def _forward(
     scale, shift, residual = (None if t is None else t.contiguous() for t in (scale, shift, residual))
     stride = min(stride, max(h, w))  # a larger one looks at the first pixel, too
     bounds = limits(input.device)
-    work = plan(batch * channels, per_channel, h_out, w, w_out, True, bounds)
-    row, row_out = share_row(w, bounds), share_row(w_out, bounds)
+    work = plan(batch * channels, per_channel, h_out, w, True, bounds)
+    row = share_row(w, bounds)
     strides = image.stride()[:3]
     with _current(input.device):
         slot = (1 + row.long) * _GROUP * row.pitch + _BORDERS
@@ -186,7 +191,7 @@ def _forward(
             *strides,
             NORMALIZE=normalize, DENSE=stride == 1, RELU=relu, WIDE=_is_wide(h, w, strides[2]), LONG=row.long,
             STEP=_step(image), STEP_OUT=_step(output), ROWS=_ROWS, PITCH=row.pitch, N=row.pieces, C=work.boxes,
-            K=row.threads, N_OUT=row_out.pieces, K_OUT=row_out.threads, num_warps=work.warps, **_OPTIONS,
+            K=row.threads, num_warps=work.warps, **_OPTIONS,
         )  # fmt: skip
     return output
 
@@ -208,11 +213,11 @@ def box_conv2d_backward(
     stride = min(stride, max(h, w))
     planes = batch * channels
     bounds = limits(input.device)
-    work = plan(planes, per_channel, h, w, w_out, False, bounds)
-    row, row_out = share_row(w, bounds), share_row(w_out, bounds)
+    work = plan(planes, per_channel, h, w, False, bounds)
+    row = share_row(w, bounds)
     by_input, by_boxes = output_mask
-    slot = (1 + row.long) * _GROUP * row_out.pitch + _BORDERS
-    pixels = work.programs * work.boxes * (_GROUP * row.pitch + _BORDERS)
+    slot = (1 + row.long) * _GROUP * row.pitch + _BORDERS
+    pixels = _GROUP * row.pitch + _BORDERS
     with _current(input.device):
         sums = _scratch(input, planes * work.strips * per_channel * 5 if by_boxes else 1)
         partial = grad_input
@@ -220,13 +225,12 @@ def box_conv2d_backward(
             partial = _partial(input)
         backward.grad_rows[(work.programs,)](
             grad, image, edges, partial, grad_input, sums,
-            _scratch(input, work.programs * work.boxes**2 * slot + pixels),
+            _scratch(input, work.programs * work.boxes * (work.boxes * slot + pixels)),
             work.items, planes, channels, per_channel, h, w, h_out, w_out, stride, work.strips, work.strip,
             *grad.stride()[:3], *image.stride()[:3],
             NORMALIZE=normalize, DENSE=stride == 1, BY_INPUT=by_input, BY_BOXES=by_boxes,
             WIDE=_is_wide(h, w, grad.stride(2), image.stride(2)), LONG=row.long,
-            STEP=_step(image), STEP_OUT=_step(grad), PITCH=row.pitch, PITCH_OUT=row_out.pitch,
-            N=row.pieces, C=work.boxes, K=row.threads, N_OUT=row_out.pieces, K_OUT=row_out.threads,
+            STEP=_step(image), STEP_OUT=_step(grad), PITCH=row.pitch, N=row.pieces, C=work.boxes, K=row.threads,
             num_warps=work.warps, **_OPTIONS,
         )  # fmt: skip
         if by_boxes:

@@ -9,8 +9,8 @@ Everything is summed in float64: a float32 sum of a large plane has lost the dig
 those of all pixels beside one huge one. An error is then some 2^-53 of what was summed, whatever its range. A thin box
 (``whole`` 0) has parts of one or two pixels only, and takes them from r itself: so a box within a pixel is exact.
 
-A row is a tile [N, C, K, E]: E neighbouring columns to a thread, K such groups side by side, N pieces of a row one
-after the other, and C rows at a time, of one box each. In scratch, columns with the same remainder modulo E are
+A row is a tile [N, C, K, E]: E neighbouring columns to a thread, K such groups side by side, N (1 or 2) pieces of a row
+one after the other, and C rows at a time, of one box each. In scratch, columns with the same remainder modulo E are
 neighbours: so threads side by side read places side by side, however far the row is shifted.
 """
 
@@ -52,9 +52,14 @@ def plane_offset(plane, channels, batch_stride, channel_stride, STEP: tl.constex
 
 
 @triton.jit
-def by_groups(pointer, offset):
-    """Pointers, and a hint that gives each thread a group of E columns, also where these are not read together."""
-    return tl.max_contiguous(tl.multiple_of(pointer + offset, [1, 1, 1, 1]), [2, 4, 8, 1])
+def by_groups(pointer, offset, STEP: tl.constexpr = 1):
+    """Pointers, and hints that give each thread a group of E columns, also where these are not read together (STEP 1),
+    and threads side by side groups side by side. The numbers say only which axis comes before which.
+    """
+    if STEP == 1:
+        return tl.max_contiguous(tl.multiple_of(pointer + offset, [1, 1, 1, 1]), [2, 4, 8, 1])
+    else:
+        return tl.max_contiguous(pointer + offset, [2, 4, 8, 16])
 
 
 @triton.jit
@@ -62,8 +67,7 @@ def load_row(p_plane, p, h, row_stride, q, w, STEP: tl.constexpr):
     """Columns ``q`` of row ``p``, zero outside of ``h`` rows and ``w`` columns."""
     inside = (p.to(tl.uint32) < h.to(tl.uint32)) & (q < multiple(w, STEP))
     offset = p.to(row_stride.dtype) * multiple(row_stride, STEP) + q
-    p_row = by_groups(p_plane, offset) if STEP == 1 else p_plane + offset
-    return tl.load(p_row, mask=inside, other=0.0)
+    return tl.load(by_groups(p_plane, offset, STEP), mask=inside, other=0.0)
 
 
 @triton.jit
@@ -89,9 +93,10 @@ def sum_along(row, carry, LONG: tl.constexpr, N: tl.constexpr, C: tl.constexpr, 
     three = two + third
     groups = three + fourth
     before = tl.cumsum(groups, 2) - groups
-    if N > 1:
-        pieces = tl.sum(groups, 2)
-        before += (tl.cumsum(pieces, 0) - pieces)[:, :, None]
+    if N > 1:  # 2
+        left, _ = tl.split(tl.permute(groups, [1, 2, 0]))
+        of_left = tl.sum(left, 1)
+        before += tl.permute(tl.join(of_left * 0, of_left), [1, 0])[:, :, None]
     if LONG:
         before += carry[None, :, None]
         carry += tl.sum(tl.sum(groups, 2), 0)
