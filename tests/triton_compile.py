@@ -141,9 +141,10 @@ def resources(kernel: Any, target: GPUTarget) -> Resources:
     shared = kernel.metadata.shared
     if target.backend == "hip":
         text = kernel.asm["amdgcn"]
-        names = ("vgpr_count", "agpr_count", "private_segment_fixed_size")
-        vector, accumulator, spilled = (int(re.search(rf"\.{name}:\s*(\d+)", text)[1]) for name in names)
-        return Resources(vector + accumulator, spilled, shared)
+        # Accumulators are counted among the vector registers: the two share a file.
+        names = ("vgpr_count", "private_segment_fixed_size")
+        registers, spilled = (int(re.search(rf"\.{name}:\s*(\d+)", text)[1]) for name in names)
+        return Resources(registers, spilled, shared)
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "kernel.ptx").write_text(kernel.asm["ptx"])
         said = "no assembler found"
