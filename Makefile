@@ -28,7 +28,7 @@ test-long: $(VENV)/.ready
 
 # The GPU kernels on a GPU.
 test-gpu: $(VENV)/.ready
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest tests/ops/test_on_gpu.py
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n 8 tests/ops/test_on_gpu.py
 
 # Compiled for all dtypes and three kinds of GPU, and interpreted: needs no GPU, but many minutes.
 test-kernels: $(VENV)/.ready

@@ -34,7 +34,9 @@ def _resources(compiler: Any) -> Section:
     for column, target in enumerate(compiler.TARGETS):
         for launch, kernel in compiler.compile_all(target, torch.float32):
             needs = compiler.resources(kernel, compiler.TARGETS[target][0])
-            options = [name for name in ("RELU",) if launch.arguments.get(name)]
+            options = [name for name in ("RELU", "LONG") if launch.arguments.get(name)]
+            if "K" in launch.arguments:
+                options.insert(0, f"{launch.arguments['p_image'].shape[3]} columns")
             if launch.arguments.get("DENSE") is False:
                 options.append("stride 2")
             if launch.arguments.get("NORMALIZE") is False:
@@ -51,9 +53,10 @@ def _resources(compiler: Any) -> Section:
     return Section("Kernels, compiled", text, table)
 
 
-# Of one multiprocessor of an H100 in a cycle: instructions of single threads; bytes from its L1 cache; float64
-# operations; conversions from and to float64. COPIED: bytes that it copies, if all 132 copy 3.0 TB/s at 1.755 GHz.
-ISSUED, NEAR_BYTES, DOUBLES, CONVERSIONS = 128, 128, 64, 16
+# Of an H100's processor in a cycle: instructions of a thread; bytes of its near cache, and of the one that all share,
+# to which everything that is written goes; float64 operations; conversions from and to float64. And what a processor
+# copies in a cycle, where all of them copy 3.0 TB/s at 1.755 GHz.
+ISSUED, NEAR_BYTES, FAR_BYTES, DOUBLES, CONVERSIONS = 128, 128, 5120 / 132, 64, 16
 COPIED = 3.0e12 / 1.755e9 / 132
 
 
@@ -61,51 +64,67 @@ def _cost(compiler: Any) -> Section:
     """Lower limits of the cost: cycles per output (or pixel and box) if a multiprocessor's units are always busy."""
     target, limits = compiler.TARGETS["sm_90"]
     rows = []
-    for dtype, size in ((torch.float32, 4), (torch.bfloat16, 2)):
-        with compiler.recorded(limits) as launches:
-            compiler._call(8, 32, 4, 64, 128, dtype)
-        for launch in launches:
-            name = launch.kernel.__name__
-            if name not in ("box_planes", "grad_planes"):
-                continue
-            kernel = compiler.compiled(launch, target)
-            walk = compiler.walk(kernel)
-            lanes = launch.arguments["LANES"] // (32 * launch.warps)
-            building = _building(compiler, kernel) / launch.arguments["E"] / (4 if name == "box_planes" else 1)
-            loads = sum(8 if text.startswith("LDG.E.64") else size for text in walk if text.startswith(("LDG", "STG")))
-            doubles = sum(compiler.count(walk, text) for text in ("DADD", "DMUL", "DFMA", "DSETP"))
-            least = (5 if name == "box_planes" else 6) * size / 4 / COPIED
-            counts = [len(walk) / lanes, building, loads / lanes, doubles / lanes, compiler.count(walk, "F2F") / lanes]
-            cycles = [
-                (counts[0] + building) / ISSUED, counts[2] / NEAR_BYTES, counts[3] / DOUBLES, counts[4] / CONVERSIONS
-            ]  # fmt: skip
-            rows.append(
-                [f"{name}, {str(dtype)[6:]}", *(f"{value:.1f}" for value in counts), *(f"{c:.2f}" for c in cycles),
-                 f"{least:.2f}", f"{100 * min(1, least / max(cycles)):.0f} %"]
-            )  # fmt: skip
+    for shape in SHAPES[:2]:
+        for dtype, size in ((torch.float32, 4), (torch.bfloat16, 2)):
+            with compiler.recorded(limits) as launches:
+                compiler._call(*shape, dtype)
+            for launch in launches:
+                if launch.kernel.__name__ == "edge_gradients":
+                    continue
+                kernel, made = compiler.compiled(launch, target), _made_in_a_turn(launch)
+                walk = compiler.walk(kernel)
+                forward = launch.kernel.__name__ == "box_rows"
+                read = (1 / shape[2] if forward else 1 + 1 / shape[2]) * size
+                counts = [
+                    len(walk) / made, _start(compiler, kernel), _bytes(walk, "LDG", "STG") / made,
+                    _bytes(walk, "STG") / made + read,
+                    sum(compiler.count(walk, text) for text in ("DADD", "DMUL", "DFMA", "DSETP")) / made,
+                    compiler.count(walk, "F2F") / made,
+                ]  # fmt: skip
+                per_cycle = [ISSUED, NEAR_BYTES, FAR_BYTES, DOUBLES, CONVERSIONS]
+                cycles = [value / limit for value, limit in zip(counts[:1] + counts[2:], per_cycle, strict=True)]
+                least = ((1 if forward else 2) / shape[2] + 1) * size / COPIED
+                rows.append(
+                    [f"{'forward' if forward else 'backward'}, {str(dtype)[6:]}, {shape[3]} x {shape[4]}",
+                     *(f"{value:.1f}" for value in counts), *(f"{value:.2f}" for value in cycles),
+                     f"{least:.2f}", f"{100 * min(1, least / max(cycles)):.0f} %"]
+                )  # fmt: skip
     header = [
-        "per output, or pixel and box", "instructions", "to integrate", "bytes", "float64", "conversions",
-        "cycles to issue", "L1 cache", "float64 unit", "conversion unit", "copy", "at most, of copy speed",
+        "per output, or pixel and box", "instructions", "to start", "L1 bytes", "L2 bytes", "float64", "conversions",
+        "cycles to issue", "L1 cache", "L2 cache", "float64 unit", "conversion unit", "copy", "at most, of copy speed",
     ]  # fmt: skip
     text = (
         "Instructions were counted in the machine code for sm_90, compiled by Triton "
-        f"{triton.__version__}, in the loops that do nearly all the work, for B, C, M, H, W = 8, 32, 4, 64, 128. "
-        "Cycles are those that each unit of one H100 multiprocessor needs if it is always busy: a lower limit, because "
-        "latency is not counted. The goals were 0.45 cycles per output (forward) and 0.6 per pixel and box (backward). "
-        "Neither is met. A float64 integral image takes 8 bytes per number; 32-bit integers would take 4, but only "
-        "float64 holds any range of values. We assume 16 conversions per cycle. A channels_last tensor is copied "
-        "before the kernels, and its result after them; this copying is not counted here."
+        f"{triton.__version__}, in the loops that walk down the rows, for M = 4. Cycles are those that each unit of "
+        "one H100 multiprocessor needs if it is always busy: a lower limit, because latency is not counted. The goals "
+        "are 0.45 cycles per output (forward) and 0.6 per pixel and box (backward). As a strip of rows starts, it "
+        "reads as many rows as its boxes are high: instructions to start are for each of these pixels. We assume 16 "
+        "conversions per cycle, and an L2 cache of 5120 bytes per cycle for 132 multiprocessors, from which each pixel "
+        "is read once for all boxes and to which everything written goes. A channels_last tensor is copied before the "
+        "kernels, and its result after them; this copying is not counted here."
     )
     return Section("Cost, counted", text, Table(header, rows))
 
 
-def _building(compiler: Any, kernel: Any) -> int:
-    """Number of instructions, per thread and row, in the two loops that build an integral image."""
-    loops = compiler.loops(kernel)
-    scans = [loop for loop in loops if compiler.count(loop, "SHFL") and compiler.count(loop, "LDG.E.128")]
-    sums = [loop for loop in loops if compiler.count(loop, "LDG.E.128") and loop not in scans]
-    # The loop that sums columns is unrolled: the number of loads in it is the number of rows per iteration.
-    return sum(map(len, scans)) + min(len(loop) // compiler.count(loop, "LDG.E.128") for loop in sums)
+def _made_in_a_turn(launch: Any) -> float:
+    """Outputs, or pixels times boxes, that a thread makes in one turn of the loop that walks down the rows."""
+    of = launch.arguments
+    rows = of["ROWS"] if "ROWS" in of else of["C"]
+    return rows * of["N"] * of["C"] * of["K"] * 4 / (32 * launch.warps)
+
+
+def _start(compiler: Any, kernel: Any) -> float:
+    """Instructions per pixel of the loop that adds up the rows of boxes: the one with least for each of its loads."""
+    loops = [loop for loop in compiler.loops(kernel) if loop is not compiler.walk(kernel)]
+    size = 4 if any(compiler.count(loop, "LDG.E.128") for loop in loops) else 2
+    return min(len(loop) / (_bytes(loop, "LDG") / size) for loop in loops if _bytes(loop, "LDG"))
+
+
+def _bytes(code: list[str], *names: str) -> int:
+    """That a thread reads and writes by instructions with these names."""
+    widths = {"64": 8, "128": 16, "U16": 2, "U8": 1}
+    found = [text.split(" ")[0].split(".") for text in code if text.startswith(names)]
+    return sum(next((widths[part] for part in parts if part in widths), 4) for parts in found)
 
 
 def _traffic(compiler: Any) -> Section:
@@ -127,18 +146,18 @@ def _traffic(compiler: Any) -> Section:
     text = (
         "fwd and bwd: the least number of bytes that must be read and written. P is the size of the input in bytes: "
         "forward reads P and writes `M*P`, backward reads `M*P` and P and writes P. Launches and scratch memory are "
-        "those of a float32 input on a GPU with 132 multiprocessors and 50 MB of L2 cache. Scratch memory has the "
-        "integral images, each read while it is still in the cache, and sums for the boxes' gradients."
+        "those of a float32 input on a GPU with 132 multiprocessors. Scratch memory has rows that are summed up, each "
+        "read while it is still in the cache, and sums for the boxes' gradients."
     )
     return Section("Bytes and launches, by count", text, Table(header, rows))
 
 
 def _scratch_megabytes(launches: list[Any]) -> str:
-    """Megabytes of the float64 tensors among the arguments of the launches, each counted once."""
+    """Each tensor is counted once."""
     found = {
-        id(value): 8 * value.numel()
+        id(value): value.numel() * value.element_size()
         for launch in launches
-        for value in launch.arguments.values()
-        if isinstance(value, torch.Tensor) and value.dtype == torch.float64
+        for name, value in launch.arguments.items()
+        if name in ("p_scratch", "p_by_box")
     }
     return f"{sum(found.values()) / 1e6:.1f}"

@@ -7,6 +7,7 @@ import argparse
 import functools
 import json
 import platform
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 import triton
 from contenders import Problem, Shape, convolution
-from correctness import disagreements
+from correctness import disagreements, from_tests, limits
 from gpu_kernels import SHAPES, minimal_bytes
 from gpu_timing import captured, interleaved
 
@@ -36,13 +37,26 @@ def versions(shapes: list[tuple[int, ...]]) -> Iterator[Result]:
 
 
 def smoke(shapes: list[tuple[int, ...]]) -> Iterator[Result]:
-    """Check results: against the truth; bit for bit again while another stream is busy; and fused with stride 2."""
+    """Check results: against the truth, in poisoned memory; bit for bit while another stream is busy; and fused."""
     for shape in shapes:
         for dtype in (torch.float32, torch.bfloat16):
-            problem = Problem.draw(Shape(*shape), dtype=dtype)
-            yield {"shape": shape, "dtype": str(dtype), "wrong": list(disagreements(problem, {}))}
-            yield {"shape": shape, "dtype": str(dtype), "same bits": _repeats(problem)}
-            yield {"shape": shape, "dtype": str(dtype), "stride 2, fused": _fused_error(problem)}
+            yield {"shape": shape, "dtype": str(dtype), **_checked(Problem.draw(Shape(*shape), dtype=dtype))}
+
+
+def odd_shapes(shapes: list[tuple[int, ...]]) -> Iterator[Result]:
+    """The same for rows that are not aligned, shared by several warps, or cut into tiles; and for boxes in groups."""
+    tiny = shapes == TINY
+    for shape in [(1, 2, 5, 4, 5)] if tiny else [(2, 3, 5, 37, 45), (2, 4, 2, 60, 512), (1, 1, 3, 40, 5001)]:
+        yield {"shape": shape, **_checked(Problem.draw(Shape(*shape)))}
+
+
+def _checked(problem: Problem) -> Result:
+    with from_tests("fences").fenced():
+        wrong = list(disagreements(problem, {}))
+    found: Result = {"wrong": wrong, "same bits": _repeats(problem), "error fused": _fused_error(problem)}
+    # The fused output is up to ten times as large as the input.
+    right = not wrong and found["same bits"] and found["error fused"] <= 10 * limits(problem.input.dtype)[0]
+    return found | {"right": right}
 
 
 def _repeats(problem: Problem) -> bool:
@@ -58,7 +72,7 @@ def _repeats(problem: Problem) -> bool:
 
 
 def _fused_error(problem: Problem) -> float:
-    """Largest difference from the reference, relative to the largest |input|.
+    """Largest difference from the reference with stride 2, relative to the largest |input|.
 
     Every third box has scale 0 and a NaN edge, which must not matter.
     """
@@ -113,10 +127,10 @@ def variants(shapes: list[tuple[int, ...]]) -> Iterator[Result]:
     bounds = original(image.device)
     others = {
         "as it is": bounds,
-        "256 lanes": bounds._replace(lanes=256),
-        "1024 lanes": bounds._replace(lanes=1024),
-        "half of the near memory": bounds._replace(near_memory=bounds.near_memory // 2),
-        "bands": bounds._replace(processors=16 * bounds.processors),
+        "128 threads": bounds._replace(threads=128),
+        "8 warps a processor": bounds._replace(warps=8),
+        "24 warps a processor": bounds._replace(warps=24),
+        "strips of 32 rows and more": bounds._replace(rows=32),
     }
     try:
         for name, other in others.items():
@@ -179,21 +193,27 @@ def _times(calls: dict[str, Callable[[], object]]) -> dict[str, float]:
     return times
 
 
-STAGES = {f.__name__: f for f in (versions, smoke, speed, sizes, variants, blocks, networks)}
+STAGES = {f.__name__: f for f in (versions, smoke, odd_shapes, speed, sizes, variants, blocks, networks)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("stage", choices=STAGES)
     parser.add_argument("--rehearse", action="store_true", help="tiny shapes, also without a GPU")
+    parser.add_argument("--compile", action="store_true", help="compile the stage's kernels, and print no results")
     args = parser.parse_args()
     if torch.cuda.is_available():
         torch.set_default_device("cuda")
     elif not args.rehearse:
         parser.error("there is no GPU: --rehearse runs on tiny shapes without one")
+    right = True
     with ops.use("triton"):
         for result in STAGES[args.stage](TINY if args.rehearse else SHAPES[:2]):
-            print(json.dumps({"stage": args.stage, **result}), flush=True)
+            right &= result.get("right", True)
+            if not args.compile:
+                print(json.dumps({"stage": args.stage, **result}), flush=True)
+    if not right:
+        sys.exit("results are wrong")
 
 
 if __name__ == "__main__":

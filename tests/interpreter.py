@@ -17,40 +17,19 @@ from typing import Any
 import pytest
 import torch
 import triton.runtime.interpreter as interpreter
+from fences import fenced
 from torch import Tensor
 
 from box_convolution.ops.triton import launch
 
-_FENCE, _MARK = 64, -12345.0
-_memory: list[tuple[Tensor, int]] = []
 _prepared: set[int] = set()
 
 
-def _allocate(dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
-    """Memory filled with NaN, with marks on both sides."""
-    count = torch.Size(shape).numel()
-    whole = torch.full((count + 2 * _FENCE,), _MARK, dtype=dtype)
-    whole[_FENCE : _FENCE + count] = float("nan")
-    _memory.append((whole, count))
-    return whole[_FENCE : _FENCE + count].view(shape)
-
-
 @pytest.fixture(autouse=True)
-def _fenced(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _fenced() -> Iterator[None]:
     """Make reads of uninitialised memory return NaN, and fail the test after a write outside of allocated memory."""
-    monkeypatch.setattr(launch, "_empty", lambda like, shape: _allocate(like.dtype, shape))
-    monkeypatch.setattr(launch, "_partial", lambda like: _allocate(torch.float32, tuple(like.shape)))
-    monkeypatch.setattr(launch, "_scratch", lambda like, count: _allocate(torch.float64, (count,)))
-    yield
-    check_fences()
-
-
-def check_fences() -> None:
-    while _memory:
-        whole, count = _memory.pop()
-        mark = whole.new_tensor(_MARK)
-        assert (whole[:_FENCE] == mark).all(), f"written before memory of {count} x {whole.dtype}"
-        assert (whole[_FENCE + count :] == mark).all(), f"written behind memory of {count} x {whole.dtype}"
+    with fenced():
+        yield
 
 
 def in_poison(tensor: Tensor) -> Tensor:
@@ -62,7 +41,7 @@ def in_poison(tensor: Tensor) -> Tensor:
 
 @contextmanager
 def limits(**settings: int) -> Iterator[None]:
-    """Change the limits of the imaginary GPU: small limits divide even small planes into many tiles and bands."""
+    """Other limits of the imaginary GPU: small ones cut small planes into many tiles and strips."""
     original = launch.limits
     changed = original(torch.device("cpu"))._replace(**settings)
     launch.limits = lambda device: changed  # type: ignore[assignment]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -26,3 +27,10 @@ def test_the_status_says_whether_any_stage_failed(tmp_path: Path, failing: str) 
     assert {"versions", "smoke", "speed", "variants", "test-graph", "blocks", "networks"} <= set(ended)
     assert sorted(ended.values())[-1] == (0 if failing == "no stage" else 3)
     assert len(lines) == 2 * len(ended), "what each stage printed, and how it ended"
+
+
+def test_the_limits_of_all_stages_are_nine_minutes() -> None:
+    """The checks run side by side, with one limit."""
+    limits = re.findall(r"(?m)^ *(?:if .*then )?(?:measured |stage |checks=)(\d+)", SCRIPT.read_text())
+    assert len(limits) == 10
+    assert sum(map(int, limits)) <= 9 * 60

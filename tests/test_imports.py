@@ -49,9 +49,10 @@ WITHIN_OPS = {
     "__init__": {"dispatch", "fused", "inference"},
 }
 WITHIN_TRITON = {
-    "integral": set(),
-    "forward": {"integral"},
-    "backward": {"integral"},
+    "spans": set(),
+    "rows": set(),
+    "forward": {"rows", "spans"},
+    "backward": {"rows", "spans"},
     "launch": set(),  # which imports the kernels when they are first called
     "__init__": set(),
 }

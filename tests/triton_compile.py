@@ -27,9 +27,9 @@ from box_convolution.ops.triton import launch as launcher
 
 # Compute capability or architecture, with the limits of a GPU of that kind.
 TARGETS = {
-    "sm_80": (GPUTarget("cuda", 80, 32), launcher.Limits(processors=108, near_memory=30 * 2**20)),
-    "sm_90": (GPUTarget("cuda", 90, 32), launcher.Limits(processors=132, near_memory=37 * 2**20)),
-    "gfx942": (GPUTarget("hip", "gfx942", 64), launcher.Limits(processors=304, near_memory=2**25)),
+    "sm_80": (GPUTarget("cuda", 80, 32), launcher.Limits(processors=108)),
+    "sm_90": (GPUTarget("cuda", 90, 32), launcher.Limits(processors=132)),
+    "gfx942": (GPUTarget("hip", "gfx942", 64), launcher.Limits(processors=304, warp=64)),
 }
 _NAMES = {torch.float64: "fp64", torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 
@@ -84,12 +84,13 @@ def recorded(limits: launcher.Limits) -> Iterator[list[Launch]]:
 
 
 def launches(limits: launcher.Limits, dtype: torch.dtype) -> list[Launch]:
-    """Launches of every kernel for ``dtype``, for whole planes and for bands; for float32 also with rarer options."""
+    """Every kernel there is for ``dtype``; and of wider rows, unaligned and long ones and other options for float32."""
     with recorded(limits) as found:
         _call(8, 32, 4, 64, 128, dtype)
-        # When bands are gathered, only the tensors that are read and written at the end have the dtype.
-        _call(1, 2, 2, 256, 512, dtype, fused=True, output_mask=[True, dtype == torch.float32])
         if dtype == torch.float32:
+            _call(8, 16, 4, 128, 256, dtype)
+            _call(1, 2, 2, 8, 45, dtype)
+            _call(1, 1, 1, 8, 5000, dtype)
             _call(8, 32, 4, 64, 128, dtype, stride=2, fused=True, output_mask=[True, False])
             _call(8, 32, 4, 64, 128, dtype, normalize=False, output_mask=[False, True])
     return found
@@ -141,9 +142,10 @@ def resources(kernel: Any, target: GPUTarget) -> Resources:
     shared = kernel.metadata.shared
     if target.backend == "hip":
         text = kernel.asm["amdgcn"]
-        names = ("vgpr_count", "agpr_count", "private_segment_fixed_size")
-        vector, accumulator, spilled = (int(re.search(rf"\.{name}:\s*(\d+)", text)[1]) for name in names)
-        return Resources(vector + accumulator, spilled, shared)
+        # Accumulators are counted among the vector registers: the two share a file.
+        names = ("vgpr_count", "private_segment_fixed_size")
+        registers, spilled = (int(re.search(rf"\.{name}:\s*(\d+)", text)[1]) for name in names)
+        return Resources(registers, spilled, shared)
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "kernel.ptx").write_text(kernel.asm["ptx"])
         said = "no assembler found"
@@ -179,7 +181,7 @@ def loops(kernel: Any) -> list[list[str]]:
 
 
 def walk(kernel: Any) -> list[str]:
-    """The loop over rows: the one with the most loads of 8 bytes, the elements of integral images."""
+    """The loop that walks down the rows: the one with most loads of what is left in scratch, 8 bytes."""
     return max(loops(kernel), key=lambda loop: count(loop, "LDG.E.64"))
 
 
@@ -191,20 +193,22 @@ def faults(launch: Launch, kernel: Any, target: GPUTarget) -> Iterator[str]:
     """Faults in the machine code that would make a kernel slow."""
     name = launch.kernel.__name__
     needs = resources(kernel, target)
-    if needs.spilled > 256:  # spilling a few numbers that are needed once per plane does no harm
+    whole = name != "edge_gradients" and not launch.arguments["LONG"]
+    if needs.spilled > 256:  # a few numbers that are needed once a plane may be kept elsewhere
         yield f"{needs.spilled} bytes of registers are spilled"
-    if name in ("box_bands", "grad_bands") and "ttg.convert_layout" in kernel.asm["ttgir"]:
-        yield "lanes change places between threads"
     if target.backend != "cuda":
         return
     for loop in loops(kernel):
-        if spills := [text for text in loop if text.startswith(("LDL", "STL"))]:
-            yield f"a loop of {len(loop)} instructions spills registers: {spills[:2]}"
-    if name in ("box_planes", "box_bands", "grad_planes", "grad_bands"):
-        waits = [text for text in walk(kernel) if text.startswith(("BAR", "LDS", "STS", "SHFL"))]
-        if waits:
-            yield f"the walk down the rows goes through shared memory: {waits[:2]}"
-    aligned = name in ("box_planes", "grad_planes", "build_bands") and launch.arguments["STEP"] > 1
+        spills = count(loop, "LDL") + count(loop, "STL")
+        if spills > 0.02 * len(loop):
+            yield f"{spills} of the {len(loop)} instructions of a loop are for registers that are spilled"
+    if whole:
+        # Rows go from layout to layout in scratch only, and wait for each other no more than that needs.
+        if moved := [text for text in walk(kernel) if text.startswith(("LDS", "STS"))]:
+            yield f"the walk down the rows goes through shared memory: {moved[:2]}"
+        if (waits := count(walk(kernel), "BAR")) > 3:
+            yield f"the walk down the rows waits {waits} times"
+    aligned = whole and launch.arguments["STEP"] > 1 and launch.arguments["p_image"].element_size() == 4
     if aligned and not any(count(loop, "LDG.E.128") for loop in loops(kernel)):
         yield "rows that are aligned are not read 16 bytes at a time"
 

@@ -62,12 +62,15 @@ def test_float16(case: Case) -> None:
     check(case, "triton", torch.float16, torch.float32, place=to_gpu)
 
 
-# Whole planes, one and several to a program; bands of rows; long rows and columns.
-SHAPES = [(8, 32, 4, 64, 128), (2, 3, 4, 37, 53), (1, 4, 2, 512, 1024), (1, 1, 3, 1024, 2048), (40, 64, 2, 9, 130)]
+# Rows of one warp, and of several; unaligned rows; few planes, in strips; many small planes; more rows than 65535.
+SHAPES = [
+    (8, 32, 4, 64, 128), (2, 3, 4, 37, 53), (1, 4, 2, 512, 1024), (1, 1, 3, 1024, 2048), (40, 64, 2, 9, 130),
+    (1, 1, 2, 70_001, 5),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("stride", [1, 2], ids=["dense", "strided"])
 def test_against_the_reference(shape: tuple[int, ...], stride: int) -> None:
     image, boxes, grad = problem(*shape)
     image += 1

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -49,7 +48,7 @@ TRITONS = {
     ),
 }
 OLDER_TAKES_LONG = pytest.param(*TRITONS["3.6"].values, id="3.6", marks=[*TRITONS["3.6"].marks, pytest.mark.slow])
-KERNELS = {"box_planes", "box_bands", "grad_planes", "grad_bands", "edge_gradients", "sum_bands", "build_bands"}
+KERNELS = {"box_rows", "grad_rows", "edge_gradients"}
 
 
 def environment(triton: str) -> dict[str, str]:
@@ -97,38 +96,54 @@ def test_in_the_interpreter_of_triton_3_6() -> None:
     assert run.returncode == 0, run.stdout
 
 
-H200 = launch.Limits(processors=132, near_memory=37 * 2**20)
+H200 = launch.Limits(processors=132)
 
 
 @pytest.mark.parametrize("planes", [1, 7, 64, 128, 256, 2048, 65_536 * 64, 2**33])
 @pytest.mark.parametrize(
     "size", [(1, 1), (1, 70_001), (64, 128), (256, 512), (1024, 2048), (70_001, 1), (40_000, 40_000)]
 )
-@pytest.mark.parametrize("planned", [launch.plan_forward, launch.plan_backward])
-def test_work_is_shared_out_whole(planes: int, size: tuple[int, int], planned: Callable[..., launch.Plan]) -> None:
+@pytest.mark.parametrize("forward", [True, False])
+def test_work_is_shared_out_whole(planes: int, size: tuple[int, int], forward: bool) -> None:
     h, w = size
-    plan = planned(planes, 4, h, w, h, w, H200)
+    plan = launch.plan(planes, 5, h, w, forward, H200)
     assert plan.strips * plan.strip >= h > (plan.strips - 1) * plan.strip
-    assert plan.lanes == 2 ** (plan.lanes.bit_length() - 1) <= 2 * H200.lanes
-    assert 1 <= plan.warps <= 16
-    assert 1 <= plan.parts <= 4
-    assert 1 <= plan.planes <= planes
-    if plan.bands:
-        assert plan.bands * plan.band >= h > (plan.bands - 1) * plan.band
-        assert plan.planes * 4 * max(plan.bands, plan.strips) < 2**31, "no grid is too large"
-    else:
-        assert plan.strips == 1
-        assert 1 <= plan.programs <= 2 * H200.processors, "programs go on to further planes"
+    assert plan.together * plan.boxes >= 5 > (plan.together - 1) * plan.boxes
+    assert plan.items == planes * plan.strips * (plan.together if forward else 1)
+    assert 1 <= plan.programs <= min(plan.items, 132 * 16), "programs go on to further items"
+    row = launch.share_row(w, H200)
+    assert 1 <= plan.warps == max(1, plan.boxes * row.threads // 32) <= 8
+    assert row.long == (4 * row.pieces * row.threads < w)
+    assert 4 * row.pitch >= w
 
 
 @pytest.mark.parametrize("shape", [(8, 32, 4, 64, 128), (8, 16, 4, 128, 256), (32, 64, 4, 128, 128)])
-def test_one_launch_where_the_planes_allow_it(shape: tuple[int, ...]) -> None:
+def test_every_processor_has_work(shape: tuple[int, ...]) -> None:
     batch, channels, per_channel, h, w = shape
-    for planned in (launch.plan_forward, launch.plan_backward):
-        plan = planned(batch * channels, per_channel, h, w, h, w, H200)
-        assert not plan.bands
-        assert plan.programs >= 128
-        assert plan.programs * 8 * launch.integral_numbers(h, w) <= H200.near_memory
+    for forward in (True, False):
+        plan = launch.plan(batch * channels, per_channel, h, w, forward, H200)
+        assert plan.boxes == per_channel if forward else plan.together <= 2, "the boxes of a channel share its pixels"
+        rounds = -(-plan.items // plan.programs)
+        warps = 16 if forward and w <= 128 else 8
+        assert plan.items / rounds * plan.warps >= 0.9 * warps * 132
+
+
+@needs_triton
+def test_the_longest_rows() -> None:
+    """The places of two arrays in scratch are counted in 32 bits."""
+    from triton_compile import recorded
+
+    boxes = torch.empty(1, 1, 4, device="meta")
+    with recorded(H200) as launches:
+        output = launch.box_conv2d(torch.empty(1, 1, 1, 2**29, device="meta"), boxes, True, 1)
+        launch.box_conv2d_backward(output, output, boxes, True, 1, [True, True])
+        with pytest.raises(ValueError, match=r"at most 2\*\*29 rows and columns .*, got 1 x 536870913"):
+            launch.box_conv2d(torch.empty(1, 1, 1, 2**29 + 1, device="meta"), boxes, True, 1)
+    forward, backward, _ = (launched.arguments for launched in launches)
+    assert forward["LONG"]
+    assert backward["LONG"]
+    assert 2 * 4 * forward["PITCH"] + 16 < 2**31
+    assert 2 * 4 * backward["PITCH"] + 16 < 2**31
 
 
 @needs_triton
@@ -142,7 +157,7 @@ def test_a_cpu_tensor_without_the_interpreter() -> None:
 def no_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make Triton appear not to be installed."""
     monkeypatch.setitem(sys.modules, "triton", None)
-    for name in ("forward", "backward", "integral"):
+    for name in ("forward", "backward", "rows", "spans"):
         monkeypatch.delitem(sys.modules, f"{launch.__package__}.{name}", raising=False)
     for cached in (launch.status, launch._kernels, dispatch._kernels_are_there):
         cached.cache_clear()

@@ -10,8 +10,9 @@ import oracle
 import pytest
 import torch
 from cases import INF, Case, cases, check
+from fences import check_fences
 from hypothesis import given, settings
-from interpreter import check_fences, in_poison, limits, without_overflow_checks
+from interpreter import in_poison, limits, without_overflow_checks
 from tolerances import assert_gradient, assert_values
 from torch import Tensor
 
@@ -22,12 +23,12 @@ from box_convolution.ops.triton import launch
 ALL = bool(os.environ.get("BOX_CONVOLUTION_TEST_ALL_KERNELS"))
 """`make test-kernels`: more cases."""
 BACKWARD = torch.ops.box_convolution.box_conv2d_backward
-# A whole plane in one tile; many tiles and blocks of columns; bands of rows; few integral images in memory at a time.
+# Whole rows, all boxes; rows cut into tiles, boxes in groups; also planes cut into strips; one program for all.
 CUTS: list[dict[str, int]] = [
     {},
-    {"groups": 1, "lanes": 8},
-    {"processors": 64, "groups": 1, "lanes": 4, "band": 2},
-    {"processors": 1, "near_memory": 1},
+    {"warp": 1, "threads": 2},
+    {"warp": 1, "threads": 1, "processors": 64, "rows": 2},
+    {"processors": 1, "warps": 1, "threads": 2},
 ]
 # The interpreter takes 0.05 s for each box on a plane, and several times as long if the plane is divided.
 SMALL = st.one_of(*[cases(most=1)] * 5, cases(most=2))
@@ -159,9 +160,9 @@ def test_range(name: str, cut: dict[str, int]) -> None:
     assert_gradient(grad_boxes, true_boxes)
 
 
-@pytest.mark.parametrize(("plane", "banded"), [("mean 1", False), ("halves", True)])
-def test_float32_keeps_its_digits_on_a_big_plane(plane: str, banded: bool) -> None:
-    """In big tiles, which are fast in the interpreter. The order of summation is nearly that of small tiles."""
+@pytest.mark.parametrize(("plane", "in_strips"), [("mean 1", False), ("halves", True)])
+def test_float32_keeps_its_digits_on_a_big_plane(plane: str, in_strips: bool) -> None:
+    """What is added to what is nearly the same; and what is left of a running sum after 512 rows."""
     image, grad = torch.randn(1, 1, 512, 1024), torch.randn(1, 2, 512, 1024)
     if plane == "mean 1":
         image += 1
@@ -173,7 +174,7 @@ def test_float32_keeps_its_digits_on_a_big_plane(plane: str, banded: bool) -> No
         truth = box_conv2d(*wide)
         truth.backward(grad.double())
     leaves = [tensor.requires_grad_() for tensor in (image, boxes)]
-    cut = {"groups": 128, "lanes": 4096, "band": 128, "processors": 8 if banded else 1}
+    cut = {"rows": 128, "processors": 8} if in_strips else {"processors": 1, "warps": 1}
     with limits(**cut), ops.use("triton"):
         output = box_conv2d(*leaves)
         output.backward(grad)
@@ -182,11 +183,11 @@ def test_float32_keeps_its_digits_on_a_big_plane(plane: str, banded: bool) -> No
         assert_gradient(leaf.grad, expected.grad)
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 1, 70_001), (1, 1, 70_001, 1)])
-def test_longer_than_65535(shape: tuple[int, ...]) -> None:
-    image = torch.randn(shape, requires_grad=True)
+def test_rows_longer_than_65535() -> None:
+    """Columns that long take the interpreter minutes, row by row: they are tested on a GPU."""
+    image = torch.randn(1, 1, 1, 70_001, requires_grad=True)
     boxes = torch.tensor([[[-0.7, 0.6, -0.9, 1.2], [-40_000.3, 50_000.4, -69_999.5, 69_999.5]]], requires_grad=True)
-    with limits(groups=2**15, lanes=2**17), ops.use("triton"):
+    with limits(threads=2**15), ops.use("triton"):
         output = box_conv2d(image, boxes, stride=10_000)
         grad = torch.randn_like(output)
         output.backward(grad)

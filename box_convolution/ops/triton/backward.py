@@ -1,34 +1,40 @@
-"""Triton kernels of the backward pass: the forward walk, over grad_output, by lanes that own a column of pixels.
+"""The Triton kernels of the backward pass: the forward walk, over grad_output, and what boxes' edges get on the way.
 
-The adjoint of a box filter is a box filter. With g a box's grad_output, G its integral image, and for pixel (p, q) the
-columns r = q - right and l = q - left of g, write  C[k] = G[k][l + 1] - G[k][r + 1]  for the whole columns of k rows.
-Row i's share of the pixel is  H[i] = C[i + 1] - C[i] + right_part * g[i, r] - left_part * g[i, l].  At the rows
-t = p - top and b = p - bottom, with V_right the sum of g[i, r] over b < i <= t, times whole_rows, plus
-bottom_part * g[b, r] - top_part * g[t, r], and V_left likewise,
+The adjoint of a box filter is a box filter. With g a box's grad_output, at pixel row p the rows t = p - top of g enters
+and b = p - bottom leaves, S is the sum of the rows b < i <= t of each column, and
 
-    A = whole_rows * (C[t + 1] - C[b + 1]) + bottom_part * (C[b + 1] - C[b]) - top_part * (C[t + 1] - C[t])
-        + right_part * V_right - left_part * V_left
+    v[c] = S[c] + bottom_part * g[b, c] - top_part * g[t, c]
 
-is what the pixel's gradient gets, divided by the box's area. A box's edges get sums over all pixels of products with x:
-of H[b] for the bottom, H[t] for the top, V_right, V_left, and A for the area. So nothing of x is integrated, and sums
-stay in a lane's registers until its plane ends. With a stride, r, l, t and b are divided by it, and whole ones count.
+is what the columns c of g give to row p; rows.py makes of it what each pixel gets, to be divided by the box's area.
+An edge's gradient is a sum over all pixels x of products with parts of that adjoint, which equals a sum over g of
+products with parts of the filter. With P the sums along row p of x, in which x[p, q] is P[q + 1] - P[q], and
+
+    X[c] = whole * (P[c + right] - P[c + left]) + right_part * x[p, c + right] - left_part * x[p, c + left],
+
+a box gets the sums over p and c of v * X for its area, g[b] * X for its bottom, g[t] * X for its top,
+v * x[p, c + right] for its right and v * x[p, c + left] for its left edge. With a stride, a row of g enters or leaves,
+and a column has a part in a pixel, only where that is a multiple.
 """
 
 import triton
 import triton.language as tl
 
-from .integral import (
-    across,
-    build_integral_image,
-    clamped,
-    clear_borders,
+from .rows import (
+    BORDERS,
+    E,
+    by_groups,
+    columns,
     index,
-    load_box,
+    load_pairs,
+    load_row,
     multiple,
-    pixels,
+    place,
     plane_offset,
+    spread,
     store_as,
+    sum_rows,
 )
+from .spans import load_box
 
 SUMS = tl.constexpr(5)  # of a box and plane: for the area, bottom, top, right, left
 
@@ -53,174 +59,232 @@ def where_hit(n, edge, output, size, stride, DENSE: tl.constexpr):
 
 
 @triton.jit
-def walk_box(
-    p_grad, p_integral, p_plane, p_box, p_partial, p_grad_input, p_sums, m, per_channel, begin, end,
-    h, w, h_out, w_out, stride, chunks, grad_row_stride, row_stride, pitch,
-    NORMALIZE: tl.constexpr, DENSE: tl.constexpr, BY_INPUT: tl.constexpr, BY_BOXES: tl.constexpr, LANES: tl.constexpr,
+def edge_weights(edge, part, whole, weight):
+    """An edge; the weights of what `load_pairs` finds there, at and after; and of what is after where no edge is."""
+    return edge, weight * tl.where(whole != 0, part, -part), weight * whole * (1 - part), weight * whole
+
+
+@triton.jit
+def add_edge_columns(
+    gradient, p_slot, q, fifth, edge_and_weights, w_out, stride, PITCH: tl.constexpr,
+    DENSE: tl.constexpr, N: tl.constexpr, C: tl.constexpr, K: tl.constexpr,
 ):  # fmt: skip
-    """Pixel rows begin..end-1 of a plane, as far as box ``m`` goes.
+    """Add what pixel columns ``q`` get from all columns of g up to the one whose edge is there."""
+    edge, of_at, of_after, elsewhere = edge_and_weights
+    n = output_at(q, edge, stride, DENSE)
+    size = tl.where((of_at != 0) | (of_after != 0), w_out, 0)
+    if not DENSE:
+        there = n * stride == q - edge
+        of_at = tl.where(there, of_at, 0.0)
+        of_after = tl.where(there, of_after, elsewhere)
+    at, after = load_pairs(p_slot, n, fifth - edge, size, PITCH, DENSE, N, C, K)
+    return gradient + of_at * at + of_after * after
 
-    The sum over boxes stands in ``p_partial`` (h, w) until the last box, and for that goes to ``p_grad_input``.
-    """
-    (
-        top, bottom, top_part, bottom_part, whole_rows, inverse_rows,
-        left, right, left_part, right_part, whole, inverse,
-    ) = load_box(p_box, h, w, NORMALIZE)  # fmt: skip
-    weight = inverse_rows * inverse
-    w_whole = tl.where(whole != 0, w_out, 0)
-    by_area = tl.zeros([LANES], tl.float64)
-    by_bottom = tl.zeros([LANES], tl.float64)
-    by_top = tl.zeros([LANES], tl.float64)
-    by_right = tl.zeros([LANES], tl.float64)
-    by_left = tl.zeros([LANES], tl.float64)
-    rows = (end - begin + chunks - 1) // chunks
-    for start in range(0, chunks * w, LANES):
-        lane = start + tl.arange(0, LANES)
-        q = lane % w
-        chunk = lane // w
-        first = begin + chunk * rows
-        last = tl.where(chunk < chunks, tl.minimum(first + rows, end), begin)
-        at_right = output_at(q, right, stride, DENSE)
-        at_left = output_at(q, left, stride, DENSE)
-        p_plus = p_integral + clamped(at_left + 1, w_whole)
-        p_minus = p_integral + clamped(at_right + 1, w_whole)
-        p_right = p_grad + at_right
-        p_left = p_grad + at_left
-        inside_right = (at_right >= 0) & (at_right < where_hit(q, right, at_right, w_out, stride, DENSE))
-        inside_left = (at_left >= 0) & (at_left < where_hit(q, left, at_left, w_out, stride, DENSE))
-        h_right = tl.where(inside_right, h_out, 0)
-        h_left = tl.where(inside_left, h_out, 0)
-        t = output_at(first - 1, top, stride, DENSE) + 1
-        b = output_at(first - 1, bottom, stride, DENSE) + 1
-        to_top = across(p_plus, p_minus, t, h_out, pitch)
-        to_bottom = across(p_plus, p_minus, b, h_out, pitch)
-        p_column = p_integral + tl.where(inside_right, at_right, 0)
-        right_sum = across(p_column + 1, p_column, t, h_right, pitch) - across(
-            p_column + 1, p_column, b, h_right, pitch
-        )
-        p_column = p_integral + tl.where(inside_left, at_left, 0)
-        left_sum = across(p_column + 1, p_column, t, h_left, pitch) - across(p_column + 1, p_column, b, h_left, pitch)
-        for s in range(0, rows):
-            p = first + s
-            inside = p < last
-            t = output_at(p, top, stride, DENSE)
-            b = output_at(p, bottom, stride, DENSE)
-            past_top = across(p_plus, p_minus, t + 1, h_out, pitch)
-            past_bottom = across(p_plus, p_minus, b + 1, h_out, pitch)
-            t_right = where_hit(p, top, t, h_right, stride, DENSE)
-            t_left = where_hit(p, top, t, h_left, stride, DENSE)
-            b_right = where_hit(p, bottom, b, h_right, stride, DENSE)
-            b_left = where_hit(p, bottom, b, h_left, stride, DENSE)
-            top_right = pixels(p_right, t, t_right, grad_row_stride)
-            top_left = pixels(p_left, t, t_left, grad_row_stride)
-            bottom_right = pixels(p_right, b, b_right, grad_row_stride)
-            bottom_left = pixels(p_left, b, b_left, grad_row_stride)
-            right_sum += top_right - bottom_right
-            left_sum += top_left - bottom_left
-            top_row = past_top - to_top
-            bottom_row = past_bottom - to_bottom
-            to_top = past_top
-            to_bottom = past_bottom
-            along_right = whole_rows * right_sum + bottom_part * bottom_right - top_part * top_right
-            along_left = whole_rows * left_sum + bottom_part * bottom_left - top_part * top_left
-            area = whole_rows * (to_top - to_bottom) + bottom_part * bottom_row - top_part * top_row
-            area += right_part * along_right - left_part * along_left
-            if BY_BOXES:
-                x = tl.load(p_plane + p * row_stride + q, mask=inside, other=0.0).to(tl.float64)
-                by_area += x * area
-                by_bottom += x * (bottom_row + right_part * bottom_right - left_part * bottom_left)
-                by_top += x * (top_row + right_part * top_right - left_part * top_left)
-                by_right += x * along_right
-                by_left += x * along_left
-            if BY_INPUT:
-                at = p.to(row_stride.dtype) * w + q
-                gradient = area * weight
-                gradient += tl.load(p_partial + at, mask=inside & (m > 0), other=0.0).to(tl.float64)
-                store_as(p_partial + at, gradient, inside & (m + 1 < per_channel))
-                store_as(p_grad_input + at, gradient, inside & (m + 1 == per_channel))
+
+@triton.jit
+def enter_row(
+    p_grad, sums, p, rows_of_box, h_out, w_out, stride, row_stride, columns_of_grad,
+    DENSE: tl.constexpr, STEP: tl.constexpr,
+):  # fmt: skip
+    """Of pixel row ``p``: the new S, v, and the rows of g at the boxes' bottoms and tops."""
+    top, bottom, top_part, bottom_part, whole_rows = rows_of_box
+    t = output_at(p, top, stride, DENSE)
+    b = output_at(p, bottom, stride, DENSE)
+    h_top = where_hit(p, top, t, h_out, stride, DENSE)
+    h_bottom = where_hit(p, bottom, b, h_out, stride, DENSE)
+    at_top = load_row(p_grad, t, h_top, row_stride, columns_of_grad, w_out, STEP).to(tl.float64)
+    at_bottom = load_row(p_grad, b, h_bottom, row_stride, columns_of_grad, w_out, STEP).to(tl.float64)
+    sums += tl.where(whole_rows != 0, at_top - at_bottom, 0.0)
+    return sums, sums + bottom_part * at_bottom - top_part * at_top, at_bottom, at_top
+
+
+@triton.jit
+def add_to_boxes(
+    p_sums, v, at_bottom, at_top, by_area, by_bottom, by_top, by_right, by_left, n, fifth, columns_of_box, w,
+    PITCH: tl.constexpr, DENSE: tl.constexpr, N: tl.constexpr, C: tl.constexpr, K: tl.constexpr,
+):  # fmt: skip
+    """What one row of pixels adds to the five sums of each box, by columns of g at pixel columns ``n``."""
+    left, right, left_part, right_part, whole = columns_of_box
+    at_right, after = load_pairs(p_sums, n + right, fifth + right, w, PITCH, DENSE, N, C, K)
+    x_right = after - at_right
+    at_left, after = load_pairs(p_sums, n + left, fifth + left, w, PITCH, DENSE, N, C, K)
+    x_left = after - at_left
+    x = tl.where(whole != 0, at_right - at_left, 0.0) + right_part * x_right - left_part * x_left
+    by_area += tl.sum(tl.sum(v * x, 3), 0)
+    by_bottom += tl.sum(tl.sum(at_bottom * x, 3), 0)
+    by_top += tl.sum(tl.sum(at_top * x, 3), 0)
+    by_right += tl.sum(tl.sum(v * x_right, 3), 0)
+    by_left += tl.sum(tl.sum(v * x_left, 3), 0)
+    return by_area, by_bottom, by_top, by_right, by_left
+
+
+@triton.jit
+def walk_row(
+    p_grad, p_slot, p_sums, sums, carry, by_area, by_bottom, by_top, by_right, by_left, p,
+    rows_of_box, columns_of_box, columns_of_grad, first, last, h_out, w, w_out, stride, row_stride,
+    DENSE: tl.constexpr, BY_INPUT: tl.constexpr, BY_BOXES: tl.constexpr, LONG: tl.constexpr, STEP: tl.constexpr,
+    PITCH: tl.constexpr, N: tl.constexpr, C: tl.constexpr, K: tl.constexpr,
+):  # fmt: skip
+    """Pixel row ``p``, as far as it goes by columns of g: v into scratch, and what boxes get."""
+    sums, v, at_bottom, at_top = enter_row(
+        p_grad, sums, p, rows_of_box, h_out, w_out, stride, row_stride, columns_of_grad, DENSE, STEP
+    )
+    if BY_INPUT:
+        _, _, _, _, whole = columns_of_box
+        carry = spread(p_slot, v, carry, whole, columns_of_grad, last, PITCH, LONG, N, C, K)
     if BY_BOXES:
-        tl.store(p_sums, tl.sum(by_area, 0))
-        tl.store(p_sums + 1, tl.sum(by_bottom, 0))
-        tl.store(p_sums + 2, tl.sum(by_top, 0))
-        tl.store(p_sums + 3, tl.sum(by_right, 0))
-        tl.store(p_sums + 4, tl.sum(by_left, 0))
+        by_area, by_bottom, by_top, by_right, by_left = add_to_boxes(
+            p_sums, v, at_bottom, at_top, by_area, by_bottom, by_top, by_right, by_left,
+            columns_of_grad * stride, (first + E) * stride, columns_of_box, w, PITCH, DENSE, N, C, K,
+        )  # fmt: skip
+    return sums, carry, by_area, by_bottom, by_top, by_right, by_left
 
 
-_SIZES = ["channels", "per_channel", "h", "w", "h_out", "w_out", "stride", "sixteenths", "chunks"]
+@triton.jit
+def write_pixels(
+    p_slot, boxes, p_partial, p_grad_input, at, q, fifth, inside, w_out, stride, begun, last,
+    DENSE: tl.constexpr, STEP: tl.constexpr, SLOT: tl.constexpr, PITCH: tl.constexpr,
+    N: tl.constexpr, C: tl.constexpr, K: tl.constexpr,
+):  # fmt: skip
+    """Gradients of C rows of pixels, added up over C boxes, and what earlier groups of boxes have ``begun``."""
+    gradient = tl.zeros([N, C, K, E], tl.float64)
+    if begun:
+        gradient += tl.load(by_groups(p_partial, at), mask=inside, other=0.0).to(tl.float64)
+    for m in tl.static_range(C):
+        for side in tl.static_range(2):
+            gradient = add_edge_columns(
+                gradient, p_slot + m * SLOT, q, fifth, boxes[m][side], w_out, stride, PITCH, DENSE, N, C, K
+            )
+    if last:
+        store_as(by_groups(p_grad_input, at, STEP), gradient, inside)
+    else:
+        store_as(by_groups(p_partial, at), gradient, inside)
+
+
+_SIZES = ["items", "planes", "channels", "per_channel", "h", "w", "h_out", "w_out", "stride", "strips", "strip"]
 _STRIDES = [f"{of}_{axis}_stride" for of in ("grad", "input") for axis in ("batch", "channel", "row")]
 
 
-@triton.jit(do_not_specialize=["planes", *_SIZES, *_STRIDES])
-def grad_planes(
-    p_grad, p_image, p_boxes, p_partial, p_grad_input, p_sums, p_integrals,
-    planes, channels, per_channel, h, w, h_out, w_out, stride, sixteenths, chunks,
+@triton.jit(do_not_specialize=[*_SIZES, *_STRIDES])
+def grad_rows(
+    p_grad, p_image, p_boxes, p_partial, p_grad_input, p_by_box, p_scratch,
+    items, planes, channels, per_channel, h, w, h_out, w_out, stride, strips, strip,
     grad_batch_stride, grad_channel_stride, grad_row_stride, input_batch_stride, input_channel_stride, input_row_stride,
     NORMALIZE: tl.constexpr, DENSE: tl.constexpr, BY_INPUT: tl.constexpr, BY_BOXES: tl.constexpr, WIDE: tl.constexpr,
-    STEP: tl.constexpr, G: tl.constexpr, K: tl.constexpr, E: tl.constexpr, LANES: tl.constexpr,
+    LONG: tl.constexpr, STEP: tl.constexpr, STEP_OUT: tl.constexpr, PITCH: tl.constexpr,
+    N: tl.constexpr, C: tl.constexpr, K: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of whole planes: a program integrates and walks down one box's grad_output after the other, in scratch
-    of its own (h_out + 1, pitch); then it goes on to another plane. ``p_sums`` (planes, M, 5) are for `edge_gradients`.
+    """An item is a strip of ``strip`` pixel rows of a plane: C rows at a time, for C boxes after the other.
+
+    ``p_by_box`` (strips, planes, M, 5) are for `edge_gradients`.
     """
-    pitch = sixteenths.to(tl.int64) * 16
-    first = tl.program_id(0).to(tl.int64)
-    p_integral = p_integrals + first * (h_out + 1) * pitch
-    clear_borders(p_integral, 0, h_out + 1, w_out, pitch, G * K)
-    tl.debug_barrier()
-    for plane in range(first, planes.to(tl.int64), tl.num_programs(0)):
-        channel = plane % channels
-        p_plane = p_image + plane_offset(plane, channels, input_batch_stride, input_channel_stride, 1)
-        for m in range(0, per_channel):
-            p_plane_grad = p_grad + plane_offset(
-                plane * per_channel + m, channels * per_channel, grad_batch_stride, grad_channel_stride, STEP
-            )
-            build_integral_image(
-                p_integral, p_integral, 0, p_plane_grad, 0, h_out, h_out, w_out, multiple(grad_row_stride, STEP), pitch,
-                STEP, G, K, E,
+    RUNNING: tl.constexpr = E * PITCH + BORDERS  # the place of S
+    SLOT: tl.constexpr = RUNNING + (E * PITCH if LONG else 0)
+    NEXT: tl.constexpr = C * SLOT  # the next row's
+    PIXELS: tl.constexpr = E * PITCH + BORDERS
+    WIDTH: tl.constexpr = N * K * E
+    first, q = columns(N, K)
+    c = tl.arange(0, C)[None, :, None, None]
+    program = tl.program_id(0).to(tl.int64)
+    grad_row_stride = index(grad_row_stride, WIDE)
+    input_row_stride = index(input_row_stride, WIDE)
+    p_slots = p_scratch + program * (C * (NEXT + PIXELS))
+    p_sums = p_slots + C * NEXT
+    nothing = tl.zeros([1, C, 1, 1], tl.float64)
+    for r in tl.static_range(C):
+        tl.store(p_slots + (r * NEXT + E * PITCH) + c * SLOT, nothing)
+    tl.store(p_sums + E * PITCH + c * PIXELS, nothing)
+    for item in range(program, items.to(tl.int64), tl.num_programs(0)):
+        plane = item // strips
+        number = item % strips
+        begin = number.to(tl.int32) * strip
+        end = tl.minimum(begin + strip, h)
+        first_pixel = plane * multiple(h.to(tl.int64) * w, STEP)
+        p_plane = p_image + plane_offset(plane, channels, input_batch_stride, input_channel_stride, STEP)
+        for first_m in range(0, per_channel, C):
+            m = first_m + c
+            real = m < per_channel
+            box = (plane % channels) * per_channel + first_m
+            boxes = ()
+            for n in tl.static_range(C):
+                _, _, _, _, _, inverse_rows, left, right, left_part, right_part, whole, inverse = load_box(
+                    p_boxes + (box + n) * 4, first_m + n < per_channel, h, w, NORMALIZE
+                )
+                weight = inverse_rows * inverse
+                boxes += (
+                    (edge_weights(left, left_part, whole, weight), edge_weights(right, right_part, whole, -weight)),
+                )
+            (
+                top, bottom, top_part, bottom_part, whole_rows, inverse_rows,
+                left, right, left_part, right_part, whole, inverse,
+            ) = load_box(p_boxes + (box + c) * 4, real, h, w, NORMALIZE)  # fmt: skip
+            rows_of_box = top, bottom, top_part, bottom_part, whole_rows
+            columns_of_box = left, right, left_part, right_part, whole
+            p_box_grad = p_grad + plane_offset(
+                plane * per_channel + tl.minimum(m, per_channel - 1), channels * per_channel,
+                grad_batch_stride, grad_channel_stride, STEP_OUT,
             )  # fmt: skip
-            walk_box(
-                p_plane_grad, p_integral + 1, p_plane, p_boxes + (channel * per_channel + m) * 4,
-                p_partial + plane * h * w, p_grad_input + plane * h * w,
-                p_sums + (plane * per_channel + m) * SUMS, m, per_channel, h * 0, h, h, w, h_out, w_out,
-                stride, chunks, index(grad_row_stride, WIDE), index(input_row_stride, WIDE), index(pitch, WIDE),
-                NORMALIZE, DENSE, BY_INPUT, BY_BOXES, LANES,
-            )  # fmt: skip
-            tl.debug_barrier()
-
-
-@triton.jit(do_not_specialize=["first_plane", "planes", *_SIZES, *_STRIDES, "strips", "strip"])
-def grad_bands(
-    p_grad, p_image, p_boxes, p_partial, p_grad_input, p_sums, p_integrals,
-    first_plane, planes, channels, per_channel, h, w, h_out, w_out, stride, sixteenths, chunks,
-    grad_batch_stride, grad_channel_stride, grad_row_stride, input_batch_stride, input_channel_stride, input_row_stride,
-    strips, strip,
-    NORMALIZE: tl.constexpr, DENSE: tl.constexpr, BY_INPUT: tl.constexpr, BY_BOXES: tl.constexpr, WIDE: tl.constexpr,
-    LANES: tl.constexpr,
-):  # fmt: skip
-    """One strip of ``strip`` pixel rows to a program, from the integral images of `build_bands`.
-
-    ``p_sums`` (strips, planes, M, 5) are for `edge_gradients`.
-    """
-    item = tl.program_id(0).to(tl.int64)
-    local = item // strips
-    plane = first_plane + local
-    number = item % strips
-    begin = number.to(tl.int32) * strip
-    channel = plane % channels
-    pitch = sixteenths.to(tl.int64) * 16
-    p_plane = p_image + plane_offset(plane, channels, input_batch_stride, input_channel_stride, 1)
-    for m in range(0, per_channel):
-        p_plane_grad = p_grad + plane_offset(
-            plane * per_channel + m, channels * per_channel, grad_batch_stride, grad_channel_stride, 1
-        )
-        walk_box(
-            p_plane_grad, p_integrals + (local * per_channel + m) * (h_out + 1) * pitch + 1, p_plane,
-            p_boxes + (channel * per_channel + m) * 4, p_partial + plane * h * w, p_grad_input + plane * h * w,
-            p_sums + ((number * planes + plane) * per_channel + m) * SUMS, m, per_channel,
-            begin, tl.minimum(begin + strip, h), h, w, h_out, w_out,
-            stride, chunks, index(grad_row_stride, WIDE), index(input_row_stride, WIDE), index(pitch, WIDE),
-            NORMALIZE, DENSE, BY_INPUT, BY_BOXES, LANES,
-        )  # fmt: skip
-        tl.debug_barrier()
+            h_real = tl.where(real, h_out, 0)
+            by_area = tl.zeros([C, K], tl.float64)
+            by_bottom = tl.zeros([C, K], tl.float64)
+            by_top = tl.zeros([C, K], tl.float64)
+            by_right = tl.zeros([C, K], tl.float64)
+            by_left = tl.zeros([C, K], tl.float64)
+            # The rows of g that are in the boxes of the row before the first one.
+            high = tl.minimum(tl.maximum(output_at(begin - 1, top, stride, DENSE) + 1, 0), h_real)
+            low = tl.minimum(tl.maximum(output_at(begin - 1, bottom, stride, DENSE) + 1, 0), h_real)
+            low = tl.where(whole_rows != 0, low, high)
+            sums = tl.zeros([N, C, K, E], tl.float64)
+            for tile in range(0, w_out if LONG else WIDTH, WIDTH):
+                sums = sum_rows(p_box_grad, low, high, grad_row_stride, tile + q, w_out, STEP_OUT, N, C, K)
+                if LONG:
+                    tl.store(by_groups(p_slots + c * SLOT, place(tile + q, PITCH) + RUNNING), sums)
+            for start in range(begin, end, C):
+                if BY_BOXES:
+                    carry = tl.zeros([C], tl.float64)
+                    for tile in range(0, w if LONG else WIDTH, WIDTH):
+                        x = load_row(p_plane, start + c, end, input_row_stride, tile + q, w, STEP)
+                        carry = spread(
+                            p_sums + c * PIXELS, x.to(tl.float64), carry, 1, tile + q, tile + (WIDTH - 1),
+                            PITCH, LONG, N, C, K,
+                        )  # fmt: skip
+                    tl.debug_barrier()
+                for r in tl.static_range(C):
+                    if LONG:
+                        tl.debug_barrier()  # S may be read by other threads than wrote it
+                    carry = tl.zeros([C], tl.float64)
+                    for tile in range(0, w_out if LONG else WIDTH, WIDTH):
+                        if LONG:
+                            sums = tl.load(by_groups(p_slots + c * SLOT, place(tile + q, PITCH) + RUNNING))
+                        sums, carry, by_area, by_bottom, by_top, by_right, by_left = walk_row(
+                            p_box_grad, p_slots + r * NEXT + c * SLOT, p_sums + r * PIXELS, sums, carry,
+                            by_area, by_bottom, by_top, by_right, by_left, start + r,
+                            rows_of_box, columns_of_box, tile + q, tile + first, tile + (WIDTH - 1),
+                            h_real, w, w_out, stride, grad_row_stride,
+                            DENSE, BY_INPUT, BY_BOXES, LONG, STEP_OUT, PITCH, N, C, K,
+                        )  # fmt: skip
+                        if LONG:
+                            tl.store(by_groups(p_slots + c * SLOT, place(tile + q, PITCH) + RUNNING), sums)
+                tl.debug_barrier()
+                if BY_INPUT:
+                    for tile in range(0, w if LONG else WIDTH, WIDTH):
+                        p = start + c
+                        at = multiple(p.to(input_row_stride.dtype) * w, STEP) + (tile + q)
+                        write_pixels(
+                            p_slots + c * NEXT, boxes, p_partial + first_pixel, p_grad_input + first_pixel, at,
+                            tile + q, tile + first + E, (p < end) & (tile + q < multiple(w, STEP)), w_out, stride,
+                            first_m > 0, first_m + C >= per_channel, DENSE, STEP, SLOT, PITCH, N, C, K,
+                        )  # fmt: skip
+                    tl.debug_barrier()
+            if BY_BOXES:
+                lane = tl.arange(0, C)
+                p_to = p_by_box + ((number * planes + plane) * per_channel + first_m + lane) * SUMS
+                real = first_m + lane < per_channel
+                tl.store(p_to, tl.sum(by_area, 1), mask=real)
+                tl.store(p_to + 1, tl.sum(by_bottom, 1), mask=real)
+                tl.store(p_to + 2, tl.sum(by_top, 1), mask=real)
+                tl.store(p_to + 3, tl.sum(by_right, 1), mask=real)
+                tl.store(p_to + 4, tl.sum(by_left, 1), mask=real)
 
 
 @triton.jit(do_not_specialize=["count", "boxes", "h", "w"])
@@ -241,7 +305,7 @@ def edge_gradients(p_sums, p_boxes, p_grad_boxes, count, boxes, h, w, NORMALIZE:
         by_top += tl.load(p_sum + 2, mask=mask, other=0.0)
         by_right += tl.load(p_sum + 3, mask=mask, other=0.0)
         by_left += tl.load(p_sum + 4, mask=mask, other=0.0)
-    _, _, _, _, _, inverse_rows, _, _, _, _, _, inverse_columns = load_box(p_boxes + box * 4, h, w, NORMALIZE)
+    _, _, _, _, _, inverse_rows, _, _, _, _, _, inverse_columns = load_box(p_boxes + box * 4, True, h, w, NORMALIZE)
     inverse = inverse_rows * inverse_columns
     by_height = inverse * 0
     by_width = inverse * 0

@@ -6,7 +6,6 @@ with the first call.
 
 import functools
 import importlib
-import math
 from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -21,42 +20,49 @@ _OLDEST_TRITON = (3, 6)  # that the kernels were tested with
 _OLDEST_GPU = (7, 0)  # compute capability that Triton compiles for
 _OPTIONS = {"enable_fp_fusion": True}
 _LONGEST = 2**29  # rows or columns of a plane, so that places next to it can be counted in 32 bits
-_BUILD_WARPS = 4  # of the programs that do nothing but sum up
-_FORWARD_LANES, _BACKWARD_LANES = 2, 1  # of a thread: as many as two programs of 8 warps have registers for
-_LEAST_ROWS = 8  # that a lane walks down: each start costs as much as two rows
+_GROUP = 4  # neighbouring columns that a thread has, E in rows.py
+_BORDERS = 16  # in rows.py, too
+_ROWS = 2  # that the forward pass leaves in scratch before it reads them
+_PIECES = 4  # of rows, as many as the backward pass has registers for: those of a row times its boxes at a time
 
 
 class Limits(NamedTuple):
-    """What the work is cut to fit: ``processors`` run at a time, ``near_memory`` bytes are shared by all of them.
+    """What the work is cut to fit: ``processors`` with registers for ``warps`` of ``warp`` threads each, or for half as
+    many in the backward pass and for rows in two pieces.
 
-    A program walks down ``lanes`` columns of a plane at a time, half of them backward. It sums up ``groups`` of 16
-    bytes of a row at a time; where several programs share an integral image, each builds at least ``band`` rows.
+    A program has at most ``threads`` threads. A strip has at least ``rows`` rows: as it starts, it reads as many as its
+    boxes are high.
     """
 
     processors: int
-    near_memory: int
-    lanes: int = 512
-    groups: int = 32  # threads of a warp: so that each row is within one
-    band: int = 16
+    warp: int = 32
+    warps: int = 16
+    threads: int = 256
+    rows: int = 8
+
+
+class Row(NamedTuple):
+    """How threads share a row of pixels: ``pieces`` of ``threads`` groups of columns, or parts of it that long."""
+
+    pieces: int
+    threads: int
+    pitch: int  # groups of a whole row
+    long: bool
 
 
 class Plan(NamedTuple):
-    """How a call's work is shared out.
+    """How a call's work is shared out: ``programs`` take one item after the other.
 
-    Without ``bands``, ``programs`` take whole planes in one launch, one of ``parts`` of a channel's boxes each. With
-    them, ``planes`` at a time have their integral images built in ``bands`` of ``band`` rows, and are then walked down
-    in ``strips`` of ``strip`` rows. A walk goes down ``chunks`` of rows side by side, ``lanes`` columns at a time.
+    An item is a strip of ``strip`` rows of a plane, one of ``strips``. A program walks down ``boxes`` boxes at a time,
+    of which a channel has ``together`` such groups: in the forward pass, each group is an item of its own.
     """
 
     programs: int
-    planes: int
-    parts: int
-    bands: int
-    band: int
+    items: int
+    together: int
     strips: int
     strip: int
-    chunks: int
-    lanes: int
+    boxes: int
     warps: int
 
 
@@ -81,95 +87,55 @@ def status(device: torch.device | None = None) -> str | None:
 def interpreted() -> bool:
     """Whether Triton's interpreter runs the kernels, on the CPU: it was asked for before they were first used."""
     triton = importlib.import_module("triton")
-    return not isinstance(_kernels()[0].box_planes, triton.runtime.JITFunction)
+    return not isinstance(_kernels()[0].box_rows, triton.runtime.JITFunction)
 
 
 @functools.cache
-def _kernels() -> tuple[ModuleType, ModuleType, ModuleType]:
-    """Forward kernels, backward kernels, and what they share."""
-    names = ("forward", "backward", "integral")
-    forward, backward, integral = (importlib.import_module(f".{name}", __package__) for name in names)
-    return forward, backward, integral
+def _kernels() -> tuple[ModuleType, ModuleType]:
+    """Forward kernels and backward kernels."""
+    forward, backward = (importlib.import_module(f".{name}", __package__) for name in ("forward", "backward"))
+    return forward, backward
 
 
 @functools.cache
 def limits(device: torch.device) -> Limits:
     """Of ``device``; of an imaginary small one where the kernels are interpreted."""
     if device.type != "cuda":
-        return Limits(processors=4, near_memory=2**25)
-    properties = torch.cuda.get_device_properties(device)
-    # Some report the cache of one of several dies. What is written for others to read is marked to leave it first.
-    near = max(properties.L2_cache_size * 3 // 4, 2**25)
-    return Limits(properties.multi_processor_count, near)
+        return Limits(processors=4)
+    processors = torch.cuda.get_device_properties(device).multi_processor_count
+    return Limits(processors, warp=32 if torch.version.hip is None else 64)
+
+
+def share_row(w: int, limits: Limits) -> Row:
+    """One warp has a row of up to 256 pixels, so that its sums go through no other."""
+    groups = _power_of_two(-(-w // _GROUP))
+    pieces = 1 if groups <= limits.warp else 2
+    threads = min(groups // pieces, limits.threads)
+    return Row(pieces, threads, groups, _GROUP * pieces * threads < w)
 
 
 @functools.lru_cache(256)
-def plan_forward(planes: int, per_channel: int, h: int, w: int, h_out: int, w_out: int, limits: Limits) -> Plan:
-    """A plane's integral image serves all boxes of its channel."""
-    near = max(1, limits.near_memory // (8 * integral_numbers(h, w)))
-    wanted = 2 * limits.processors
-    parts = max(1, min(per_channel, min(wanted, near) // planes))
-    programs = min(planes * parts, wanted, near)
-    if 4 * programs >= 3 * limits.processors or h <= limits.band:
-        return _plan(programs, planes, parts, 0, 1, h, (h_out, w_out), _FORWARD_LANES, limits)
-    together = min(planes, near)
-    return _plan(0, together, 1, together, wanted / (together * per_channel), h, (h_out, w_out), _FORWARD_LANES, limits)
+def plan(planes: int, per_channel: int, walked: int, w: int, forward: bool, limits: Limits) -> Plan:
+    """For planes of ``walked`` rows to walk down; forward, with a channel's groups of boxes in items of their own."""
+    row = share_row(w, limits)
+    boxes = min(_power_of_two(per_channel), max(1, limits.threads // row.threads))
+    if not forward:
+        boxes = min(boxes, _PIECES // row.pieces)
+    together = -(-per_channel // boxes)
+    warps = max(1, boxes * row.threads // limits.warp)
+    room = limits.warps if forward and row.pieces == 1 else limits.warps // 2
+    resident = limits.processors * max(1, room // warps)
+    items = planes * together if forward else planes
+    strip = -(-walked // max(1, min(resident // items, -(-walked // limits.rows))))
+    strips = -(-walked // strip)
+    return Plan(min(items * strips, resident), items * strips, together, strips, strip, boxes, warps)
 
 
-@functools.lru_cache(256)
-def plan_backward(planes: int, per_channel: int, h: int, w: int, h_out: int, w_out: int, limits: Limits) -> Plan:
-    """Each box's grad_output has an integral image; a program adds up what all boxes of a channel do to its pixels."""
-    near = max(1, limits.near_memory // (8 * integral_numbers(h_out, w_out)))
-    wanted = 2 * limits.processors
-    programs = min(planes, wanted, near)
-    if 4 * programs >= 3 * limits.processors or h <= limits.band:
-        return _plan(programs, planes, 1, 0, 1, h_out, (h, w), _BACKWARD_LANES, limits)
-    together = max(1, min(planes, near // per_channel))
-    return _plan(0, together, 1, together * per_channel, wanted / together, h_out, (h, w), _BACKWARD_LANES, limits)
-
-
-def _plan(
-    programs: int, planes: int, parts: int, integrals: int, strips: float,
-    built: int, walked: tuple[int, int], lanes_of_thread: int, limits: Limits,
-) -> Plan:  # fmt: skip
-    """Planes of ``built`` rows are integrated, ``integrals`` of them by programs of their own; those of size ``walked``
-    are walked down in about as many ``strips``."""
-    h, (h_walked, w_walked) = built, walked
-    bands = band = 0
-    if integrals:
-        band = max(limits.band, -(-h // max(1, 2 * limits.processors // integrals)))
-        bands = -(-h // band)
-    strip = max(_LEAST_ROWS, -(-h_walked // math.ceil(strips)))
-    strips = -(-h_walked // strip)
-    strip = -(-h_walked // strips)
-    # A processor that has one program only has room for one of twice the size.
-    warps = 16 if 0 < programs <= limits.processors else 8
-    lanes = limits.lanes * warps // 8 * lanes_of_thread // 2
-    chunks = max(1, min(lanes // w_walked, strip // _LEAST_ROWS))
-    lanes = min(lanes, _power_of_two(chunks * w_walked))
-    warps = max(1, lanes // (32 * lanes_of_thread))
-    return Plan(programs, planes, parts, bands, band, strips, strip, chunks, lanes, warps)
-
-
-def _tile(image: Tensor, warps: int, limits: Limits) -> dict[str, int]:
-    """Tile of `build_integral_image` for planes of ``image``: rows G, groups K of E pixels, which start at
-    multiples of STEP.
-    """
-    h, w = image.shape[2:]
-    pixels = max(1, 16 // image.element_size())
-    starts = (w, image.data_ptr() // image.element_size(), *image.stride()[:3])
-    groups = min(_power_of_two(-(-w // pixels)), limits.groups)
-    rows = min(_power_of_two(h), max(1, 32 * warps // groups))
-    return {"STEP": 1 if any(start % pixels for start in starts) else pixels, "G": rows, "K": groups, "E": pixels}
-
-
-def integral_numbers(h: int, w: int) -> int:
-    """Of an integral image: its rows start with a place of padding and a zero, and are whole lines of a cache."""
-    return (h + 1) * 16 * _sixteenths(w)
-
-
-def _sixteenths(w: int) -> int:
-    return -(-(w + 2) // 16)
+def _step(image: Tensor) -> int:
+    """4 where rows start at multiples of 4 pixels and of 16 bytes, so that 4 pixels are read at a time; else 1."""
+    size = image.element_size()
+    starts = (image.shape[3], *image.stride()[:3])
+    return 1 if size > 4 or image.data_ptr() % 16 or any(start % _GROUP for start in starts) else _GROUP
 
 
 def box_conv2d(input: Tensor, boxes: Tensor, normalize: bool, stride: int, out: Tensor | None = None) -> Tensor:
@@ -188,37 +154,27 @@ def _forward(
     output = _empty(input, output_shape(input, boxes, stride)) if out is None else out
     if not output.numel():
         return output
-    forward, _, integral = _kernels()
+    forward, _ = _kernels()
     batch, channels, h, w = _check_size(input)
     per_channel, (h_out, w_out) = boxes.shape[1], output.shape[2:]
     image, edges = _by_rows(input), boxes.contiguous()
     *parts, relu = epilogue
     scale, shift, residual = (None if part is None else part.contiguous() for part in parts)
     stride = min(stride, max(h, w))  # a larger one looks at the first pixel, too
-    planes = batch * channels
     bounds = limits(input.device)
-    plan = plan_forward(planes, per_channel, h, w, h_out, w_out, bounds)
+    work = plan(batch * channels, per_channel, h_out, w, True, bounds)
+    row = share_row(w, bounds)
     strides = image.stride()[:3]
-    sizes = (channels, per_channel, h, w, h_out, w_out, stride, _sixteenths(w), plan.chunks, *strides)
-    options = {
-        "NORMALIZE": normalize, "DENSE": stride == 1, "RELU": relu, "WIDE": _is_wide(h, w, strides[2]),
-        "LANES": plan.lanes, "num_warps": plan.warps, **_OPTIONS,
-    }  # fmt: skip
     with _current(input.device):
-        if not plan.bands:
-            scratch = _scratch(input, plan.programs * integral_numbers(h, w))
-            forward.box_planes[(plan.programs,)](
-                image, edges, output, scale, shift, residual, scratch, planes, *sizes, plan.parts,
-                **_tile(image, plan.warps, bounds), **options,
-            )  # fmt: skip
-            return output
-        scratch = _scratch(input, plan.planes * integral_numbers(h, w))
-        for first in range(0, planes, plan.planes):
-            count = min(plan.planes, planes - first)
-            _build(integral, image, scratch, first, count, plan)
-            forward.box_bands[(count * per_channel * plan.strips,)](
-                image, edges, output, scale, shift, residual, scratch, first, *sizes, plan.strips, plan.strip, **options
-            )  # fmt: skip
+        slot = (1 + row.long) * _GROUP * row.pitch + _BORDERS
+        forward.box_rows[(work.programs,)](
+            image, edges, output, scale, shift, residual, _scratch(input, work.programs * _ROWS * work.boxes * slot),
+            work.items, channels, per_channel, h, w, h_out, w_out, stride, work.together, work.strips, work.strip,
+            *strides,
+            NORMALIZE=normalize, DENSE=stride == 1, RELU=relu, WIDE=_is_wide(h, w, strides[2]), LONG=row.long,
+            STEP=_step(image), STEP_OUT=_step(output), ROWS=_ROWS, PITCH=row.pitch, N=row.pieces, C=work.boxes,
+            K=row.threads, num_warps=work.warps, **_OPTIONS,
+        )  # fmt: skip
     return output
 
 
@@ -232,46 +188,35 @@ def box_conv2d_backward(
         return grad_input.zero_(), grad_boxes.zero_()
     if not any(output_mask):
         return grad_input, grad_boxes
-    _, backward, integral = _kernels()
+    _, backward = _kernels()
     batch, channels, h, w = _check_size(input)
     per_channel, (h_out, w_out) = boxes.shape[1], grad_output.shape[2:]
     image, grad, edges = _by_rows(input), _by_rows(grad_output), boxes.contiguous()
     stride = min(stride, max(h, w))
     planes = batch * channels
     bounds = limits(input.device)
-    plan = plan_backward(planes, per_channel, h, w, h_out, w_out, bounds)
+    work = plan(planes, per_channel, h, w, False, bounds)
+    row = share_row(w, bounds)
     by_input, by_boxes = output_mask
-    rows = grad.stride(2), image.stride(2)
-    sizes = (
-        channels, per_channel, h, w, h_out, w_out, stride, _sixteenths(w_out), plan.chunks,
-        *grad.stride()[:3], *image.stride()[:3],
-    )  # fmt: skip
-    options = {
-        "NORMALIZE": normalize, "DENSE": stride == 1, "BY_INPUT": by_input, "BY_BOXES": by_boxes,
-        "WIDE": _is_wide(h, w, *rows), "LANES": plan.lanes, "num_warps": plan.warps, **_OPTIONS,
-    }  # fmt: skip
+    slot = (1 + row.long) * _GROUP * row.pitch + _BORDERS
+    pixels = _GROUP * row.pitch + _BORDERS
     with _current(input.device):
-        sums = _scratch(input, planes * plan.strips * per_channel * 5 if by_boxes else 1)
+        sums = _scratch(input, planes * work.strips * per_channel * 5 if by_boxes else 1)
         partial = grad_input
-        if by_input and per_channel > 1 and input.dtype not in (torch.float32, torch.float64):
+        if by_input and work.together > 1 and input.dtype not in (torch.float32, torch.float64):
             partial = _partial(input)
-        if not plan.bands:
-            scratch = _scratch(input, plan.programs * integral_numbers(h_out, w_out))
-            backward.grad_planes[(plan.programs,)](
-                grad, image, edges, partial, grad_input, sums, scratch, planes, *sizes,
-                **_tile(grad, plan.warps, bounds), **options,
-            )  # fmt: skip
-        else:
-            scratch = _scratch(input, plan.planes * per_channel * integral_numbers(h_out, w_out))
-            for first in range(0, planes, plan.planes):
-                count = min(plan.planes, planes - first)
-                _build(integral, grad, scratch, first * per_channel, count * per_channel, plan)
-                backward.grad_bands[(count * plan.strips,)](
-                    grad, image, edges, partial, grad_input, sums, scratch, first, planes, *sizes,
-                    plan.strips, plan.strip, **options,
-                )  # fmt: skip
+        backward.grad_rows[(work.programs,)](
+            grad, image, edges, partial, grad_input, sums,
+            _scratch(input, work.programs * work.boxes * (work.boxes * slot + pixels)),
+            work.items, planes, channels, per_channel, h, w, h_out, w_out, stride, work.strips, work.strip,
+            *grad.stride()[:3], *image.stride()[:3],
+            NORMALIZE=normalize, DENSE=stride == 1, BY_INPUT=by_input, BY_BOXES=by_boxes,
+            WIDE=_is_wide(h, w, grad.stride(2), image.stride(2)), LONG=row.long,
+            STEP=_step(image), STEP_OUT=_step(grad), PITCH=row.pitch, N=row.pieces, C=work.boxes, K=row.threads,
+            num_warps=work.warps, **_OPTIONS,
+        )  # fmt: skip
         if by_boxes:
-            count = plan.strips * batch
+            count = work.strips * batch
             backward.edge_gradients[(channels * per_channel,)](
                 sums, edges, grad_boxes, count, channels * per_channel, h, w,
                 NORMALIZE=normalize, BLOCK=min(_power_of_two(count), 256), num_warps=1, **_OPTIONS,
@@ -279,27 +224,8 @@ def box_conv2d_backward(
     return grad_input, grad_boxes
 
 
-def _build(integral: ModuleType, image: Tensor, scratch: Tensor, first: int, count: int, plan: Plan) -> None:
-    """Integral images of ``count`` planes from ``first`` on, into ``scratch``."""
-    _, channels, h, w = image.shape
-    strides = image.stride()[:3]
-    bands = count * plan.bands
-    tile = _tile(image, _BUILD_WARPS, limits(image.device))
-    sums = scratch
-    if plan.bands > 1:
-        sums = _scratch(image, bands * w)
-        integral.sum_bands[(bands,)](
-            image, sums, first, channels, h, w, plan.bands, plan.band, *strides, STEP=tile["STEP"],
-            R=min(_power_of_two(plan.band), 8), CW=min(_power_of_two(w), 128), num_warps=_BUILD_WARPS, **_OPTIONS,
-        )  # fmt: skip
-    integral.build_bands[(bands,)](
-        image, sums, scratch, first, channels, h, w, _sixteenths(w), plan.bands, plan.band, *strides,
-        **tile, num_warps=_BUILD_WARPS, **_OPTIONS,
-    )  # fmt: skip
-
-
 def _is_wide(h: int, w: int, *row_strides: int) -> bool:
-    """Whether places in a plane or its integral image, and some rows beyond it, need 64 bits."""
+    """Whether places in a plane, and some rows beyond it, need 64 bits."""
     return 4 * (h + 1) * max(w + 16, *row_strides) >= 2**31
 
 
