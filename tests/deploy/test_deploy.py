@@ -333,16 +333,17 @@ def test_scripted(pair: tuple[nn.Module, nn.Module]) -> None:
     assert_same_answer(pair[0], scripted, 2, 3, 30, 41)
 
 
-def test_half_precision_moves_no_edge(pair: tuple[nn.Module, nn.Module]) -> None:
-    low = copy.deepcopy(pair[1]).to(torch.bfloat16)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_moves_no_edge(dtype: torch.dtype, pair: tuple[nn.Module, nn.Module]) -> None:
+    low = copy.deepcopy(pair[1]).to(dtype)
     for one, other in zip(pair[1].modules(), low.modules(), strict=True):
         if isinstance(one, FusedBoxConv2d):
             assert torch.equal(one.boxes, other.boxes)
             assert other.scale.dtype == torch.float32
     image = torch.randn(1, 3, 32, 48)
     with torch.no_grad():
-        expected, output = pair[0](image), low(image.bfloat16())
-    assert output.dtype == torch.bfloat16
+        expected, output = pair[0](image), low(image.to(dtype))
+    assert output.dtype == dtype
     assert (output - expected).abs().mean() < 0.02 * (expected.max() - expected.min())
     assert low.double()(image.double()).dtype == torch.float64
 

@@ -161,6 +161,30 @@ def test_openvino_computes_the_same(fixed: bool, tmp_path: Path) -> None:
     torch.testing.assert_close(torch.from_numpy(actual), expected, rtol=0, atol=1e-4 * expected.abs().max())
 
 
+@pytest.mark.slow
+def test_onnxruntime_quantises_the_file(tmp_path: Path) -> None:
+    from onnxruntime.quantization import CalibrationDataReader, quantize_static
+
+    class Images(CalibrationDataReader):
+        def __init__(self) -> None:
+            self.images = iter(torch.rand(8, 1, *IMAGE.shape[1:]))
+
+        def get_next(self) -> dict[str, object] | None:
+            image = next(self.images, None)
+            return None if image is None else {"input": image.numpy()}
+
+    torch.manual_seed(0)
+    network, path, small = own().eval(), tmp_path / "net.onnx", tmp_path / "int8.onnx"
+    to_onnx(network, path, IMAGE, metadata={"classes": 5})
+    quantize_static(path, small, Images(), op_types_to_quantize=["Conv"], per_channel=True)
+    assert [node.op_type for node in onnx.load(small).graph.node].count("QuantizeLinear") >= 2
+    image = torch.rand(2, 3, 40, 17)
+    (actual,), expected = run(small, image), network(image).detach()
+    assert not torch.equal(actual, expected)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=0.03 * (expected.max() - expected.min()).item())
+    assert open_onnx(small)[1] == {"classes": 5}
+
+
 def test_a_file_that_disagrees_is_not_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     right = standard_operators.overlap
     monkeypatch.setattr(standard_operators, "overlap", lambda low, high, *sizes: right(low, high + 0.1, *sizes))

@@ -10,7 +10,7 @@ from torch.nn.functional import conv2d, max_pool2d, max_unpool2d, prelu
 from box_convolution import ops
 
 OPERATORS = torch.ops.box_convolution
-DTYPES = [torch.float64, torch.float32, torch.bfloat16]
+DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 FORMATS = [torch.contiguous_format, torch.channels_last]
 
 
@@ -45,6 +45,8 @@ def test_activation(
         for numbers, expected in (
             (None, total.relu()),
             (slopes, prelu(total, slopes)),
+            (slopes.clamp(max=1), prelu(total, slopes.clamp(max=1))),
+            (slopes.clamp(0, 1), prelu(total, slopes.clamp(0, 1))),
             (slopes[:1], prelu(total, slopes[:1])),
         ):
             changed = image.clone(memory_format=torch.preserve_format)
