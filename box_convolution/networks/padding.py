@@ -44,9 +44,18 @@ def padded(image: Tensor, channels: int, multiple: int) -> Tensor:
         raise ValueError(f"image must have shape (batch, {channels}, height, width), got {list(image.shape)}")
     h, w = batch.shape[2], batch.shape[3]
     below, right = -h % multiple, -w % multiple
-    if traced or torch.compiler.is_compiling() or below or right:
+    if torch.compiler.is_compiling() and batch.requires_grad:
+        # Inductor expects another memory format from the gradient of `pad` than it gets on the CPU.
+        batch = _repeat_last(_repeat_last(batch, 2, below), 3, right)
+    elif traced or torch.compiler.is_compiling() or below or right:
         batch = pad(batch, (0, right, 0, below), mode="replicate")
     return by_pixels(batch) if batch.device.type == "cpu" else batch
+
+
+def _repeat_last(image: Tensor, axis: int, times: int) -> Tensor:
+    """Append the last row or column as often as ``times`` says."""
+    size = image.shape[axis]
+    return image.index_select(axis, torch.arange(size + times, device=image.device).clamp(max=size - 1))
 
 
 @fx.wrap

@@ -60,22 +60,6 @@ def inductor(case: Case) -> tuple[Any, Any]:
     # In float64: in float32, rounding decides which of two nearly equal pixels pooling selects.
     network, image = case.network.double(), case.image.double()
     other = twin(network)
-    compiled = _of_detached(torch.compile(network, fullgraph=True))  # the image's gradient has a row of its own
-    return training(network, image, compiled), training(other, image, _of_detached(other))
-
-
-def _of_detached(run: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    return lambda image: run(image.detach())
-
-
-@facility(
-    GROUP, "default backend (Inductor), gradient of a network's image on the CPU", subjects=("boxerfnet",), in_tests=(),
-    refused="PyTorch's backward of padding returns another memory format than it announces to Inductor",
-)  # fmt: skip
-def inductor_of_image(case: Case) -> tuple[Any, Any]:
-    torch.compiler.reset()
-    network, image = case.network.double(), case.image.double()
-    other = twin(network)
     return training(network, image, torch.compile(network, fullgraph=True)), training(other, image)
 
 

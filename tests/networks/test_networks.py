@@ -6,6 +6,7 @@ from torch import nn
 
 from box_convolution import BoxBottleneck, BoxConv2d, box_conv2d, networks
 from box_convolution.networks.erfnet import NonBottleneck1d
+from box_convolution.networks.padding import padded
 from box_convolution.networks.resampling import halve
 
 SIZE = (96, 200)
@@ -68,6 +69,19 @@ def test_logits_have_the_size_of_the_image(name, size):
     network = networks.create(name, 5, SIZE).eval()
     with torch.inference_mode():
         assert network(torch.rand(2, 3, *size)).shape == (2, 5, *size)
+
+
+@pytest.mark.parametrize("size", [(21, 34), (24, 40)], ids=["padded", "as it is"])
+def test_compiled_padding_is_the_same(size):
+    # With gradients, padding is compiled from other operators.
+    image = torch.rand(2, 3, *size, dtype=torch.float64, requires_grad=True)
+    compiled = torch.compile(padded, backend="aot_eager", fullgraph=True)
+    weights = torch.rand_like(padded(image, 3, 8))
+    (compiled(image, 3, 8) * weights).sum().backward()
+    found, image.grad = image.grad, None
+    (padded(image, 3, 8) * weights).sum().backward()
+    torch.testing.assert_close(found, image.grad)
+    assert torch.equal(compiled(image, 3, 8), padded(image, 3, 8))
 
 
 def test_padding_does_not_change_what_needs_none():
