@@ -62,11 +62,9 @@ def test_float16(case: Case) -> None:
     check(case, "triton", torch.float16, torch.float32, place=to_gpu)
 
 
-# Rows of one warp, and of several; unaligned rows; few planes, in strips; many small planes; more rows than 65535.
-SHAPES = [
-    (8, 32, 4, 64, 128), (2, 3, 4, 37, 53), (1, 4, 2, 512, 1024), (1, 1, 3, 1024, 2048), (40, 64, 2, 9, 130),
-    (1, 1, 2, 70_001, 5),
-]  # fmt: skip
+# Rows of one warp, and of several; unaligned rows; few planes, in strips; many small planes.
+SHAPES = [(8, 32, 4, 64, 128), (2, 3, 4, 37, 53), (1, 4, 2, 512, 1024), (1, 1, 3, 1024, 2048), (40, 64, 2, 9, 130)]
+TALL = (1, 1, 2, 70_001, 5)  # more rows than 65535
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -84,7 +82,26 @@ def test_against_the_reference(shape: tuple[int, ...], stride: int) -> None:
             assert_gradient(actual, truth)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("stride", [1, 2], ids=["dense", "strided"])
+def test_more_rows_than_65535(stride: int) -> None:
+    """The last rows equal those of a small plane: boxes are low, and only the last outputs have a gradient."""
+    image, boxes, grad = problem(*TALL)
+    boxes = boxes.clamp(-50, 50)
+    start, seen = 69_600, 69_600 // stride + 100
+    grad = grad[..., ::stride, ::stride].contiguous()
+    grad[..., :seen, :] = 0
+    parts = [tensor.double() for tensor in (grad[..., start // stride :, :], image[..., start:, :], boxes)]
+    with ops.use("triton"):
+        output, gradients = box_conv2d(image, boxes, stride=stride), BACKWARD(grad, image, boxes, True, stride)
+    with ops.use("reference"):
+        truth, by_image_and_boxes = box_conv2d(*parts[1:], stride=stride), BACKWARD(*parts, True, stride)
+    assert_values(output[..., seen:, :], truth[..., 100:, :], image.abs().max().item())
+    assert_gradient(gradients[0][..., start:, :], by_image_and_boxes[0])
+    assert_gradient(gradients[1], by_image_and_boxes[1])
+    assert gradients[0][..., : start - 100, :].count_nonzero() == 0
+
+
+@pytest.mark.parametrize("shape", [*SHAPES, TALL])
 def test_runs_repeat_to_the_bit(shape: tuple[int, ...]) -> None:
     image, boxes, grad = problem(*shape)
     first = box_conv2d(image, boxes), *BACKWARD(grad, image, boxes)

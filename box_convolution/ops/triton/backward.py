@@ -82,20 +82,30 @@ def add_edge_columns(
 
 
 @triton.jit
-def enter_row(
-    p_grad, sums, p, rows_of_box, h_out, w_out, stride, row_stride, columns_of_grad,
-    DENSE: tl.constexpr, STEP: tl.constexpr,
+def read_row(
+    p_grad, p, rows_of_box, h_out, w_out, stride, row_stride, columns_of_grad, DENSE: tl.constexpr, STEP: tl.constexpr
 ):  # fmt: skip
-    """Of pixel row ``p``: the new S, v, and the rows of g at the boxes' bottoms and tops."""
-    top, bottom, top_part, bottom_part, whole_rows = rows_of_box
+    """The rows of g at the boxes' bottoms and tops in pixel row ``p``."""
+    top, bottom, _, _, _ = rows_of_box
     t = output_at(p, top, stride, DENSE)
     b = output_at(p, bottom, stride, DENSE)
     h_top = where_hit(p, top, t, h_out, stride, DENSE)
     h_bottom = where_hit(p, bottom, b, h_out, stride, DENSE)
-    at_top = load_row(p_grad, t, h_top, row_stride, columns_of_grad, w_out, STEP).to(tl.float64)
-    at_bottom = load_row(p_grad, b, h_bottom, row_stride, columns_of_grad, w_out, STEP).to(tl.float64)
-    sums += tl.where(whole_rows != 0, at_top - at_bottom, 0.0)
-    return sums, sums + bottom_part * at_bottom - top_part * at_top, at_bottom, at_top
+    at_bottom = load_row(p_grad, b, h_bottom, row_stride, columns_of_grad, w_out, STEP)
+    at_top = load_row(p_grad, t, h_top, row_stride, columns_of_grad, w_out, STEP)
+    return at_bottom, at_top
+
+
+@triton.jit
+def read_rows(
+    p_grad, p, rows_of_box, h_out, w_out, stride, row_stride, columns_of_grad,
+    DENSE: tl.constexpr, STEP: tl.constexpr, C: tl.constexpr,
+):  # fmt: skip
+    """The same of C pixel rows, before anything is written: what is read is then on its way at the same time."""
+    rows = ()
+    for r in tl.static_range(C):
+        rows += (read_row(p_grad, p + r, rows_of_box, h_out, w_out, stride, row_stride, columns_of_grad, DENSE, STEP),)
+    return rows
 
 
 @triton.jit
@@ -120,15 +130,18 @@ def add_to_boxes(
 
 @triton.jit
 def walk_row(
-    p_grad, p_slot, p_sums, sums, carry, by_area, by_bottom, by_top, by_right, by_left, p,
-    rows_of_box, columns_of_box, columns_of_grad, first, last, h_out, w, w_out, stride, row_stride,
-    DENSE: tl.constexpr, BY_INPUT: tl.constexpr, BY_BOXES: tl.constexpr, LONG: tl.constexpr, STEP: tl.constexpr,
+    row, p_slot, p_sums, sums, carry, by_area, by_bottom, by_top, by_right, by_left,
+    rows_of_box, columns_of_box, columns_of_grad, first, last, w, stride,
+    DENSE: tl.constexpr, BY_INPUT: tl.constexpr, BY_BOXES: tl.constexpr, LONG: tl.constexpr,
     PITCH: tl.constexpr, N: tl.constexpr, C: tl.constexpr, K: tl.constexpr,
 ):  # fmt: skip
-    """Pixel row ``p``, as far as it goes by columns of g: v into scratch, and what boxes get."""
-    sums, v, at_bottom, at_top = enter_row(
-        p_grad, sums, p, rows_of_box, h_out, w_out, stride, row_stride, columns_of_grad, DENSE, STEP
-    )
+    """A pixel row, as far as it goes by columns of g: S, v into scratch, and what boxes get."""
+    _, _, top_part, bottom_part, whole_rows = rows_of_box
+    at_bottom, at_top = row
+    at_bottom = at_bottom.to(tl.float64)
+    at_top = at_top.to(tl.float64)
+    sums += tl.where(whole_rows != 0, at_top - at_bottom, 0.0)
+    v = sums + bottom_part * at_bottom - top_part * at_top
     if BY_INPUT:
         _, _, _, _, whole = columns_of_box
         carry = spread(p_slot, v, carry, whole, columns_of_grad, last, PITCH, LONG, N, C, K)
@@ -239,11 +252,17 @@ def grad_rows(
                 sums = sum_rows(p_box_grad, low, high, grad_row_stride, tile + q, w_out, STEP_OUT, N, C, K)
                 if LONG:
                     tl.store(by_groups(p_slots + c * SLOT, place(tile + q, PITCH) + RUNNING), sums)
+            if not LONG:
+                x = load_row(p_plane, begin + c, end, input_row_stride, q, w, STEP)
+                rows = read_rows(
+                    p_box_grad, begin, rows_of_box, h_real, w_out, stride, grad_row_stride, q, DENSE, STEP_OUT, C
+                )
             for start in range(begin, end, C):
                 if BY_BOXES:
                     carry = tl.zeros([C], tl.float64)
                     for tile in range(0, w if LONG else WIDTH, WIDTH):
-                        x = load_row(p_plane, start + c, end, input_row_stride, tile + q, w, STEP)
+                        if LONG:
+                            x = load_row(p_plane, start + c, end, input_row_stride, tile + q, w, STEP)
                         carry = spread(
                             p_sums + c * PIXELS, x.to(tl.float64), carry, 1, tile + q, tile + (WIDTH - 1),
                             PITCH, LONG, N, C, K,
@@ -255,16 +274,28 @@ def grad_rows(
                     carry = tl.zeros([C], tl.float64)
                     for tile in range(0, w_out if LONG else WIDTH, WIDTH):
                         if LONG:
-                            sums = tl.load(by_groups(p_slots + c * SLOT, place(tile + q, PITCH) + RUNNING))
+                            p_running = by_groups(p_slots + c * SLOT, place(tile + q, PITCH) + RUNNING)
+                            sums = tl.load(p_running)
+                            row = read_row(
+                                p_box_grad, start + r, rows_of_box, h_real, w_out, stride, grad_row_stride, tile + q,
+                                DENSE, STEP_OUT,
+                            )  # fmt: skip
+                        else:
+                            row = rows[r]
                         sums, carry, by_area, by_bottom, by_top, by_right, by_left = walk_row(
-                            p_box_grad, p_slots + r * NEXT + c * SLOT, p_sums + r * PIXELS, sums, carry,
-                            by_area, by_bottom, by_top, by_right, by_left, start + r,
-                            rows_of_box, columns_of_box, tile + q, tile + first, tile + (WIDTH - 1),
-                            h_real, w, w_out, stride, grad_row_stride,
-                            DENSE, BY_INPUT, BY_BOXES, LONG, STEP_OUT, PITCH, N, C, K,
+                            row, p_slots + r * NEXT + c * SLOT, p_sums + r * PIXELS, sums, carry,
+                            by_area, by_bottom, by_top, by_right, by_left,
+                            rows_of_box, columns_of_box, tile + q, tile + first, tile + (WIDTH - 1), w, stride,
+                            DENSE, BY_INPUT, BY_BOXES, LONG, PITCH, N, C, K,
                         )  # fmt: skip
                         if LONG:
-                            tl.store(by_groups(p_slots + c * SLOT, place(tile + q, PITCH) + RUNNING), sums)
+                            tl.store(p_running, sums)
+                if not LONG:
+                    x = load_row(p_plane, start + C + c, end, input_row_stride, q, w, STEP)
+                    rows = read_rows(
+                        p_box_grad, start + C, rows_of_box, h_real, w_out, stride, grad_row_stride, q,
+                        DENSE, STEP_OUT, C,
+                    )  # fmt: skip
                 tl.debug_barrier()
                 if BY_INPUT:
                     for tile in range(0, w if LONG else WIDTH, WIDTH):

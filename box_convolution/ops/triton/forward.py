@@ -31,24 +31,36 @@ from .spans import load_box
 
 
 @triton.jit
-def walk_row(
-    p_plane, p_slot, sums, carry, n, rows_of_box, whole, h_top, h_bottom, w, stride, row_stride, q, last,
-    DENSE: tl.constexpr, LONG: tl.constexpr, STEP: tl.constexpr, PITCH: tl.constexpr,
-    N: tl.constexpr, C: tl.constexpr, K: tl.constexpr,
+def enter_row(
+    p_plane, sums, n, rows_of_box, h_top, h_bottom, w, stride, row_stride, q, DENSE: tl.constexpr, STEP: tl.constexpr
 ):  # fmt: skip
-    """One output row of each box into scratch, and the column sums of the next row."""
+    """r of the output row at pixel row ``n``, and S of the next output row."""
     top, bottom, top_part, bottom_part, whole_rows = rows_of_box
     entering = load_row(p_plane, n + bottom, h_bottom, row_stride, q, w, STEP).to(tl.float64)
     leaving = load_row(p_plane, n + top, h_top, row_stride, q, w, STEP).to(tl.float64)
     row = sums + bottom_part * entering - top_part * leaving
-    carry = spread(p_slot, row, carry, whole, q, last, PITCH, LONG, N, C, K)
     sums += tl.where(whole_rows != 0, entering - leaving, 0.0)
     if not DENSE:
         for s in range(1, stride):
             entering = load_row(p_plane, n + s + bottom, h_bottom, row_stride, q, w, STEP).to(tl.float64)
             leaving = load_row(p_plane, n + s + top, h_top, row_stride, q, w, STEP).to(tl.float64)
             sums += tl.where(whole_rows != 0, entering - leaving, 0.0)
-    return sums, carry
+    return row, sums
+
+
+@triton.jit
+def enter_rows(
+    p_plane, sums, n, rows_of_box, h_top, h_bottom, w, stride, row_stride, q,
+    DENSE: tl.constexpr, STEP: tl.constexpr, ROWS: tl.constexpr,
+):  # fmt: skip
+    """The same of ROWS output rows, before anything is written: what is read is then on its way at the same time."""
+    rows = ()
+    for r in tl.static_range(ROWS):
+        row, sums = enter_row(
+            p_plane, sums, n + r * stride, rows_of_box, h_top, h_bottom, w, stride, row_stride, q, DENSE, STEP
+        )
+        rows += (row,)
+    return rows, sums
 
 
 @triton.jit
@@ -60,6 +72,21 @@ def load_edge_columns(
     size = tl.where((whole != 0) | (part != 0), w, 0)  # what has no weight is not read: it may be a NaN
     at, after = load_pairs(p_slot, n + edge, fifth + edge, size, PITCH, DENSE, N, C, K)
     return tl.where(whole != 0, 1 - part, part) * at, part * after
+
+
+@triton.jit
+def between_edges(
+    p_slot, q, fifth, columns_of_box, w, stride, PITCH: tl.constexpr,
+    DENSE: tl.constexpr, N: tl.constexpr, C: tl.constexpr, K: tl.constexpr,
+):  # fmt: skip
+    """For outputs at ``q``, what lies between their left and right edges."""
+    left, right, left_part, right_part, whole = columns_of_box
+    n = q * stride
+    plus, plus_after = load_edge_columns(
+        p_slot, n, fifth * stride, right, right_part, whole, w, PITCH, DENSE, N, C, K
+    )
+    minus, minus_after = load_edge_columns(p_slot, n, fifth * stride, left, left_part, whole, w, PITCH, DENSE, N, C, K)
+    return plus - minus + tl.where(whole != 0, plus_after - minus_after, 0.0)
 
 
 @triton.jit
@@ -122,6 +149,7 @@ def box_rows(
         h_bottom = tl.where((whole_rows != 0) | (bottom_part != 0), h, 0)
         h_top = tl.where((whole_rows != 0) | (top_part != 0), h, 0)
         rows_of_box = top, bottom, top_part, bottom_part, whole_rows
+        columns_of_box = left, right, left_part, right_part, whole
         p_plane = p_image + plane_offset(plane, channels, batch_stride, channel_stride, STEP)
         low = tl.minimum(tl.maximum(begin * stride + top, 0), h)
         high = tl.where(whole_rows != 0, tl.minimum(tl.maximum(begin * stride + bottom, 0), h), low)
@@ -131,36 +159,55 @@ def box_rows(
             sums = sum_rows(p_plane, low, high, row_stride, tile + q, w, STEP, N, C, K)
             if LONG:
                 tl.store(by_groups(p_slots, place(tile + q, PITCH) + RUNNING), sums)
-        for start in range(begin, end, ROWS):
-            for r in tl.static_range(ROWS):
-                if LONG:
+        if LONG:
+            for start in range(begin, end, ROWS):
+                for r in tl.static_range(ROWS):
                     tl.debug_barrier()  # S may be read by other threads than wrote it
-                carry = tl.zeros([C], tl.float64)
-                for tile in range(0, w if LONG else WIDTH, WIDTH):
-                    if LONG:
-                        sums = tl.load(by_groups(p_slots, place(tile + q, PITCH) + RUNNING))
-                    sums, carry = walk_row(
-                        p_plane, p_slots + r * NEXT, sums, carry, (start + r) * stride, rows_of_box, whole,
-                        h_top, h_bottom, w, stride, row_stride, tile + q, tile + (WIDTH - 1),
-                        DENSE, LONG, STEP, PITCH, N, C, K,
-                    )  # fmt: skip
-                    if LONG:
-                        tl.store(by_groups(p_slots, place(tile + q, PITCH) + RUNNING), sums)
-            tl.debug_barrier()
-            for r in tl.static_range(ROWS):
-                i = start + r
-                p_slot = p_slots + r * NEXT
-                at_row = first_out + multiple(i.to(row_stride.dtype) * w_out, STEP_OUT)
-                for tile in range(0, w_out if LONG else WIDTH, WIDTH):
-                    n = (tile + q) * stride
-                    fifth = (tile + first + E) * stride
-                    plus, plus_after = load_edge_columns(
-                        p_slot, n, fifth, right, right_part, whole, w, PITCH, DENSE, N, C, K
+                    carry = tl.zeros([C], tl.float64)
+                    for tile in range(0, w, WIDTH):
+                        p_running = by_groups(p_slots, place(tile + q, PITCH) + RUNNING)
+                        row, sums = enter_row(
+                            p_plane, tl.load(p_running), (start + r) * stride, rows_of_box, h_top, h_bottom, w, stride,
+                            row_stride, tile + q, DENSE, STEP,
+                        )  # fmt: skip
+                        tl.store(p_running, sums)
+                        carry = spread(
+                            p_slots + r * NEXT, row, carry, whole, tile + q, tile + (WIDTH - 1), PITCH, LONG, N, C, K
+                        )
+                tl.debug_barrier()
+                for r in tl.static_range(ROWS):
+                    at_row = first_out + multiple((start + r).to(row_stride.dtype) * w_out, STEP_OUT)
+                    for tile in range(0, w_out, WIDTH):
+                        value = between_edges(
+                            p_slots + r * NEXT, tile + q, tile + first + E, columns_of_box, w, stride,
+                            PITCH, DENSE, N, C, K,
+                        )  # fmt: skip
+                        inside = real & (start + r < end) & (tile + q < multiple(w_out, STEP_OUT))
+                        write_row(
+                            p_output, p_residual, at_row + (tile + q), value * weight, shift, inside, RELU, STEP_OUT
+                        )
+                tl.debug_barrier()
+        else:
+            nothing = tl.zeros([C], tl.float64)
+            rows, sums = enter_rows(
+                p_plane, sums, begin * stride, rows_of_box, h_top, h_bottom, w, stride, row_stride, q, DENSE, STEP, ROWS
+            )
+            for start in range(begin, end, ROWS):
+                for r in tl.static_range(ROWS):
+                    spread(p_slots + r * NEXT, rows[r], nothing, whole, q, WIDTH - 1, PITCH, LONG, N, C, K)
+                tl.debug_barrier()
+                rows, sums = enter_rows(
+                    p_plane, sums, (start + ROWS) * stride, rows_of_box, h_top, h_bottom, w, stride, row_stride, q,
+                    DENSE, STEP, ROWS,
+                )  # fmt: skip
+                values = ()
+                for r in tl.static_range(ROWS):
+                    p_slot = p_slots + r * NEXT
+                    values += (
+                        between_edges(p_slot, q, first + E, columns_of_box, w, stride, PITCH, DENSE, N, C, K),
                     )
-                    minus, minus_after = load_edge_columns(
-                        p_slot, n, fifth, left, left_part, whole, w, PITCH, DENSE, N, C, K
-                    )
-                    value = plus - minus + tl.where(whole != 0, plus_after - minus_after, 0.0)
-                    inside = real & (i < end) & (tile + q < multiple(w_out, STEP_OUT))
-                    write_row(p_output, p_residual, at_row + (tile + q), value * weight, shift, inside, RELU, STEP_OUT)
-            tl.debug_barrier()
+                for r in tl.static_range(ROWS):
+                    at_row = first_out + multiple((start + r).to(row_stride.dtype) * w_out, STEP_OUT)
+                    inside = real & (start + r < end) & (q < multiple(w_out, STEP_OUT))
+                    write_row(p_output, p_residual, at_row + q, values[r] * weight, shift, inside, RELU, STEP_OUT)
+                tl.debug_barrier()

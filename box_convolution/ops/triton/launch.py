@@ -23,7 +23,7 @@ _LONGEST = 2**29  # rows or columns of a plane, so that places next to it can be
 _GROUP = 4  # neighbouring columns that a thread has, E in rows.py
 _BORDERS = 16  # in rows.py, too
 _ROWS = 2  # that the forward pass leaves in scratch before it reads them
-_PIECES = 4  # of rows, as many as the backward pass has registers for: those of a row times its boxes at a time
+_BOXES = {1: 4, 2: 1}  # as many as the backward pass has registers for, of rows in so many pieces
 
 
 class Limits(NamedTuple):
@@ -108,7 +108,7 @@ def limits(device: torch.device) -> Limits:
 
 def share_row(w: int, limits: Limits) -> Row:
     """One warp has a row of up to 256 pixels, so that its sums go through no other."""
-    groups = _power_of_two(-(-w // _GROUP))
+    groups = max(2, _power_of_two(-(-w // _GROUP)))  # Triton 3.6 cannot compile tensors of which only E is not 1
     pieces = 1 if groups <= limits.warp else 2
     threads = min(groups // pieces, limits.threads)
     return Row(pieces, threads, groups, _GROUP * pieces * threads < w)
@@ -120,7 +120,7 @@ def plan(planes: int, per_channel: int, walked: int, w: int, forward: bool, limi
     row = share_row(w, limits)
     boxes = min(_power_of_two(per_channel), max(1, limits.threads // row.threads))
     if not forward:
-        boxes = min(boxes, _PIECES // row.pieces)
+        boxes = min(boxes, _BOXES[row.pieces])
     together = -(-per_channel // boxes)
     warps = max(1, boxes * row.threads // limits.warp)
     room = limits.warps if forward and row.pieces == 1 else limits.warps // 2
