@@ -23,7 +23,11 @@ def captured(call: Call) -> Call:
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         call()
-    return graph.replay
+
+    def replay(kept: Call = call) -> None:  # the graph reads the tensors of ``call``, which must stay alive
+        graph.replay()
+
+    return replay
 
 
 def interleaved(calls: Mapping[Key, Call], rounds: int) -> dict[Key, float]:
