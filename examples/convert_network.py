@@ -85,7 +85,7 @@ def main() -> None:
     for name, network in (("original", original), ("with boxes", converted)):
         print(f"\n{name}")
         train(network.train(), scenes, args.steps, args.batch_size)
-        scores = evaluate(network, validation, scenes.classes, device=torch.device("cpu")).scores(scenes.classes)
+        scores = evaluate(network, validation, scenes.classes).scores(scenes.classes)
         print(score_table(scores))
 
 

@@ -65,7 +65,7 @@ def _sections(found: dict[Facility, dict[str, str]], quick: bool) -> list[Sectio
     versions = f"PyTorch {torch.__version__}, Python {platform.python_version()}, {platform.machine()}, 1 thread"
     text = (
         "With and without each facility, the layer and the networks give the same logits and, where the table says "
-        f"training, the same gradients. Tested with {versions}."
+        f"training, the same gradients. `-`: not tested. Tested with {versions}."
     )
     lines = [_line(row, _subjects(row, quick), failed) for row, failed in found.items() if not row.refused]
     refused = [[row.name, row.refused] for row, failed in found.items() if row.refused and failed]

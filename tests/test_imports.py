@@ -37,13 +37,14 @@ WITHIN_LIBRARY = {
 }  # fmt: skip
 TYPES = {("projection", "layer", "BoxConv2d")}  # which only the type checker reads
 WITHIN_OPS = {
-    "checks": set(),
-    "reference": set(),
+    "epilogue": set(),
+    "checks": {"epilogue"},
+    "reference": {"epilogue"},
     "build_record": set(),
-    "native": {"build_record", "checks"},
-    "triton": {"checks"},
-    "dispatch": {"reference", "native", "triton", "checks"},
-    "fused": {"dispatch", "checks"},
+    "native": {"build_record", "checks", "epilogue"},
+    "triton": {"checks", "epilogue"},
+    "dispatch": {"reference", "native", "triton", "checks", "epilogue"},
+    "fused": {"dispatch", "checks", "epilogue"},
     "inference": {"dispatch", "native"},
     "__init__": {"dispatch", "fused", "inference"},
 }
@@ -59,11 +60,12 @@ WITHIN_TRITON = {
 WITHIN_APPLICATION = {
     "errors": set(),
     "progress": set(),
+    "score_names": set(),
     "files": {"errors"},
     "data": {"errors", "files", "progress"},
-    "training": {"data", "errors", "files", "progress"},
+    "training": {"data", "errors", "files", "progress", "score_names"},
     "inference": {"training", "data", "errors", "files", "progress"},
-    "reports": {"data", "errors", "files"},
+    "reports": {"data", "errors", "files", "score_names"},
     "analysis": {"reports", "data", "errors", "files", "progress"},
     "profiling": {"reports", "data"},
     "app": {"analysis", "inference", "training", "data", "errors"},

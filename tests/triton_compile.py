@@ -22,6 +22,7 @@ from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from box_convolution.ops.epilogue import Epilogue
 from box_convolution.ops.triton import launch as launcher
 
 # Compute capability or architecture, with the limits of a GPU of that kind.
@@ -103,7 +104,7 @@ def _call(
     output = launcher.box_conv2d(image, boxes, normalize, stride)
     if fused:
         scale = torch.empty(c * m, device="meta")
-        launcher.box_conv2d_fused(image, boxes, scale, scale, output, True, normalize, stride)
+        launcher.box_conv2d_fused(image, boxes, Epilogue(scale, scale, output, True), normalize, stride)
     launcher.box_conv2d_backward(output, image, boxes, normalize, stride, output_mask or [True, True])
 
 

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from ..ops.epilogue import Epilogue
 from .activation import Activation
 from .convert import replace_all
 from .modules import FusedBoxConv2d
-from .standard_operators import finished, matrices, overlap, products
+from .standard_operators import matrices, overlap, products
 
 
 class ConstantBoxConv2d(nn.Module):
@@ -31,7 +32,7 @@ class ConstantBoxConv2d(nn.Module):
         self.relu = layer.relu
 
     def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
-        return products(input, self.rows, self.columns, self.shift, residual, self.relu)
+        return products(input, self.rows, self.columns, Epilogue(None, self.shift, residual, self.relu))
 
 
 class SnappedBoxConv2d(nn.Module):
@@ -67,7 +68,8 @@ class SnappedBoxConv2d(nn.Module):
         sums = pad(input.transpose(2, 3).cumsum(2), (0, 0, 1, 0)).reshape(b, c * (w + 1), h)
         columns = sums.index_select(1, last) - sums.index_select(1, first)
         columns = columns.reshape(b, rows.shape[0], first.shape[0] // rows.shape[0], h)
-        return finished(torch.matmul(rows, columns.transpose(2, 3)), self.shift, residual, self.relu)
+        output = torch.matmul(rows, columns.transpose(2, 3))
+        return Epilogue(None, self.shift, residual, self.relu).after_scale(output)
 
     def _of(self, h: int, w: int) -> tuple[Tensor, Tensor, Tensor]:
         """(C*M, H', H) overlaps; (C*M*W',) indices of the running sums at the left and at the right edge."""

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..ops.epilogue import Epilogue, fused_arguments
+
 
 def decompositions() -> dict[Any, Callable[..., Tensor]]:
     """For `ExportedProgram.run_decompositions`: each operator of this package, and the function that replaces it."""
@@ -25,19 +27,11 @@ def box_conv2d(input: Tensor, boxes: Tensor, normalize: bool = True, stride: int
     return box_conv2d_fused(input, boxes, normalize=normalize, stride=stride)
 
 
-def box_conv2d_fused(
-    input: Tensor,
-    boxes: Tensor,
-    scale: Tensor | None = None,
-    shift: Tensor | None = None,
-    residual: Tensor | None = None,
-    relu: bool = False,
-    normalize: bool = True,
-    stride: int = 1,
-) -> Tensor:
+def box_conv2d_fused(input: Tensor, boxes: Tensor, *rest: Any, **named: Any) -> Tensor:
     """See :mod:`box_convolution.ops.fused`."""
-    rows, columns = matrices(boxes, scale, normalize, stride, input.shape[2], input.shape[3])
-    return products(input, rows, columns, shift, residual, relu)
+    epilogue, normalize, stride = fused_arguments(*rest, **named)
+    rows, columns = matrices(boxes, epilogue.scale, normalize, stride, input.shape[2], input.shape[3])
+    return products(input, rows, columns, epilogue)
 
 
 def matrices(
@@ -64,19 +58,8 @@ def overlap(low: Tensor, high: Tensor, size_out: int, size_in: int, stride: int)
     return (ahead + high).clamp(-0.5, 0.5) - (ahead + low).clamp(-0.5, 0.5)
 
 
-def products(
-    input: Tensor, rows: Tensor, columns: Tensor, shift: Tensor | None, residual: Tensor | None, relu: bool
-) -> Tensor:
+def products(input: Tensor, rows: Tensor, columns: Tensor, epilogue: Epilogue) -> Tensor:
     """(B, C, H, W) and the `matrices` -> (B, C*M, H', W'): equation (4), and what follows it."""
     b, w, boxes = input.shape[0], input.shape[3], columns.shape[0]
     output = torch.matmul(rows, input.float()).reshape(b, boxes, rows.shape[1] * rows.shape[0] // boxes, w)
-    return finished(torch.matmul(output, columns), shift, residual, relu).to(input.dtype)
-
-
-def finished(output: Tensor, shift: Tensor | None, residual: Tensor | None, relu: bool) -> Tensor:
-    """Apply what follows a box convolution: [relu](output [+ shift] [+ residual])."""
-    if shift is not None:
-        output = output + shift[:, None, None]
-    if residual is not None:
-        output = output + residual
-    return output.relu() if relu else output
+    return epilogue.after_scale(torch.matmul(output, columns)).to(input.dtype)

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from .epilogue import Epilogue
+
 FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -80,10 +82,9 @@ def check_out(out: Tensor, input: Tensor, boxes: Tensor, stride: int) -> None:
         raise ValueError("out must not share memory with input, which is read while out is written")
 
 
-def check_fused(
-    input: Tensor, boxes: Tensor, scale: Tensor | None, shift: Tensor | None, residual: Tensor | None, stride: int
-) -> None:
+def check_fused(input: Tensor, boxes: Tensor, epilogue: Epilogue, stride: int) -> None:
     """Raise TypeError or ValueError unless ``box_conv2d_fused`` is defined for these arguments."""
+    scale, shift, residual, _ = epilogue
     check_forward(input, boxes, stride)
     expected = output_shape(input, boxes, stride)
     for name, tensor in (("scale", scale), ("shift", shift)):

@@ -18,6 +18,7 @@ from torch.utils.flop_counter import register_flop_formula
 from ..torch_internals import traced_in_a_transform
 from . import native, reference
 from .checks import check_backward, check_forward, check_out, memory_format, output_shape
+from .epilogue import Epilogue
 from .triton import launch
 
 
@@ -31,15 +32,7 @@ class Implementation(Protocol):
     ) -> tuple[Tensor, Tensor]: ...
 
     def box_conv2d_fused(
-        self,
-        input: Tensor,
-        boxes: Tensor,
-        scale: Tensor | None,
-        shift: Tensor | None,
-        residual: Tensor | None,
-        relu: bool,
-        normalize: bool,
-        stride: int,
+        self, input: Tensor, boxes: Tensor, epilogue: Epilogue, normalize: bool, stride: int
     ) -> Tensor: ...
 
 

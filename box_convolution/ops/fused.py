@@ -3,11 +3,10 @@
     box_conv2d_fused(input, boxes, scale, shift, residual, relu, normalize, stride)
         = [relu]([residual +] [scale *] box_conv2d(input, boxes, normalize, stride) [+ shift])
 
-input (B, C, H, W), boxes (C, M, 4) and output (B, C*M, H', W') as in `box_convolution.box_conv2d`; scale and
-shift (C*M,), float32; residual like the output. None leaves a part out. A BatchNorm in evaluation mode is a scale and a
-shift. Sums are made as in box_conv2d; in half precision the result is rounded only once, at the end. It is
-channels_last if the input or the residual is. If a scale is 0, the average counts as 0, even if the box or the image
-has a NaN; the kernels do not compute it.
+input (B, C, H, W), boxes (C, M, 4) and output (B, C*M, H', W') as in `box_convolution.box_conv2d`; the rest is an
+`Epilogue`. A BatchNorm in evaluation mode is a scale and a shift. Sums are made as in box_conv2d; in half precision the
+result is rounded only once, at the end. It is channels_last if the input or the residual is. Where a scale is 0, the
+kernels do not compute the average.
 
 For inference only: it has no derivative, and raises NotImplementedError where one would be needed.
 """
@@ -20,6 +19,7 @@ from torch.utils.flop_counter import register_flop_formula
 
 from .checks import check_fused, fused_format, output_shape
 from .dispatch import autocast_input, box_conv2d_flops, in_forward_mode, serving
+from .epilogue import fused_arguments
 
 _library = torch.library.Library("box_convolution", "FRAGMENT")
 _library.define(
@@ -29,39 +29,25 @@ _library.define(
 _op = torch.ops.box_convolution.box_conv2d_fused.default
 
 
-def _fused(
-    input: Tensor,
-    boxes: Tensor,
-    scale: Tensor | None = None,
-    shift: Tensor | None = None,
-    residual: Tensor | None = None,
-    relu: bool = False,
-    normalize: bool = True,
-    stride: int = 1,
-) -> Tensor:
-    check_fused(input, boxes, scale, shift, residual, stride)
+# PyTorch passes the arguments one by one.
+def _fused(input: Tensor, boxes: Tensor, *rest: Any, **named: Any) -> Tensor:
+    epilogue, normalize, stride = fused_arguments(*rest, **named)
+    check_fused(input, boxes, epilogue, stride)
     if in_forward_mode():  # which would silently drop the tangents
         _refuse()
-    output = serving(input).box_conv2d_fused(input, boxes, scale, shift, residual, relu, normalize, stride)
-    return output.contiguous(memory_format=fused_format(input, residual))
+    output = serving(input).box_conv2d_fused(input, boxes, epilogue, normalize, stride)
+    return output.contiguous(memory_format=fused_format(input, epilogue.residual))
 
 
 _library.impl("box_conv2d_fused", _fused, "CompositeExplicitAutograd")
 
 
 @torch.library.register_fake(_op, lib=_library)
-def _fake(
-    input: Tensor,
-    boxes: Tensor,
-    scale: Tensor | None = None,
-    shift: Tensor | None = None,
-    residual: Tensor | None = None,
-    relu: bool = False,
-    normalize: bool = True,
-    stride: int = 1,
-) -> Tensor:
-    check_fused(input, boxes, scale, shift, residual, stride)
-    return input.new_empty(output_shape(input, boxes, stride)).contiguous(memory_format=fused_format(input, residual))
+def _fake(input: Tensor, boxes: Tensor, *rest: Any, **named: Any) -> Tensor:
+    epilogue, _, stride = fused_arguments(*rest, **named)
+    check_fused(input, boxes, epilogue, stride)
+    output = input.new_empty(output_shape(input, boxes, stride))
+    return output.contiguous(memory_format=fused_format(input, epilogue.residual))
 
 
 def _refuse(*_: Any, **__: Any) -> None:
@@ -78,19 +64,12 @@ torch.library.register_autograd(_op, _refuse, setup_context=_refuse, lib=_librar
 def _register_autocast(device_type: str, key: str) -> None:
     """As for box_conv2d: input and residual are cast; boxes, scale and shift are not."""
 
-    def fused(
-        input: Tensor,
-        boxes: Tensor,
-        scale: Tensor | None = None,
-        shift: Tensor | None = None,
-        residual: Tensor | None = None,
-        relu: bool = False,
-        normalize: bool = True,
-        stride: int = 1,
-    ) -> Tensor:
-        input, residual = autocast_input(input), None if residual is None else autocast_input(residual)
+    def fused(input: Tensor, boxes: Tensor, *rest: Any, **named: Any) -> Tensor:
+        epilogue, normalize, stride = fused_arguments(*rest, **named)
+        input, residual = autocast_input(input), epilogue.residual
+        epilogue = epilogue._replace(residual=None if residual is None else autocast_input(residual))
         with torch.autocast(device_type, enabled=False):
-            result: Tensor = _op(input, boxes, scale, shift, residual, relu, normalize, stride)
+            result: Tensor = _op(input, boxes, *epilogue, normalize, stride)
             return result
 
     _library.impl("box_conv2d_fused", fused, key)

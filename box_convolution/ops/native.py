@@ -13,6 +13,7 @@ from torch import Tensor
 
 from . import build_record
 from .checks import fused_format, memory_format
+from .epilogue import Epilogue
 
 _FILE = {"win32": "box_conv2d.dll", "darwin": "libbox_conv2d.dylib"}.get(sys.platform, "libbox_conv2d.so")
 _ABI_VERSION = 6  # BOX_ABI_VERSION in box_conv2d.h; the structures below repeat those of the headers
@@ -206,7 +207,7 @@ def box_conv2d(input: Tensor, boxes: Tensor, normalize: bool, stride: int, out: 
     If boxes are float64, so are all sums.
     """
     if out is None:
-        return box_conv2d_fused(input, boxes, None, None, None, False, normalize, stride)
+        return box_conv2d_fused(input, boxes, Epilogue(), normalize, stride)
     if out.numel():
         image, wide = _by_rows(input), boxes.to(torch.float64).contiguous()
         problem = _problem(image, wide, boxes.dtype == torch.float64, normalize, stride)
@@ -214,20 +215,13 @@ def box_conv2d(input: Tensor, boxes: Tensor, normalize: bool, stride: int, out: 
     return out
 
 
-def box_conv2d_fused(
-    input: Tensor,
-    boxes: Tensor,
-    scale: Tensor | None,
-    shift: Tensor | None,
-    residual: Tensor | None,
-    relu: bool,
-    normalize: bool,
-    stride: int,
-) -> Tensor:
+def box_conv2d_fused(input: Tensor, boxes: Tensor, epilogue: Epilogue, normalize: bool, stride: int) -> Tensor:
     """See `fused`."""
     if input.dtype.itemsize == 2:  # the kernels for it take two to five times as long
-        other = None if residual is None else residual.float()
-        return box_conv2d_fused(input.float(), boxes, scale, shift, other, relu, normalize, stride).to(input.dtype)
+        other = None if epilogue.residual is None else epilogue.residual.float()
+        wide = box_conv2d_fused(input.float(), boxes, epilogue._replace(residual=other), normalize, stride)
+        return wide.to(input.dtype)
+    scale, shift, residual, relu = epilogue
     batch, channels, h, w = input.shape
     shape = (batch, channels * boxes.shape[1], -(-h // stride), -(-w // stride))
     format = fused_format(input, residual)

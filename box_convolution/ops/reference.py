@@ -10,6 +10,8 @@ is lost to cancellation. But the cost of an output pixel grows with H + W.
 import torch
 from torch import Tensor
 
+from .epilogue import Epilogue
+
 
 def accumulation_dtype(input: Tensor) -> torch.dtype:
     """Return the dtype of all sums: float64 for every input, or float32 if the device has no float64."""
@@ -113,25 +115,13 @@ def _averages(input: Tensor, boxes: Tensor, normalize: bool, stride: int) -> Ten
     return output.reshape(c * m, h_out, b, w_out).permute(2, 0, 1, 3)
 
 
-def box_conv2d_fused(
-    input: Tensor,
-    boxes: Tensor,
-    scale: Tensor | None,
-    shift: Tensor | None,
-    residual: Tensor | None,
-    relu: bool,
-    normalize: bool,
-    stride: int,
-) -> Tensor:
-    """[relu]([residual +] [scale *] average [+ shift]), rounded once: see `fused`."""
+def box_conv2d_fused(input: Tensor, boxes: Tensor, epilogue: Epilogue, normalize: bool, stride: int) -> Tensor:
+    """The average and its epilogue, rounded once: see `fused`."""
     output = _averages(input, boxes, normalize, stride)
-    if scale is not None:
-        output = (output * scale[:, None, None]).where(scale[:, None, None] != 0, 0.0)
-    if shift is not None:
-        output = output + shift[:, None, None]
-    if residual is not None:
-        output = output + residual
-    return _contiguous(output.relu() if relu else output, input.dtype)
+    if epilogue.scale is not None:
+        scale = epilogue.scale[:, None, None]
+        output = (output * scale).where(scale != 0, 0.0)
+    return _contiguous(epilogue.after_scale(output), input.dtype)
 
 
 def _planes(tensor: Tensor, dtype: torch.dtype) -> Tensor:

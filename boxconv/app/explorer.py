@@ -16,6 +16,7 @@ from ..errors import UsageError
 from ..inference.open import TrainedNetwork
 from ..inference.options import InferenceOptions
 from ..inference.scores import label_map, scores_of
+from ..training.device import device_of
 from .pictures import boxes_at, class_map, heat_map, photograph, shown_size
 
 LIKELIEST = 3
@@ -34,7 +35,7 @@ class Explorer:
         self.name = str(name)
         self.network = network
         self.size = network.transform.size
-        self.device = next(network.model.parameters()).device
+        self.device = device_of(network.model)
         blank = torch.zeros(1, len(network.transform.mean), *self.size, device=self.device)
         self.layers = {layer.name: layer for layer in importance(network.model, blank)}
 

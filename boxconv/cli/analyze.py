@@ -48,6 +48,7 @@ def run(args: Analyze) -> None:
     from ..analysis.importance import importance
     from ..analysis.run_numbers import RunAnalysis, with_history
     from ..analysis.run_report import report_on
+    from ..data.datasets import evenly_spaced
     from ..data.registry import open_split
     from ..training.device import choose_device
     from ..training.records import percent
@@ -65,12 +66,11 @@ def run(args: Analyze) -> None:
     name = _label(opened.network)
     opened.model.to(device)
     data: Any = open_split(config, args.split or config.val_split, labels_of(opened, config), opened.transform)
-    count = min(args.images, len(data))
-    images = torch.stack([data[i * len(data) // count][0] for i in range(count)]).to(device)
+    images = torch.stack([data[index][0] for index in evenly_spaced(len(data), args.images)]).to(device)
     layers = importance(opened.model, images[:1], gamma=args.gamma)
     fields = _fields(args, {name: opened.model}, layers, images) if args.positions else {}
     lines = _history(path) if opened.config and layers else []
-    pixels = opened.transform.picture(images[count // 2])
+    pixels = opened.transform.picture(images[len(images) // 2])
     analysis = RunAnalysis(name, layers, fields=fields, image=pixels, **with_history(lines, layers))
     scores = opened.about.get("scores", {})
     summary = {

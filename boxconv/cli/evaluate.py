@@ -90,7 +90,6 @@ def _evaluate(args: Evaluate, context: "DistributedContext") -> None:
         opened.model.to(device),
         data,
         classes,
-        device=device,
         batch_size=1 if args.full_resolution or size is None else args.batch_size,
         workers=args.workers,
         progress=not args.quiet,
@@ -118,11 +117,11 @@ def _draw(path: Path, options: InferenceOptions, opened: "TrainedNetwork", data:
     import numpy as np
 
     from ..data.bands import as_rgb
+    from ..data.datasets import evenly_spaced
     from ..data.image_files import shown
     from ..reports.predictions import prediction_panel
 
-    count = min(PICTURED, len(data))
-    chosen = [i * len(data) // count for i in range(count)]
+    chosen = evenly_spaced(len(data), PICTURED)
     images, labels = zip(*(data[index] for index in chosen), strict=True)
     predictions = [opened.apply(image, options).labels for image in images]
     prediction_panel([np.asarray(as_rgb(image)) for image in images], labels, predictions,

@@ -1,15 +1,16 @@
 """`boxconv finetune`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import tyro
 
 from ..files import existing
-from ..inference.new_network import finetuning, network_for
+from ..inference.new_network import finetuning
 from ..inference.open import open_network
 from ..inference.scoring import validation_scores
-from .train import show_progress
+from ..training.config import TrainConfig
+from .train import train_and_tell
 
 
 @dataclass(frozen=True)
@@ -43,15 +44,12 @@ def run(args: Finetune) -> None:
     from box_convolution.deploy import snap_boxes
 
     from ..data.registry import classes_of
-    from ..profiling import machine
-    from ..training.distributed import init_distributed
-    from ..training.records import best_of, percent
-    from ..training.start import train_into
+    from ..training.records import percent
 
     opened = open_network(args.checkpoint)
-    given = {name: getattr(args, name) for name in ("root", "batch_size", "device", "workers")}
+    given = {setting.name: getattr(args, setting.name, None) for setting in fields(TrainConfig)}
     changes = {name: value for name, value in given.items() if value is not None}
-    config = finetuning(opened, args.checkpoint, snap=args.snap, epochs=args.epochs, lr=args.lr, **changes)
+    config = finetuning(opened, args.checkpoint, **changes)
     if not args.quiet:
         classes = classes_of(config)
         before = validation_scores(opened.model, classes, config)["class_iou"]
@@ -60,16 +58,4 @@ def run(args: Finetune) -> None:
             snap_boxes(opened.model)
             after = validation_scores(opened.model, classes, config)["class_iou"]
             print(f"with snapped boxes: {percent(after)}")
-    with init_distributed(config.timeout) as context:
-        records = train_into(
-            args.out,
-            config,
-            network_for,
-            existing=existing(resume=False, overwrite=args.overwrite),
-            progress=not args.quiet,
-            provenance=machine.provenance(),
-            context=context,
-            watch=show_progress,
-        )
-        if context.is_main:
-            print(f"{best_of(records)}; weights in {args.out / 'best.pt'}")
+    train_and_tell(args.out, config, existing=existing(resume=False, overwrite=args.overwrite), quiet=args.quiet)

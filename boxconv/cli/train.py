@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from ..files import existing
+from ..files import Existing, existing
 from ..inference.new_network import network_for
 from ..training.config import TrainConfig
 from . import recipes
@@ -70,11 +70,6 @@ def _with(config: TrainConfig, **switches: Any) -> Train:
 def run(args: Train) -> None:
     from box_convolution import extras
 
-    from ..profiling import machine
-    from ..training.distributed import init_distributed
-    from ..training.records import best_of
-    from ..training.start import train_into
-
     if not args.resume:  # a run that goes on has been checked
         args.check()
     if args.report_every is not None:
@@ -82,20 +77,33 @@ def run(args: Train) -> None:
     if args.find_lr:
         find_lr(args)
         return
-    with init_distributed(args.timeout) as context:
+    mode = existing(resume=args.resume, overwrite=args.overwrite)
+    train_and_tell(args.out, settings(args), existing=mode, check_files=args.check_files, quiet=args.quiet)
+
+
+def train_and_tell(
+    out: Path, config: TrainConfig, *, existing: Existing, check_files: bool = True, quiet: bool = False
+) -> None:
+    """Train the run of ``config`` in the folder ``out`` (`train_into`), and print its best score."""
+    from ..profiling import machine
+    from ..training.distributed import init_distributed
+    from ..training.records import best_of
+    from ..training.start import train_into
+
+    with init_distributed(config.timeout) as context:
         records = train_into(
-            args.out,
-            settings(args),
+            out,
+            config,
             network_for,
-            existing=existing(resume=args.resume, overwrite=args.overwrite),
-            check_files=args.check_files,
-            progress=not args.quiet,
+            existing=existing,
+            check_files=check_files,
+            progress=not quiet,
             provenance=machine.provenance(),
             context=context,
             watch=show_progress,
         )
         if context.is_main:
-            print(f"{best_of(records)}; weights in {args.out / 'best.pt'}")
+            print(f"{best_of(records)}; weights in {out / 'best.pt'}")
 
 
 def find_lr(args: Train) -> None:
@@ -103,14 +111,13 @@ def find_lr(args: Train) -> None:
     from ..errors import UsageError
     from ..training.distributed import init_distributed
     from ..training.rate_search import described, try_rates
-    from ..training.setup import build_run
+    from ..training.start import built
 
     if args.resume:
         raise UsageError("--find-lr: is for a new run, not with --resume")
     with init_distributed(args.timeout) as context:
         progress = context.is_main and not args.quiet
-        config, create_network = network_for(settings(args), quiet=not progress)
-        run = build_run(config, create_network, context=context, check_files=args.check_files, progress=progress)
+        run = built(settings(args), network_for, context=context, check_files=args.check_files, progress=progress)
         if progress:
             print(run)
         tried = try_rates(run, progress=progress)

@@ -45,6 +45,12 @@ def seeded(*numbers: int) -> Iterator[None]:
         np.random.set_state(states[2])  # noqa: NPY002
 
 
+def evenly_spaced(length: int, most: int) -> list[int]:
+    """Up to ``most`` indices of ``length`` items, at equal distances from the first one on; all if there are fewer."""
+    count = min(length, most)
+    return [i * length // count for i in range(count)]
+
+
 class SegmentationFolder(Dataset[Any]):
     """The images of a split and their labels, by default ROOT/images/SPLIT/* and ROOT/labels/SPLIT/*.png.
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from .datasets import evenly_spaced
 from .transforms import unit_range
 
 MOST_IMAGES = 200
@@ -15,12 +16,10 @@ def channel_statistics(data: Any) -> tuple[tuple[float, ...], tuple[float, ...]]
     ``data``: a data set without a transform, of which at most `MOST_IMAGES` evenly spaced images are read. A constant
     channel gets the standard deviation 1, because images are divided by it.
     """
-    length = len(data)
-    count = min(length, MOST_IMAGES)
     sums = squares = torch.zeros((), dtype=torch.float64)
     pixels = 0
-    for i in range(count):
-        image = unit_range(data[i * length // count][0]).double().flatten(1)
+    for index in evenly_spaced(len(data), MOST_IMAGES):
+        image = unit_range(data[index][0]).double().flatten(1)
         pixels += image.shape[1]
         sums, squares = sums + image.sum(1), squares + image.square().sum(1)
     mean = sums / pixels

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
+from ..training.config import to_plain
 from .options import InferenceOptions
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from .predict import Labels, Prediction
 
 EXPORTED = (".onnx", ".pt2", ".safetensors")
+KEPT = ("data", "border", "white", "train_split", "val_split", "scenes_for_validation", "size", "mean", "std")
+"""Settings of the training that every file of a network has: they say what it was trained on, and what it sees."""
 DEFAULT = "boxenet-camvid"
 """Default network of `boxconv predict`."""
 
@@ -97,18 +100,16 @@ class TrainedNetwork:
 
         ``progress`` shows a bar while tiles are processed.
         """
-        import torch
         from PIL.Image import Image
 
         from ..data.bands import from_pillow
         from .predict import predict_image
 
         self.check(options)
-        device = next((value.device for value in self.model.parameters()), torch.device("cpu"))
         if isinstance(image, Image):
             image = from_pillow(image, len(self.transform.mean))
         return predict_image(
-            self.model, image, self.transform, device, options, probabilities=probabilities, progress=progress
+            self.model, image, self.transform, options, probabilities=probabilities, progress=progress
         )
 
     def check(self, options: InferenceOptions) -> None:
@@ -210,16 +211,5 @@ def _network_of(content: dict[str, Any], path: Path) -> Any:
 
 def _about(content: dict[str, Any], config: "TrainConfig") -> dict[str, Any]:
     """Everything in a checkpoint, besides weights, that is needed to use its network: plain values, for export."""
-    return {
-        "data": config.data,
-        "border": config.border,
-        "white": config.white,
-        "split": config.val_split,
-        "train_split": config.train_split,
-        "scenes_for_validation": config.scenes_for_validation,
-        "classes": content["classes"],
-        "size": list(config.size),
-        "mean": list(config.mean),
-        "std": list(config.std),
-        "scores": content["scores"],
-    }
+    settings = to_plain(config)
+    return {name: settings[name] for name in KEPT} | {"classes": content["classes"], "scores": content["scores"]}

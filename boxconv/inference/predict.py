@@ -129,14 +129,13 @@ def predict_image(
     model: nn.Module,
     image: Picture | LargeImage,
     transform: EvalTransform,
-    device: torch.device,
     options: InferenceOptions = InferenceOptions(),  # noqa: B008 - frozen
     *,
     probabilities: bool = False,
     progress: bool = False,
 ) -> Prediction:
     """Class indices of an image at its own size, which may be any, and if requested the probability of every class."""
-    patches = scores_of_image(model, image, transform, device, options, progress=progress)
+    patches = scores_of_image(model, image, transform, options, progress=progress)
     size = (image.height, image.width)
     if probabilities:
         return Prediction(*labels_and_probabilities(patches, size, averaged=options.averages))

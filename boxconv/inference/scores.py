@@ -14,6 +14,7 @@ from ..data.image_files import PIXEL_LIMIT
 from ..data.large_images import LargeImage
 from ..data.transforms import EvalTransform
 from ..progress import progress_bar
+from ..training.device import device_of
 from ..training.evaluation import Patch, most_likely
 from ..training.loading import ahead
 from .averaging import averaged
@@ -49,13 +50,12 @@ def scores_of_image(
     model: nn.Module,
     image: Picture | LargeImage,
     transform: EvalTransform,
-    device: torch.device,
     options: InferenceOptions,
     *,
     progress: bool = False,
 ) -> Iterator[Patch]:
     """Scores of one image as patches at its own size; of a `LargeImage`, only some rows are in memory at a time."""
-    size = (image.height, image.width)
+    size, device = (image.height, image.width), device_of(model)
     if options.tile is None or options.size is not None:
         seen = EvalTransform(options.size or transform.size, transform.mean, transform.std).image(image)
         yield from scores_of(model, seen[None].to(device), size, options)

@@ -7,7 +7,7 @@ from typing import Any
 from ..data.config import Data, DataConfig
 from ..errors import UsageError
 from ..training.config import TrainConfig
-from .open import TrainedNetwork
+from .open import KEPT, TrainedNetwork
 
 
 def data_of(opened: TrainedNetwork, name: Path, data: Data | None = None, root: Path | None = None) -> TrainConfig:
@@ -27,11 +27,10 @@ def data_of(opened: TrainedNetwork, name: Path, data: Data | None = None, root: 
     if opened.config is not None and same:
         config = dataclasses.replace(opened.config, root=root or opened.config.root, cache=None)
     else:
-        kept: dict[str, Any] = {field: about[field] for field in ("border", "scenes_for_validation") if field in about}
-        kept |= {"train_split": about.get("train_split", "train"), "val_split": about.get("split", "val")}
+        kept: dict[str, Any] = {name: about[name] for name in KEPT if name in about} if same else {"data": kind}
         reader = opened.reader
-        seen: dict[str, Any] = {**vars(opened.transform), "in_channels": reader.channels, "white": reader.white}
-        config = TrainConfig(data=kind, root=root, **seen, **(kept if same else {}))
+        seen = vars(opened.transform) | {"in_channels": reader.channels, "white": reader.white}
+        config = TrainConfig(**kept | seen | {"root": root})
     DataConfig.check(config)
     theirs, ours = labels_of(opened, config).names, opened.classes.names
     if theirs != ours:
@@ -58,7 +57,6 @@ def validation_scores(model: Any, classes: Any, config: TrainConfig) -> dict[str
     from ..training.device import choose_device
     from ..training.evaluation import evaluate
 
-    device = choose_device(config.device)
     data = open_split(config, config.val_split, classes, prepare_of(config))
-    matrix = evaluate(model.to(device), data, classes, device=device, batch_size=config.batch_size)
+    matrix = evaluate(model.to(choose_device(config.device)), data, classes, batch_size=config.batch_size)
     return matrix.scores(classes)

@@ -12,10 +12,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from ..score_names import MEANS, SCORES
 from .tables import Section, Table
 
-MEANS = ("class_iou", "category_iou", "class_accuracy", "pixel_accuracy")
-"""The same as in `boxconv.training.metrics`, which reports do not import."""
 IGNORED = (
     *("classes", "palette", "cache", "device", "workers", "checkpoint_minutes", "timeout", "val_every"),
     "report_every",
@@ -51,7 +50,7 @@ class Run:
     curve: list[list[float]]
     """Pairs [epoch, validation class IoU]."""
     scores: dict[str, Any]
-    """The `MEANS`, and "iou" with a score for each class."""
+    """Values of `SCORES`."""
     train_class_iou: float
     train_loss: float
     minutes: float
@@ -98,12 +97,12 @@ def read_run(folder: Path, defaults: Mapping[str, Any], noted_by: str) -> Run:
             settings=settings_of(config, defaults)
             | ({"extended after": content["extended"]} if content.get("extended") else {}),
             curve=[[r["epoch"], round(r["val_class_iou"], 5)] for r in records if "val_class_iou" in r],
-            scores={name: last[f"val_{name}"] for name in (*MEANS, "iou")},
+            scores={name: last[f"val_{name}"] for name in SCORES},
             train_class_iou=last["train_class_iou"],
             train_loss=last["train_loss"],
             minutes=sum(record["train_seconds"] for record in records) / 60,
             noted_by=content.get("provenance") or content.get("made_by") or noted_by,  # made_by: its older name
-            average={name: last[f"val_average_{name}"] for name in (*MEANS, "iou")}
+            average={name: last[f"val_average_{name}"] for name in SCORES}
             if "val_average_class_iou" in last
             else None,
         )
@@ -244,8 +243,7 @@ def _scores(
             *([f"{value:.1f}" for value in theirs] if theirs else ["", ""]),
         ])  # fmt: skip
     header = [
-        *("network", *(["epochs"] if schedule else []), "seeds", "class IoU", "category IoU", "class acc."),
-        *("pixel acc.", "class IoU, seed by seed"),
+        *("network", *(["epochs"] if schedule else []), "seeds", *MEANS.values(), "class IoU, seed by seed"),
         *(["of averaged weights"] if averaged else []),
         *("training class IoU", "loss", "minutes"),
         *("paper: class", "category"),

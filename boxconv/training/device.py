@@ -1,6 +1,7 @@
 """The device for training and evaluation, and errors that come from it."""
 
 import torch
+from torch import nn
 
 
 class TrainingError(RuntimeError):
@@ -22,6 +23,11 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise TrainingError(f"--device {name}: not available here ({str(error).splitlines()[0]})") from error
     return device
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """The device that ``model`` takes its input on: that of its first parameter, or the CPU if it has none."""
+    return next((value.device for value in model.parameters()), torch.device("cpu"))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

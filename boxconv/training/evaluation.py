@@ -1,6 +1,6 @@
 """Evaluation of a network on a data set."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -11,6 +11,8 @@ from torch.utils.data import Dataset
 from ..data.classes import ClassTable
 from ..data.transforms import EvalTransform, label_tensor
 from ..progress import progress_bar
+from ..score_names import MEANS
+from .device import device_of
 from .distributed import ALONE, DistributedContext
 from .interrupt import Interrupted
 from .loading import Loader
@@ -54,7 +56,6 @@ def evaluate(
     data: Dataset[Any],
     classes: ClassTable,
     *,
-    device: torch.device,
     batch_size: int = 8,
     workers: int = 0,
     progress: bool = True,
@@ -63,11 +64,10 @@ def evaluate(
     by_image: Tensor | None = None,
     scores: Callable[[nn.Module, Tensor, tuple[int, int]], Iterable[Patch]] = whole,
 ) -> ConfusionMatrix:
-    """Confusion matrix of ``model`` over all samples of ``data``.
+    """Confusion matrix of ``model``, on the device that it is on, over all samples of ``data``.
 
     Args:
         data: yields (image (channels, h, w), label (H, W)). Labels of different sizes need ``batch_size=1``.
-        device: where ``model`` is, and where the images are moved to.
         workers: processes that load images; 0 loads them in a thread while the network computes.
         context: its processes take the batches in turn. The batches are those of a single process, and every process
             gets the sum of all matrices.
@@ -82,7 +82,7 @@ def evaluate(
         DataError: a file cannot be read.
         DistributedError: another process is gone.
     """
-    was_training = model.training
+    device, was_training = device_of(model), model.training
     model.eval()
     context.broadcast(model.buffers())  # the statistics of batch normalisation differ between the processes
     matrix = ConfusionMatrix(len(classes))
@@ -100,10 +100,7 @@ def evaluate(
                     truth = labels[:, top : top + h, left : left + w]
                     matrix.update(prediction, truth.to(device))
                     if by_image is not None:
-                        for index, each, label in zip(batches[first + context.rank], prediction, truth, strict=True):
-                            single = ConfusionMatrix(len(classes))
-                            single.update(each.cpu(), label)
-                            by_image[index] += single.counts
+                        _add_by_image(by_image, batches[first + context.rank], prediction.cpu(), truth)
             number = int(max(row[0] for row in context.all_gather(stop())))
             if number:
                 raise Interrupted(number)
@@ -115,19 +112,22 @@ def evaluate(
     return matrix
 
 
+def _add_by_image(counts: Tensor, indices: Sequence[int], prediction: Tensor, truth: Tensor) -> None:
+    """Add the pixels of ``prediction`` and ``truth``, both (B, h, w), to the counts (images, K, K) of their images."""
+    for index, each, label in zip(indices, prediction, truth, strict=True):
+        matrix = ConfusionMatrix(counts.shape[1])
+        matrix.update(each, label)
+        counts[index] += matrix.counts
+
+
 def score_table(scores: dict[str, Any], intervals: Mapping[str, tuple[float, float]] | None = None) -> str:
     """Text of the scores in percent: one line for each class, then the four means with their `score_intervals`."""
-    width = max(len(name) for name in (*scores["iou"], "category IoU", "pixel accuracy"))
+    width = max(map(len, (*scores["iou"], *MEANS.values())))
     lines = ["IoU by class, %"]
     for name, value in scores["iou"].items():
         lines.append(f"  {name:{width}}  {'absent' if value is None else f'{100 * value:6.1f}'}")
     lines += ["means, %, and 95 % intervals by bootstrap over images" if intervals else "means, %"]
-    for key, name in (
-        ("class_iou", "class IoU"),
-        ("category_iou", "category IoU"),
-        ("class_accuracy", "class accuracy"),
-        ("pixel_accuracy", "pixel accuracy"),
-    ):
+    for key, name in MEANS.items():
         low, high = intervals[key] if intervals and key in intervals else (None, None)
         interval = "" if low is None or high is None else f"  {100 * low:.1f} to {100 * high:.1f}"
         lines.append(f"  {name:{width}}  {100 * scores[key]:6.1f}{interval}")

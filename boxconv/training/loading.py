@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from ..data.classes import DataError
 from ..data.transforms import Augment
 from .config import TrainConfig
+from .distributed import DistributedContext
 
 T = TypeVar("T")
 Key = Any
@@ -129,6 +130,28 @@ class Loader:
             self.images += len(images)
             self.seconds += seconds
             yield images, labels
+
+
+class StepInputs:
+    """Iterates over steps: for each, the inputs of `TrainStep.step`, which are this process's parts of a batch.
+
+    batches: the keys of the samples of each step, in all processes.
+    loader: loads the samples; tells how long that takes.
+    """
+
+    def __init__(
+        self, data: Dataset[Any], batches: Iterable[Sequence[Key]], config: TrainConfig, context: DistributedContext
+    ) -> None:
+        self._steps = [share(batch, config.accumulate, context.rank, context.world_size) for batch in batches]
+        self.loader = Loader(data, [part.keys for parts in self._steps for part in parts], workers=config.workers)
+
+    def __iter__(self) -> Iterator[list[tuple[Tensor, Tensor, bool]]]:
+        loaded = iter(self.loader)
+        for parts in self._steps:
+            yield [(*next(loaded), part.counted) for part in parts]
+
+    def __len__(self) -> int:
+        return len(self._steps)
 
 
 def ahead(items: Iterable[T], depth: int = 2) -> Iterator[T]:

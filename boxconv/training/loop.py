@@ -9,11 +9,12 @@ from torch.utils.data import Dataset
 
 from ..data.classes import ClassTable
 from ..progress import progress_bar
+from ..score_names import SCORES
 from .device import TrainingError
 from .evaluation import evaluate
 from .interrupt import Interrupt, Interrupted, defer_signals
-from .loading import EpochBatches, Loader, share
-from .metrics import SCORES, ConfusionMatrix
+from .loading import EpochBatches, StepInputs
+from .metrics import ConfusionMatrix
 from .records import Recorder, Watch, percent
 from .run_folder import RunFolder
 from .schedule import learning_rate
@@ -69,11 +70,7 @@ def train(
             record = _training_record(run, state, matrix)
             if (state.epoch + 1) % config.val_every == 0 or state.epoch + 1 == config.epochs:
                 try:
-                    state.scores = _score(run, run.model, interrupt, progress)
-                    record |= {f"val_{name}": state.scores[name] for name in SCORES}
-                    if (averaged := train_step.averaged()) is not None:
-                        state.scores = _score(run, averaged, interrupt, progress)
-                        record |= {f"val_average_{name}": state.scores[name] for name in SCORES}
+                    record |= _validate(run, train_step, state, interrupt, progress)
                 except Interrupted:
                     _save_halfway(state, matrix, recorder)
                     raise
@@ -104,13 +101,11 @@ def _train_epoch(
     run: Run, train_step: TrainStep, state: TrainState, recorder: Recorder, interrupt: Interrupt
 ) -> ConfusionMatrix:
     """Train for one epoch, or for the rest of it after an interruption; returns the matrix of all processes."""
-    config, context = run.config, run.context
+    config = run.config
     run.model.train()
-    matrix = state.confusion(len(run.classes), context)
+    matrix = state.confusion(len(run.classes), run.context)
     batches = EpochBatches(_images(run), config.batch_size, config.seed, state.epoch, state.step)
-    shares = [share(batch, config.accumulate, context.rank, context.world_size) for batch in batches]
-    loader = Loader(run.train_data, [part.keys for parts in shares for part in parts], workers=config.workers)
-    loaded = iter(loader)
+    steps = StepInputs(run.train_data, batches, config, run.context)
     began, loaded_before = time.monotonic() - state.seconds, state.load_seconds
     with progress_bar(
         desc=f"epoch {state.epoch + 1}/{config.epochs}",
@@ -119,8 +114,7 @@ def _train_epoch(
         total=_steps(run),
         shown=recorder.progress,
     ) as bar:
-        for batch, parts in zip(batches, shares, strict=True):
-            inputs = [(*next(loaded), part.counted) for part in parts]
+        for batch, inputs in zip(batches, steps, strict=True):
             moment, rate = time.monotonic(), _learning_rate(run, state, state.step)
             train_step.seed_step(state.epoch, state.step)
             try:
@@ -138,7 +132,7 @@ def _train_epoch(
             state.loss_sum += loss
             state.step_seconds += time.monotonic() - moment
             state.seconds = time.monotonic() - began
-            state.load_seconds = loaded_before + loader.seconds
+            state.load_seconds = loaded_before + steps.loader.seconds
             bar.update()
             if not bar.disable:
                 mean_iou = percent(_mean_iou(matrix, run.classes))
@@ -160,12 +154,23 @@ def _training_record(run: Run, state: TrainState, matrix: ConfusionMatrix) -> di
     }
 
 
+def _validate(
+    run: Run, train_step: TrainStep, state: TrainState, interrupt: Interrupt, progress: bool
+) -> dict[str, Any]:
+    """Scores for the record of an epoch. `state.scores` are those that decide: of the averaged weights, if any."""
+    state.scores = _score(run, run.model, interrupt, progress)
+    record = {f"val_{name}": state.scores[name] for name in SCORES}
+    if (averaged := train_step.averaged()) is not None:
+        state.scores = _score(run, averaged, interrupt, progress)
+        record |= {f"val_average_{name}": state.scores[name] for name in SCORES}
+    return record
+
+
 def _score(run: Run, model: nn.Module, interrupt: Interrupt, progress: bool) -> dict[str, Any]:
     matrix = evaluate(
         model,
         run.val_data,
         run.classes,
-        device=run.device,
         batch_size=run.config.batch_size,
         workers=run.config.workers,
         progress=progress,

@@ -9,11 +9,9 @@ import torch
 from torch import Tensor
 
 from ..data.classes import VOID, ClassTable
+from ..data.datasets import evenly_spaced
+from ..score_names import MEANS
 
-MEANS = ("class_iou", "category_iou", "class_accuracy", "pixel_accuracy")
-"""Names of the scores that are one number, in `ConfusionMatrix.scores`."""
-SCORES = (*MEANS, "iou")
-"""Names of all scores in `ConfusionMatrix.scores`; "iou" has a number for each class."""
 RESAMPLES = 1000
 """Number of resamples in a bootstrap."""
 
@@ -144,12 +142,10 @@ def count_pixels(dataset: LabelledDataset, max_samples: int | None = None) -> Te
     Labels may be Pillow images or tensors. If `max_samples` is less than the length of the data set, that many evenly
     spaced samples are counted.
     """
-    length = len(dataset)
-    samples = length if max_samples is None else min(max_samples, length)
     label_of = getattr(dataset, "label", None) or (lambda index: dataset[index][1])
     total = np.zeros(256, dtype=np.int64)
-    for i in range(samples):
-        label = np.asarray(label_of(i * length // samples))
+    for index in evenly_spaced(len(dataset), len(dataset) if max_samples is None else max_samples):
+        label = np.asarray(label_of(index))
         total += np.bincount(label.ravel(), minlength=256)
     return torch.from_numpy(total[: len(dataset.classes)])
 

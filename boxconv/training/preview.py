@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ..data.classes import ClassTable
+from ..data.datasets import evenly_spaced
 from ..data.registry import prepare_of
 from .evaluation import most_likely
 from .setup import Run
@@ -41,7 +42,7 @@ def previews(run: Run, model: nn.Module) -> list[Preview]:
     model.eval()
     found = []
     try:
-        for index in sorted({i * len(data) // COUNT for i in range(COUNT)}):
+        for index in evenly_spaced(len(data), COUNT):
             image, label = data[index]
             prediction = most_likely(model(image[None].to(run.device)))[0]
             name = str(data.name(index)) if hasattr(data, "name") else str(index)

@@ -5,7 +5,7 @@ import math
 from typing import NamedTuple
 
 from ..progress import progress_bar
-from .loading import EpochBatches, Loader, share
+from .loading import EpochBatches, StepInputs
 from .setup import Run
 from .step import LossNotFinite, TrainStep
 
@@ -34,22 +34,20 @@ def try_rates(run: Run, *, progress: bool = True) -> list[Tried]:
 
     Raises TrainingError, DistributedError and DataError like `train`.
     """
-    config, context = run.config, run.context
+    config = run.config
     run.model.train()
-    train_step = TrainStep(run.model, config, run.class_weight, run.device, context)
+    train_step = TrainStep(run.model, config, run.class_weight, run.device, run.context)
     length = len(run.train_data)  # type: ignore[arg-type]
     epochs = (EpochBatches(length, config.batch_size, config.seed, epoch, 0) for epoch in itertools.count())
-    batches = list(itertools.islice(itertools.chain.from_iterable(epochs), STEPS))
-    shares = [share(batch, config.accumulate, context.rank, context.world_size) for batch in batches]
-    loader = Loader(run.train_data, [part.keys for parts in shares for part in parts], workers=config.workers)
-    loaded = iter(loader)
+    batches = itertools.islice(itertools.chain.from_iterable(epochs), STEPS)
+    steps = StepInputs(run.train_data, batches, config, run.context)
     tried: list[Tried] = []
     mean = 0.0
-    for step, parts in enumerate(progress_bar(shares, desc="trying rates", unit="step", shown=progress)):
+    for step, inputs in enumerate(progress_bar(steps, desc="trying rates", unit="step", shown=progress)):
         rate = LOWEST * (HIGHEST / LOWEST) ** (step / (STEPS - 1))
         train_step.seed_step(0, step)
         try:
-            loss, _, _ = train_step.step([(*next(loaded), part.counted) for part in parts], rate)
+            loss, _, _ = train_step.step(inputs, rate)
         except LossNotFinite:
             break
         mean = MEMORY * mean + (1 - MEMORY) * loss

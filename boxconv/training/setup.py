@@ -100,27 +100,40 @@ def build_run(
         config = dataclasses.replace(config, mean=tuple(mean), std=tuple(std))
     train_data = open_split(config, config.train_split, classes, augment_of(config), training=True, seed=config.seed)
     val_data = open_split(config, config.val_split, classes, prepare_of(config))
+    pixels: dict[str, Tensor] = {}
     if config.root is not None and check_files:
-        context.run_on_main("check", lambda: _require_sound(config, classes, progress=progress))
-    pixels = count_pixels(train_data, max_samples=None if config.root else SCENES_COUNTED)  # type: ignore[arg-type]
+        context.run_on_main("check", lambda: pixels.update(_checked(config, classes, progress=progress)))
+    if config.train_split not in pixels:
+        most = None if config.root else SCENES_COUNTED
+        pixels[config.train_split] = count_pixels(train_data, max_samples=most)  # type: ignore[arg-type]
     unscored = {}
     if config.root is not None and context.is_main:
-        counts = {config.train_split: pixels, config.val_split: count_pixels(val_data)}  # type: ignore[arg-type]
-        unscored = {split: absent for split, count in counts.items() if (absent := without_pixels(count, classes))}
+        if config.val_split not in pixels:
+            pixels[config.val_split] = count_pixels(val_data)  # type: ignore[arg-type]
+        unscored = {split: absent for split, count in pixels.items() if (absent := without_pixels(count, classes))}
     torch.manual_seed(config.seed)
     model, network = create_network(classes)
-    weights = class_weights(pixels, config.class_balance)
+    weights = class_weights(pixels[config.train_split], config.class_balance)
     return Run(config, model, network, classes, train_data, val_data, weights, device, context, unscored)
 
 
-def _require_sound(config: TrainConfig, classes: ClassTable, *, progress: bool) -> None:
+def _checked(config: TrainConfig, classes: ClassTable, *, progress: bool) -> dict[str, Tensor]:
+    """Label pixels of every class (K,), for each split. Raises DataError with all faults of the files."""
     assert config.root is not None
-    splits = [config.train_split, config.val_split]
-    report = check(config.root, classes, splits, layout=layout_of(config), reader=reader_of(config), progress=progress)
+    report = check(
+        config.root,
+        classes,
+        [config.train_split, config.val_split],
+        layout=layout_of(config),
+        reader=reader_of(config),
+        border=config.border,
+        progress=progress,
+    )
     if not report.ok:
         raise DataError("the data has faults, nothing was trained\n" + report.text())
     if report.warnings and progress:
         print("WARNINGS\n" + describe(report.warnings, config.root))
+    return {split: torch.tensor(counts[: len(classes)]) for split, counts in report.pixels.items()}
 
 
 def _measured(

@@ -15,13 +15,30 @@ from .interrupt import second_signal_ends_at_once
 from .loop import train
 from .records import Watch
 from .run_folder import RunFolder
-from .setup import CreateNetwork, build_run
+from .setup import CreateNetwork, Run, build_run
+
+NetworkFor = Callable[..., tuple[TrainConfig, CreateNetwork]]
+"""`boxconv.inference.new_network.network_for`, or a function like it; training does not import it."""
+
+
+def built(
+    config: TrainConfig,
+    network_for: NetworkFor,
+    *,
+    resume: bool = False,
+    context: DistributedContext = ALONE,
+    check_files: bool = True,
+    progress: bool = True,
+) -> Run:
+    """Build the run of ``config`` with its network. Arguments, prints and errors: `build_run` and ``network_for``."""
+    config, create_network = network_for(config, resume=resume, quiet=not progress)
+    return build_run(config, create_network, context=context, check_files=check_files, progress=progress)
 
 
 def train_into(
     out: Path,
     config: TrainConfig,
-    network_for: Callable[..., tuple[TrainConfig, CreateNetwork]],
+    network_for: NetworkFor,
     *,
     existing: Existing = "refuse",
     check_files: bool = True,
@@ -33,7 +50,6 @@ def train_into(
     """Build the run of ``config``, train it in the folder ``out``, and return its records.
 
     Args:
-        network_for: `boxconv.inference.new_network.network_for`, or a function like it; training does not import it.
         existing: what to do with a run that is in the folder already. With "resume", ``config`` may differ from the
             settings of that run only as `resumed` allows.
         check_files: as in `build_run`.
@@ -69,8 +85,9 @@ def train_into(
         elif mode == "overwrite" and config.start_from is not None and _holds(out, config.start_from):
             raise UsageError(f"--overwrite: would delete {config.start_from}, which --start-from reads")
         progress = progress and context.is_main
-        config, create_network = network_for(config, resume=saved is not None, quiet=not progress)
-        run = build_run(config, create_network, context=context, check_files=check_files, progress=progress)
+        run = built(
+            config, network_for, resume=saved is not None, context=context, check_files=check_files, progress=progress
+        )
         if mode != "resume":
             context.run_on_main("folder", open_folder)
         if progress:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from box_convolution.ops import native
+from box_convolution.ops.epilogue import Epilogue
 
 pytestmark = pytest.mark.skipif(native.status() is not None, reason="no C++ library")
 ISAS = [] if native.status() else native.isas()
@@ -118,12 +119,11 @@ def test_channels_last_equals_planes(c: int, m: int, h: int, w: int, isa: str) -
         for x in (image, spoilt):
             for parts in ((None, None, None), (scale, None, residual), (None, shift, None), (scale, shift, residual)):
                 for relu in (False, True):
-                    expected = native.box_conv2d_fused(x, boxes, *parts, relu, True, 1)
+                    expected = native.box_conv2d_fused(x, boxes, Epilogue(*parts, relu), True, 1)
                     *numbers, added = parts
                     other = None if added is None else added.contiguous(memory_format=last)
-                    actual = native.box_conv2d_fused(
-                        x.contiguous(memory_format=last), boxes, *numbers, other, relu, True, 1
-                    )
+                    epilogue = Epilogue(*numbers, other, relu)
+                    actual = native.box_conv2d_fused(x.contiguous(memory_format=last), boxes, epilogue, True, 1)
                     assert actual.is_contiguous(memory_format=last)
                     if x is image and h * w > 64:
                         assert torch.equal(actual.nan_to_num(7e7), expected.nan_to_num(7e7))

@@ -16,6 +16,7 @@ from tolerances import assert_gradient, assert_values
 from torch import Tensor
 
 from box_convolution import box_conv2d, ops
+from box_convolution.ops.epilogue import Epilogue
 from box_convolution.ops.triton import launch
 
 ALL = bool(os.environ.get("BOX_CONVOLUTION_TEST_ALL_KERNELS"))
@@ -74,10 +75,7 @@ def test_fused(case: Case, cut: dict[str, int], present: tuple[bool, bool, bool,
         actual = launch.box_conv2d_fused(
             in_poison(image),
             boxes,
-            scale if scaled else None,
-            shift if shifted else None,
-            residual if added else None,
-            rectified,
+            Epilogue(scale if scaled else None, shift if shifted else None, residual if added else None, rectified),
             case.normalize,
             case.stride,
         )
@@ -95,7 +93,7 @@ def test_fused(case: Case, cut: dict[str, int], present: tuple[bool, bool, bool,
 
 def test_fused_keeps_a_nan() -> None:
     boxes = torch.tensor([[[float("nan"), 1, -1, 1], [-1, 1, -1, 1]]])
-    actual = launch.box_conv2d_fused(torch.ones(1, 1, 2, 2), boxes, None, None, None, True, True, 1)
+    actual = launch.box_conv2d_fused(torch.ones(1, 1, 2, 2), boxes, Epilogue(relu=True), True, 1)
     assert actual[0, 0].isnan().all()
     assert actual[0, 1].isfinite().all()
 
@@ -105,7 +103,7 @@ def test_fused_neither_computes_nor_sees_a_box_with_scale_0() -> None:
     image[0, 0, 1, 2] = float("inf")
     scale, shift, residual = torch.tensor([0.0, 0.0]), torch.tensor([0.5, -2]), torch.randn(1, 2, 3, 4)
     for added in (residual, None):
-        actual = launch.box_conv2d_fused(image, boxes, scale, shift, added, True, True, 1)
+        actual = launch.box_conv2d_fused(image, boxes, Epilogue(scale, shift, added, True), True, 1)
         expected = shift[:, None, None] + (0 if added is None else added)
         assert torch.equal(actual, expected.relu().expand(actual.shape))
 

@@ -12,40 +12,22 @@ constexpr int64_t LANES = 8;
 inline Vec load(const double* from) { return *reinterpret_cast<const VecInMemory*>(from); }
 inline void store(double* to, Vec value) { *reinterpret_cast<VecInMemory*>(to) = value; }
 
-// Reads p[q] and p[q + 1] for q = 0, 8, 16 ..., for any alignment of p. A load that crosses a cache line costs two loads; with
-// AVX-512, one instruction takes it out of two aligned loads instead, which is cheaper.
-struct Neighbours {
+// With AVX-512 one instruction each, of which GCC makes five before version 13.
+inline Vec to_doubles(FloatVec v) {
 #if defined(__AVX512F__)
-  const double* next;
-  __m512i first_index, second_index;
-  __m512d low;
-
-  explicit Neighbours(const double* p) {
-    const int64_t offset = int64_t(reinterpret_cast<uintptr_t>(p) / sizeof(double) % LANES);
-    next = p - offset;
-    const __m512i lane = _mm512_set_epi64(7, 6, 5, 4, 3, 2, 1, 0);
-    first_index = _mm512_add_epi64(lane, _mm512_set1_epi64(offset));
-    second_index = _mm512_add_epi64(lane, _mm512_set1_epi64(offset + 1));
-    low = _mm512_load_pd(next);
-  }
-
-  inline void read(Vec& first, Vec& second) {
-    next += LANES;
-    const __m512d high = _mm512_load_pd(next);
-    first = Vec(_mm512_permutex2var_pd(low, first_index, high));
-    second = Vec(_mm512_permutex2var_pd(low, second_index, high));
-    low = high;
-  }
+  return Vec(_mm512_cvtps_pd(__m256(v)));
 #else
-  const double* p;
-  explicit Neighbours(const double* p) : p(p) {}
-  inline void read(Vec& first, Vec& second) {
-    first = load(p);
-    second = load(p + 1);
-    p += LANES;
-  }
+  return __builtin_convertvector(v, Vec);
 #endif
-};
+}
+
+inline FloatVec to_floats(Vec v) {
+#if defined(__AVX512F__)
+  return FloatVec(_mm512_cvtpd_ps(__m512d(v)));
+#else
+  return __builtin_convertvector(v, FloatVec);
+#endif
+}
 
 // v[0], v[0] + v[1], ...
 inline Vec running_sum(Vec v) {
@@ -64,9 +46,7 @@ inline Vec widen(const T* from) {
   return v;
 }
 
-inline Vec widen(const float* from) {
-  return __builtin_convertvector(*reinterpret_cast<const FloatVecInMemory*>(from), Vec);
-}
+inline Vec widen(const float* from) { return to_doubles(*reinterpret_cast<const FloatVecInMemory*>(from)); }
 
 // Lanes 1, 2 ... of ``v``, then lane 0 of ``next``.
 inline Vec following(Vec v, Vec next) {
@@ -77,6 +57,31 @@ inline Vec following(Vec v, Vec next) {
 #endif
 }
 
+// Reads p[q] and p[q + 1] for q = 0, 8, 16 ..., for any alignment of p. A load that crosses a cache line costs two loads; with
+// AVX-512, one instruction on registers takes the place of every other one.
+struct Neighbours {
+  const double* p;
+#if defined(__AVX512F__)
+  Vec low;
+
+  explicit Neighbours(const double* p) : p(p), low(load(p)) {}
+  inline void read(Vec& first, Vec& second) {
+    p += LANES;
+    const Vec high = load(p);
+    first = low;
+    second = following(low, high);
+    low = high;
+  }
+#else
+  explicit Neighbours(const double* p) : p(p) {}
+  inline void read(Vec& first, Vec& second) {
+    first = load(p);
+    second = load(p + 1);
+    p += LANES;
+  }
+#endif
+};
+
 // ``count`` numbers that are ``stride`` apart, followed by zeros.
 template <typename T>
 inline Vec gather(const T* from, int64_t stride, int64_t count) {
@@ -86,7 +91,7 @@ inline Vec gather(const T* from, int64_t stride, int64_t count) {
 }
 
 inline void narrow(float* to, Vec v) {
-  *reinterpret_cast<FloatVecInMemory*>(to) = __builtin_convertvector(v, FloatVec);
+  *reinterpret_cast<FloatVecInMemory*>(to) = to_floats(v);
 }
 
 template <typename T>

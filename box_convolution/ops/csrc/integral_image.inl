@@ -39,6 +39,7 @@ void scan_rows(const IntegralImage& integral, const T* input, int64_t stride_h, 
   const auto sum_columns = [&](int64_t q, const auto& read) {
     Vec sum = above ? load(top + q) : Vec{0};
     for (int k = 0; k < R; ++k) {
+      __builtin_prefetch(in[k] + q * stride_w + R * stride_h, 0, 2);  // the next rows; an address beyond the end does no harm
       const Vec v = running_sum(read(in[k] + q * stride_w)) + carry[k];
       carry[k] = last_lane(v);
       sum = above ? sum + v : v;
@@ -98,7 +99,7 @@ inline double before_residual(double value) {
 
 template <typename T>
 inline Vec before_residual(Vec value) {
-  return sizeof(T) == 4 ? __builtin_convertvector(__builtin_convertvector(value, FloatVec), Vec) : value;
+  return sizeof(T) == 4 ? to_doubles(to_floats(value)) : value;
 }
 
 // V is a number, or a vector of them. ReLU keeps a NaN.

@@ -36,6 +36,7 @@ inline void fill(T* begin, T* end, T value) {
 #include "spans.inl"
 #include "integral_image.inl"
 #include "integral_backward.inl"
+#include "backward_rows.inl"
 #include "vectors.inl"
 #include "team.inl"
 #include "nhwc.inl"

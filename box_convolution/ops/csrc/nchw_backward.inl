@@ -64,6 +64,72 @@ struct Backward {
     return 2 * IntegralImage::size(p.h, p.w) + PaddedRows::size(p.w) + 3 * IntegralImage::pitch_of(p.w);
   }
 
+  // Whether backward_rows.inl serves this call: it reads rows of grad_output in place, as vectors.
+  bool in_one_pass() const { return sizeof(T) >= 4 && p.stride == 1 && (p.w == 1 || call.grad_output_strides[3] == 1); }
+
+  GradRows<T> grad_rows(int64_t plane, int64_t m, const BackwardRows& rows) const {
+    return {grad_output(plane, m), call.grad_output_strides[2], p.h, reinterpret_cast<const T*>(rows.zeros)};
+  }
+
+  // Rows begin..end-1 of the gradient by the input, and their share of those by the ``edges``.
+  void band(int64_t plane, int64_t begin, int64_t end, Done done, double* edges, Failure& failure) const {
+    const int64_t boxes_size = (p.per_channel * int64_t(sizeof(Box)) + 63) / 64 * 8;
+    double* memory = thread_scratch().get(boxes_size + BackwardRows::size(p.w, p.per_channel));
+    if (!memory) return void(failure.happened = 1);
+    Box* const boxes = reinterpret_cast<Box*>(memory);
+    const BackwardRows rows(memory + boxes_size, p.w, p.per_channel);
+    bool finite = true;
+    int64_t beyond = 0;
+    for (int64_t m = 0; m < p.per_channel; ++m) {
+      boxes[m] = box_of(plane, m);
+      finite &= !boxes[m].nan;
+      if (boxes[m].nan) continue;
+      rows.start_box(m, boxes[m], grad_rows(plane, m, rows), begin);
+      beyond = max(beyond, max(boxes[m].columns.low, boxes[m].columns.high));
+    }
+    T* const to = call.grad_input && done != GRAD_INPUT ? grad_input(plane) : nullptr;
+    int64_t r = begin;
+    for (; r + BackwardRows::R <= end; r += BackwardRows::R)
+      some_rows<BackwardRows::R>(rows, boxes, plane, r, beyond, finite ? to : nullptr);
+    for (; r < end; ++r) some_rows<1>(rows, boxes, plane, r, beyond, finite ? to : nullptr);
+    for (int64_t m = 0; m < p.per_channel; ++m)
+      if (boxes[m].nan)
+        fill(edges + 4 * m, edges + 4 * m + 4, double(NAN));
+      else
+        edge_gradients(BoxSums(rows.sums(m)).edges(), boxes[m], p.normalize, edges + 4 * m);
+    if (to && !finite) fill(to + begin * p.w, to + end * p.w, from_double<T>(NAN));
+  }
+
+  // A plane by all threads. The number of bands does not depend on theirs.
+  void bands(int64_t plane, Done done, double* edges, Failure& failure) const {
+    constexpr int64_t R = BackwardRows::R;
+    const int64_t count = 4 * p.per_channel, band_rows = (p.h + ENOUGH_PLANES * R - 1) / (ENOUGH_PLANES * R) * R;
+    double* const parts = shared_scratch().get(ENOUGH_PLANES * count);
+    if (!parts) return void(failure.happened = 1);
+    parallel(p, ENOUGH_PLANES, [&](int64_t begin, int64_t end) {
+      for (int64_t k = begin; k < end; ++k)
+        band(plane, min(k * band_rows, p.h), min((k + 1) * band_rows, p.h), done, parts + k * count, failure);
+      thread_scratch().trim();
+    });
+    fill(edges, edges + count, 0.0);
+    for (int64_t k = 0; k < ENOUGH_PLANES; ++k)
+      for (int64_t e = 0; e < count; ++e) edges[e] += parts[k * count + e];
+  }
+
+  // N rows of a plane. ``to`` may be NULL.
+  template <int N>
+  void some_rows(const BackwardRows& rows, const Box* boxes, int64_t plane, int64_t begin, int64_t beyond, T* to) const {
+    const T* from = input(plane) + begin * p.input_strides[2];
+    rows.template read_input<T, N>(from, p.input_strides[2], p.input_strides[3], beyond);
+    Vec before[N] = {};
+    for (int64_t m = 0; m < p.per_channel; ++m) {
+      if (boxes[m].nan) continue;
+      rows.template sum_rows<T, N>(m, boxes[m], grad_rows(plane, m, rows), begin);
+      if (to) rows.template add_steps<N>(m, boxes[m], before);
+    }
+    if (to) rows.template write<T, N>(before, to + begin * p.w);
+  }
+
   int32_t run() const {
     Scratch partial;
     double* edges = partial.get(max<int64_t>(planes * p.per_channel * 4, 1));
@@ -85,6 +151,10 @@ struct Backward {
       for (int64_t plane = begin; plane < end; ++plane) {
         const Done done = fixed_plane(plane, false, edges + plane * p.per_channel * 4, failure);
         if (done == EVERYTHING) continue;
+        if (in_one_pass()) {
+          band(plane, 0, p.h, done, edges + plane * p.per_channel * 4, failure);
+          continue;
+        }
         double* memory = thread_scratch().get(working_size());
         if (!memory) return void(failure.happened = 1);
         const IntegralImage integral(memory, p.h, p.w), adjoint(memory + IntegralImage::size(p.h, p.w), p.h, p.w);
@@ -109,6 +179,10 @@ struct Backward {
     for (int64_t plane = 0; plane < planes && !failure.happened; ++plane) {
       const Done done = fixed_plane(plane, true, edges + plane * p.per_channel * 4, failure);
       if (done == EVERYTHING) continue;
+      if (in_one_pass()) {
+        bands(plane, done, edges + plane * p.per_channel * 4, failure);
+        continue;
+      }
       double* memory = shared_scratch().get((1 + p.per_channel) * size);
       if (!memory) return 1;
       const IntegralImage integral(memory, p.h, p.w);

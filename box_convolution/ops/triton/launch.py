@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..checks import output_shape
+from ..epilogue import Epilogue
 
 _OLDEST_TRITON = (3, 6)  # that the kernels were tested with
 _OLDEST_GPU = (7, 0)  # compute capability that Triton compiles for
@@ -173,36 +174,16 @@ def _sixteenths(w: int) -> int:
 
 def box_conv2d(input: Tensor, boxes: Tensor, normalize: bool, stride: int, out: Tensor | None = None) -> Tensor:
     """See `box_convolution.box_conv2d`. The result is contiguous."""
-    return _forward(input, boxes, None, None, None, False, normalize, stride, out)
+    return _forward(input, boxes, Epilogue(), normalize, stride, out)
 
 
-def box_conv2d_fused(
-    input: Tensor,
-    boxes: Tensor,
-    scale: Tensor | None,
-    shift: Tensor | None,
-    residual: Tensor | None,
-    relu: bool,
-    normalize: bool,
-    stride: int,
-) -> Tensor:
-    """relu(residual + scale * box_conv2d + shift), all but the box convolution optional, in the same kernel.
-
-    ``scale``, ``shift`` (C*M) float32; ``residual`` like the output.
-    """
-    return _forward(input, boxes, scale, shift, residual, relu, normalize, stride, None)
+def box_conv2d_fused(input: Tensor, boxes: Tensor, epilogue: Epilogue, normalize: bool, stride: int) -> Tensor:
+    """The box convolution and its epilogue, in the same kernel."""
+    return _forward(input, boxes, epilogue, normalize, stride, None)
 
 
 def _forward(
-    input: Tensor,
-    boxes: Tensor,
-    scale: Tensor | None,
-    shift: Tensor | None,
-    residual: Tensor | None,
-    relu: bool,
-    normalize: bool,
-    stride: int,
-    out: Tensor | None,
+    input: Tensor, boxes: Tensor, epilogue: Epilogue, normalize: bool, stride: int, out: Tensor | None
 ) -> Tensor:
     output = _empty(input, output_shape(input, boxes, stride)) if out is None else out
     if not output.numel():
@@ -211,7 +192,8 @@ def _forward(
     batch, channels, h, w = _check_size(input)
     per_channel, (h_out, w_out) = boxes.shape[1], output.shape[2:]
     image, edges = _by_rows(input), boxes.contiguous()
-    scale, shift, residual = (None if t is None else t.contiguous() for t in (scale, shift, residual))
+    *parts, relu = epilogue
+    scale, shift, residual = (None if part is None else part.contiguous() for part in parts)
     stride = min(stride, max(h, w))  # a larger one looks at the first pixel, too
     planes = batch * channels
     bounds = limits(input.device)

@@ -25,6 +25,7 @@ class Report:
     """The result of `check`. A data set with `faults` cannot be used for training; one with only `warnings` can.
 
     pairs: number of image-label pairs of each split.
+    border: pixels to cut off at every side of image and label.
     pixels: for each split, label pixels of the K classes and then of void, in the labels that could be read.
     sizes: number of images of each (height, width), over all splits.
     """
@@ -33,6 +34,7 @@ class Report:
     classes: ClassTable
     layout: Layout = FOLDER
     reader: ImageReader = RGB
+    border: int = 0
     faults: list[DataIssue] = field(default_factory=list)
     warnings: list[DataIssue] = field(default_factory=list)
     pairs: dict[str, int] = field(default_factory=dict)
@@ -106,6 +108,7 @@ def check(
     *,
     layout: Layout = FOLDER,
     reader: ImageReader = RGB,
+    border: int = 0,
     decode: bool = True,
     workers: int | None = None,
     progress: bool = False,
@@ -116,15 +119,16 @@ def check(
         splits: names of the splits to check; None is all that exist.
         layout: where the files are and what their pixels mean.
         reader: opens the images.
+        border: pixels that training cuts off at every side of image and label; they are not counted.
         decode: decode every file; if False, only names are checked.
         workers: threads that decode; by default one for each core.
         progress: show a progress bar.
 
     Raises DataError for a split whose name is not that of a folder.
     """
-    report = Report(Path(root), classes, layout, reader)
+    report = Report(Path(root), classes, layout, reader, border)
     samples: list[Sample] = []
-    for split in splits_of(root, layout) if splits is None else splits:
+    for split in splits_of(root, layout) if splits is None else dict.fromkeys(splits):
         samples += _samples_of(report, split)
     if not report.pairs:
         what = "no split in this folder" if os.path.isdir(root) else "no such folder"
@@ -160,7 +164,7 @@ def _samples_of(report: Report, split: str) -> list[Sample]:
     images = [path for _, path in found.images if path not in paired and _is_regular(path)]
     labels = [path for _, path in found.labels if path not in paired and _is_regular(path)]
     return [
-        *(Sample(split, *pair, encoding, found.needs_labels, report.reader) for pair in pairs),
+        *(Sample(split, *pair, encoding, found.needs_labels, report.reader, report.border) for pair in pairs),
         *(Sample(split, path, None, encoding, reader=report.reader) for path in images),
         *(Sample(split, None, path, encoding, found.needs_labels) for path in labels),
     ]

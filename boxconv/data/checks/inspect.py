@@ -9,7 +9,7 @@ from PIL import Image
 
 from ..bands import Picture
 from ..classes import VOID, ClassTable, DataError
-from ..image_files import FORMATS, check_sizes, shown
+from ..image_files import FORMATS, check_sizes, cut_border, shown
 from ..image_reader import NOTE, RGB, ImageReader
 from ..label_encoding import LabelEncoding
 from ..label_reader import open_label
@@ -29,6 +29,7 @@ class Sample:
     """Files to decode: a pair, or an image or a label that has no partner.
 
     labelled: whether a label that is entirely void is a fault.
+    border: pixels to cut off at every side of the label before its pixels are counted.
     """
 
     split: str
@@ -37,6 +38,7 @@ class Sample:
     encoding: LabelEncoding
     labelled: bool = True
     reader: ImageReader = RGB
+    border: int = 0
 
 
 @dataclass
@@ -68,7 +70,7 @@ def inspect(sample: Sample, classes: ClassTable) -> Findings:
     if sample.label is not None:
         try:
             label = open_label(sample.label, classes, sample.encoding)
-            histogram = label.histogram()
+            histogram = cut_border(label, sample.border, sample.label).histogram()
             found.pixels = [*histogram[: len(classes)], histogram[VOID]]
             if sample.labelled and not any(histogram[:VOID]):
                 message = f"{shown(sample.label)}: every pixel is void, there is nothing to learn from"

@@ -40,12 +40,12 @@ class FolderLayout(Layout):
     def splits(self, root: Path) -> list[str]:
         folders = [root / kind for kind in ("images", "labels") if os.path.isdir(root / kind)]
         found = {path.name for folder in folders for path in entries(folder) if path.is_dir()}
-        divided = self.val_share is not None and folders and bool(images_in(folders[0]))
-        return sorted(found.union(DIVIDED if divided else ()))
+        unsorted = bool(folders) and bool(images_in(folders[0]))
+        return sorted(found.union(split for split in DIVIDED if unsorted and self._divides(root, split)))
 
     def files(self, root: Path, split: str) -> SplitFiles:
         images, labels = root / "images" / split, root / "labels" / split
-        divided = self.val_share is not None and not os.path.isdir(images) and split in DIVIDED
+        divided = self._divides(root, split)
         if divided:
             images, labels = images.parent, labels.parent
         beside = not os.path.isdir(labels) and os.path.isdir(images) and bool(images_in(images, POLYGONS))
@@ -62,6 +62,10 @@ class FolderLayout(Layout):
         if divided:
             self._divide(found, split)
         return found
+
+    def _divides(self, root: Path, split: str) -> bool:
+        """Whether ``split`` is made by `val_share`. Where there is a folder of images for it, that counts."""
+        return self.val_share is not None and split in DIVIDED and not os.path.isdir(root / "images" / split)
 
     def _divide(self, found: SplitFiles, split: str) -> None:
         """Keep only the files of ``split``. It is a fault if there are images, but none of them is in the split."""

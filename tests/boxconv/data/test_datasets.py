@@ -12,7 +12,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from boxconv.data.classes import ClassTable, DataError
-from boxconv.data.datasets import SegmentationFolder, seeded
+from boxconv.data.datasets import SegmentationFolder, evenly_spaced, seeded
 from boxconv.data.layouts.pairing import find_pairs
 
 CLASSES = ClassTable(("a", "b", "c"), ((1, 0, 0), (2, 0, 0), (3, 0, 0)), void=frozenset({11}))
@@ -171,3 +171,9 @@ def test_faults_in_files_are_named(tmp_path: Path) -> None:
     loader = DataLoader(data, batch_size=None, num_workers=1)
     with pytest.raises(DataError, match=r"labels/train/a\.png"):
         list(loader)
+
+
+def test_evenly_spaced() -> None:
+    assert evenly_spaced(10, 4) == [0, 2, 5, 7]
+    assert evenly_spaced(3, 4) == [0, 1, 2]
+    assert evenly_spaced(0, 4) == []

@@ -14,7 +14,6 @@ from boxconv.data.transforms import EvalTransform
 from boxconv.inference.predict import Job, pending, plan, predict, predict_image
 from boxconv.reports.results import ResultWriter
 
-CPU = torch.device("cpu")
 CLASSES = ClassTable(("dark", "bright"), ((0, 0, 90), (255, 220, 0)))
 
 
@@ -31,7 +30,7 @@ def run(jobs, write=None, **options):
     writer = ResultWriter(["maps", "colours"], CLASSES)
 
     def label(image):
-        return predict_image(Brightness(), image, EvalTransform(), CPU)
+        return predict_image(Brightness(), image, EvalTransform())
 
     def both(job, image, found):
         writer.write(job.image, job.outputs, image, *found)
@@ -52,7 +51,7 @@ def photo(tmp_path):
 
 @pytest.mark.parametrize("size", [None, (16, 24), (60, 100)])
 def test_the_label_has_the_size_of_the_image(photo, size):
-    label = predict_image(Brightness(), Image.open(photo), EvalTransform(size), CPU).labels
+    label = predict_image(Brightness(), Image.open(photo), EvalTransform(size)).labels
     assert label.shape == (30, 50)
     assert label.dtype == np.uint8
     assert (label[:, :22] == 0).all()
@@ -61,8 +60,8 @@ def test_the_label_has_the_size_of_the_image(photo, size):
 
 def test_probabilities_of_the_same_labels(photo):
     image = Image.open(photo)
-    labels, probabilities = predict_image(Brightness(), image, EvalTransform((16, 24)), CPU, probabilities=True)
-    assert (labels == predict_image(Brightness(), image, EvalTransform((16, 24)), CPU).labels).all()
+    labels, probabilities = predict_image(Brightness(), image, EvalTransform((16, 24)), probabilities=True)
+    assert (labels == predict_image(Brightness(), image, EvalTransform((16, 24))).labels).all()
     assert (probabilities.shape, probabilities.dtype) == ((2, 30, 50), np.float16)
     assert abs(probabilities.astype(np.float64).sum(0) - 1).max() <= 2 * 2**-12  # each is rounded by half of 2**-11
     clear = abs(probabilities[0] - probabilities[1]) > 2**-10

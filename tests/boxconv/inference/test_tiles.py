@@ -20,7 +20,6 @@ from boxconv.inference.options import InferenceOptions
 from boxconv.inference.scores import enlarged, label_map, scores_of, scores_of_image
 from boxconv.inference.tiles import blended, count_tiles, spans
 
-CPU = torch.device("cpu")
 AXES = [(64, 64, 16), (10, 64, 16), (65, 64, 0), (200, 64, 16), (200, 64, 48), (201, 64, 63), (1000, 64, 1)]
 
 
@@ -117,7 +116,7 @@ def test_an_image_and_a_batch_get_the_same_scores(options):
     """`predict` reads strips of a picture, `evaluate` has a tensor."""
     image, transform, model = noise(75, 90), EvalTransform(None), Local().eval()
     with torch.inference_mode():
-        first = label_map(scores_of_image(model, image, transform, CPU, options), (75, 90))
+        first = label_map(scores_of_image(model, image, transform, options), (75, 90))
         second = label_map(scores_of(model, transform.image(image)[None], (75, 90), options), (75, 90))
     assert (first == second).all()
     assert len(np.unique(first)) == 3
@@ -137,7 +136,7 @@ def test_few_rows_are_in_memory_however_high_the_image():
     largest = 0
 
     with torch.inference_mode():
-        patches = scores_of_image(nn.Identity(), image, EvalTransform(None), CPU, InferenceOptions(tile=64, overlap=16))
+        patches = scores_of_image(nn.Identity(), image, EvalTransform(None), InferenceOptions(tile=64, overlap=16))
         for patch in patches:
             largest = max(largest, patch.scores.shape[2])
             # One strip is in use, one is ready and one may be being read.

@@ -9,7 +9,6 @@ from boxconv.data.transforms import EvalTransform
 from boxconv.training.evaluation import ImageTransform, Patch, evaluate, score_table
 from boxconv.training.metrics import ConfusionMatrix, score_intervals
 
-CPU = torch.device("cpu")
 CLASSES = RoadScenes.classes
 
 
@@ -27,7 +26,7 @@ def test_equals_a_plain_loop_for_any_batch_size():
         expected.update(model(image[None]).argmax(1), label[None])
     for batch_size in (1, 2, 5, 9):
         model.train()
-        matrix = evaluate(model, data, CLASSES, device=CPU, batch_size=batch_size, progress=False)
+        matrix = evaluate(model, data, CLASSES, batch_size=batch_size, progress=False)
         assert torch.equal(matrix.counts, expected.counts)
         assert model.training
 
@@ -36,14 +35,14 @@ def test_weights_and_statistics_stay_as_they_are():
     model = network()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     evaluate(
-        model, RoadScenes(2, (16, 24), split="val", transform=EvalTransform()), CLASSES, device=CPU, progress=False
+        model, RoadScenes(2, (16, 24), split="val", transform=EvalTransform()), CLASSES, progress=False
     )
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
 def test_full_resolution_counts_every_pixel_of_the_label():
     data = RoadScenes(3, (40, 60), split="val", transform=ImageTransform(EvalTransform((16, 24))))
-    matrix = evaluate(network(), data, CLASSES, device=CPU, batch_size=1, progress=False)
+    matrix = evaluate(network(), data, CLASSES, batch_size=1, progress=False)
     labelled = sum((label != 255).sum() for _, label in (data[i] for i in range(3)))
     assert data[0][1].shape == (40, 60)
     assert matrix.counts.sum() == labelled
@@ -62,7 +61,7 @@ def test_scores_may_come_in_patches():
     found = []
     for options in ({}, {"scores": quarters}):
         by_image = torch.zeros(3, len(CLASSES), len(CLASSES), dtype=torch.int64)
-        matrix = evaluate(network(), data, CLASSES, device=CPU, progress=False, by_image=by_image, **options)
+        matrix = evaluate(network(), data, CLASSES, progress=False, by_image=by_image, **options)
         found.append((matrix.counts, by_image))
     assert torch.equal(found[0][0], found[1][0])
     assert torch.equal(found[0][1], found[1][1])
@@ -71,9 +70,9 @@ def test_scores_may_come_in_patches():
 def test_intervals_are_those_of_resampled_images():
     data = RoadScenes(6, (16, 24), split="val", transform=EvalTransform((16, 24)))
     by_image = torch.zeros(6, len(CLASSES), len(CLASSES), dtype=torch.int64)
-    matrix = evaluate(network(), data, CLASSES, device=CPU, batch_size=4, progress=False, by_image=by_image)
+    matrix = evaluate(network(), data, CLASSES, batch_size=4, progress=False, by_image=by_image)
     assert torch.equal(by_image.sum(0), matrix.counts)
-    alone = evaluate(network(), torch.utils.data.Subset(data, [5]), CLASSES, device=CPU, progress=False)
+    alone = evaluate(network(), torch.utils.data.Subset(data, [5]), CLASSES, progress=False)
     assert torch.equal(by_image[5], alone.counts)
     intervals = score_intervals(by_image, CLASSES)
     assert intervals == score_intervals(by_image, CLASSES), "the same every time"

@@ -7,7 +7,9 @@ import pytest
 from small_runs import config, run
 
 from boxconv.training import rate_search
+from boxconv.training.loading import EpochBatches, Loader
 from boxconv.training.rate_search import DOUBLING, HIGHEST, LOWEST, STEPS, Tried, described, suggested, try_rates
+from boxconv.training.step import TrainStep
 
 
 def test_the_rate_grows_by_the_same_factor_and_the_loss_falls_before_it_rises():
@@ -27,10 +29,10 @@ def test_the_rate_grows_by_the_same_factor_and_the_loss_falls_before_it_rises():
 def test_its_first_loss_is_that_of_training():
     (first, *_) = try_rates(run(config(batch_size=5)), progress=False)
     again = run(config(batch_size=5))
-    step = rate_search.TrainStep(again.model.train(), again.config, again.class_weight, again.device, again.context)
+    step = TrainStep(again.model.train(), again.config, again.class_weight, again.device, again.context)
     step.seed_step(0, 0)
-    order = next(iter(rate_search.EpochBatches(5, 5, again.config.seed, 0, 0)))
-    (batch,) = rate_search.Loader(again.train_data, [order])
+    order = next(iter(EpochBatches(5, 5, again.config.seed, 0, 0)))
+    (batch,) = Loader(again.train_data, [order])
     loss, _, _ = step.step([(*batch, True)], LOWEST)
     assert first.loss == pytest.approx(loss, rel=1e-12)
 

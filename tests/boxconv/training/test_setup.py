@@ -1,5 +1,8 @@
 """Building a run from settings, with any network, and opening the trained network again."""
 
+from collections import Counter
+
+import data_trees
 import pytest
 import torch
 from PIL import Image
@@ -7,6 +10,10 @@ from torch import nn
 
 import boxconv
 from box_convolution.networks import weights
+from boxconv.data import datasets
+from boxconv.data.checks import inspect
+from boxconv.data.classes import DataError
+from boxconv.data.label_reader import open_label
 from boxconv.data.scenes.dataset import SCENE_CLASSES, draw_scene
 from boxconv.errors import UsageError
 from boxconv.inference.new_network import network_for
@@ -52,6 +59,24 @@ def test_a_network_of_ones_own(tmp_path):
     with RunFolder(tmp_path / "run") as folder:
         assert [record["epoch"] for record in train(run, folder, progress=False)] == [1]
     assert not torch.equal(run.model.weight, again.model.weight)
+
+
+@pytest.mark.parametrize("border", [0, 2])
+def test_the_check_counts_the_pixels_for_the_class_weights(tmp_path, monkeypatch, border):
+    """A run counts the same pixels as without a check, and decodes no label twice."""
+    decoded = Counter()
+    for module in (inspect, datasets):
+        monkeypatch.setattr(module, "open_label", lambda path, *rest: decoded.update([path]) or open_label(path, *rest))
+    settings = config(data="folder", root=data_trees.folder(tmp_path), border=border)
+    counts = [build_run(settings, own_network, check_files=check, progress=False) for check in (True, False)]
+    assert torch.equal(counts[0].class_weight, counts[1].class_weight)
+    assert list(decoded.values()) == [2] * 6, "four labels to train and two to validate, once in each run"
+
+
+def test_the_check_names_images_that_are_too_small_for_the_border(tmp_path):
+    settings = config(data="folder", root=data_trees.folder(tmp_path), border=6)
+    with pytest.raises(DataError, match=r"image too small: 6(.|\n)*20 x 12 pixels leave nothing without a border of 6"):
+        build_run(settings, own_network, progress=False)
 
 
 def test_a_batch_has_an_image_for_every_process():

@@ -80,7 +80,7 @@ def scenarios(context: DistributedContext, out: Path) -> dict[str, object]:
     found: dict[str, object] = {}
     for length in (1, 4, 7):
         model = network(norm=True)
-        matrix = evaluate(model, validation(length), CLASSES, device=CPU, batch_size=2, progress=False, context=context)
+        matrix = evaluate(model, validation(length), CLASSES, batch_size=2, progress=False, context=context)
         found[f"matrix {length}"] = matrix.counts
 
     data = Noted(8)
