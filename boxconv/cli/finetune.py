@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tyro
 
@@ -10,6 +11,10 @@ from ..inference.new_network import finetuning, network_for
 from ..inference.open import open_network
 from ..inference.scoring import validation_scores
 from .train import show_progress
+
+if TYPE_CHECKING:
+    from ..training.config import TrainConfig
+    from ..training.setup import CreateNetwork
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,8 @@ def run(args: Finetune) -> None:
     given = {name: getattr(args, name) for name in ("root", "batch_size", "device", "workers")}
     changes = {name: value for name, value in given.items() if value is not None}
     config = finetuning(opened, args.checkpoint, snap=args.snap, epochs=args.epochs, lr=args.lr, **changes)
-    if not args.quiet:
+
+    def show_scores() -> None:
         classes = classes_of(config)
         before = validation_scores(opened.model, classes, config)["class_iou"]
         print(f"validation class IoU of {args.checkpoint}: {percent(before)}")
@@ -60,11 +66,19 @@ def run(args: Finetune) -> None:
             snap_boxes(opened.model)
             after = validation_scores(opened.model, classes, config)["class_iou"]
             print(f"with snapped boxes: {percent(after)}")
+
     with init_distributed(config.timeout) as context:
+
+        def scored_first(config: "TrainConfig", *, resume: bool, quiet: bool) -> "tuple[TrainConfig, CreateNetwork]":
+            """`network_for`, which is called when the folder is known to be free."""
+            if not (args.quiet or resume):
+                context.run_on_main("scores before", show_scores)
+            return network_for(config, resume=resume, quiet=quiet)
+
         records = train_into(
             args.out,
             config,
-            network_for,
+            scored_first,
             existing=existing(resume=False, overwrite=args.overwrite),
             progress=not args.quiet,
             provenance=machine.provenance(),

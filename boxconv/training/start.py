@@ -14,7 +14,7 @@ from .distributed import ALONE, DistributedContext
 from .interrupt import second_signal_ends_at_once
 from .loop import train
 from .records import Watch
-from .run_folder import RunFolder
+from .run_folder import RunFolder, check_folder
 from .setup import CreateNetwork, build_run
 
 
@@ -66,8 +66,10 @@ def train_into(
             saved = checkpoint.load(out / "last.pt")
             of_run = checkpoint.settings(saved, out / "last.pt")
             config = resumed(config, of_run) if existing == "resume" else of_run
-        elif mode == "overwrite" and config.start_from is not None and _holds(out, config.start_from):
-            raise UsageError(f"--overwrite: would delete {config.start_from}, which --start-from reads")
+        elif mode == "overwrite" and (start := config.start_from) and start.exists() and _holds(out, start):
+            raise UsageError(f"--overwrite: would delete {start}, which --start-from reads")
+        else:
+            context.run_on_main("new folder", lambda: check_new_run(out, config, overwrite=mode == "overwrite"))
         progress = progress and context.is_main
         config, create_network = network_for(config, resume=saved is not None, quiet=not progress)
         run = build_run(config, create_network, context=context, check_files=check_files, progress=progress)
@@ -81,8 +83,15 @@ def train_into(
         return records
 
 
+def check_new_run(out: Path, config: TrainConfig, *, overwrite: bool) -> None:
+    """Raise an error if a new run with the settings ``config`` may not be written to ``out``. Call this before work."""
+    if config.root is not None and _holds(config.root, out):
+        raise UsageError(f"--out: {out} is in the data folder {config.root}, which is never written to")
+    check_folder(out, overwrite=overwrite)
+
+
 def _holds(folder: Path, path: Path) -> bool:
-    return path.exists() and path.resolve().is_relative_to(folder.resolve())
+    return path.resolve().is_relative_to(folder.resolve())
 
 
 def settings_in(out: Path) -> TrainConfig:
