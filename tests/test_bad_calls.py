@@ -286,6 +286,7 @@ COMMANDS = [
     (TRAIN + "--data folder --root data --train-split test", 1, "test"),
     (TRAIN + "--data folder --root data --classes none.csv", 1, "none.csv"),
     (TRAIN + "--data camvid --root empty", 1, "empty has no splits"),
+    ("train --quiet --out data/run --data folder --root data", 2, "--out: data/run is in the data folder data, which"),
     (TRAIN + "--device tpu9", 1, "--device tpu9: not available here"),
     (TRAIN + "--device cuda", 1, "--device cuda: not available here"),
     (TRAIN + "--device cpu:x", 1, "--device cpu:x: not available here"),

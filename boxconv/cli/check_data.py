@@ -91,14 +91,19 @@ def run(args: CheckData) -> int:
 
 
 def _draft(root: Path, path: Path) -> None:
-    from ..data.checks.draft import draft_classes
+    from ..data.checks.draft import draft_classes, labels_of
     from ..data.classes import write_classes
-    from ..data.layouts.folder import FolderLayout
+    from ..data.layouts.folder import POLYGONS, FolderLayout
+    from ..data.polygons import BACKGROUND
 
-    table = draft_classes(root, FolderLayout(val_share=0.5))  # all labels, whether they are sorted into splits or not
+    layout = FolderLayout(val_share=0.5)  # all labels, whether they are sorted into splits or not
+    table = draft_classes(root, layout)
+    polygons = any(path.suffix.lower() in POLYGONS for path in labels_of(root, layout))
     write_classes(path, table)
     print(f"{path}: drafted from the labels of {root}, {len(table)} classes:")
     print(path.read_text(encoding="utf-8"), end="")
+    if polygons and not BACKGROUND.intersection(map(str.lower, table.names)):
+        print("Pixels that no shape covers are void, neither learned nor scored: a row named background changes that.")
     print(
         "Name the classes, and name void what is not to be scored; then give it as --classes, or keep it as "
         "classes.csv.\nFor labels in colours it is the palette too: --palette, or palette.csv."

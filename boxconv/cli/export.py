@@ -67,7 +67,8 @@ def run(args: Export) -> None:
         raise UsageError(f"--out: expected a name that ends in {expected}, got {args.out}")
     check_outputs({"--out": args.out}, overwrite=args.overwrite, inputs=(file_of(args.checkpoint),))
     if args.prune is not None and (kind == "safetensors" or not args.prune >= 0):
-        raise UsageError(f"--prune: expected a share of at least 0, with onnx or torch, got {args.prune} with {kind}")
+        expected = "expected an influence of at least 0, with onnx or torch"
+        raise UsageError(f"--prune: {expected}, got {args.prune} with {kind}")
     if not args.min_area >= 0:
         raise UsageError(f"--min-area: expected pixels, at least 0, got {args.min_area}")
     if args.min_area and args.prune is None:

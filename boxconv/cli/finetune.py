@@ -50,7 +50,8 @@ def run(args: Finetune) -> None:
     given = {setting.name: getattr(args, setting.name, None) for setting in fields(TrainConfig)}
     changes = {name: value for name, value in given.items() if value is not None}
     config = finetuning(opened, args.checkpoint, **changes)
-    if not args.quiet:
+
+    def show_scores() -> None:
         classes = classes_of(config)
         before = validation_scores(opened.model, classes, config)["class_iou"]
         print(f"validation class IoU of {args.checkpoint}: {percent(before)}")
@@ -58,4 +59,6 @@ def run(args: Finetune) -> None:
             snap_boxes(opened.model)
             after = validation_scores(opened.model, classes, config)["class_iou"]
             print(f"with snapped boxes: {percent(after)}")
-    train_and_tell(args.out, config, existing=existing(resume=False, overwrite=args.overwrite), quiet=args.quiet)
+
+    mode = existing(resume=False, overwrite=args.overwrite)
+    train_and_tell(args.out, config, existing=mode, before=None if args.quiet else show_scores, quiet=args.quiet)

@@ -1,6 +1,7 @@
 """`boxconv train`."""
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -82,9 +83,15 @@ def run(args: Train) -> None:
 
 
 def train_and_tell(
-    out: Path, config: TrainConfig, *, existing: Existing, check_files: bool = True, quiet: bool = False
+    out: Path,
+    config: TrainConfig,
+    *,
+    existing: Existing,
+    check_files: bool = True,
+    before: Callable[[], None] | None = None,
+    quiet: bool = False,
 ) -> None:
-    """Train the run of ``config`` in the folder ``out`` (`train_into`), and print its best score."""
+    """Train the run of ``config`` in the folder ``out``, and print its best score. Arguments: as in `train_into`."""
     from ..profiling import machine
     from ..training.distributed import init_distributed
     from ..training.records import best_of
@@ -100,6 +107,7 @@ def train_and_tell(
             progress=not quiet,
             provenance=machine.provenance(),
             context=context,
+            before=before,
             watch=show_progress,
         )
         if context.is_main:

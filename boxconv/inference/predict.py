@@ -78,6 +78,8 @@ def plan(inputs: Sequence[Path], out: Path, endings: Sequence[str] = ENDINGS) ->
     alike = _written_twice(jobs)
     jobs = [_job(job.image, job.outputs[0].parent, job.image.name, endings) if job in alike else job for job in jobs]
     for job, other in _written_twice(jobs).items():
+        if job.image == other.image:
+            raise DataError(f"{shown(job.image)}: given twice")
         raise DataError(
             f"{shown(job.outputs[0])}: would be written for both {shown(other.image)} and {shown(job.image)}; give the "
             "folder that both are in, whose own folders are mirrored"
@@ -176,7 +178,7 @@ def predict(
                 waiting.append((Result(job, note=note), writer.submit(write, job, image, prediction)))
             except DataError as error:
                 if not keep_going:
-                    raise
+                    raise _advised(error, len(jobs)) from error
                 waiting.append((Result(job, str(error)), None))
             if len(waiting) > 2:
                 yield _finished(*waiting.pop(0), keep_going)
@@ -192,6 +194,11 @@ def _opened(
             yield job, reader(job.image)
         except DataError as error:
             yield job, error
+
+
+def _advised(error: DataError, images: int) -> DataError:
+    """The error with the option that helps, if there are other images."""
+    return DataError(f"{error}; --keep-going skips such images", error.kind) if images > 1 else error
 
 
 def _finished(result: Result, writing: Future[None] | None, keep_going: bool) -> Result:

@@ -35,10 +35,7 @@ class RunFolder:
 
     def __init__(self, path: Path, *, resume: bool = False, overwrite: bool = False) -> None:
         self.path = Path(path)
-        if not _is_utf8(self.path):
-            raise RunFolderError(f"{self.path}: a name that is not UTF-8, which TensorBoard needs; choose another one")
-        existing(resume=resume, overwrite=overwrite)
-        self._content(resume=resume, overwrite=overwrite)  # before a folder is made
+        check_folder(self.path, resume=resume, overwrite=overwrite)  # before a folder is made
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock(self.path / ".lock")
@@ -47,7 +44,8 @@ class RunFolder:
         except OSError as error:
             raise self._unwritable(error) from error
         try:
-            run = self._content(resume=resume, overwrite=overwrite)  # another process may have written until now
+            # Another process may have written until now.
+            run = check_folder(self.path, resume=resume, overwrite=overwrite)
             sweep(self.path)
             if overwrite:
                 report = ("analysis",) if (self.path / "analysis" / "report.html").exists() else ()
@@ -60,25 +58,6 @@ class RunFolder:
         except RunFolderError:
             self.close()
             raise
-
-    def _content(self, *, resume: bool, overwrite: bool) -> list[str]:
-        """Return which files of a run are in the folder. Raises RunFolderError if it cannot be used as asked."""
-        if self.path.exists() and not self.path.is_dir():
-            raise RunFolderError(f"{self.path}: a file is in the place of the run folder")
-        present = sorted(entry.name for entry in self.path.iterdir()) if self.path.exists() else []
-        # Hidden files are the lock, and temporary files that a killed process left.
-        present = [name for name in present if not name.startswith(".")]
-        run = [name for name in present if name in _OURS]
-        if resume and not self.last.exists():
-            raise RunFolderError(f"{self.path}: nothing to resume, there is no last.pt in it")
-        if run and not (resume or overwrite):
-            raise RunFolderError(
-                f"{self.path}: holds a run already ({', '.join(run)}); choose another folder, give --resume to go on "
-                "with it, or --overwrite to delete it"
-            )
-        if present and not run and not resume:
-            raise RunFolderError(f"{self.path}: holds other files ({', '.join(present[:3])}); choose a new folder")
-        return run
 
     def _unwritable(self, error: OSError) -> RunFolderError:
         return RunFolderError(f"{self.path}: cannot be written: {error.strerror or error}")
@@ -131,6 +110,29 @@ class RunFolder:
         """Write the records of all epochs. The file is rewritten, so that a resumed run never has an epoch twice."""
         text = "".join(json.dumps(record) + "\n" for record in records)
         write_atomic(self.metrics, text)
+
+
+def check_folder(path: Path, *, resume: bool = False, overwrite: bool = False) -> list[str]:
+    """Return which files of a run are in the folder ``path``. Raises what `RunFolder` raises; writes nothing."""
+    if not _is_utf8(path):
+        raise RunFolderError(f"{path}: a name that is not UTF-8, which TensorBoard needs; choose another one")
+    existing(resume=resume, overwrite=overwrite)
+    if path.exists() and not path.is_dir():
+        raise RunFolderError(f"{path}: a file is in the place of the run folder")
+    present = sorted(entry.name for entry in path.iterdir()) if path.exists() else []
+    # Hidden files are the lock, and temporary files that a killed process left.
+    present = [name for name in present if not name.startswith(".")]
+    run = [name for name in present if name in _OURS]
+    if resume and not (path / "last.pt").exists():
+        raise RunFolderError(f"{path}: nothing to resume, there is no last.pt in it")
+    if run and not (resume or overwrite):
+        raise RunFolderError(
+            f"{path}: holds a run already ({', '.join(run)}); choose another folder, go on with it by boxconv train "
+            "--resume, or give --overwrite to delete it"
+        )
+    if present and not run and not resume:
+        raise RunFolderError(f"{path}: holds other files ({', '.join(present[:3])}); choose a new folder")
+    return run
 
 
 def _is_utf8(path: Path) -> bool:

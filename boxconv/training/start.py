@@ -14,7 +14,7 @@ from .distributed import ALONE, DistributedContext
 from .interrupt import second_signal_ends_at_once
 from .loop import train
 from .records import Watch
-from .run_folder import RunFolder
+from .run_folder import RunFolder, check_folder
 from .setup import CreateNetwork, Run, build_run
 
 NetworkFor = Callable[..., tuple[TrainConfig, CreateNetwork]]
@@ -45,6 +45,7 @@ def train_into(
     progress: bool = True,
     provenance: str = "",
     context: DistributedContext = ALONE,
+    before: Callable[[], None] | None = None,
     watch: Watch | None = None,
 ) -> list[dict[str, Any]]:
     """Build the run of ``config``, train it in the folder ``out``, and return its records.
@@ -54,6 +55,7 @@ def train_into(
             settings of that run only as `resumed` allows.
         check_files: as in `build_run`.
         provenance: software and machine, for ``config.json``.
+        before: work that precedes a new run, done by rank 0 when the folder is known to be free.
         watch: as in `train`.
 
     Raises what `RunFolder`, `build_run` and `train` raise; CheckpointError for a ``last.pt`` that cannot be resumed;
@@ -82,8 +84,12 @@ def train_into(
             saved = checkpoint.load(out / "last.pt")
             of_run = checkpoint.settings(saved, out / "last.pt")
             config = resumed(config, of_run) if existing == "resume" else of_run
-        elif mode == "overwrite" and config.start_from is not None and _holds(out, config.start_from):
-            raise UsageError(f"--overwrite: would delete {config.start_from}, which --start-from reads")
+        elif mode == "overwrite" and (start := config.start_from) and start.exists() and _holds(out, start):
+            raise UsageError(f"--overwrite: would delete {start}, which --start-from reads")
+        else:
+            context.run_on_main("new folder", lambda: check_new_run(out, config, overwrite=mode == "overwrite"))
+            if before is not None:
+                context.run_on_main("before", before)
         progress = progress and context.is_main
         run = built(
             config, network_for, resume=saved is not None, context=context, check_files=check_files, progress=progress
@@ -98,8 +104,15 @@ def train_into(
         return records
 
 
+def check_new_run(out: Path, config: TrainConfig, *, overwrite: bool) -> None:
+    """Raise an error if a new run with the settings ``config`` may not be written to ``out``. Call this before work."""
+    if config.root is not None and _holds(config.root, out):
+        raise UsageError(f"--out: {out} is in the data folder {config.root}, which is never written to")
+    check_folder(out, overwrite=overwrite)
+
+
 def _holds(folder: Path, path: Path) -> bool:
-    return path.exists() and path.resolve().is_relative_to(folder.resolve())
+    return path.resolve().is_relative_to(folder.resolve())
 
 
 def settings_in(out: Path) -> TrainConfig:

@@ -131,7 +131,7 @@ def check(
     for split in splits_of(root, layout) if splits is None else dict.fromkeys(splits):
         samples += _samples_of(report, split)
     if not report.pairs:
-        what = "no split in this folder" if os.path.isdir(root) else "no such folder"
+        what = f"no split in this folder{layout.instead(Path(root))}" if os.path.isdir(root) else "no such folder"
         report.faults.append(DataIssue(Path(root), "missing folder", f"{shown(root)}: {what}"))
     if decode:
         _decode_all(report, samples, workers or os.cpu_count() or 1, progress)

@@ -24,7 +24,7 @@ def draft_classes(root: str | Path, layout: Layout = FOLDER) -> ClassTable:
     values: set[int] = set()
     colours: dict[Colour, None] = {}
     names: dict[str, None] = {}
-    for path in _labels(root, layout):
+    for path in labels_of(root, layout):
         if path.suffix.lower() == ".json":
             names |= dict.fromkeys(name for name in names_of(path) if name.lower() not in IGNORED)
         elif (pixels := label_pixels(path)).ndim == 2:
@@ -37,7 +37,8 @@ def draft_classes(root: str | Path, layout: Layout = FOLDER) -> ClassTable:
         colours = dict.fromkeys([*((value, value, value) for value in sorted(values)), *colours])
         values = set()
     if bool(values) + bool(colours) + bool(names) != 1:
-        found = "labels in pixels and in polygons" if names else "no labels"
+        empty = f"no labels in {root}/labels{layout.instead(Path(root))}"
+        found = "labels in pixels and in polygons" if names else empty
         raise DataError(f"{root}: expected labels of one sort to draft a class table from, found {found}")
     if names:
         return ClassTable(tuple(names), _distinct(len(names)))
@@ -49,7 +50,8 @@ def draft_classes(root: str | Path, layout: Layout = FOLDER) -> ClassTable:
     return ClassTable(named, _distinct(len(classes)), void=frozenset(void), values=classes)
 
 
-def _labels(root: str | Path, layout: Layout) -> Iterable[Path]:
+def labels_of(root: str | Path, layout: Layout) -> Iterable[Path]:
+    """The label files of all splits."""
     return (path for split in splits_of(root, layout) for _, path in split_files(root, split, layout).labels)
 
 

@@ -65,18 +65,25 @@ class Layout(ABC):
     def files(self, root: Path, split: str) -> SplitFiles:
         """The files of one split. Missing folders are reported as faults, not raised."""
 
+    def missing_folders(self, root: Path, folders: list[Path]) -> DataIssue:
+        """The fault for missing folders; its message says which splits, or `instead` of them what else, is there."""
+        if not os.path.lexists(root):
+            found = f"{shown(root)} does not exist"
+        elif splits := self.splits(root):
+            found = f"splits there: {', '.join(map(shown, splits))}"
+        else:
+            found = f"{shown(root)} has no splits{self.instead(root)}"
+        return DataIssue(folders[0], "missing folder", f"{' and '.join(map(shown, folders))}: no such folder; {found}")
+
+    def instead(self, root: Path) -> str:
+        """What is in a folder without splits, to be added to a message: by default its folders."""
+        folders = [path.name for path in entries(root) if path.is_dir()] if os.path.isdir(root) else []
+        more = " ..." if len(folders) > 5 else ""
+        return f"; its folders: {shown(', '.join(folders[:5]))}{more}" if folders else ""
+
     def encoding(self, root: Path, split: str, classes: ClassTable) -> LabelEncoding:
         """The meaning of the pixels in the split's labels; by default they have the values of the class table."""
         return index_encoding(classes)
-
-
-def missing_folders(root: Path, folders: list[Path], splits: list[str]) -> DataIssue:
-    """The fault for missing folders; its message says which splits there are instead."""
-    if not os.path.lexists(root):
-        found = f"{shown(root)} does not exist"
-    else:
-        found = f"splits there: {', '.join(map(shown, splits))}" if splits else f"{shown(root)} has no splits"
-    return DataIssue(folders[0], "missing folder", f"{' and '.join(map(shown, folders))}: no such folder; {found}")
 
 
 def by_stem(folder: Path, suffixes: frozenset[str] = SUFFIXES) -> tuple[list[tuple[str, Path]], list[Path]]:

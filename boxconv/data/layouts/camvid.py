@@ -17,7 +17,7 @@ from typing import ClassVar
 from ..classes import CAMVID, VOID, ClassTable
 from ..image_files import shown
 from ..label_encoding import Colour, LabelEncoding, colour_encoding, index_encoding
-from .base import Layout, SplitFiles, by_stem, missing_folders
+from .base import Layout, SplitFiles, by_stem
 from .folder import FOLDER
 
 SPLITS = ("train", "val", "test")
@@ -80,7 +80,7 @@ class CamVidLayout(Layout):
         found = SplitFiles(images, f"{shown(labels)}{os.sep}{{}}{'_L' if colours else ''}.png")
         absent = [folder for folder in (images, labels) if not folder.is_dir()]
         if absent or split not in SPLITS:
-            found.faults.append(missing_folders(root, absent or [images], self.splits(root)))
+            found.faults.append(self.missing_folders(root, absent or [images]))
             return found
         found.images, others = by_stem(images)
         label_files, more = by_stem(labels)

@@ -14,7 +14,7 @@ from typing import ClassVar
 from ..classes import VOID, ClassTable
 from ..image_files import entries, shown
 from ..label_encoding import LabelEncoding, ValueEncoding
-from .base import DataIssue, Layout, SplitFiles, missing_folders
+from .base import DataIssue, Layout, SplitFiles
 
 LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 """The id of each of the 19 classes in labelIds files and in submissions. The other ids up to 33 are void."""
@@ -85,7 +85,7 @@ class CityscapesLayout(Layout):
         required = (images, labels) if found.needs_labels else (images,)
         absent = [folder for folder in required if not folder.is_dir()]
         if absent:
-            found.faults.append(missing_folders(root, absent, self.splits(root)))
+            found.faults.append(self.missing_folders(root, absent))
             return found
         for path in _files_of_cities(images, found):
             _sort_in(path, "_leftImg8bit", found.images, found)

@@ -10,7 +10,7 @@ from ..classes import ClassTable
 from ..image_files import SUFFIXES, entries, images_in, shown
 from ..label_encoding import LabelEncoding, index_encoding, read_palette
 from ..label_reader import SUFFIXES as LABEL_SUFFIXES
-from .base import DataIssue, Layout, SplitFiles, by_stem, missing_folders
+from .base import DataIssue, Layout, SplitFiles, by_stem
 
 POLYGONS = frozenset({".json"})
 DIVIDED = ("train", "val")
@@ -54,7 +54,7 @@ class FolderLayout(Layout):
         found = SplitFiles(images, f"{shown(labels)}{os.sep}{{}}{'.json' if beside else '.png'}")
         absent = [folder for folder in (images, labels) if not os.path.isdir(folder)]
         if absent:
-            found.faults.append(missing_folders(root, absent, self.splits(root)))
+            found.faults.append(self.missing_folders(root, absent))
             return found
         found.images, others = by_stem(images)
         found.labels, more = by_stem(labels, POLYGONS if beside else SUFFIXES | LABEL_SUFFIXES)
@@ -62,6 +62,13 @@ class FolderLayout(Layout):
         if divided:
             self._divide(found, split)
         return found
+
+    def instead(self, root: Path) -> str:
+        images = root / "images"
+        loose = len(images_in(images)) if self.val_share is None and images.is_dir() else 0
+        if loose == 0:
+            return super().instead(root)
+        return f"; {loose} {'image is' if loose == 1 else 'images are'} in images/ itself: --val-share 0.2 divides them"
 
     def _divides(self, root: Path, split: str) -> bool:
         """Whether ``split`` is made by `val_share`. Where there is a folder of images for it, that counts."""

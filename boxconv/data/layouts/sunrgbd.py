@@ -20,7 +20,7 @@ from typing import ClassVar
 from ..classes import VOID, ClassTable
 from ..image_files import entries, images_in, shown
 from ..label_encoding import LabelEncoding, ValueEncoding
-from .base import DataIssue, Layout, SplitFiles, missing_folders
+from .base import DataIssue, Layout, SplitFiles
 
 SUNRGBD = ClassTable(
     names=(
@@ -59,7 +59,7 @@ class SunRgbdLayout(Layout):
         found = SplitFiles(images, f"{shown(labels)}{os.sep}img-{{}}.png")
         absent = [folder for folder in (images, labels) if not folder.is_dir()]
         if absent or split not in self.published:
-            fault = missing_folders(root, absent or [images], self.splits(root))
+            fault = self.missing_folders(root, absent or [images])
             if any((root / name).is_dir() for name in _OFFICIAL):
                 hint = "for the archives of the official site, run `boxconv import-sunrgbd` first"
                 fault = DataIssue(fault.file, fault.kind, f"{fault.message}; {hint}")

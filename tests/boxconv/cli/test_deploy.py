@@ -202,6 +202,13 @@ def test_finetuning_on_other_classes(trained, scenes, tmp_path, capsys):
     assert (status, "has the classes" in errors, "vehicle" in errors) == (2, True, True)
 
 
+def test_a_folder_that_cannot_be_used_is_refused_before_anything_is_scored(trained, tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").touch()
+    status, out, errors = boxconv(capsys, "finetune", trained, "--out", tmp_path / "run")
+    assert (status, out, "run: holds a run already (config.json)" in errors) == (2, "", True)
+
+
 def test_a_run_is_not_deleted_before_training_starts_from_it(trained, tmp_path, capsys):
     run = tmp_path / "run"
     run.mkdir()
@@ -343,7 +350,7 @@ def test_a_finetuning_run_resumes_to_the_bit(trained, tmp_path, capsys, monkeypa
         (["export", "BEST", "--out", "net.txt"], 2, "a name that ends in .onnx or .pt2 or .safetensors"),
         (["export", "BEST", "--format", "torch", "--out", "net.onnx"], 2, "--out: expected a name that ends in .pt2"),
         (["export", "SMALL", "--prune", "0.1", "--out", "a.pt2"], 2, "--prune: there are no boxes in enet_minus"),
-        (["export", "BEST", "--prune", "-1", "--out", "a.pt2"], 2, "--prune: expected a share of at least 0"),
+        (["export", "BEST", "--prune", "-1", "--out", "a.pt2"], 2, "--prune: expected an influence of at least 0"),
         (["export", "BEST", "--prune", "1", "--out", "a.safetensors"], 2, "with onnx or torch, got 1.0 with safe"),
         (["export", "boxenet-camvid", "--prune", "1", "--out", "a.pt2"], 2, "--root: --data camvid needs the folder"),
         (["export", "boxnet-camvid", "--out", "a.pt2"], 1, "no such file, nor one of the package's netw"),

@@ -240,6 +240,15 @@ def test_a_draft_of_the_class_table(
     assert fingerprint(root) == before
 
 
+@pytest.mark.parametrize("names, told", [(("wall",), True), (("wall", "Background"), False)])
+def test_a_draft_says_what_uncovered_pixels_are(
+    names: tuple[str, ...], told: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = folder(tmp_path / "data", lambda _: [shape(name, SQUARE) for name in names], suffix=".json")
+    assert main(["check-data", str(root), "--write-classes", str(tmp_path / "classes.csv")]) == 0
+    assert ("Pixels that no shape covers are void" in capsys.readouterr().out) == told
+
+
 def test_no_draft(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = folder(tmp_path / "data", lambda name: pick(name, (0, 1)))
     assert main(["check-data", str(root), "--write-classes", str(root / "classes.csv")]) == 2
@@ -247,7 +256,7 @@ def test_no_draft(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     polygons(root / "labels" / "val" / "a.json", shape("car", SQUARE))
     with pytest.raises(DataError, match=r"labels of one sort.*in pixels and in polygons"):
         draft_classes(root)
-    with pytest.raises(DataError, match="found no labels"):
+    with pytest.raises(DataError, match=r"found no labels in .*/labels; its folders: data"):
         draft_classes(tmp_path)
     with pytest.raises(DataError, match="more than 255 classes so far"):
         draft_classes(folder(tmp_path / "photographs", lambda name: noise(name, (40, 40))))

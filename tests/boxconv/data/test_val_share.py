@@ -82,7 +82,12 @@ def test_from_photos_to_scores_by_commands(tmp_path, capsys, monkeypatch):
     assert (status, "--write-classes FILE drafts one" in errors) == (2, True), out + errors
     assert boxconv(capsys, "check-data", root, "--write-classes", "classes.csv")[0] == 0
     status, out, _ = boxconv(capsys, "check-data", root, "--classes", "classes.csv")
-    assert (status, "--val-share 0.2" in out) == (1, True), out
+    remedy = "12 images are in images/ itself: --val-share 0.2 divides them"
+    assert (status, f"no split in this folder; {remedy}" in out) == (1, True), out
+    status, _, errors = boxconv(
+        capsys, "train", "--out", "run", "--data", "folder", "--root", root, "--classes", "classes.csv"
+    )
+    assert (status, remedy in errors) == (1, True), errors
     options = ("--classes", "classes.csv", "--val-share", "0.3")
     status, out, _ = boxconv(capsys, "check-data", root, *options)
     assert status == 0, out

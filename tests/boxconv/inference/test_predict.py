@@ -87,6 +87,7 @@ def test_writes_indices_and_a_picture(photo, tmp_path):
         (["missing"], "out", "missing: no such file or folder"),
         (["empty"], "out", "empty: no images in this folder"),
         (["photos", "same"], "out", r"would be written for both .*photos.*same.*give the folder that both are in"),
+        (["photos/a photo.jpg", "photos/a photo.jpg"], "out", r"a photo\.jpg: given twice"),
         (["texts"], "out", r"texts: no images in this folder, only 2 \.txt, 1 without suffix"),
         (["labels"], "labels", r"would replace an input"),
         (["photos"], "photos/a photo.jpg", "a file is in the place of the output folder"),
@@ -171,6 +172,8 @@ def test_bad_images_are_left_out_when_asked(tmp_path):
     folder = many(tmp_path / "in", 4)
     (folder / "2.png").write_bytes(b"no image")
     jobs = plan([folder], tmp_path / "out")
+    with pytest.raises(DataError, match=r"2\.png.*; --keep-going skips such images"):
+        run(jobs)
     results = run(jobs, keep_going=True)
     assert [result.job for result in results] == jobs
     assert [result.error is None for result in results] == [True, True, False, True]

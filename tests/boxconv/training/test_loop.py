@@ -23,6 +23,7 @@ from boxconv.training.loading import EpochBatches
 from boxconv.training.loop import train
 from boxconv.training.run_folder import RunFolder, RunFolderError
 from boxconv.training.setup import Run
+from boxconv.training.start import train_into
 
 SIZE = (16, 32)
 CLASSES = RoadScenes.classes
@@ -256,6 +257,16 @@ def test_a_run_that_another_process_writes_until_the_folder_is_locked_is_kept(tm
         RunFolder(path)
     assert [entry.name for entry in path.iterdir()] == ["config.json"], "the lock is released"
     assert (path / "config.json").read_text() == "theirs"
+
+
+def test_a_folder_with_a_run_is_refused_before_files_are_read(tmp_path):
+    run(tmp_path / "run", settings=config(epochs=1))
+
+    def network_for(*_, **__):
+        raise AssertionError("the work has begun")
+
+    with pytest.raises(RunFolderError, match="holds a run already"):
+        train_into(tmp_path / "run", config(epochs=1), network_for)
 
 
 def test_impossible_run_folders(tmp_path):
