@@ -1,16 +1,18 @@
 """Speed of the box convolution on a GPU, side by side with its peers and with a copy of as many bytes.
 
-Outputs and gradients are checked first; if any is wrong, nothing is timed. Without a GPU, the report has only what
-compiling and counting shows, and says that the rest is not yet measured.
+Outputs and gradients are checked first; if any is wrong, nothing is timed. With --write FILE.md, what was measured is
+also in FILE.json: without a GPU, the report repeats it, and only the instructions are counted anew.
 """
 
 import argparse
 import datetime
 import functools
 import importlib.util
+import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import gpu_kernels
 import torch
@@ -18,6 +20,7 @@ import triton
 from contenders import Calls, Problem, Shape, average_pool, convolution, ours, reference
 from correctness import disagreements
 from gpu_kernels import minimal_bytes
+from gpu_stages import networks
 from gpu_timing import Call, captured, interleaved
 from report import Document
 
@@ -26,6 +29,8 @@ from box_convolution import BoxBottleneck
 from box_convolution.networks.enet import Bottleneck
 from boxconv.reports.tables import Section, Table, number
 
+SHARE = "bandwidth as a share of a plain copy's"
+ENET_BLOCK, ERFNET_BLOCK = "ENet bottleneck, dilation 4", "ERFNet non-bottleneck-1D, dilation 4"
 OURS, COPY, CONV, REFERENCE = "box_conv2d", "copy of the least bytes", "conv 3x3", "plain PyTorch reference"
 PEERS: dict[str, Callable[[Problem], Calls]] = {
     OURS: ours,
@@ -51,15 +56,23 @@ def main() -> None:
         parser.error(f"--rounds must be at least 1, got {args.rounds}")
     if args.write is not None and not args.write.parent.is_dir():
         parser.error(f"--write: there is no folder {args.write.parent}")
-    sections = []
-    for section in _measured(args.rounds) if torch.cuda.is_available() else [_not_measured()]:
-        print(section.plain(), flush=True)  # what comes later may fail
-        sections.append(section)
+    kept = None if args.write is None else args.write.with_suffix(".json")
+    if torch.cuda.is_available():
+        measured = []
+        for section in (_about(), *_measured(args.rounds)):
+            print(section.plain(), flush=True)
+            measured.append(section)
+            if kept is not None:  # at once: what comes later may fail
+                kept.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+    elif kept is not None and kept.exists():
+        measured = [_section(*parts) for parts in json.loads(kept.read_text(encoding="utf-8"))]
+    else:
+        measured = []
     document = Document(
         "Performance on GPUs",
         "The Triton kernels of `box_conv2d`, compared with other layers and with a plain copy. The kernels sum in "
         "float64, for every dtype. GPUs for data centres (A100, H100, MI300) are fast at float64; others are slow.",
-        [*sections, _about(), *gpu_kernels.sections()],
+        [_goals(measured), *measured, *gpu_kernels.sections()],
     )
     print(document.plain())
     if args.write is not None:
@@ -70,7 +83,7 @@ def _about() -> Section:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     rows = [
         ["date", datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")],
-        ["command", "`python benchmarks/gpu.py --write docs/performance_gpu.md`"],
+        ["command", f"`python benchmarks/gpu.py {' '.join(sys.argv[1:])}`"],
         ["GPU", device],
         ["box_convolution", box_convolution.__version__],
         ["torch, Triton", f"{torch.__version__}, {triton.__version__}"],
@@ -82,17 +95,39 @@ def _about() -> Section:
     return Section("How it was measured", text, Table(["", ""], rows, text=True))
 
 
-def _not_measured() -> Section:
+def _section(title: str, text: str, table: list[Any] | None, pictures: list[Any]) -> Section:
+    """A section that was read from JSON."""
+    return Section(title, text, None if table is None else Table(*table))
+
+
+def _goals(measured: list[Section]) -> Section:
+    rows = {section.title: {row[0]: row for row in section.table.rows} for section in measured if section.table}
+
+    def found(title: str, row: str, columns: list[int], worst: Callable[[list[float]], float], unit: str = "") -> str:
+        values = [float(rows[title][row][column].removesuffix(" %")) for column in columns] if title in rows else []
+        return f"{worst(values):g}{unit}" if values else "not yet measured"
+
+    batch_8 = [2 * column + 2 for column, shape in enumerate(SHAPES) if shape.batch == 8]
+    every = [2 * column + 2 for column in range(len(SHAPES))]
+    forward, backward, both = (f"{mode.capitalize()}, float32" for mode in (MODES[0], BACKWARD, MODES[1]))
+    graphs = [6, 12]  # of inference and of training, in the table of blocks
+    share = {title: found(title, SHARE, batch_8, min, " %") for title in (forward, backward)}
     goals = [
-        ["forward: bandwidth as a share of a plain copy's, batch 8", "at least 45 %"],
-        ["backward: bandwidth as a share of a plain copy's, batch 8", "at least 35 %"],
-        ["forward, and forward + backward: time against depthwise conv 3x3", "less"],
-        ["time of box block / ENet's dilated bottleneck, training and inference", "at most 0.5"],
-        ["time of box block / ERFNet's non-bottleneck-1D, training and inference", "at most 0.25"],
-        ["slowest / fastest box size", "at most 1.1"],
+        ["forward: bandwidth as a share of a plain copy's, batch 8", "at least 45 %", share[forward]],
+        ["backward: bandwidth as a share of a plain copy's, batch 8", "at least 35 %", share[backward]],
+        ["forward: time of depthwise conv 3x3 / box_conv2d", "more than 1", found(forward, CONV, every, min)],
+        ["forward + backward: time of depthwise conv 3x3 / box_conv2d", "more than 1", found(both, CONV, every, min)],
+        ["time of box block / ENet's dilated bottleneck", "at most 0.5", found("Blocks", ENET_BLOCK, graphs, max)],
+        ["time of box block / ERFNet's non-bottleneck-1D", "at most 0.25", found("Blocks", ERFNET_BLOCK, graphs, max)],
+        ["slowest / fastest box size", "at most 1.1", found("Size of the boxes", "max / min", [1, 2], max)],
+        ["time of BoxENet / ENet, batch 8", "at most 0.85", found("Networks", "boxenet / enet", [2], max)],
+        ["time of BoxERFNet / ERFNet, batch 8", "at most 0.5", found("Networks", "boxerfnet / erfnet", [2], max)],
     ]
-    text = "This page was written on a machine without a GPU. These are the goals, for an H200."
-    return Section("Speed: not yet measured", text, Table(["", "goal"], goals, text=True))
+    text = (
+        "Each figure is the worst over the shapes below, in float32, the time of the GPU alone (CUDA graphs). For "
+        "blocks it is the worse of inference and training, for box sizes the worse of forward and forward + backward."
+    )
+    return Section("Goals", text, Table(["", "goal", "measured"], goals, text=True))
 
 
 def _measured(rounds: int) -> Iterator[Section]:
@@ -108,6 +143,7 @@ def _measured(rounds: int) -> Iterator[Section]:
             yield _speed_section(f"{mode.capitalize()}, {name}", {s: t[mode] for s, t in times.items()})
     yield _box_sizes(rounds)
     yield _block_section(rounds)
+    yield _network_section([result["inference us"] for result in networks(gpu_kernels.SHAPES)])
 
 
 def _operator_times(shape: Shape, dtype: torch.dtype, rounds: int) -> dict[str, dict[str, float]]:
@@ -139,7 +175,7 @@ def _speed_section(title: str, times: dict[Shape, dict[str, float]]) -> Section:
         for column in times.values():
             row += [number(column[name]), number(column[name] / column[OURS], digits=2)]
         rows.append(row)
-    rows.append(["bandwidth as a share of a plain copy's"])
+    rows.append([SHARE])
     for column in times.values():
         rows[-1] += ["", f"{100 * column[COPY] / column[OURS]:.0f} %"]
     header = [""]
@@ -171,10 +207,10 @@ def _block_section(rounds: int) -> Section:
     b, c, h, w = BLOCKS
     blocks = {
         "box block": BoxBottleneck(c, max_input_h=h, max_input_w=w),
-        "ENet bottleneck, dilation 4": Bottleneck(c, dilation=4),
+        ENET_BLOCK: Bottleneck(c, dilation=4),
     }
     if importlib.util.find_spec("box_convolution.networks.erfnet"):
-        blocks["ERFNet non-bottleneck-1D, dilation 4"] = importlib.import_module(
+        blocks[ERFNET_BLOCK] = importlib.import_module(
             "box_convolution.networks.erfnet"
         ).NonBottleneck1d(c, dilation=4)
     image, grad = torch.randn(b, c, h, w, requires_grad=True), torch.randn(b, c, h, w)
@@ -204,6 +240,15 @@ def _block_section(rounds: int) -> Section:
     return Section(
         "Blocks", f"float32, input {BLOCKS}; inference, and training with all gradients.", Table(header, rows)
     )
+
+
+def _network_section(times: list[dict[str, float]]) -> Section:
+    """``times``: microseconds of each network, for a batch of 1 and for one of 8."""
+    rows = [[name, *(number(column[name] / 1e3) for column in times)] for name in times[0]]
+    for pair in (("boxenet", "enet"), ("boxerfnet", "erfnet")):
+        rows.append([" / ".join(pair), *(f"{column[pair[0]] / column[pair[1]]:.2f}" for column in times)])
+    text = "Milliseconds: inference in float32, as CUDA graphs, of networks in their training form, 512 x 1024 pixels."
+    return Section("Networks", text, Table(["", "batch 1", "batch 8"], rows))
 
 
 def _block_step(mode: str, grad: torch.Tensor, block: torch.nn.Module, image: torch.Tensor) -> object:
