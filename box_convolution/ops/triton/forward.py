@@ -32,16 +32,18 @@ from .spans import load_box
 
 @triton.jit
 def enter_row(
-    p_plane, sums, n, rows_of_box, h_top, h_bottom, w, stride, row_stride, q, DENSE: tl.constexpr, STEP: tl.constexpr
+    p_plane, sums, i, end, rows_of_box, h_top, h_bottom, w, stride, row_stride, q,
+    DENSE: tl.constexpr, STEP: tl.constexpr,
 ):  # fmt: skip
-    """r of the output row at pixel row ``n``, and S of the next output row."""
+    """r of output row ``i``, and S of the next one, if that comes before ``end``."""
+    n = i * stride
     top, bottom, top_part, bottom_part, whole_rows = rows_of_box
     entering = load_row(p_plane, n + bottom, h_bottom, row_stride, q, w, STEP).to(tl.float64)
     leaving = load_row(p_plane, n + top, h_top, row_stride, q, w, STEP).to(tl.float64)
     row = sums + bottom_part * entering - top_part * leaving
     sums += tl.where(whole_rows != 0, entering - leaving, 0.0)
     if not DENSE:
-        for s in range(1, stride):
+        for s in range(1, tl.minimum(stride, 1 + tl.maximum(end - 1 - i, 0) * stride)):
             entering = load_row(p_plane, n + s + bottom, h_bottom, row_stride, q, w, STEP).to(tl.float64)
             leaving = load_row(p_plane, n + s + top, h_top, row_stride, q, w, STEP).to(tl.float64)
             sums += tl.where(whole_rows != 0, entering - leaving, 0.0)
@@ -50,14 +52,14 @@ def enter_row(
 
 @triton.jit
 def enter_rows(
-    p_plane, sums, n, rows_of_box, h_top, h_bottom, w, stride, row_stride, q,
+    p_plane, sums, start, end, rows_of_box, h_top, h_bottom, w, stride, row_stride, q,
     DENSE: tl.constexpr, STEP: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
     """The same of ROWS output rows, before anything is written: what is read is then on its way at the same time."""
     rows = ()
     for r in tl.static_range(ROWS):
         row, sums = enter_row(
-            p_plane, sums, n + r * stride, rows_of_box, h_top, h_bottom, w, stride, row_stride, q, DENSE, STEP
+            p_plane, sums, start + r, end, rows_of_box, h_top, h_bottom, w, stride, row_stride, q, DENSE, STEP
         )
         rows += (row,)
     return rows, sums
@@ -167,7 +169,7 @@ def box_rows(
                     for tile in range(0, w, WIDTH):
                         p_running = by_groups(p_slots, place(tile + q, PITCH) + RUNNING)
                         row, sums = enter_row(
-                            p_plane, tl.load(p_running), (start + r) * stride, rows_of_box, h_top, h_bottom, w, stride,
+                            p_plane, tl.load(p_running), start + r, end, rows_of_box, h_top, h_bottom, w, stride,
                             row_stride, tile + q, DENSE, STEP,
                         )  # fmt: skip
                         tl.store(p_running, sums)
@@ -176,13 +178,14 @@ def box_rows(
                         )
                 tl.debug_barrier()
                 for r in tl.static_range(ROWS):
-                    at_row = first_out + multiple((start + r).to(row_stride.dtype) * w_out, STEP_OUT)
+                    i = start + r
+                    at_row = first_out + multiple(i.to(row_stride.dtype) * w_out, STEP_OUT)
                     for tile in range(0, w_out, WIDTH):
                         value = between_edges(
                             p_slots + r * NEXT, tile + q, tile + first + E, columns_of_box, w, stride,
                             PITCH, DENSE, N, C, K,
                         )  # fmt: skip
-                        inside = real & (start + r < end) & (tile + q < multiple(w_out, STEP_OUT))
+                        inside = real & (i < end) & (tile + q < multiple(w_out, STEP_OUT))
                         write_row(
                             p_output, p_residual, at_row + (tile + q), value * weight, shift, inside, RELU, STEP_OUT
                         )
@@ -190,14 +193,14 @@ def box_rows(
         else:
             nothing = tl.zeros([C], tl.float64)
             rows, sums = enter_rows(
-                p_plane, sums, begin * stride, rows_of_box, h_top, h_bottom, w, stride, row_stride, q, DENSE, STEP, ROWS
+                p_plane, sums, begin, end, rows_of_box, h_top, h_bottom, w, stride, row_stride, q, DENSE, STEP, ROWS
             )
             for start in range(begin, end, ROWS):
                 for r in tl.static_range(ROWS):
                     spread(p_slots + r * NEXT, rows[r], nothing, whole, q, WIDTH - 1, PITCH, LONG, N, C, K)
                 tl.debug_barrier()
                 rows, sums = enter_rows(
-                    p_plane, sums, (start + ROWS) * stride, rows_of_box, h_top, h_bottom, w, stride, row_stride, q,
+                    p_plane, sums, start + ROWS, end, rows_of_box, h_top, h_bottom, w, stride, row_stride, q,
                     DENSE, STEP, ROWS,
                 )  # fmt: skip
                 values = ()
@@ -207,7 +210,8 @@ def box_rows(
                         between_edges(p_slot, q, first + E, columns_of_box, w, stride, PITCH, DENSE, N, C, K),
                     )
                 for r in tl.static_range(ROWS):
-                    at_row = first_out + multiple((start + r).to(row_stride.dtype) * w_out, STEP_OUT)
-                    inside = real & (start + r < end) & (q < multiple(w_out, STEP_OUT))
+                    i = start + r
+                    at_row = first_out + multiple(i.to(row_stride.dtype) * w_out, STEP_OUT)
+                    inside = real & (i < end) & (q < multiple(w_out, STEP_OUT))
                     write_row(p_output, p_residual, at_row + q, values[r] * weight, shift, inside, RELU, STEP_OUT)
                 tl.debug_barrier()
