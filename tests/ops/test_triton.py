@@ -122,7 +122,8 @@ def test_every_processor_has_work(shape: tuple[int, ...]) -> None:
     batch, channels, per_channel, h, w = shape
     for forward in (True, False):
         plan = launch.plan(batch * channels, per_channel, h, w, forward, H200)
-        assert plan.boxes == per_channel if forward else plan.together <= 2, "the boxes of a channel share its pixels"
+        # Forward, the boxes of a channel share its pixels; backward, registers are worth more (measured on an H200).
+        assert plan.boxes == (per_channel if forward else launch._BOXES[launch.share_row(w, H200).pieces])
         rounds = -(-plan.items // plan.programs)
         warps = 16 if forward and w <= 128 else 8
         assert plan.items / rounds * plan.warps >= 0.9 * warps * 132
