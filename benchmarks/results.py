@@ -7,8 +7,13 @@
 
 A run is in RUNS/RECIPE-sSEED and has the settings of its recipe; options after -- are added to every training. Each run
 has one thread, and two run at a time. Finished runs are not trained again, and interrupted ones are resumed, so the
-script can be started again at any time. On a GPU, at the size of the paper:
+script can be started again at any time.
 
+On a GPU with 16 processor cores, the whole comparison takes some five minutes: one process per core, and the samples of
+all runs are made first, in memory (`side_by_side.py`). Where CUDA's multi-process service may be started, it saves a
+third of the time (nvidia-cuda-mps-control -d). The second command is for the size of the paper.
+
+    python benchmarks/results.py --at-a-time 16 --samples /dev/shm/samples -- --device cuda
     python benchmarks/results.py --runs runs/large --out docs/scenes_large --at-a-time 3 -- \\
         --size 512 1024 --amp bf16 --workers 5 --device cuda
     python benchmarks/results.py --data camvid --root CAMVID --runs runs/full --out docs/camvid_full --at-a-time 3 -- \\
@@ -95,6 +100,28 @@ def train(experiment: Experiment, options: Sequence[str]) -> int:
     return status
 
 
+def train_each(waiting: Sequence[Experiment], options: Sequence[str], at_a_time: int) -> list[int]:
+    """Train all of them in processes of `boxconv train`; returns their exit statuses."""
+    with ThreadPoolExecutor(at_a_time) as pool:
+        try:
+            return list(pool.map(lambda experiment: train(experiment, options), waiting))
+        except KeyboardInterrupt:  # the terminal sends it to the trainings too, which save and end
+            pool.shutdown(cancel_futures=True)
+            return [130]
+
+
+def train_side_by_side(
+    waiting: Sequence[Experiment], options: Sequence[str], samples: Path, at_a_time: int
+) -> list[int]:
+    """The same as `train` for all of them, for a machine with many cores; returns their exit statuses."""
+    from side_by_side import Job, train_all
+
+    os.environ |= {"OMP_NUM_THREADS": "1", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}  # no use of CUDA before the forks
+    jobs = [Job(e.folder, ("--recipe", e.recipe, "--seed", str(e.seed), *options)) for e in waiting]
+    statuses = train_all(jobs, samples, at_a_time)
+    return [statuses.get(job.folder, 1) for job in jobs]
+
+
 def expected_hours(planned: Sequence[Experiment], kept: Path, at_a_time: int) -> float | None:
     """Hours of training, estimated from earlier runs of the same networks; None if one of them is not known."""
     if not kept.exists():
@@ -139,6 +166,9 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("results"), help="folder of what is written")
     parser.add_argument("--write", type=Path, help="Markdown file of the tables; OUT/results.md if left out")
     parser.add_argument("--at-a-time", type=int, default=2, help="runs side by side")
+    parser.add_argument(
+        "--samples", type=Path, help="folder for the samples of all runs, which are then made only once"
+    )
     parser.add_argument("--no-training", action="store_true", help="take the runs that are finished")
     parser.add_argument("options", nargs="*", help="after --: options of boxconv train, for every run")
     args = parser.parse_args()
@@ -150,12 +180,10 @@ def main() -> int:
         print(f"{len(waiting)} of {len(planned)} runs to train, {args.at_a_time} at a time{length}", flush=True)
         root = ["--root", str(args.root)] if args.root else []
         options = [*root, *(QUICK if args.quick else ()), *args.options]
-        with ThreadPoolExecutor(args.at_a_time) as pool:
-            try:
-                statuses = list(pool.map(lambda experiment: train(experiment, options), waiting))
-            except KeyboardInterrupt:  # the terminal sends it to the trainings too, which save and end
-                pool.shutdown(cancel_futures=True)
-                statuses = [130]
+        if args.samples is not None:
+            statuses = train_side_by_side(waiting, options, args.samples, args.at_a_time)
+        else:
+            statuses = train_each(waiting, options, args.at_a_time)
         if any(statuses):
             print("not all runs are finished: start the script again, and they go on", file=sys.stderr)
             return 1
