@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from boxconv import cli
-from boxconv.cli import commands, recipes, train
+from boxconv.cli import commands, train
 from boxconv.data.config import DataConfig
 from boxconv.data.registry import classes_of, open_split, prepare_of
 from boxconv.inference.new_network import network_for
@@ -56,7 +56,7 @@ class Job:
 
     def config(self) -> TrainConfig:
         argv = ["train", *self.options, "--out", str(self.folder)]
-        return train.settings(commands.parse(argv, recipes.chosen(argv)))
+        return train.settings(commands.parse(argv))
 
 
 class MadeSamples(Dataset[Any]):

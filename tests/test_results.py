@@ -28,9 +28,10 @@ def results(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def test_every_network_with_its_seeds(results: ModuleType) -> None:
     planned = results.experiments("scenes", False, Path("runs"))
-    assert {each.recipe for each in planned} == {path.stem for path in recipes.FOLDER.glob("scenes-*.json")}, (
-        "every recipe on drawn scenes"
-    )
+    others = results.experiments("scenes", False, Path("runs"), results.WITHOUT_BOXES, 1)
+    known = {path.stem for path in recipes.FOLDER.glob("scenes-*.json")}
+    assert {each.recipe for each in (*planned, *others)} == known, "every recipe on drawn scenes"
+    assert [(each.recipe, each.seed) for each in others] == [("scenes-enet-long", 0), ("scenes-enet-wide", 0)]
     assert [each.seed for each in planned] == sorted(each.seed for each in planned), "one seed of each first"
     count = {recipe: sum(each.recipe == recipe for each in planned) for recipe in ("scenes-enet", "scenes-erfnet")}
     assert count == {"scenes-enet": 3, "scenes-erfnet": 2}
