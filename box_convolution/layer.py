@@ -10,6 +10,8 @@ from . import boxes as box
 from . import projection
 from .arguments import as_bool, as_float, as_int
 from .functional import box_conv2d
+from .ops import backend
+from .ops.limits import project_boxes
 from .sharded import whole, write
 from .state_dicts import before_loading
 from .torch_internals import has_hooks
@@ -176,7 +178,8 @@ class BoxConv2d(nn.Module):
 
     def _projected(self, scaled: Tensor) -> Tensor:
         """Stored numbers of the nearest valid boxes."""
-        return self._scaled(box.project(self._pixels(scaled), *self._extent()))
+        pixels, (h, w) = self._pixels(scaled), self._extent()
+        return self._scaled((project_boxes if _kernel_projects(scaled) else box.project)(pixels, h, w))
 
     def forward(self, input: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C * num_filters, H', W'), or an image without the batch axis, as in nn.Conv2d."""
@@ -308,7 +311,14 @@ class BoxConv2d(nn.Module):
 
     def _validated(self, scaled: Tensor) -> Tensor:
         pixels = self._pixels(scaled)
-        projected = box.project(pixels.detach(), *(self.loaded_reach or self._extent()))
+        h, w = self.loaded_reach or self._extent()
+        if _kernel_projects(scaled):
+            projected = project_boxes(pixels.detach(), h, w)
+            if not pixels.requires_grad:
+                return projected
+            pixels.detach().copy_(projected)  # the same memory: `pixels` has these numbers and its gradient
+            return pixels
+        projected = box.project(pixels.detach(), h, w)
         if _may_look_at(scaled) and _equal(projected, pixels):
             self._remember(scaled, projected)
             return pixels
@@ -339,5 +349,14 @@ def _equal(one: Tensor, other: Tensor) -> bool:
 
 def _may_look_at(scaled: Tensor) -> bool:
     """Whether Python may read the numbers: not on a GPU, which it would have to wait for, and not while tracing."""
-    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    return not traced and type(scaled) is nn.Parameter and scaled.is_cpu
+    return scaled.is_cpu and _is_plain(scaled)
+
+
+def _kernel_projects(scaled: Tensor) -> bool:
+    """Whether boxes are projected by one kernel: on a GPU. When traced, a compiler fuses PyTorch's operations."""
+    return not scaled.is_cpu and _is_plain(scaled) and backend(scaled) == "triton"
+
+
+def _is_plain(scaled: Tensor) -> bool:
+    """Whether this is a parameter with numbers of its own: nothing traces, shards, maps or transforms it."""
+    return type(scaled) is nn.Parameter and not torch.compiler.is_compiling() and not torch.jit.is_tracing()
