@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from box_convolution import BoxBottleneck, BoxConv2d, box_conv2d, ops
+from box_convolution import BoxBottleneck, BoxConv2d, box_conv2d
 from box_convolution.networks.enet import Bottleneck
+from box_convolution.ops import dispatch
 from box_convolution.ops.triton import launch
 
 CALLS, ROUNDS = 1000, 15
@@ -55,7 +56,7 @@ def for_a_cpu() -> None:
 def for_a_gpu() -> None:
     print("us of processor time a call for a GPU, launches aside, torch", torch.__version__)
     layer, image = BoxConv2d(4, 2, 8, 8), torch.randn(1, 4, 8, 8, requires_grad=True)
-    with without_launches(), ops.use("triton"):
+    with without_launches():
         output = layer(image)
         grad, leaves = torch.ones_like(output), [image, *layer.parameters()]
 
@@ -122,6 +123,10 @@ def kernels() -> tuple[NoLaunch, ...]:
     return KERNELS
 
 
+def triton(device: torch.device) -> str:
+    return "triton"
+
+
 def yes(*_: Any) -> bool:
     return True
 
@@ -135,7 +140,7 @@ def without_launches() -> Iterator[None]:
     """As if the tensors of the CPU were on a GPU, for all but the launches of kernels."""
     with (
         mock.patch.object(launch, "_kernels", kernels),
-        mock.patch.object(launch, "interpreted", yes),
+        mock.patch.object(dispatch, "_fastest", triton),
         mock.patch("box_convolution.layer._may_look_at", no),
         mock.patch("box_convolution.layer._kernel_projects", yes),
     ):

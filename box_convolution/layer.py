@@ -11,7 +11,7 @@ from . import projection
 from .arguments import as_bool, as_float, as_int
 from .functional import box_conv2d
 from .ops import backend
-from .ops.limits import project_boxes
+from .ops.limits import projected_boxes
 from .sharded import whole, write
 from .state_dicts import before_loading
 from .torch_internals import has_hooks
@@ -179,7 +179,7 @@ class BoxConv2d(nn.Module):
     def _projected(self, scaled: Tensor) -> Tensor:
         """Stored numbers of the nearest valid boxes."""
         pixels, (h, w) = self._pixels(scaled), self._extent()
-        return self._scaled((project_boxes if _kernel_projects(scaled) else box.project)(pixels, h, w))
+        return self._scaled((projected_boxes if _kernel_projects(scaled) else box.project)(pixels, h, w))
 
     def forward(self, input: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C * num_filters, H', W'), or an image without the batch axis, as in nn.Conv2d."""
@@ -311,21 +311,22 @@ class BoxConv2d(nn.Module):
 
     def _validated(self, scaled: Tensor) -> Tensor:
         pixels = self._pixels(scaled)
+        numbers = pixels.detach()
         h, w = self.loaded_reach or self._extent()
         if _kernel_projects(scaled):
-            projected = project_boxes(pixels.detach(), h, w)
+            projected = projected_boxes(numbers, h, w)
             if not pixels.requires_grad:
                 return projected
-            pixels.detach().copy_(projected)  # the same memory: `pixels` has these numbers and its gradient
+            numbers.copy_(projected)  # in the memory of `pixels`, which keeps its gradient
             return pixels
-        projected = box.project(pixels.detach(), h, w)
+        projected = box.project(numbers, h, w)
         if _may_look_at(scaled) and _equal(projected, pixels):
             self._remember(scaled, projected)
             return pixels
         # The added term is exactly zero and has a derivative of one, so the gradient passes straight through, as in
         # projected gradient descent. A clamp would give no gradient to an edge that lies beyond its limit by a rounding
         # error, and the edge could never come back.
-        return projected + (pixels - pixels.detach())
+        return projected + (pixels - numbers)
 
     def _remember(self, scaled: Tensor, pixels: Tensor) -> None:
         with torch.inference_mode(False):

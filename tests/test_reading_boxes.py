@@ -92,7 +92,7 @@ def test_on_a_gpu_one_operation_projects(symmetric: bool) -> None:
     module = reckless(symmetric)
     module(IMAGE)  # makes constants
     scale = ["aten::slice.Tensor", "aten::cat", "aten::mul.Tensor"] if symmetric else ["aten::mul.Tensor"]
-    project, convolve = "box_convolution::project_boxes", "box_convolution::box_conv2d"
+    project, convolve = "box_convolution::projected_boxes", "box_convolution::box_conv2d"
     assert operations(lambda: module(IMAGE)) == [*scale, project, "aten::copy_", convolve]
     with torch.no_grad():
         assert operations(lambda: module(IMAGE)) == [*scale, project, convolve]

@@ -87,7 +87,7 @@ def launches(limits: launcher.Limits, dtype: torch.dtype) -> list[Launch]:
     """Every kernel there is for ``dtype``; and of wider rows, unaligned and long ones and other options for float32."""
     with recorded(limits) as found:
         _call(8, 32, 4, 64, 128, dtype)
-        launcher.project_boxes(torch.empty(32, 4, 4, dtype=dtype, device="meta"), 64, 128)
+        launcher.projected_boxes(torch.empty(32, 4, 4, dtype=dtype, device="meta"), 64, 128)
         if dtype == torch.float32:
             _call(8, 16, 4, 128, 256, dtype)
             _call(1, 2, 2, 8, 45, dtype)

@@ -42,32 +42,34 @@ _forced: str | None = None
 
 def backend(tensor: Tensor) -> str:
     """Name the implementation that serves ``tensor`` now: the fastest one available on its device."""
-    if _forced is not None:
-        return _forced
-    if tensor.device.type == "cpu":
-        return "cpu" if _kernels_are_there(tensor.device) else "reference"
-    return "triton" if tensor.device.type == "cuda" and _kernels_are_there(tensor.device) else "reference"
+    return _forced or _fastest(tensor.device)
 
 
 @functools.cache
-def _kernels_are_there(device: torch.device) -> bool:
+def _fastest(device: torch.device) -> str:
+    """Name the fastest implementation for ``device``. If that is the reference for want of kernels, warn."""
+    if device.type not in ("cpu", "cuda"):
+        return "reference"
     reason = native.status() if device.type == "cpu" else launch.status(device)
     if reason is not None:
         warnings.warn(f"box_conv2d runs on its plain-PyTorch reference, which is slow: {reason}", stacklevel=2)
-    return reason is None
+        return "reference"
+    return "cpu" if device.type == "cpu" else "triton"
 
 
 def serving(tensor: Tensor) -> Implementation:
     """Return the module that `backend` names. Raises ValueError if it cannot serve the device of ``tensor``."""
-    name = backend(tensor)
-    if name == "cpu" and tensor.device.type != "cpu":
+    if _forced is None:
+        return IMPLEMENTATIONS[_fastest(tensor.device)]
+    if _forced == "cpu" and tensor.device.type != "cpu":
         raise ValueError(f"implementation 'cpu' was asked for, but input is on {tensor.device}")
-    if name == "triton" and tensor.device.type != "cuda" and not (tensor.device.type == "cpu" and launch.interpreted()):
+    interpreted = tensor.device.type == "cpu" and _forced == "triton" and launch.interpreted()
+    if _forced == "triton" and tensor.device.type != "cuda" and not interpreted:
         raise ValueError(
             f"implementation 'triton' was asked for, but input is on {tensor.device}: it serves GPUs, and the CPU only "
             "by Triton's interpreter, with TRITON_INTERPRET=1 in the environment when Python starts"
         )
-    return IMPLEMENTATIONS[name]
+    return IMPLEMENTATIONS[_forced]
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The operator `box_convolution::project_boxes`: boxes (C, M, 4) that are moved into their limits.
+"""The operator `box_convolution::projected_boxes`: boxes (C, M, 4) that are moved into their limits.
 
 It computes `box_convolution.boxes.project`, and where the Triton kernels serve, in one kernel. It has no derivative:
 the layer applies it to boxes without gradients.
@@ -12,13 +12,13 @@ from .dispatch import serving
 from .triton import launch
 
 _library = torch.library.Library("box_convolution", "FRAGMENT")
-_library.define("project_boxes(Tensor boxes, float h, float w) -> Tensor")
-project_boxes = torch.ops.box_convolution.project_boxes.default
+_library.define("projected_boxes(Tensor boxes, float h, float w) -> Tensor")
+projected_boxes = torch.ops.box_convolution.projected_boxes.default
 
 
 def _project(boxes: Tensor, h: float, w: float) -> Tensor:
     if serving(boxes) is launch and _are_pixels(h, w):
-        return launch.project_boxes(boxes, int(h), int(w))
+        return launch.projected_boxes(boxes, int(h), int(w))
     return project(boxes, h, w)
 
 
@@ -27,9 +27,9 @@ def _are_pixels(h: float, w: float) -> bool:
     return h <= 2**24 and w <= 2**24 and h.is_integer() and w.is_integer()
 
 
-_library.impl("project_boxes", _project, "CompositeExplicitAutograd")
+_library.impl("projected_boxes", _project, "CompositeExplicitAutograd")
 
 
-@torch.library.register_fake(project_boxes, lib=_library)
+@torch.library.register_fake(projected_boxes, lib=_library)
 def _fake(boxes: Tensor, h: float, w: float) -> Tensor:
     return torch.empty_like(boxes, memory_format=torch.contiguous_format)

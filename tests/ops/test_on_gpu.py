@@ -16,7 +16,7 @@ from torch import Tensor
 
 from box_convolution import BoxConv2d, box_conv2d, ops
 from box_convolution import boxes as box
-from box_convolution.ops.limits import project_boxes
+from box_convolution.ops.limits import projected_boxes
 
 CASES = int(os.environ.get("BOX_CONVOLUTION_TEST_CASES", "1000"))
 BACKWARD = torch.ops.box_convolution.box_conv2d_backward
@@ -70,7 +70,7 @@ def test_limits_bit_for_bit(dtype: torch.dtype, extent: tuple[int, int]) -> None
     boxes = boxes_beyond(extent, dtype).cuda()
     expected = box.project(boxes, *extent)
     for place in (to_gpu(boxes), boxes):
-        torch.testing.assert_close(project_boxes(place, *extent), expected, rtol=0, atol=0, equal_nan=True)
+        torch.testing.assert_close(projected_boxes(place, *extent), expected, rtol=0, atol=0, equal_nan=True)
 
 
 # Rows of one warp, and of several; unaligned rows; few planes, in strips; many small planes.

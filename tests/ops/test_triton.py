@@ -52,7 +52,7 @@ TRITONS = {
     ),
 }
 OLDER_TAKES_LONG = pytest.param(*TRITONS["3.6"].values, id="3.6", marks=[*TRITONS["3.6"].marks, pytest.mark.slow])
-KERNELS = {"box_rows", "grad_rows", "edge_gradients", "project_boxes"}
+KERNELS = {"box_rows", "grad_rows", "edge_gradients", "projected_boxes"}
 
 
 def environment(triton: str) -> dict[str, str]:
@@ -244,10 +244,10 @@ def no_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "triton", None)
     for name in ("forward", "backward", "limits", "rows", "spans"):
         monkeypatch.delitem(sys.modules, f"{launch.__package__}.{name}", raising=False)
-    for cached in (launch.status, launch._kernels, dispatch._kernels_are_there):
+    for cached in (launch.status, launch._kernels, dispatch._fastest):
         cached.cache_clear()
     yield
-    for cached in (launch.status, launch._kernels, dispatch._kernels_are_there):
+    for cached in (launch.status, launch._kernels, dispatch._fastest):
         cached.cache_clear()
 
 
@@ -290,11 +290,11 @@ def test_gpus_are_served_by_triton_unless_they_are_too_old(monkeypatch: pytest.M
     for capability, name in (((9, 0), "triton"), ((6, 1), "reference")):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, found=capability: found)
         launch.status.cache_clear()
-        dispatch._kernels_are_there.cache_clear()
+        dispatch._fastest.cache_clear()
         if name == "triton":
             assert ops.backend(OnGpu()) == name
         else:
             with pytest.warns(UserWarning, match="GeForce GTX 1080 has compute capability 6.1, and Triton needs 7.0"):
                 assert ops.backend(OnGpu()) == name
     launch.status.cache_clear()
-    dispatch._kernels_are_there.cache_clear()
+    dispatch._fastest.cache_clear()

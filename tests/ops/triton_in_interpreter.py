@@ -19,7 +19,7 @@ from torch import Tensor
 from box_convolution import box_conv2d, ops
 from box_convolution import boxes as box
 from box_convolution.ops.epilogue import Epilogue
-from box_convolution.ops.limits import project_boxes
+from box_convolution.ops.limits import projected_boxes
 from box_convolution.ops.triton import launch
 
 ALL = bool(os.environ.get("BOX_CONVOLUTION_TEST_ALL_KERNELS"))
@@ -102,8 +102,8 @@ def test_limits_bit_for_bit(dtype: torch.dtype, extent: tuple[int, int]) -> None
     expected = box.project(boxes, *extent)
     with ops.use("triton"):
         for place in (in_poison(boxes), boxes):
-            torch.testing.assert_close(project_boxes(place, *extent), expected, rtol=0, atol=0, equal_nan=True)
-        assert project_boxes(torch.empty(0, 3, 4), *extent).shape == (0, 3, 4)
+            torch.testing.assert_close(projected_boxes(place, *extent), expected, rtol=0, atol=0, equal_nan=True)
+        assert projected_boxes(torch.empty(0, 3, 4), *extent).shape == (0, 3, 4)
 
 
 def test_fused_keeps_a_nan() -> None:

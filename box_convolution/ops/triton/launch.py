@@ -264,7 +264,7 @@ def _prepare_backward(
     return by_rows, by_edges, planes * work.strips * per_channel * 5 if by_boxes else 1, scratch, is_partial
 
 
-def project_boxes(boxes: Tensor, h: int, w: int) -> Tensor:
+def projected_boxes(boxes: Tensor, h: int, w: int) -> Tensor:
     """See `box_convolution.boxes.project`."""
     edges = boxes.contiguous()
     projected = _empty(boxes, boxes.shape)
@@ -277,7 +277,7 @@ def project_boxes(boxes: Tensor, h: int, w: int) -> Tensor:
 
 @functools.lru_cache(1024)
 def _prepare_projection(kernels: Any, axes: int, h: int, w: int, *kind_of_tensor: object) -> Launch:
-    return Launch(kernels.project_boxes, -(-axes // 128), (axes, h, w), {"BLOCK": 128}, {"num_warps": 4, **_OPTIONS})
+    return Launch(kernels.projected_boxes, -(-axes // 128), (axes, h, w), {"BLOCK": 128}, {"num_warps": 4, **_OPTIONS})
 
 
 def _is_wide(h: int, w: int, *row_strides: int) -> bool:

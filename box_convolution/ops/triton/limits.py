@@ -14,7 +14,7 @@ def clamp(x, least, most):
 
 
 @triton.jit(do_not_specialize=["axes", "h", "w"])
-def project_boxes(p_boxes, p_projected, axes, h, w, BLOCK: tl.constexpr):
+def projected_boxes(p_boxes, p_projected, axes, h, w, BLOCK: tl.constexpr):
     """Of each box two ``axes``, vertical and horizontal, each with two edges. Every step is rounded as in PyTorch."""
     dtype: tl.constexpr = p_boxes.dtype.element_ty
     WIDE: tl.constexpr = tl.float32 if dtype.primitive_bitwidth == 16 else dtype
