@@ -40,12 +40,16 @@ class ConfusionMatrix:
         for name, tensor in (("prediction", prediction), ("label", label)):
             if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
                 raise TypeError(f"{name} must hold integers, found {tensor.dtype}")
+        if prediction.numel() == 0:
+            return
         predicted, truth = prediction.long().flatten(), label.long().flatten()
-        _check_range("prediction", predicted, self.num_classes - 1)
-        _check_range("label", truth, VOID)
+        # The numbers come together, because a GPU is waited for each time.
+        first, last, low, high = torch.stack([*torch.aminmax(predicted), *torch.aminmax(truth)]).tolist()
+        _check_range("prediction", first, last, self.num_classes - 1)
+        _check_range("label", low, high, VOID)
         # Counting all 256 label values, and dropping void afterwards, is faster than first selecting the other pixels.
         counts = torch.bincount(truth * self.num_classes + predicted, minlength=(VOID + 1) * self.num_classes)
-        counts = counts.view(VOID + 1, self.num_classes).to(self.counts.device)
+        counts = counts.to(self.counts.device).view(VOID + 1, self.num_classes)
         unknown = counts[self.num_classes : VOID].sum(1).nonzero()
         if len(unknown):
             value = self.num_classes + int(unknown[0])
@@ -169,10 +173,7 @@ def class_weights(pixel_counts: Tensor, constant: float = 1.10) -> Tensor:
     return (1 / torch.log(constant + share)).float()
 
 
-def _check_range(name: str, values: Tensor, highest: int) -> None:
-    if values.numel() == 0:
-        return
-    low, high = (int(value) for value in torch.aminmax(values))
+def _check_range(name: str, low: int, high: int, highest: int) -> None:
     if low < 0 or high > highest:
         raise ValueError(f"{name} {low if low < 0 else high} is outside 0 to {highest}")
 

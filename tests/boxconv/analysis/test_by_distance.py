@@ -120,7 +120,7 @@ def test_runs_are_measured_kept_and_drawn_without_them(tmp_path: Path, capsys: p
 def test_what_cannot_be_measured_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, status, words in (
         ([], 2, "RUNS: expected folders of runs on drawn scenes"),
-        (["--networks", "segnet"], 2, "--networks: expected some of enet, .*, got 'segnet'"),
+        (["--networks", "segnet"], 2, "--networks: expected a recipe, or one of enet, .*, got 'segnet'"),
         (["--scenes", "0"], 2, "--scenes: expected at least 1, got 0"),
         (["--plot", "x.gif"], 2, "--plot: expected a name that ends in .png or .svg, got x.gif"),
         ([tmp_path], 1, "last.pt: no such file"),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from box_convolution import networks
-from boxconv.cli import main, recipes
+from boxconv.cli import commands, main, recipes
 from boxconv.errors import UsageError
 from boxconv.training.config import TrainConfig
 from boxconv.training.schedule import learning_rate
@@ -158,9 +158,13 @@ def started(tmp_path: Path, capsys: pytest.CaptureFixture[str], *options: str) -
 
 def test_without_a_recipe_settings_are_those_found_best(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = started(tmp_path, capsys)
-    assert (found.network, found.lr, found.box_lr, found.box_weight_decay) == ("boxenet", 2e-3, 4.0, 0.0)
+    assert (found.network, found.lr, found.box_lr, found.box_weight_decay) == ("boxenet", 8e-3, 2.0, 0.0)
     assert found.box_dropout == (0.01, 0.1, 0.0, 0.0)
-    assert started(tmp_path, capsys, "--network", "boxerfnet").box_dropout == (), "those of its plain blocks"
+    erfnet = started(tmp_path, capsys, "--network=boxerfnet")
+    assert erfnet.box_dropout == (), "those of its plain blocks"
+    assert (erfnet.lr, erfnet.box_lr, erfnet.box_weight_decay) == (2e-3, 4.0, 0.0)
+    photographs = commands.parse(["train", "--data", "camvid", "--root", "."])
+    assert (photographs.lr, photographs.box_lr) == (2e-3, 4.0)
     assert started(tmp_path, capsys, "--network", "enet").box_dropout == (), "it has no box blocks"
     asked = started(tmp_path, capsys, "--box-dropout", "0.15", "0.25", "0.15", "0.15", "--box-lr", "1")
     assert (asked.box_dropout, asked.box_lr) == ((0.15, 0.25, 0.15, 0.15), 1.0)
