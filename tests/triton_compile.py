@@ -87,6 +87,7 @@ def launches(limits: launcher.Limits, dtype: torch.dtype) -> list[Launch]:
     """Every kernel there is for ``dtype``; and of wider rows, unaligned and long ones and other options for float32."""
     with recorded(limits) as found:
         _call(8, 32, 4, 64, 128, dtype)
+        launcher.projected_boxes(torch.empty(32, 4, 4, dtype=dtype, device="meta"), 64, 128)
         if dtype == torch.float32:
             _call(8, 16, 4, 128, 256, dtype)
             _call(1, 2, 2, 8, 45, dtype)
@@ -191,9 +192,8 @@ def count(loop: list[str], name: str) -> int:
 
 def faults(launch: Launch, kernel: Any, target: GPUTarget) -> Iterator[str]:
     """Faults in the machine code that would make a kernel slow."""
-    name = launch.kernel.__name__
     needs = resources(kernel, target)
-    whole = name != "edge_gradients" and not launch.arguments["LONG"]
+    whole = launch.arguments.get("LONG") is False
     if needs.spilled > 256:  # a few numbers that are needed once a plane may be kept elsewhere
         yield f"{needs.spilled} bytes of registers are spilled"
     if target.backend != "cuda":

@@ -9,7 +9,7 @@ import hypothesis.strategies as st
 import oracle
 import pytest
 import torch
-from cases import INF, Case, cases, check
+from cases import EXTENTS, INF, Case, boxes_beyond, cases, check
 from fences import check_fences
 from hypothesis import given, settings
 from interpreter import in_poison, limits, without_overflow_checks
@@ -17,7 +17,9 @@ from tolerances import assert_gradient, assert_values
 from torch import Tensor
 
 from box_convolution import box_conv2d, ops
+from box_convolution import boxes as box
 from box_convolution.ops.epilogue import Epilogue
+from box_convolution.ops.limits import projected_boxes
 from box_convolution.ops.triton import launch
 
 ALL = bool(os.environ.get("BOX_CONVOLUTION_TEST_ALL_KERNELS"))
@@ -90,6 +92,18 @@ def test_fused(case: Case, cut: dict[str, int], present: tuple[bool, bool, bool,
     if added:
         expected = expected + residual.double()
     assert_values(actual, expected.relu() if rectified else expected, largest + 3)
+
+
+# Not in bfloat16, to which the interpreter does not round: see test_on_gpu.py.
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16])
+@pytest.mark.parametrize("extent", EXTENTS)
+def test_limits_bit_for_bit(dtype: torch.dtype, extent: tuple[int, int]) -> None:
+    boxes = boxes_beyond(extent, dtype)
+    expected = box.project(boxes, *extent)
+    with ops.use("triton"):
+        for place in (in_poison(boxes), boxes):
+            torch.testing.assert_close(projected_boxes(place, *extent), expected, rtol=0, atol=0, equal_nan=True)
+        assert projected_boxes(torch.empty(0, 3, 4), *extent).shape == (0, 3, 4)
 
 
 def test_fused_keeps_a_nan() -> None:

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..checks import output_shape
 from ..epilogue import Epilogue
+from .prepared import Launch
 
 _OLDEST_TRITON = (3, 6)  # that the kernels were tested with
 _OLDEST_GPU = (7, 0)  # compute capability that Triton compiles for
@@ -91,10 +91,12 @@ def interpreted() -> bool:
 
 
 @functools.cache
-def _kernels() -> tuple[ModuleType, ModuleType]:
-    """Forward kernels and backward kernels."""
-    forward, backward = (importlib.import_module(f".{name}", __package__) for name in ("forward", "backward"))
-    return forward, backward
+def _kernels() -> tuple[ModuleType, ModuleType, ModuleType]:
+    """Kernels of the forward pass, of the backward pass, and of the boxes' limits."""
+    forward, backward, limits = (
+        importlib.import_module(f".{name}", __package__) for name in ("forward", "backward", "limits")
+    )
+    return forward, backward, limits
 
 
 @functools.cache
@@ -131,11 +133,13 @@ def plan(planes: int, per_channel: int, walked: int, w: int, forward: bool, limi
     return Plan(min(items * strips, resident), items * strips, together, strips, strip, boxes, warps)
 
 
-def _step(image: Tensor) -> int:
-    """4 where rows start at multiples of 4 pixels and of 16 bytes, so that 4 pixels are read at a time; else 1."""
-    size = image.element_size()
-    starts = (image.shape[3], *image.stride()[:3])
-    return 1 if size > 4 or image.data_ptr() % 16 or any(start % _GROUP for start in starts) else _GROUP
+def _step(w: int, strides: tuple[int, ...], dtype: torch.dtype, aligned: bool) -> int:
+    """4 where rows start at multiples of 4 pixels and of 16 bytes, so that 4 pixels are read at a time; else 1.
+
+    ``strides`` are those of a tensor that is not contiguous.
+    """
+    whole = aligned and dtype.itemsize <= 4 and not any(start % _GROUP for start in (w, *strides[:3]))
+    return _GROUP if whole else 1
 
 
 def box_conv2d(input: Tensor, boxes: Tensor, normalize: bool, stride: int, out: Tensor | None = None) -> Tensor:
@@ -151,77 +155,129 @@ def box_conv2d_fused(input: Tensor, boxes: Tensor, epilogue: Epilogue, normalize
 def _forward(
     input: Tensor, boxes: Tensor, epilogue: Epilogue, normalize: bool, stride: int, out: Tensor | None
 ) -> Tensor:
-    output = _empty(input, output_shape(input, boxes, stride)) if out is None else out
-    if not output.numel():
-        return output
-    forward, _ = _kernels()
-    batch, channels, h, w = _check_size(input)
-    per_channel, (h_out, w_out) = boxes.shape[1], output.shape[2:]
-    image, edges = _by_rows(input), boxes.contiguous()
-    *parts, relu = epilogue
-    scale, shift, residual = (None if part is None else part.contiguous() for part in parts)
+    image, edges, device = _by_rows(input), boxes.contiguous(), input.device
+    scale, shift, residual, relu = epilogue
+    shape_out, launch, scratch = _prepare_forward(
+        _kernels()[0], limits(device), image.shape, image.stride(), image.dtype, edges.shape[1],
+        normalize, stride, relu, _aligned(image), out is None or _aligned(out),
+        device, edges.dtype, scale is None, shift is None, residual is None,
+    )  # fmt: skip
+    output = _empty(input, shape_out) if out is None else out
+    if launch is not None:
+        with _current(device):
+            parts = (None if part is None else part.contiguous() for part in (scale, shift, residual))
+            launch(image, edges, output, *parts, _scratch(input, scratch))
+    return output
+
+
+@functools.lru_cache(1024)
+def _prepare_forward(
+    kernels: Any, bounds: Limits, shape: tuple[int, ...], strides: tuple[int, ...], dtype: torch.dtype,
+    per_channel: int, normalize: bool, stride: int, relu: bool, aligned: bool, aligned_out: bool,
+    *kinds_of_tensors: object,
+) -> tuple[tuple[int, ...], Launch | None, int]:  # fmt: skip
+    """The output's shape; the launch, None for an empty output; and how many numbers its scratch memory has."""
+    batch, channels, h, w = _check_size(shape)
+    shape_out = batch, channels * per_channel, -(-h // stride), -(-w // stride)
+    if 0 in shape_out:
+        return shape_out, None, 0
+    h_out, w_out = shape_out[2:]
     stride = min(stride, max(h, w))  # a larger one looks at the first pixel, too
-    bounds = limits(input.device)
     work = plan(batch * channels, per_channel, h_out, w, True, bounds)
     row = share_row(w, bounds)
-    strides = image.stride()[:3]
-    with _current(input.device):
-        slot = (1 + row.long) * _GROUP * row.pitch + _BORDERS
-        forward.box_rows[(work.programs,)](
-            image, edges, output, scale, shift, residual, _scratch(input, work.programs * _ROWS * work.boxes * slot),
-            work.items, channels, per_channel, h, w, h_out, w_out, stride, work.together, work.strips, work.strip,
-            *strides,
-            NORMALIZE=normalize, DENSE=stride == 1, RELU=relu, WIDE=_is_wide(h, w, strides[2]), LONG=row.long,
-            STEP=_step(image), STEP_OUT=_step(output), ROWS=_ROWS, PITCH=row.pitch, N=row.pieces, C=work.boxes,
-            K=row.threads, num_warps=work.warps, **_OPTIONS,
-        )  # fmt: skip
-    return output
+    numbers = (
+        work.items, channels, per_channel, h, w, h_out, w_out, stride, work.together, work.strips, work.strip,
+        *strides[:3],
+    )  # fmt: skip
+    constants = {
+        "NORMALIZE": normalize, "DENSE": stride == 1, "RELU": relu,
+        "WIDE": _is_wide(h, w, strides[2]), "LONG": row.long,
+        "STEP": _step(w, strides, dtype, aligned), "STEP_OUT": _step(w_out, (), dtype, aligned_out),
+        "ROWS": _ROWS, "PITCH": row.pitch, "N": row.pieces, "C": work.boxes, "K": row.threads,
+    }  # fmt: skip
+    slot = (1 + row.long) * _GROUP * row.pitch + _BORDERS
+    launch = Launch(kernels.box_rows, work.programs, numbers, constants, {"num_warps": work.warps, **_OPTIONS})
+    return shape_out, launch, work.programs * _ROWS * work.boxes * slot
 
 
 def box_conv2d_backward(
     grad_output: Tensor, input: Tensor, boxes: Tensor, normalize: bool, stride: int, output_mask: list[bool]
 ) -> tuple[Tensor, Tensor]:
     """Gradients by input and boxes, contiguous; one that ``output_mask`` rules out is empty."""
-    grad_input = _empty(input, input.shape if output_mask[0] else (0,))
-    grad_boxes = _empty(boxes, boxes.shape if output_mask[1] else (0,))
+    by_input, by_boxes = output_mask
+    grad_input = _empty(input, input.shape if by_input else (0,))
+    grad_boxes = _empty(boxes, boxes.shape if by_boxes else (0,))
     if grad_output.numel() == 0:
         return grad_input.zero_(), grad_boxes.zero_()
-    if not any(output_mask):
+    if not (by_input or by_boxes):
         return grad_input, grad_boxes
-    _, backward = _kernels()
-    batch, channels, h, w = _check_size(input)
-    per_channel, (h_out, w_out) = boxes.shape[1], grad_output.shape[2:]
-    image, grad, edges = _by_rows(input), _by_rows(grad_output), boxes.contiguous()
+    image, grad, edges, device = _by_rows(input), _by_rows(grad_output), boxes.contiguous(), input.device
+    by_rows, by_edges, sums_count, scratch, is_partial = _prepare_backward(
+        _kernels()[1], limits(device), image.shape, image.stride(), image.dtype, edges.shape[1],
+        grad.shape, grad.stride(), normalize, stride, by_input, by_boxes, _aligned(image), _aligned(grad),
+        device, edges.dtype,
+    )  # fmt: skip
+    with _current(device):
+        sums = _scratch(input, sums_count)
+        partial = _partial(input) if is_partial else grad_input
+        by_rows(grad, image, edges, partial, grad_input, sums, _scratch(input, scratch))
+        if by_boxes:
+            by_edges(sums, edges, grad_boxes)
+    return grad_input, grad_boxes
+
+
+@functools.lru_cache(1024)
+def _prepare_backward(
+    kernels: Any, bounds: Limits, shape: tuple[int, ...], strides: tuple[int, ...], dtype: torch.dtype,
+    per_channel: int, shape_out: tuple[int, ...], strides_out: tuple[int, ...], normalize: bool, stride: int,
+    by_input: bool, by_boxes: bool, aligned: bool, aligned_out: bool, *kinds_of_tensors: object,
+) -> tuple[Launch, Launch, int, int, bool]:  # fmt: skip
+    """Two launches, how many numbers the sums and the scratch memory have, and whether input's gradient is summed up
+    in another tensor.
+    """
+    batch, channels, h, w = _check_size(shape)
+    h_out, w_out = shape_out[2:]
     stride = min(stride, max(h, w))
     planes = batch * channels
-    bounds = limits(input.device)
     work = plan(planes, per_channel, h, w, False, bounds)
     row = share_row(w, bounds)
-    by_input, by_boxes = output_mask
+    numbers = (
+        work.items, planes, channels, per_channel, h, w, h_out, w_out, stride, work.strips, work.strip,
+        *strides_out[:3], *strides[:3],
+    )  # fmt: skip
+    constants = {
+        "NORMALIZE": normalize, "DENSE": stride == 1, "BY_INPUT": by_input, "BY_BOXES": by_boxes,
+        "WIDE": _is_wide(h, w, strides_out[2], strides[2]), "LONG": row.long,
+        "STEP": _step(w, strides, dtype, aligned), "STEP_OUT": _step(w_out, strides_out, dtype, aligned_out),
+        "PITCH": row.pitch, "N": row.pieces, "C": work.boxes, "K": row.threads,
+    }  # fmt: skip
+    by_rows = Launch(kernels.grad_rows, work.programs, numbers, constants, {"num_warps": work.warps, **_OPTIONS})
+    count = work.strips * batch
+    by_edges = Launch(
+        kernels.edge_gradients, channels * per_channel, (count, channels * per_channel, h, w),
+        {"NORMALIZE": normalize, "BLOCK": min(_power_of_two(count), 256)}, {"num_warps": 1, **_OPTIONS},
+    )  # fmt: skip
     slot = (1 + row.long) * _GROUP * row.pitch + _BORDERS
     pixels = _GROUP * row.pitch + _BORDERS
-    with _current(input.device):
-        sums = _scratch(input, planes * work.strips * per_channel * 5 if by_boxes else 1)
-        partial = grad_input
-        if by_input and work.together > 1 and input.dtype not in (torch.float32, torch.float64):
-            partial = _partial(input)
-        backward.grad_rows[(work.programs,)](
-            grad, image, edges, partial, grad_input, sums,
-            _scratch(input, work.programs * work.boxes * (work.boxes * slot + pixels)),
-            work.items, planes, channels, per_channel, h, w, h_out, w_out, stride, work.strips, work.strip,
-            *grad.stride()[:3], *image.stride()[:3],
-            NORMALIZE=normalize, DENSE=stride == 1, BY_INPUT=by_input, BY_BOXES=by_boxes,
-            WIDE=_is_wide(h, w, grad.stride(2), image.stride(2)), LONG=row.long,
-            STEP=_step(image), STEP_OUT=_step(grad), PITCH=row.pitch, N=row.pieces, C=work.boxes, K=row.threads,
-            num_warps=work.warps, **_OPTIONS,
-        )  # fmt: skip
-        if by_boxes:
-            count = work.strips * batch
-            backward.edge_gradients[(channels * per_channel,)](
-                sums, edges, grad_boxes, count, channels * per_channel, h, w,
-                NORMALIZE=normalize, BLOCK=min(_power_of_two(count), 256), num_warps=1, **_OPTIONS,
-            )  # fmt: skip
-    return grad_input, grad_boxes
+    scratch = work.programs * work.boxes * (work.boxes * slot + pixels)
+    is_partial = by_input and work.together > 1 and dtype not in (torch.float32, torch.float64)
+    return by_rows, by_edges, planes * work.strips * per_channel * 5 if by_boxes else 1, scratch, is_partial
+
+
+def projected_boxes(boxes: Tensor, h: int, w: int) -> Tensor:
+    """See `box_convolution.boxes.project`."""
+    edges = boxes.contiguous()
+    projected = _empty(boxes, boxes.shape)
+    if boxes.numel():
+        with _current(boxes.device):
+            launch = _prepare_projection(_kernels()[2], boxes.numel() // 2, h, w, boxes.dtype, boxes.device)
+            launch(edges, projected)
+    return projected
+
+
+@functools.lru_cache(1024)
+def _prepare_projection(kernels: Any, axes: int, h: int, w: int, *kind_of_tensor: object) -> Launch:
+    return Launch(kernels.projected_boxes, -(-axes // 128), (axes, h, w), {"BLOCK": 128}, {"num_warps": 4, **_OPTIONS})
 
 
 def _is_wide(h: int, w: int, *row_strides: int) -> bool:
@@ -254,8 +310,12 @@ def _by_rows(tensor: Tensor) -> Tensor:
     return tensor if tensor.stride(3) == 1 else tensor.contiguous()
 
 
-def _check_size(input: Tensor) -> tuple[int, int, int, int]:
-    batch, channels, h, w = input.shape
+def _aligned(tensor: Tensor) -> bool:
+    return tensor.data_ptr() % 16 == 0
+
+
+def _check_size(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    batch, channels, h, w = shape
     if max(h, w) > _LONGEST:
         raise ValueError(f"input must have at most 2**29 rows and columns for implementation 'triton', got {h} x {w}")
     return batch, channels, h, w
