@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import tyro
 
 from ..errors import UsageError
-from ..files import check_outputs
 from ..inference.open import file_of, open_layers
+from .outputs import check_outputs
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from ..errors import UsageError
-from ..files import check_outputs, existing
+from ..files import existing
 from ..inference.open import DEFAULT, is_network, open_network, packaged
 from ..inference.options import InferenceOptions
 from ..reports.kinds import OF_VIDEOS, Kind
+from .outputs import check_outputs
 
 if TYPE_CHECKING:
     from ..inference.open import TrainedNetwork
