@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import tyro
 
 from ..errors import UsageError
-from ..inference.open import file_of, open_layers
+from ..inference.open import file_of, open_layers, require_layers
 from ..inference.scoring import data_of, labels_of
 from .outputs import check_output_folder
 
@@ -43,6 +43,8 @@ class Analyze:
 
 
 def run(args: Analyze) -> None:
+    require_layers(args.run, *args.against)
+
     import torch
 
     from ..analysis.importance import importance

@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 
 from ..errors import UsageError
-from ..inference.open import DEFAULT, open_layers
+from ..inference.open import DEFAULT, open_layers, require_layers
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,8 @@ class DemoApp:
 
 
 def run(args: DemoApp) -> None:
+    require_layers(args.network)
+
     from ..app.explorer import Explorer
     from ..app.server import Application, serve
     from ..training.device import choose_device

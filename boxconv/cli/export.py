@@ -8,7 +8,7 @@ import tyro
 
 from ..errors import UsageError
 from ..files import replacing
-from ..inference.open import file_of, open_layers
+from ..inference.open import file_of, open_layers, require_layers
 from ..inference.scoring import data_of, labels_of, validation_scores
 from .outputs import check_outputs
 
@@ -58,6 +58,8 @@ class Export:
 
 
 def run(args: Export) -> None:
+    require_layers(args.checkpoint)
+
     from box_convolution.deploy import snap_boxes
     from box_convolution.deploy.export import ExportError
     from box_convolution.networks import weights
