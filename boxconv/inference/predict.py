@@ -182,7 +182,7 @@ def predict(
                 waiting.append((Result(job, note=note), writer.submit(write, job, image, prediction)))
             except DataError as error:
                 if not keep_going:
-                    raise _advised(error, len(jobs)) from error
+                    raise advised(error, len(jobs)) from error
                 waiting.append((Result(job, str(error)), None))
             if len(waiting) > 2:
                 yield _finished(*waiting.pop(0), keep_going)
@@ -200,9 +200,9 @@ def _opened(
             yield job, error
 
 
-def _advised(error: DataError, images: int) -> DataError:
-    """The error with the option that helps, if there are other images."""
-    return DataError(f"{error}; --keep-going skips such images", error.kind) if images > 1 else error
+def advised(error: DataError, files: int) -> DataError:
+    """The error with the option that helps, if there are other files to label."""
+    return DataError(f"{error}; --keep-going skips such files", error.kind) if files > 1 else error
 
 
 def _finished(result: Result, writing: Future[None] | None, keep_going: bool) -> Result:
