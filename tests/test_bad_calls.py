@@ -327,6 +327,8 @@ COMMANDS = [
     ("predict good.pt data/images/train --out out --resume --overwrite", 2, "contradict each other"),
     ("predict none.pt data/images/train --out out", 1, "none.pt: no such file"),
     ("predict good.pt data/images/train --out out --device nothing", 1, "--device nothing: not available here"),
+    ("distance good.pt", 2, "RUNS: good.pt: no folder of a training run, there is no last.pt in it"),
+    ("distance nothing", 2, "RUNS: nothing: no folder of a training run, there is no last.pt in it"),
     ("check-data", 2, "PATH"),
     ("check-data none --data camvid", 1, "none"),
     ("check-data empty", 2, "--classes: empty holds no classes.csv"),

@@ -68,6 +68,9 @@ def run(args: Distance) -> None:
     outputs = {"--plot": args.plot, "--csv": args.csv}
     check_outside_data({"--kept": args.kept, "--write": args.write})
     check_outputs(outputs, overwrite=args.overwrite, inputs=(args.kept, args.write))
+    for folder in args.runs:
+        if not (folder / "last.pt").is_file():
+            raise UsageError(f"RUNS: {folder}: no folder of a training run, there is no last.pt in it")
     if args.scenes is not None and args.scenes < 1:
         raise UsageError(f"--scenes: expected at least 1, got {args.scenes}")
     defaults = to_plain(TrainConfig())
