@@ -42,7 +42,10 @@ INPUTS = [
     "distance runs --kept classes.csv --csv classes.csv",
     "distance runs --csv same.png --plot same.png",
 ]
-TRAIN = "train --out trained --network enet_minus --size 16 32 --epochs 1 --scenes-per-epoch 2 --quiet"
+TRAIN = (
+    "train --out trained --network enet_minus --size 16 32 --epochs 1 --scenes-per-epoch 2 --scenes-for-validation 2"
+    " --quiet"
+)
 # Command lines whose output would be in a data folder, and the option that says so.
 IN_DATA = [
     ("predict photo.png --out set/labels", "--out"),
