@@ -3,6 +3,7 @@
 It is meant for the user of this machine. A file is processed in memory and not stored.
 """
 
+import errno
 import json
 import socket
 import threading
@@ -159,13 +160,18 @@ def serve(application: Application, port: int, ready: Callable[[str, bool], obje
 def listening(application: Application, port: int) -> BaseWSGIServer:
     """A server that accepts connections now, and answers them when its `serve_forever` is called."""
     host = application.host
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        listener = socket.create_server((host, port), family=family)
-    except OSError as error:
-        raise UsageError(f"--host {host} --port {port}: cannot listen there: {error.strerror}") from error
-    with listener:
+    with listen(host, port) as listener:
         return make_server(host, port, application, threaded=True, request_handler=_Connection, fd=listener.fileno())
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens at this host and port. Raises UsageError if that is impossible."""
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        reason = (error.strerror or str(error)).partition(" (while")[0]
+        advice = "; give another --port, or 0 for any that is free" if error.errno == errno.EADDRINUSE else ""
+        raise UsageError(f"--host {host} --port {port}: cannot listen there: {reason}{advice}") from error
 
 
 class _Connection(WSGIRequestHandler):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import tyro
 
+from ..data.data_folder import check_outside_data
 from ..errors import UsageError
 from ..reports.tables import replaced_section, write_sections
 
@@ -46,6 +47,7 @@ def run(args: Bench) -> None:
     from ..profiling.timing import keep_freed_memory
 
     _check(args)
+    check_outside_data({"--write": args.write})
     devices = _devices(args.device, torch.cuda.is_available())
     if args.write is not None:
         replaced_section(args.write, NAME, "")  # before minutes of work: can the section be written?

@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import difflib
 import functools
 import importlib
 import inspect
@@ -13,6 +14,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import tyro
 
+from ..errors import UsageError
 from . import recipes, train
 
 NAMES = (
@@ -32,6 +34,7 @@ COMMANDS = {name: _command(name) for name in NAMES}
 
 def run(argv: list[str]) -> int:
     """Run the command that ``argv`` names, and return the exit status."""
+    _check_name(argv)
     if argv[:1] == ["train"] and recipes.chosen(argv) == "help":
         print(recipes.listing())
         return 0
@@ -40,6 +43,15 @@ def run(argv: list[str]) -> int:
         args = parse(argv, default=of_run)
     runs = dict(COMMANDS.values())
     return runs[type(args)](args) or 0
+
+
+def _check_name(argv: list[str]) -> None:
+    """Raise UsageError if the first word is not a command."""
+    if not argv or argv[0].startswith("-") or argv[0].replace("_", "-") in COMMANDS:
+        return
+    close = difflib.get_close_matches(argv[0], COMMANDS, 1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    raise UsageError(f"no command {argv[0]!r}; {hint}boxconv --help explains them: {', '.join(COMMANDS)}")
 
 
 def parse(argv: list[str], default: train.Train | None = None) -> Any:

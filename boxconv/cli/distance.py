@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
+from ..data.data_folder import check_outside_data
 from ..errors import UsageError
-from ..files import check_outputs, write_atomic
+from ..files import write_atomic
 from ..inference.open import TrainedNetwork, open_network
 from ..reports.tables import replaced_section, write_sections
 from ..training.config import TrainConfig, to_plain
 from . import recipes
 from .draw import require_picture
+from .outputs import check_outputs
 
 if TYPE_CHECKING:
     from ..analysis.by_distance import Measured
@@ -64,7 +66,11 @@ def run(args: Distance) -> None:
 
     require_picture("--plot", args.plot)
     outputs = {"--plot": args.plot, "--csv": args.csv}
+    check_outside_data({"--kept": args.kept, "--write": args.write})
     check_outputs(outputs, overwrite=args.overwrite, inputs=(args.kept, args.write))
+    for folder in args.runs:
+        if not (folder / "last.pt").is_file():
+            raise UsageError(f"RUNS: {folder}: no folder of a training run, there is no last.pt in it")
     if args.scenes is not None and args.scenes < 1:
         raise UsageError(f"--scenes: expected at least 1, got {args.scenes}")
     defaults = to_plain(TrainConfig())

@@ -10,6 +10,7 @@ import tyro
 
 from ..files import Existing, existing
 from ..inference.new_network import network_for
+from ..inference.open import require_layers
 from ..training.config import TrainConfig
 from . import recipes
 
@@ -76,10 +77,13 @@ def _with(config: TrainConfig, **switches: Any) -> Train:
 
 
 def run(args: Train) -> None:
-    from box_convolution import extras
-
     if not args.resume:  # a run that goes on has been checked
         args.check()
+        if args.start_from is not None:
+            require_layers(args.start_from)
+
+    from box_convolution import extras
+
     if args.report_every is not None:
         extras.require("--report-every", "matplotlib")
     if args.find_lr:

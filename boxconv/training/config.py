@@ -161,6 +161,18 @@ class TrainConfig(DataConfig):
         if self.accumulate > self.batch_size:
             raise UsageError(f"--accumulate: expected at most --batch-size {self.batch_size}, got {self.accumulate}")
 
+    @property
+    def padding(self) -> str:
+        """A sentence about the padding of training crops that are larger than --size; "" if they are not."""
+        if self.crop is None or (self.crop[0] <= self.size[0] and self.crop[1] <= self.size[1]):
+            return ""
+        h, w = self.size
+        most = f"{round(self.scale[1] * h)} x {round(self.scale[1] * w)}"
+        return (
+            f"--crop {self.crop[0]} {self.crop[1]} is larger than --size {h} {w}: --scale enlarges images to at most "
+            f"{most}, and the rest of a crop is padding"
+        )
+
 
 MOVABLE = ("root", "classes", "palette", "report_every", "device", "workers", "checkpoint_minutes", "timeout")
 """Run-time settings, which may change when a run is resumed."""

@@ -93,6 +93,8 @@ def build_run(
     if config.batch_size < config.accumulate * context.world_size:
         parts = f"{context.world_size} processes with {config.accumulate} parts each"
         raise UsageError(f"--batch-size: {config.batch_size} images are too few for {parts}")
+    if config.padding and progress:
+        print(f"note: {config.padding}")
     device = choose_device(config.device, context.local_rank)
     classes = classes_of(config)
     if config.measures_channels:

@@ -131,7 +131,7 @@ def test_what_cannot_be_measured_is_refused(tmp_path: Path, capsys: pytest.Captu
         (["--networks", "segnet"], 2, "--networks: expected a recipe, or one of enet, .*, got 'segnet'"),
         (["--scenes", "0"], 2, "--scenes: expected at least 1, got 0"),
         (["--plot", "x.gif"], 2, "--plot: expected a name that ends in .png or .svg, got x.gif"),
-        ([tmp_path], 1, "last.pt: no such file"),
+        ([tmp_path], 2, "no folder of a training run, there is no last.pt in it"),
     ):
         returned, printed = boxconv(capsys, "distance", *arguments)
         assert returned == status
