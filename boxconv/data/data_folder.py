@@ -14,12 +14,16 @@ SIGNS = {
 """Folders that only this data set has, for each value of --data that is recognised by them."""
 
 
+TABLES = ("classes.csv", "palette.csv")
+
+
 def check_outside_data(outputs: Mapping[str, Path | None], root: Path | None = None) -> None:
-    """Raise UsageError if an output is in the folder of a data set. Call this before any work is done.
+    """Raise UsageError if an output would be among the files of a data set. Call this before any work is done.
 
     Args:
         outputs: from the name of an option to the file or folder that it names; None if the option is not given.
-        root: a data folder that the command reads. All others are recognised by `data_folder_of`.
+        root: a data folder that the command reads: nothing is written into it. Of other folders that hold a data set,
+            its own files are protected (`data_folder_of`): a project may well have them beside its results.
     """
     for option, path in outputs.items():
         if path is None:
@@ -32,17 +36,15 @@ def check_outside_data(outputs: Mapping[str, Path | None], root: Path | None = N
 
 
 def data_folder_of(path: Path) -> Path | None:
-    """The data folder that ``path``, which need not exist, is or is in; None if it is in none.
+    """The data folder that ``path`` is, or is in the folders or tables of; None if there is none.
 
-    Much besides a data set may be in the home folder and in the root of the file system: there only the folders of the
-    data set itself count.
+    Much else may be in a folder that holds a data set, such as a project's results.
     """
     path = path.resolve()
     for folder in (path, *path.parents):
         if parts := _parts_of(folder):
-            if folder not in (Path(folder.anchor), Path.home().resolve()):
-                return folder
-            return next((folder / part for part in parts if path.is_relative_to(folder / part)), None)
+            own = (folder / name for name in (*parts, *TABLES))
+            return folder if path == folder or any(path.is_relative_to(one) for one in own) else None
     return None
 
 

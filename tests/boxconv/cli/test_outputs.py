@@ -51,12 +51,11 @@ IN_DATA = [
     ("predict photo.png --out set/labels", "--out"),
     ("predict photo.png --out set/labels/val", "--out"),
     ("predict photo.png --out set", "--out"),
-    ("predict set/images/val --out set/predictions", "--out"),
     ("predict set --out set", "--out"),
     ("predict photo.png --out link/val", "--out"),
     ("predict mirror --out .", "--out"),
     ("predict photo.png --out new --areas set/classes.csv", "--areas"),
-    ("predict photo.png --out new --contact-sheet set/a.html", "--contact-sheet"),
+    ("predict photo.png --out new --contact-sheet set/labels/a.html", "--contact-sheet"),
     ("evaluate boxenet-camvid --root set --json set/labels/val/a.json", "--json"),
     ("evaluate boxenet-camvid --root data --picture set/labels/val/a.png", "--picture"),
     ("evaluate boxenet-camvid --root data --json data/a.json", "--json"),
@@ -68,12 +67,12 @@ IN_DATA = [
     ("distance runs --csv set/classes.csv", "--csv"),
     ("distance runs --kept set/labels/val/a.json", "--kept"),
     ("compare runs --plot set/labels/val/a.png", "--plot"),
-    ("compare runs --write set/notes.md", "--write"),
-    ("bench --write set/notes.md", "--write"),
-    ("export boxenet-camvid --out set/net.safetensors", "--out"),
-    ("train --out set/run", "--out"),
-    ("train --data camvid --root data --cache set/cache", "--cache"),
-    ("finetune trained --out set/run", "--out"),
+    ("compare runs --write set/labels/notes.md", "--write"),
+    ("bench --write set/labels/notes.md", "--write"),
+    ("export boxenet-camvid --out set/labels/net.safetensors", "--out"),
+    ("train --out set/labels/run", "--out"),
+    ("train --data camvid --root data --cache set/labels/cache", "--cache"),
+    ("finetune trained --out set/labels/run", "--out"),
     ("import-sunrgbd data --out set/labels/sunrgbd", "--out"),
 ]
 
@@ -152,7 +151,7 @@ def test_nothing_is_written_into_a_data_folder(here, data_set, capsys, line, opt
     assert contents(here) == before
 
 
-def test_what_a_data_folder_is(tmp_path, monkeypatch):
+def test_what_a_data_folder_is(tmp_path):
     def folder_of(path):
         found = data_folder_of(tmp_path / path)
         return found and found.relative_to(tmp_path).as_posix()
@@ -160,15 +159,14 @@ def test_what_a_data_folder_is(tmp_path, monkeypatch):
     for name in ("own/images", "own/labels", "shapes/images", "city/gtFine", "camvid/trainannot", "photos/images"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "shapes" / "classes.csv").touch()
-    assert folder_of("own") == folder_of("own/labels/new/a.png") == folder_of("own/runs/a") == "own"
-    assert folder_of("shapes/a.png") == "shapes"
-    assert folder_of("city/leftImg8bit/a.png") == "city"
-    assert folder_of("camvid/train/a.png") == "camvid"
+    assert folder_of("own") == folder_of("own/labels/new/a.png") == folder_of("own/classes.csv") == "own"
+    assert folder_of("own/runs/a") is folder_of("own/labels.png") is None, "a project may have data beside its results"
+    assert folder_of("shapes/images/a.png") == "shapes"
+    assert folder_of("city/gtFine/a.png") == folder_of("city") == "city"
+    assert folder_of("camvid/trainannot/a.png") == "camvid"
     assert folder_of("photos/images/a.png") is None
     assert folder_of("a.png") is None
-    monkeypatch.setenv("HOME", str(tmp_path / "own"))  # where much else is
-    assert folder_of("own/labels/new/a.png") == "own/labels"
-    assert folder_of("own/runs/a") is None
+    assert folder_of("city/runs/a") is None
 
 
 def test_every_command_with_an_output_is_in_the_tables():
