@@ -7,6 +7,7 @@ import errno
 import json
 import socket
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterable
 from ipaddress import ip_address
@@ -114,10 +115,18 @@ class Application:
             return Response(json.dumps(answer(question)), mimetype="application/json")
 
     def end(self) -> None:
-        """Refuse new requests and wait for the running one: Python cannot exit while a thread is inside PyTorch."""
+        """Refuse new requests, and wait for the running one and for the threads of those that have been answered.
+
+        Python cannot exit while a thread is inside PyTorch, nor while it clears up what PyTorch keeps for each thread:
+        either aborts the process. A thread whose browser keeps the connection open does neither, and is not waited for.
+        """
         self.ended = True
         with self.working:
             pass
+        until = time.monotonic() + 1.0
+        for thread in threading.enumerate():
+            if thread is not threading.current_thread():
+                thread.join(max(0.0, until - time.monotonic()))
 
 
 def check_sender(question: Question, host: str) -> None:
