@@ -49,13 +49,13 @@ def test_float64(case: Case, cut: dict[str, int]) -> None:
     check_here(case, cut, torch.float64, torch.float64)
 
 
-@settings(max_examples=200 if ALL else 60)
+@settings(max_examples=200 if ALL else 40)
 @given(case=SMALL, cut=CUT)
 def test_float32(case: Case, cut: dict[str, int]) -> None:
     check_here(case, cut, torch.float32, torch.float32)
 
 
-@settings(max_examples=150 if ALL else 40)
+@settings(max_examples=150 if ALL else 25)
 @given(case=SMALL, cut=CUT, dtype=st.sampled_from([torch.float16, torch.bfloat16]))
 def test_half_precision_beside_float32_boxes(case: Case, cut: dict[str, int], dtype: torch.dtype) -> None:
     check_here(case, cut, dtype, torch.float32)
