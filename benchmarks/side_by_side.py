@@ -29,16 +29,16 @@ from torch.utils.data import Dataset
 from boxconv import cli
 from boxconv.cli import commands, train
 from boxconv.data.config import DataConfig
-from boxconv.data.registry import classes_of, open_split, prepare_of
+from boxconv.data.registry import classes_of
 from boxconv.inference.new_network import network_for
 from boxconv.profiling import machine
 from boxconv.training import checkpoint, loop
 from boxconv.training.config import TrainConfig, to_plain
 from boxconv.training.interrupt import Interrupted
-from boxconv.training.loading import augment_of
 from boxconv.training.records import best_of
 from boxconv.training.run_folder import RunFolder
-from boxconv.training.setup import build_run
+from boxconv.training.setup import open_samples
+from boxconv.training.start import built
 
 VALIDATION = -1
 """Stands for the validation samples where others are those of an epoch."""
@@ -79,7 +79,8 @@ class MadeSamples(Dataset[Any]):
 
 def make_part(config: TrainConfig, folder: Path, part: int) -> None:
     """Write the samples of epoch ``part``, or those of validation. A file with the final name is complete."""
-    data = _drawn(config, part)
+    training, validation = open_samples(config, classes_of(config))
+    data = validation if part == VALIDATION else training
     length = len(data)  # type: ignore[arg-type]
     paths = _paths(config, folder, part)
     paths[0].parent.mkdir(parents=True, exist_ok=True)
@@ -89,13 +90,6 @@ def make_part(config: TrainConfig, folder: Path, part: int) -> None:
         images[index], labels[index] = image, label
     for path in paths:
         os.replace(f"{path}.new", path)
-
-
-def _drawn(config: TrainConfig, part: int) -> Dataset[Any]:
-    classes = classes_of(config)
-    if part == VALIDATION:
-        return open_split(config, config.val_split, classes, prepare_of(config))
-    return open_split(config, config.train_split, classes, augment_of(config), training=True, seed=config.seed)
 
 
 def _mapped(
@@ -119,8 +113,7 @@ def train_run(job: Job, samples: Path, afterwards: Sequence[str]) -> None:
     """Train a run, or the rest of it; then run a command of boxconv with its folder, such as `distance`."""
     config = job.config()
     resume = (job.folder / "last.pt").exists()
-    config, create_network = network_for(config, resume=resume, quiet=True)
-    run = build_run(config, create_network, progress=False)
+    run = built(config, network_for, resume=resume, progress=False)
     run = dataclasses.replace(
         run,
         train_data=MadeSamples(config, samples, len(run.train_data), validation=False),  # type: ignore[arg-type]

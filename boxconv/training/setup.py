@@ -100,8 +100,7 @@ def build_run(
     if config.measures_channels:
         mean, std = context.run_on_main("channels", lambda: _measured(config, classes, progress=progress))
         config = dataclasses.replace(config, mean=tuple(mean), std=tuple(std))
-    train_data = open_split(config, config.train_split, classes, augment_of(config), training=True, seed=config.seed)
-    val_data = open_split(config, config.val_split, classes, prepare_of(config))
+    train_data, val_data = open_samples(config, classes)
     pixels: dict[str, Tensor] = {}
     if config.root is not None and check_files:
         context.run_on_main("check", lambda: pixels.update(_checked(config, classes, progress=progress)))
@@ -117,6 +116,12 @@ def build_run(
     model, network = create_network(classes)
     weights = class_weights(pixels[config.train_split], config.class_balance)
     return Run(config, model, network, classes, train_data, val_data, weights, device, context, unscored)
+
+
+def open_samples(config: TrainConfig, classes: ClassTable) -> tuple[Dataset[Any], Dataset[Any]]:
+    """Return `Run.train_data` and `Run.val_data`. Raises DataError for a split that is not there."""
+    train_data = open_split(config, config.train_split, classes, augment_of(config), training=True, seed=config.seed)
+    return train_data, open_split(config, config.val_split, classes, prepare_of(config))
 
 
 def _checked(config: TrainConfig, classes: ClassTable, *, progress: bool) -> dict[str, Tensor]:
