@@ -101,6 +101,8 @@ class TrainConfig(DataConfig):
     """Parts in which a batch goes through the network, to save memory; the gradient is that of the whole batch."""
     amp: Literal["off", "bf16", "fp16"] = "off"
     """Mixed precision: bf16, or fp16 with a loss scale that adapts itself."""
+    compile: bool = False
+    """Train with torch.compile's code for the network: faster steps after minutes of compiling."""
     sync_bn: bool = False
     """Under torchrun: batch normalisation with the statistics of all processes."""
     checkpoint_minutes: float = 10.0
