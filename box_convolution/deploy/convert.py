@@ -33,7 +33,9 @@ def deploy(
     - BatchNorms are folded into the convolutions, transposed convolutions and box convolutions that they follow;
     - a `BoxBottleneck` adds its residual and applies its ReLU as the box convolution writes its output;
     - dropout is removed, and boxes are numbers instead of parameters;
-    - images are in channels_last memory, with which convolutions are fastest on CPUs, and on GPUs in half precision.
+    - images are in channels_last memory, with which convolutions are fastest on CPUs, and on GPUs in half precision;
+    - on the CPU, box blocks and activations overwrite images that nothing else in the network reads. A hook that is
+      added later and keeps a layer's output must copy it. No image that the caller passes is overwritten.
 
     This works for any network: its forward code is traced to see what can be folded. Layers that are called in several
     places, have hooks or override ``forward``, and BatchNorms without running statistics, are not changed. The original
@@ -67,6 +69,8 @@ def deploy(
     fold_norms(flow)
     _absorb_relus(flow)
     _activate_in_place(flow)
+    if not any(has_hooks(module) for module in deployed.modules()):  # which might keep an output
+        _overwrite_inputs(flow)
     if channels_last:
         deployed = replace_all(deployed, _pointwise).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return deployed
@@ -137,6 +141,16 @@ def _activate_in_place(flow: Dataflow) -> None:
                 before = part.layer(source)
                 if is_convolution(before) or type(before) is ChannelAffine:
                     part.replace(node, act)
+
+
+def _overwrite_inputs(flow: Dataflow) -> None:
+    """Let box blocks overwrite their inputs, where these are new tensors which nothing else reads."""
+    for part in flow.parts:
+        for node in part.graph.nodes:
+            source, block = part.source(node), part.layer(node)
+            if isinstance(block, FusedBoxBottleneck) and source is not None and flow.once(block):
+                before = part.layer(source)
+                block.overwrites = isinstance(before, (Activation, FusedBoxBottleneck)) or is_convolution(before)
 
 
 def _drop_classes(network: nn.Module, dropped: set[int], head: str) -> None:

@@ -41,6 +41,12 @@ class FusedBoxConv2d(Float32Buffers):
             input, self.boxes, self.scale, self.shift, residual, self.relu, self.normalize, self.stride
         )
 
+    def add_to(self, residual: Tensor, input: Tensor) -> None:
+        """Overwrite ``residual`` with ``forward(input, residual)``."""
+        torch.ops.box_convolution.add_boxes_(
+            residual, input, self.boxes, self.scale, self.shift, self.relu, self.normalize
+        )
+
     def extra_repr(self) -> str:
         c, m = self.boxes.shape[:2]
         parts = [f"{c}, {m}, out_channels={c * m}"]
@@ -55,7 +61,8 @@ class FusedBoxBottleneck(nn.Module):
     """`BoxBottleneck` in two steps: a 1x1 convolution with a bias, and the box convolution with all that follows.
 
     (B, N, H, W) -> (B, N, H, W). If `prune` has removed outputs of the 1x1 convolution, ``channels`` (C,) is the index
-    of the output that each channel of ``box`` reads; else it is None.
+    of the output that each channel of ``box`` reads; else it is None. With ``overwrites``, the result may take the
+    memory of the input, which saves the time to fetch other memory: for inputs that nothing else reads.
     """
 
     channels: Tensor | None
@@ -65,6 +72,7 @@ class FusedBoxBottleneck(nn.Module):
         super().__init__()
         self.conv, self.box, self.inner_relu = conv, box, block.inner_relu
         self.box.relu = True
+        self.overwrites = False
         self.register_buffer("channels", None)
 
     def forward(self, input: Tensor) -> Tensor:
@@ -80,6 +88,9 @@ class FusedBoxBottleneck(nn.Module):
             last = narrow.is_contiguous(memory_format=torch.channels_last)
             narrow = narrow.index_select(1, channels)
             narrow = narrow.contiguous(memory_format=torch.channels_last) if last else narrow
+        if not torch.jit.is_scripting() and self.overwrites and _is_fast_to_overwrite(input, narrow):
+            self.box.add_to(input, narrow)
+            return input
         return self.box(narrow, input)
 
 
@@ -116,6 +127,11 @@ def _as_planes(conv: nn.Module, input: Tensor, relu: bool) -> Tensor | None:
         return None
     planes: Tensor = torch.ops.box_convolution.pointwise_planes(input, conv.weight, conv.bias, relu)
     return planes
+
+
+def _is_fast_to_overwrite(input: Tensor, narrow: Tensor) -> bool:
+    last = changeable(input) and input.is_contiguous(memory_format=torch.channels_last)
+    return last and input.dtype == narrow.dtype == torch.float32
 
 
 class ChannelAffine(nn.Module):

@@ -138,6 +138,51 @@ def test_sums_and_activations_are_in_place_and_leave_the_image_alone(name: str) 
     assert torch.equal(image, before)
 
 
+@pytest.mark.parametrize(("name", "blocks"), [("boxenet", 12), ("boxonlyenet", 23), ("boxerfnet", 5)])
+def test_box_blocks_overwrite_their_inputs_and_leave_the_image_alone(name: str, blocks: int) -> None:
+    network = lived_in(networks.create(name, 5, (64, 96)), 2, 3, 64, 96)
+    deployed = deploy(network)
+    overwriting = [m for m in deployed.modules() if isinstance(m, FusedBoxBottleneck) and m.overwrites]
+    assert len(overwriting) == blocks
+    image = torch.randn(2, 3, 64, 96).contiguous(memory_format=torch.channels_last)
+    before = image.clone()
+    with torch.no_grad():
+        first, second = deployed(image), deployed(image)
+        for block in overwriting:
+            block.overwrites = False
+        assert torch.equal(deployed(image), first)
+    assert torch.equal(first, second)
+    assert torch.equal(image, before)
+
+
+class _ReadsTwice(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.first, self.second = nn.Conv2d(3, 8, 1), BoxBottleneck(8, 4, 12, 12), BoxBottleneck(8, 4, 12, 12)
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        start = self.conv(image)
+        once = self.first(start)
+        return start, self.second(once)
+
+
+def test_box_blocks_leave_what_others_read() -> None:
+    network = _ReadsTwice()
+    with torch.no_grad():
+        network(torch.randn(4, 3, 12, 12))
+    deployed: Any = deploy(network)
+    assert (deployed.first.overwrites, deployed.second.overwrites) == (False, True)
+    alone = deploy(BoxBottleneck(8, 4, 12, 12))
+    assert not alone.overwrites  # its image is the caller's
+    hooked = _ReadsTwice()
+    hooked.first.register_forward_hook(lambda *_: None)
+    assert not any(getattr(module, "overwrites", False) for module in deploy(hooked).modules())
+    image = torch.randn(1, 3, 12, 12).contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        for actual, expected in zip(deployed(image), network.eval()(image), strict=True):
+            torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5)
+
+
 def test_gradients_by_the_image_of_a_deployed_network() -> None:
     """With autograd, no tensor is changed in place that the backward pass needs."""
     network = lived_in(networks.create("enet", 5, (32, 48)), 2, 3, 32, 48)

@@ -57,6 +57,41 @@ def test_activation(
 
 
 @pytest.mark.usefixtures("_threads")
+@pytest.mark.parametrize("numbers", [False, True])
+@pytest.mark.parametrize("relu", [False, True])
+# Planes for which there are kernels in channels_last, too few channels for three threads, and rows for two groups.
+@pytest.mark.parametrize("shape", [(2, 16, 40, 60), (1, 4, 9, 7), (1, 3, 5, 6), (1, 32, 130, 1), (0, 4, 5, 5)])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("memory_format", FORMATS)
+def test_boxes_are_added_in_place(
+    memory_format: torch.memory_format,
+    dtype: torch.dtype,
+    shape: tuple[int, ...],
+    relu: bool,
+    numbers: bool,
+    implementation: str,
+) -> None:
+    boxes = (torch.rand(shape[1], 4, 4) - 0.5) * 20
+    input, image = torch.randn(shape).to(dtype), torch.randn(shape[0], 4 * shape[1], *shape[2:]).to(dtype)
+    input, image = input.to(memory_format=memory_format), image.to(memory_format=memory_format)
+    rest = (torch.randn(4 * shape[1]), torch.randn(4 * shape[1])) if numbers else (None, None)
+    with ops.use(implementation):
+        expected = OPERATORS.box_conv2d_fused(input, boxes, *rest, image, relu)
+        before, stride, pointer = input.clone(), image.stride(), image.data_ptr()
+        OPERATORS.add_boxes_(image, input, boxes, *rest, relu)
+    assert torch.equal(image, expected)
+    assert torch.equal(input, before)
+    assert (image.stride(), image.data_ptr()) == (stride, pointer)
+
+
+def test_boxes_that_do_not_fit_the_image_are_refused() -> None:
+    image = torch.zeros(1, 8, 5, 5)
+    with pytest.raises(ValueError, match="residual"):
+        OPERATORS.add_boxes_(image, torch.zeros(1, 4, 5, 5), torch.zeros(4, 4, 4))
+    assert not image.any()
+
+
+@pytest.mark.usefixtures("_threads")
 @pytest.mark.parametrize("channels", [1, 3, 16, 40])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("memory_format", FORMATS)
