@@ -24,7 +24,7 @@ class Bench:
     networks: tyro.conf.Positional[tuple[str, ...]] = TABLE_3
     size: tuple[int, int] = (512, 1024)
     """Height and width of the image, in pixels."""
-    rounds: int = 11
+    rounds: int = 21
     """How often each is timed; the median and the quartiles are reported."""
     threads: tuple[int, ...] = tuple(sorted({1, os.cpu_count() or 1}))
     """Numbers of threads on the CPU. With 1, processor time is measured, else wall time."""

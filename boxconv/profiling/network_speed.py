@@ -58,8 +58,8 @@ def about(args: Settings, keeps_memory: bool) -> Section:
     text = (
         "The paper's protocol: one image, 19 classes, deployed networks (BatchNorm folded, boxes snapped to whole "
         "pixels, residual and ReLU fused into the box convolution). The networks or blocks of a table take turns in "
-        f"one process, {args.rounds} turns each. Times are medians, with their quartiles beside them. With one thread, "
-        "processor time is measured."
+        f"one process, {args.rounds} turns each. Times are medians, with their quartiles beside them; a ratio is the "
+        "median of the ratios in one turn. With one thread, processor time is measured."
     )
     return Section("Speed of the networks", text, Table(["", ""], rows, text=True))
 
@@ -118,11 +118,11 @@ def _network_row(name: str, found: Mapping[str, Timing], args: Settings, device:
 
 
 def _cells(timing: Timing | None, base: Timing | None) -> list[str]:
-    """Median, quartiles, and the ratio of medians."""
+    """Median, quartiles, and the ratio to ``base``."""
     if timing is None:
         return ["", "", ""]
     quartiles = f"{number(timing.low)} ... {number(timing.high)}"
-    return [number(timing.median), quartiles, f"{timing.median / base.median:.3f}" if base else ""]
+    return [number(timing.median), quartiles, f"{timing.over(base):.3f}" if base else ""]
 
 
 def _blocks(device: torch.device, title: str, times: Times) -> Section:
