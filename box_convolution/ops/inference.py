@@ -9,10 +9,10 @@
     pointwise_planes(image, weight, bias, relu)
         = [relu](conv2d(image, weight, bias)), a 1x1 convolution; contiguous, which a box convolution reads fastest
 
-image and residual (B, C, H, W), slopes (C,), values and indices (B, C, h, w), weight (K, C, 1, 1), bias (K,);
-input, boxes, scale and shift as in `box_conv2d_fused`. The first three work in place. All are fast for float32 in channels_last. There, PyTorch's own operations would make a new tensor
-each, unpool through an image of zeros, and return the convolution in channels_last, which would have to be transposed.
-For inference only: they have no derivative.
+image and residual (B, C, H, W), slopes (C,), values and indices (B, C, h, w), weight (K, C, 1, 1), bias (K,); input,
+boxes, scale and shift as in `box_conv2d_fused`. The first three work in place. All are fast for float32 in
+channels_last. There, PyTorch's own operations would make a new tensor each, unpool through an image of zeros, and
+return the convolution in channels_last, which would have to be transposed. For inference only: they have no derivative.
 """
 
 import torch

@@ -254,7 +254,7 @@ def add_boxes(image: Tensor, input: Tensor, boxes: Tensor, epilogue: Epilogue, n
 
 
 def _into_pixels(output: Tensor, problem: _Problem, epilogue: Epilogue) -> bool:
-    """Write to ``output``, in channels_last, which may be the residual. False, with nothing written, if no kernel does."""
+    """Write to ``output``, in channels_last; it may be the residual. False, with nothing written, if no kernel does."""
     # The kernels for channels_last outputs give a thread at least 16 channels: are there enough for every thread?
     if output.shape[0] * output.shape[1] < 16 * torch.get_num_threads():
         return False

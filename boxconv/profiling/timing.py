@@ -15,7 +15,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 class Timing(NamedTuple):
-    """Times of one call in milliseconds: median, lower and upper quartile, and all of them in the order of the turns."""
+    """Times of one call in milliseconds: median, lower and upper quartile, and all of them in order of the turns."""
 
     median: float
     low: float

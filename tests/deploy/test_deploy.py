@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -158,7 +159,8 @@ def test_box_blocks_overwrite_their_inputs_and_leave_the_image_alone(name: str, 
 class _ReadsTwice(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.conv, self.first, self.second = nn.Conv2d(3, 8, 1), BoxBottleneck(8, 4, 12, 12), BoxBottleneck(8, 4, 12, 12)
+        self.conv = nn.Conv2d(3, 8, 1)
+        self.first, self.second = BoxBottleneck(8, 4, 12, 12), BoxBottleneck(8, 4, 12, 12)
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         start = self.conv(image)
