@@ -36,15 +36,15 @@ class FusedBoxConv2d(Float32Buffers):
         self.scale = (scale if self.scale is None else self.scale * scale).float()
         self.shift = (shift if self.shift is None else self.shift * scale + shift).float()
 
-    def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
+    def forward(self, input: Tensor, residual: Tensor | None = None, overwrite: bool = False) -> Tensor:
+        """With ``overwrite``, the result takes the place of the residual."""
+        if overwrite and residual is not None:
+            torch.ops.box_convolution.add_boxes_(
+                residual, input, self.boxes, self.scale, self.shift, self.relu, self.normalize
+            )
+            return residual
         return torch.ops.box_convolution.box_conv2d_fused(
             input, self.boxes, self.scale, self.shift, residual, self.relu, self.normalize, self.stride
-        )
-
-    def add_to(self, residual: Tensor, input: Tensor) -> None:
-        """Overwrite ``residual`` with ``forward(input, residual)``."""
-        torch.ops.box_convolution.add_boxes_(
-            residual, input, self.boxes, self.scale, self.shift, self.relu, self.normalize
         )
 
     def extra_repr(self) -> str:
@@ -88,9 +88,9 @@ class FusedBoxBottleneck(nn.Module):
             last = narrow.is_contiguous(memory_format=torch.channels_last)
             narrow = narrow.index_select(1, channels)
             narrow = narrow.contiguous(memory_format=torch.channels_last) if last else narrow
-        if not torch.jit.is_scripting() and self.overwrites and _is_fast_to_overwrite(input, narrow):
-            self.box.add_to(input, narrow)
-            return input
+        if not torch.jit.is_scripting():  # noqa: SIM102 - TorchScript compiles the whole of a joint condition
+            if self.overwrites and _is_fast_to_overwrite(self.box, input, narrow):
+                return self.box(narrow, input, overwrite=True)
         return self.box(narrow, input)
 
 
@@ -129,9 +129,9 @@ def _as_planes(conv: nn.Module, input: Tensor, relu: bool) -> Tensor | None:
     return planes
 
 
-def _is_fast_to_overwrite(input: Tensor, narrow: Tensor) -> bool:
+def _is_fast_to_overwrite(box: nn.Module, input: Tensor, narrow: Tensor) -> bool:
     last = changeable(input) and input.is_contiguous(memory_format=torch.channels_last)
-    return last and input.dtype == narrow.dtype == torch.float32
+    return last and isinstance(box, FusedBoxConv2d) and input.dtype == narrow.dtype == torch.float32
 
 
 class ChannelAffine(nn.Module):

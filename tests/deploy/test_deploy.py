@@ -160,7 +160,7 @@ class _ReadsTwice(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.conv = nn.Conv2d(3, 8, 1)
-        self.first, self.second = BoxBottleneck(8, 4, 12, 12), BoxBottleneck(8, 4, 12, 12)
+        self.first, self.second = (BoxBottleneck(8, max_input_h=12, max_input_w=12) for _ in range(2))
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         start = self.conv(image)
@@ -174,7 +174,7 @@ def test_box_blocks_leave_what_others_read() -> None:
         network(torch.randn(4, 3, 12, 12))
     deployed: Any = deploy(network)
     assert (deployed.first.overwrites, deployed.second.overwrites) == (False, True)
-    alone = deploy(BoxBottleneck(8, 4, 12, 12))
+    alone = deploy(BoxBottleneck(8, max_input_h=12, max_input_w=12))
     assert not alone.overwrites  # its image is the caller's
     hooked = _ReadsTwice()
     hooked.first.register_forward_hook(lambda *_: None)
