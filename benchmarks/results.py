@@ -3,7 +3,7 @@
     python benchmarks/results.py --quick                        # ENet against BoxENet on drawn scenes, one seed
     python benchmarks/results.py                                # every network on drawn scenes
     python benchmarks/results.py --no-training                  # tables and pictures of the runs that are finished
-    python benchmarks/results.py --data camvid --root CAMVID    # every network on real roads
+    python benchmarks/results.py --data camvid --root CAMVID    # every network on real roads, at half resolution
     python benchmarks/results.py --only enet boxenet --runs runs/64 --out results/64 -- --size 64 128
 
 A run is in RUNS/RECIPE-sSEED and has the settings of its recipe; options after -- are added to every training. Each run
@@ -17,8 +17,8 @@ third of the time (nvidia-cuda-mps-control -d). The second command is for the si
     python benchmarks/results.py --at-a-time 16 --samples /dev/shm/samples -- --device cuda
     python benchmarks/results.py --runs runs/large --out docs/scenes_large --at-a-time 3 -- \\
         --size 512 1024 --amp bf16 --workers 5 --device cuda
-    python benchmarks/results.py --data camvid --root CAMVID --runs runs/full --out docs/camvid_full --at-a-time 3 -- \\
-        --size 360 480 --epochs 300 --amp bf16 --workers 5 --device cuda
+    python benchmarks/results.py --data camvid-full --root CAMVID --out docs/camvid_full --at-a-time 6 -- \\
+        --device cuda --workers 2
 
 The results in OUT are runs.json and distance.json, with all numbers for the tables and pictures, which can be drawn
 again from them without the runs; curves.png, distance.png and distance.csv; and analysis/, with receptive fields and
@@ -45,7 +45,7 @@ WITHOUT_BOXES = ("enet-long", "enet-wide")
 """Other ways to improve ENet: training for twice as long, or wider dilations. A comparison of their own (--only)."""
 PICTURED = ("enet", "boxenet", "erfnet", "boxerfnet")
 """In the picture of accuracy by distance, which has a line for each seed, and in the analysis."""
-QUICK = ("--epochs", "30")
+QUICK = ("--epochs", "20")
 ANALYSED = ("--images", "8", "--positions", "10")
 """Receptive fields need a backward pass for each position and channel; with these numbers they take minutes."""
 
@@ -165,8 +165,8 @@ def write_results(
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help=f"ENet against BoxENet, one seed, {' '.join(QUICK)}")
-    parser.add_argument("--data", choices=("scenes", "camvid"), default="scenes")
-    parser.add_argument("--root", type=Path, help="folder of the data set, for camvid")
+    parser.add_argument("--data", choices=("scenes", "camvid", "camvid-full"), default="scenes")
+    parser.add_argument("--root", type=Path, help="folder of the data set, for CamVid")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs")
     parser.add_argument("--out", type=Path, default=Path("results"), help="folder of what is written")
     parser.add_argument("--write", type=Path, help="Markdown file of the tables; OUT/results.md if left out")
