@@ -90,7 +90,7 @@ Times = Callable[[Mapping[str, Call]], dict[str, Timing]]
 def _networks(args: Settings, device: torch.device, title: str, times: Times) -> Section:
     image = torch.rand(1, 3, *args.size, device=device)
     calls: dict[str, Call] = {}
-    torch.compiler.reset()  # what was compiled for other sections counts towards a limit, above which nothing is compiled
+    torch.compiler.reset()  # earlier compilations count towards a limit, above which nothing is compiled
     text = f"{args.size[0]} x {args.size[1]}, batch 1. Ratios: to ENet, or to ERFNet in its family."
     for name in args.networks:
         network = _deployed(networks.create(name, CLASSES, args.size).to(device), image, name)
