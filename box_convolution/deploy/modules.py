@@ -66,13 +66,13 @@ class FusedBoxBottleneck(nn.Module):
     """
 
     channels: Tensor | None
+    overwrites: bool = False
 
     def __init__(self, block: BoxBottleneck, conv: nn.Conv2d, box: FusedBoxConv2d) -> None:
         """``conv`` and ``box`` have the BatchNorms of ``block`` folded in."""
         super().__init__()
         self.conv, self.box, self.inner_relu = conv, box, block.inner_relu
         self.box.relu = True
-        self.overwrites = False
         self.register_buffer("channels", None)
 
     def forward(self, input: Tensor) -> Tensor:
@@ -130,7 +130,7 @@ def _as_planes(conv: nn.Module, input: Tensor, relu: bool) -> Tensor | None:
 
 
 def _is_fast_to_overwrite(box: nn.Module, input: Tensor, narrow: Tensor) -> bool:
-    last = changeable(input) and input.is_contiguous(memory_format=torch.channels_last)
+    last = changeable(input) and changeable(narrow) and input.is_contiguous(memory_format=torch.channels_last)
     return last and isinstance(box, FusedBoxConv2d) and input.dtype == narrow.dtype == torch.float32
 
 

@@ -15,9 +15,13 @@ channels_last. There, PyTorch's own operations would make a new tensor each, unp
 return the convolution in channels_last, which would have to be transposed. For inference only: they have no derivative.
 """
 
+import math
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, prelu
+from torch.utils.flop_counter import register_flop_formula
 
 from . import dispatch, native
 from .checks import check_fused
@@ -112,6 +116,11 @@ def _fake_unpool(image: Tensor, values: Tensor, indices: Tensor) -> None: ...
 @torch.library.register_fake("box_convolution::pointwise_planes", lib=_library)
 def _fake_pointwise_planes(image: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
     return image.new_empty(image.shape[0], weight.shape[0], *image.shape[2:])
+
+
+@register_flop_formula(torch.ops.box_convolution.add_boxes_)
+def _add_boxes_flops(image_shape: Any, input_shape: Any, *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
+    return 2 * math.prod(input_shape) + 4 * math.prod(image_shape)  # as for box_conv2d
 
 
 @torch.library.register_fake("box_convolution::add_boxes_", lib=_library)

@@ -247,10 +247,14 @@ def box_conv2d_fused(input: Tensor, boxes: Tensor, epilogue: Epilogue, normalize
 def add_boxes(image: Tensor, input: Tensor, boxes: Tensor, epilogue: Epilogue, normalize: bool) -> None:
     """See `inference`; ``image``, the residual of ``epilogue``, is float32 in channels_last, ``input`` float32."""
     wide = boxes.to(torch.float64).contiguous()
-    by_rows = _by_rows(input)
-    problem = _problem(by_rows, wide, boxes.dtype == torch.float64, normalize, stride=1)
-    if image.numel() and not _into_pixels(image, problem, epilogue):
-        image.copy_(box_conv2d_fused(input, boxes, epilogue, normalize, stride=1))
+    rows = _by_rows(input)
+    problem = _problem(rows, wide, boxes.dtype == torch.float64, normalize, stride=1)
+    if not image.numel() or _into_pixels(image, problem, epilogue):
+        return
+    planes = image.new_empty(image.shape)
+    _check(_forward(problem, planes, epilogue._replace(residual=None, relu=False), pixels=False), problem)
+    batch, channels, h, w = image.shape
+    _transpose(batch, channels, h * w, planes, image, epilogue.relu, image)
 
 
 def _into_pixels(output: Tensor, problem: _Problem, epilogue: Epilogue) -> bool:

@@ -176,7 +176,9 @@ class TrainConfig(DataConfig):
         )
 
 
-MOVABLE = ("root", "classes", "palette", "report_every", "device", "workers", "checkpoint_minutes", "timeout")
+MOVABLE = (
+    "root", "classes", "palette", "report_every", "device", "compile", "workers", "checkpoint_minutes", "timeout",
+)  # fmt: skip
 """Run-time settings, which may change when a run is resumed."""
 LENGTH = ("epochs", "patience")
 """Settings for the length of a run, which may change as well."""

@@ -93,6 +93,11 @@ def build_run(
     if config.batch_size < config.accumulate * context.world_size:
         parts = f"{context.world_size} processes with {config.accumulate} parts each"
         raise UsageError(f"--batch-size: {config.batch_size} images are too few for {parts}")
+    if config.compile and context.world_size > 1 and config.timeout < 600:
+        raise UsageError(
+            f"--compile: each process compiles for minutes while the others wait: expected --timeout 600 or more, got "
+            f"{config.timeout:g}"
+        )
     if config.padding and progress:
         print(f"note: {config.padding}")
     device = choose_device(config.device, context.local_rank)

@@ -117,6 +117,7 @@ def _environment(run: Run) -> dict[str, Any]:
         "processes": run.context.world_size,
         "threads": torch.get_num_threads(),
         "device": run.device.type,
+        "compile": run.config.compile,
         "torch": str(torch.__version__),
     }
 

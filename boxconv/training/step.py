@@ -64,6 +64,7 @@ class TrainStep:
                 )
         self.forward: Callable[[Tensor], Tensor] = self.parallel or model
         if config.compile:
+            torch.compiler.reset()  # earlier compilations count towards a limit, above which nothing is compiled
             # Not dynamic: the last batch of an epoch, which is smaller, gets code of its own; the others' stays fast.
             self.forward = torch.compile(self.forward, dynamic=False)
 
@@ -95,9 +96,10 @@ class TrainStep:
             return self._step(parts, rate, flags)
         except (RuntimeError, MemoryError) as error:
             if _is_from_compiler(error):
+                reason = _first_line(getattr(error, "inner_exception", error))
                 raise TrainingError(
-                    f"--compile: torch.compile failed ({_first_line(error)}); on CPUs it needs a C++ compiler; train "
-                    "without --compile"
+                    f"--compile: torch.compile failed ({reason}); on CPUs it needs a C++ compiler; --no-compile trains "
+                    "without it"
                 ) from error
             if not is_out_of_memory(error):
                 raise

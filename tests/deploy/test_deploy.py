@@ -139,7 +139,7 @@ def test_sums_and_activations_are_in_place_and_leave_the_image_alone(name: str) 
     assert torch.equal(image, before)
 
 
-@pytest.mark.parametrize(("name", "blocks"), [("boxenet", 12), ("boxonlyenet", 23), ("boxerfnet", 5)])
+@pytest.mark.parametrize(("name", "blocks"), [("boxenet", 11), ("boxonlyenet", 19), ("boxerfnet", 5)])
 def test_box_blocks_overwrite_their_inputs_and_leave_the_image_alone(name: str, blocks: int) -> None:
     network = lived_in(networks.create(name, 5, (64, 96)), 2, 3, 64, 96)
     deployed = deploy(network)
@@ -156,33 +156,89 @@ def test_box_blocks_overwrite_their_inputs_and_leave_the_image_alone(name: str, 
     assert torch.equal(image, before)
 
 
-class _ReadsTwice(nn.Module):
+def _block() -> BoxBottleneck:
+    return BoxBottleneck(8, max_input_h=12, max_input_w=12)
+
+
+class _Stages(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(3, 8, 1)
-        self.first, self.second = (BoxBottleneck(8, max_input_h=12, max_input_w=12) for _ in range(2))
+        self.first, self.second = (nn.Sequential(nn.Conv2d(8, 8, 1), _block(), _block()) for _ in range(2))
+        self.last = _block()
 
-    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        start = self.conv(image)
-        once = self.first(start)
-        return start, self.second(once)
+    def forward(self, image: Tensor) -> Tensor:
+        return self.last(self.second(self.first(image)))
 
 
-def test_box_blocks_leave_what_others_read() -> None:
-    network = _ReadsTwice()
+class _WithFeatures(_Stages):
+    def forward(self, image: Tensor, features: bool = False) -> Any:
+        kept = [image]
+        for block in self.first if features else ():
+            kept.append(block(kept[-1]))
+        return kept if features else super().forward(image)
+
+
+class _Untraceable(_Stages):
+    def forward(self, image: Tensor) -> Any:
+        kept = [image]
+        for block in self.first if image.shape[0] else ():
+            kept.append(block(kept[-1]))
+        return kept
+
+
+class _ReadsTwice(_Stages):
+    def forward(self, image: Tensor) -> Any:
+        start = self.first[0](image)
+        middle = self.first[1](start)
+        return start, middle, self.first[2](middle), self.second(image)
+
+
+def _overwriting(network: nn.Module) -> set[str]:
+    return {name for name, module in network.named_modules() if getattr(module, "overwrites", False)}
+
+
+@pytest.mark.parametrize(
+    ("network", "expected"),
+    [
+        (_Stages(), {"first.1", "first.2", "second.1", "second.2"}),
+        (_WithFeatures(), set()),
+        (_Untraceable(), set()),
+        (_ReadsTwice(), {"second.1", "second.2"}),
+        (nn.Sequential(nn.Conv2d(8, 8, 1), _block()), set()),  # its slices would overwrite what they are called with
+        (_block(), set()),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else None,
+)
+def test_box_blocks_leave_what_others_may_read(network: nn.Module, expected: set[str]) -> None:
     with torch.no_grad():
-        network(torch.randn(4, 3, 12, 12))
-    deployed: Any = deploy(network)
-    assert (deployed.first.overwrites, deployed.second.overwrites) == (False, True)
-    alone = deploy(BoxBottleneck(8, max_input_h=12, max_input_w=12))
-    assert not alone.overwrites  # its image is the caller's
-    hooked = _ReadsTwice()
-    hooked.first.register_forward_hook(lambda *_: None)
-    assert not any(getattr(module, "overwrites", False) for module in deploy(hooked).modules())
-    image = torch.randn(1, 3, 12, 12).contiguous(memory_format=torch.channels_last)
+        network(torch.randn(4, 8, 12, 12))
+    deployed = deploy(network)
+    assert _overwriting(deployed) == expected
+    image = torch.randn(2, 8, 12, 12).contiguous(memory_format=torch.channels_last)
+    before = image.clone()
+    options = {"features": True} if isinstance(network, _WithFeatures) else {}
     with torch.no_grad():
-        for actual, expected in zip(deployed(image), network.eval()(image), strict=True):
-            torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5)
+        actual, wanted = (one(image, **options) for one in (deployed, network.eval()))
+        torch.testing.assert_close(actual, wanted, rtol=0, atol=1e-5)
+        for part in deployed.children() if isinstance(network, _Stages) else ():
+            part(image)
+    assert torch.equal(image, before)
+
+
+def test_box_blocks_overwrite_nothing_that_hooks_may_keep() -> None:
+    network = _Stages()
+    network.second.register_forward_hook(lambda *_: None)
+    assert not _overwriting(deploy(network))
+
+
+def test_derivatives_of_a_deployed_network_whose_blocks_would_overwrite() -> None:
+    deployed: Any = deploy(_Stages())
+    image = torch.randn(1, 8, 12, 12).contiguous(memory_format=torch.channels_last)
+    with pytest.raises(NotImplementedError), torch.autograd.forward_ad.dual_level():
+        deployed(torch.autograd.forward_ad.make_dual(image, torch.ones_like(image)))
+    deployed.first[1].conv.weight.requires_grad_()
+    with pytest.raises(NotImplementedError):
+        deployed(image)
 
 
 def test_gradients_by_the_image_of_a_deployed_network() -> None:

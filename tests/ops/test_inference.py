@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, max_pool2d, max_unpool2d, prelu
+from torch.utils.flop_counter import FlopCounterMode
 
 from box_convolution import ops
 from box_convolution.ops import native
@@ -92,6 +93,16 @@ def test_boxes_are_added_in_place_with_every_instruction_set(isa: str) -> None:
         expected = OPERATORS.box_conv2d_fused(input, boxes, None, None, image)
         OPERATORS.add_boxes_(image, input, boxes)
     assert torch.equal(image, expected)
+
+
+def test_operations_of_boxes_in_place_are_counted() -> None:
+    input, boxes, image = torch.randn(1, 4, 6, 5), torch.randn(4, 2, 4), torch.zeros(1, 8, 6, 5)
+    counts = []
+    for call in (lambda: OPERATORS.box_conv2d_fused(input, boxes), lambda: OPERATORS.add_boxes_(image, input, boxes)):
+        with FlopCounterMode(display=False) as counter:
+            call()
+        counts.append(counter.get_total_flops())
+    assert counts[0] == counts[1] > 0
 
 
 def test_boxes_that_do_not_fit_the_image_are_refused() -> None:

@@ -94,7 +94,7 @@ def test_a_network_that_cannot_be_compiled_is_an_error_that_says_so():
 
     it = train_step()
     it.forward = forward
-    with pytest.raises(TrainingError, match=r"--compile.*\(no working C\+\+ compiler found\).*train without --compile"):
+    with pytest.raises(TrainingError, match=r"--compile.*\(no working C\+\+ compiler found\).*--no-compile"):
         it.step([(*batch(2), True)], 1e-2)
 
 
