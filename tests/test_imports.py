@@ -45,7 +45,7 @@ WITHIN_OPS = {
     "triton": {"checks", "epilogue"},
     "dispatch": {"reference", "native", "triton", "checks", "epilogue"},
     "fused": {"dispatch", "checks", "epilogue"},
-    "inference": {"dispatch", "native"},
+    "inference": {"dispatch", "native", "checks", "epilogue"},
     "limits": {"dispatch", "triton"},
     "__init__": {"dispatch", "fused", "inference"},
 }
