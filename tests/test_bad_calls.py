@@ -16,7 +16,8 @@ from boxconv.data.transforms import Augment, EvalTransform
 from boxconv.training import checkpoint
 from boxconv.training.checkpoint import CheckpointError
 from boxconv.training.config import TrainConfig, to_plain
-from boxconv.training.metrics import ConfusionMatrix, class_weights
+from boxconv.training.losses import class_weights
+from boxconv.training.metrics import ConfusionMatrix
 
 NAN, INF = float("nan"), float("inf")
 X, B = torch.zeros(2, 3, 5, 7), torch.zeros(3, 4, 4)

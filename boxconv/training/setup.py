@@ -27,7 +27,8 @@ from .config import TrainConfig
 from .device import choose_device
 from .distributed import ALONE, DistributedContext
 from .loading import augment_of
-from .metrics import class_weights, count_pixels, without_pixels
+from .losses import class_weights
+from .metrics import count_pixels, without_pixels
 
 CreateNetwork = Callable[[ClassTable], tuple[nn.Module, dict[str, Any]]]
 """From the classes to a network on the CPU, and its description as plain values: the field `network` of checkpoints."""
