@@ -68,6 +68,7 @@ class Run:
             f"{self.network['name']}, {parameters:,} parameters, {len(self.classes)} classes; "
             f"{len(self.train_data)} training and {len(self.val_data)} validation images at {h} x {w}; "  # type: ignore[arg-type]
             f"{f'{world} processes, each on ' if world > 1 else ''}{self.device.type}, {threads} threads"
+            f"{'; its first steps take minutes: they compile' if self.config.compile else ''}"
         )
 
 
