@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
+from types import FrameType
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -118,7 +119,7 @@ class Loader:
             num_workers=workers,
             collate_fn=_collate,
             generator=torch.Generator(),
-            worker_init_fn=_ignore_ctrl_c,
+            worker_init_fn=_leave_signals_to_training,
         )
         self._batches: Iterable[Any] = ahead(loader) if thread and workers == 0 else loader
 
@@ -177,7 +178,14 @@ def _collate(samples: list[tuple[Any, float] | _Failure]) -> Any:
     return default_collate(list(items)), sum(seconds)
 
 
-def _ignore_ctrl_c(worker: int) -> None:
-    """Let the training process decide when its workers end: a terminal sends ctrl-C to them as well."""
+def _leave_signals_to_training(worker: int) -> None:
+    """Let the training process decide when its workers end: ctrl-C goes to all processes, and often SIGTERM.
+
+    A second SIGTERM ends a worker: PyTorch and Python send it to those that do not end by themselves.
+    """
+
+    def ignore_once(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, ignore_once)

@@ -160,9 +160,9 @@ def signalled(folder: Path, whole: str) -> Tally:
         # One very long step: after the first signal the process waits for its end, after the second it does not.
         process = start("train", "--out", out, *SMALL, "--size", 1024, 2048, "--batch-size", 8, "--scenes-per-epoch", 8)
         wait_for((out / "metrics.jsonl").exists, process)
-        wait_for(lambda process=process: catches_sigterm(process), process)  # type: ignore[misc]
+        wait_for(lambda process=process: catches_sigterm(process.pid), process)  # type: ignore[misc]
         process.send_signal(number)
-        wait_for(lambda process=process: not catches_sigterm(process), process)  # type: ignore[misc]
+        wait_for(lambda process=process: not catches_sigterm(process.pid), process)  # type: ignore[misc]
         moment = time.monotonic()
         process.send_signal(number)
         status, errors = finish(process)
@@ -175,9 +175,9 @@ def signalled(folder: Path, whole: str) -> Tally:
     return tally
 
 
-def catches_sigterm(process: subprocess.Popen[str]) -> bool:
+def catches_sigterm(pid: int) -> bool:
     """Whether the process handles SIGTERM, which it does only in training before it has got a signal."""
-    status = Path(f"/proc/{process.pid}/status").read_text()
+    status = Path(f"/proc/{pid}/status").read_text()
     caught = int(status.partition("SigCgt:")[2].split()[0], 16)
     return bool(caught >> (signal.SIGTERM - 1) & 1)
 

@@ -1,10 +1,14 @@
 """Loading in advance and in worker processes; errors name faulty files."""
 
+import os
+import signal
 import threading
 import time
 
 import pytest
 import torch
+from faults import runs
+from faults.processes import catches_sigterm, children
 from torch.utils.data import Dataset
 
 from boxconv.data.classes import DataError
@@ -81,3 +85,21 @@ def test_ahead_ends_with_its_user_and_passes_errors_on():
     endless.close()
     started.join(10)
     assert not started.is_alive()
+
+
+def test_sigterm_for_all_processes_loses_nothing(tmp_path):
+    """As timeout(1), systemd and batch systems send it: workers must live until the training process has saved."""
+    out = tmp_path / "run"
+    waits_for_images = ("--size", 256, 512, "--crop", 16, 32, "--scenes-per-epoch", 200, "--epochs", 500)
+    process = runs.start("train", "--out", out, *runs.SMALL, "--workers", 1, *waits_for_images)
+    runs.wait_for((out / "metrics.jsonl").exists, process)
+    runs.wait_for(lambda: any(map(catches_sigterm, children(process))), process)
+    time.sleep(0.5)  # PyTorch's own handler, which ends a worker, is replaced soon after it is set
+    for worker in children(process):
+        os.kill(worker, signal.SIGTERM)
+    done = runs.epochs(out)
+    runs.wait_for(lambda: runs.epochs(out) > done, process)
+    process.send_signal(signal.SIGTERM)
+    status, errors = runs.finish(process)
+    assert status == 143, errors
+    assert "the state is saved, go on with --resume" in errors
