@@ -31,6 +31,8 @@ TARGETS = {
     "sm_90": (GPUTarget("cuda", 90, 32), launcher.Limits(processors=132)),
     "gfx942": (GPUTarget("hip", "gfx942", 64), launcher.Limits(processors=304, warp=64)),
 }
+# Barriers in a turn of the loop that walks down the rows: two each time that rows are moved through shared memory.
+WAITS = {"box_rows": 2, "grad_rows": 3, "box_short_rows": 2, "grad_short_rows": 6}
 _NAMES = {torch.float64: "fp64", torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 
 
@@ -87,6 +89,7 @@ def launches(limits: launcher.Limits, dtype: torch.dtype) -> list[Launch]:
     """Every kernel there is for ``dtype``; and of wider rows, unaligned and long ones and other options for float32."""
     with recorded(limits) as found:
         _call(8, 32, 4, 64, 128, dtype)
+        _call(8, 32, 1, 64, 128, dtype)  # a single warp shares no memory
         if dtype == torch.float32:
             _call(8, 16, 4, 128, 256, dtype)
             _call(1, 2, 2, 8, 45, dtype)
@@ -181,8 +184,8 @@ def loops(kernel: Any) -> list[list[str]]:
 
 
 def walk(kernel: Any) -> list[str]:
-    """The loop that walks down the rows: the one with most loads of what is left in scratch, 8 bytes."""
-    return max(loops(kernel), key=lambda loop: count(loop, "LDG.E.64"))
+    """The loop that walks down the rows: the one with most loads of what is left in scratch or moved, 8 bytes."""
+    return max(loops(kernel), key=lambda loop: count(loop, "LDG.E.64") + count(loop, "LDS.64"))
 
 
 def count(loop: list[str], name: str) -> int:
@@ -193,7 +196,7 @@ def faults(launch: Launch, kernel: Any, target: GPUTarget) -> Iterator[str]:
     """Faults in the machine code that would make a kernel slow."""
     name = launch.kernel.__name__
     needs = resources(kernel, target)
-    whole = name != "edge_gradients" and not launch.arguments["LONG"]
+    whole = name != "edge_gradients" and not launch.arguments.get("LONG")
     if needs.spilled > 256:  # a few numbers that are needed once a plane may be kept elsewhere
         yield f"{needs.spilled} bytes of registers are spilled"
     if target.backend != "cuda":
@@ -203,10 +206,12 @@ def faults(launch: Launch, kernel: Any, target: GPUTarget) -> Iterator[str]:
         if spills > 0.02 * len(loop):
             yield f"{spills} of the {len(loop)} instructions of a loop are for registers that are spilled"
     if whole:
-        # Rows go from layout to layout in scratch only, and wait for each other no more than that needs.
-        if moved := [text for text in walk(kernel) if text.startswith(("LDS", "STS"))]:
+        # Rows go from layout to layout where the code says so, and wait for each other no more than that needs.
+        if not name.endswith("short_rows") and (
+            moved := [text for text in walk(kernel) if text.startswith(("LDS", "STS"))]
+        ):
             yield f"the walk down the rows goes through shared memory: {moved[:2]}"
-        if (waits := count(walk(kernel), "BAR")) > 3:
+        if (waits := count(walk(kernel), "BAR")) > WAITS[name]:
             yield f"the walk down the rows waits {waits} times"
     aligned = whole and launch.arguments["STEP"] > 1 and launch.arguments["p_image"].element_size() == 4
     if aligned and not any(count(loop, "LDG.E.128") for loop in loops(kernel)):

@@ -48,7 +48,7 @@ TRITONS = {
     ),
 }
 OLDER_TAKES_LONG = pytest.param(*TRITONS["3.6"].values, id="3.6", marks=[*TRITONS["3.6"].marks, pytest.mark.slow])
-KERNELS = {"box_rows", "grad_rows", "edge_gradients"}
+KERNELS = {"box_rows", "grad_rows", "box_short_rows", "grad_short_rows", "edge_gradients"}
 
 
 def environment(triton: str) -> dict[str, str]:
@@ -104,14 +104,17 @@ H200 = launch.Limits(processors=132)
     "size", [(1, 1), (1, 70_001), (64, 128), (256, 512), (1024, 2048), (70_001, 1), (40_000, 40_000)]
 )
 @pytest.mark.parametrize("forward", [True, False])
-def test_work_is_shared_out_whole(planes: int, size: tuple[int, int], forward: bool) -> None:
+@pytest.mark.parametrize("stride", [1, 2])
+def test_work_is_shared_out_whole(planes: int, size: tuple[int, int], forward: bool, stride: int) -> None:
     h, w = size
-    plan = launch.plan(planes, 5, h, w, forward, H200)
+    short = launch.is_short(w, 5, stride, forward, H200)
+    assert short == (stride == 1 and 16 < w <= (512 if forward else 128))
+    row = launch.share_row(w, H200, 4 if short else 2)
+    plan = launch.plan(planes, 5, h, row, forward, short, H200)
     assert plan.strips * plan.strip >= h > (plan.strips - 1) * plan.strip
     assert plan.together * plan.boxes >= 5 > (plan.together - 1) * plan.boxes
     assert plan.items == planes * plan.strips * (plan.together if forward else 1)
     assert 1 <= plan.programs <= min(plan.items, 132 * 16), "programs go on to further items"
-    row = launch.share_row(w, H200)
     assert 1 <= plan.warps == max(1, plan.boxes * row.threads // 32) <= 8
     assert row.long == (4 * row.pieces * row.threads < w)
     assert 4 * row.pitch >= w
@@ -121,12 +124,28 @@ def test_work_is_shared_out_whole(planes: int, size: tuple[int, int], forward: b
 def test_every_processor_has_work(shape: tuple[int, ...]) -> None:
     batch, channels, per_channel, h, w = shape
     for forward in (True, False):
-        plan = launch.plan(batch * channels, per_channel, h, w, forward, H200)
+        short = launch.is_short(w, per_channel, 1, forward, H200)
+        row = launch.share_row(w, H200)
+        plan = launch.plan(batch * channels, per_channel, h, row, forward, short, H200)
         # Forward, the boxes of a channel share its pixels; backward, registers are worth more (measured on an H200).
-        assert plan.boxes == (per_channel if forward else launch._BOXES[launch.share_row(w, H200).pieces])
+        assert plan.boxes == (per_channel if forward else launch._BOXES[row.pieces])
         rounds = -(-plan.items // plan.programs)
-        warps = 16 if forward and w <= 128 else 8
+        warps = {1: 16, 2: 12}[row.pieces] if forward else 8
         assert plan.items / rounds * plan.warps >= 0.9 * warps * 132
+
+
+@pytest.mark.parametrize("warp", [32, 64])
+@pytest.mark.parametrize("per_channel", [2, 3, 8, 100])
+@pytest.mark.parametrize("w", [17, 64, 128, 200, 512, 1024])
+@pytest.mark.parametrize("forward", [True, False])
+def test_what_short_rows_move_fits_near_memory(w: int, per_channel: int, forward: bool, warp: int) -> None:
+    limits = launch.Limits(processors=132, warp=warp)
+    if launch.is_short(w, per_channel, 1, forward, limits):
+        row = launch.share_row(w, limits, 4 if forward else 1)
+        plan = launch.plan(8, per_channel, 64, row, forward, True, limits)
+        rows = launch._SHORT_ROWS[row.pieces] if forward else plan.boxes
+        two_edges_of_four_columns = 2 * 4 * 8
+        assert two_edges_of_four_columns * rows * row.pieces * plan.boxes * row.threads <= 2**15
 
 
 @needs_triton
@@ -158,7 +177,7 @@ def test_a_cpu_tensor_without_the_interpreter() -> None:
 def no_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make Triton appear not to be installed."""
     monkeypatch.setitem(sys.modules, "triton", None)
-    for name in ("forward", "backward", "rows", "spans"):
+    for name in ("forward", "backward", "short_forward", "short_backward", "shifts", "rows", "spans"):
         monkeypatch.delitem(sys.modules, f"{launch.__package__}.{name}", raising=False)
     for cached in (launch.status, launch._kernels, dispatch._kernels_are_there):
         cached.cache_clear()

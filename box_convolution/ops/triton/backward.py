@@ -174,11 +174,11 @@ def write_pixels(
         store_as(by_groups(p_partial, at), gradient, inside)
 
 
-_SIZES = ["items", "planes", "channels", "per_channel", "h", "w", "h_out", "w_out", "stride", "strips", "strip"]
-_STRIDES = [f"{of}_{axis}_stride" for of in ("grad", "input") for axis in ("batch", "channel", "row")]
+SIZES = ["items", "planes", "channels", "per_channel", "h", "w", "h_out", "w_out", "stride", "strips", "strip"]
+STRIDES = [f"{of}_{axis}_stride" for of in ("grad", "input") for axis in ("batch", "channel", "row")]
 
 
-@triton.jit(do_not_specialize=[*_SIZES, *_STRIDES])
+@triton.jit(do_not_specialize=[*SIZES, *STRIDES])
 def grad_rows(
     p_grad, p_image, p_boxes, p_partial, p_grad_input, p_by_box, p_scratch,
     items, planes, channels, per_channel, h, w, h_out, w_out, stride, strips, strip,

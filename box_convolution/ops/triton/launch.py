@@ -23,6 +23,11 @@ _LONGEST = 2**29  # rows or columns of a plane, so that places next to it can be
 _GROUP = 4  # neighbouring columns that a thread has, E in rows.py
 _BORDERS = 16  # in rows.py, too
 _ROWS = 2  # that the forward pass leaves in scratch before it reads them
+_SHORT_ROWS = {1: 2, 2: 1, 4: 1}  # that it moves at a time, of short rows in so many pieces
+_MOST_PIECES = {True: 4, False: 1}  # of short rows, forward and backward
+_REGISTERS = {(True, 1): 128, (True, 2): 168, (True, 4): 255, (False, 1): 255}
+"""Of a thread that walks down short rows, by direction and pieces."""
+_MOVED = 512  # groups of columns of all rows that are moved at a time: 32 KB, of which every GPU has 64
 _BOXES = {1: 4, 2: 1}  # as many as the backward pass has registers for, of rows in so many pieces
 
 
@@ -91,10 +96,10 @@ def interpreted() -> bool:
 
 
 @functools.cache
-def _kernels() -> tuple[ModuleType, ModuleType]:
-    """Forward kernels and backward kernels."""
-    forward, backward = (importlib.import_module(f".{name}", __package__) for name in ("forward", "backward"))
-    return forward, backward
+def _kernels() -> tuple[ModuleType, ...]:
+    """Forward and backward kernels, and those for short rows."""
+    names = ("forward", "backward", "short_forward", "short_backward")
+    return tuple(importlib.import_module(f".{name}", __package__) for name in names)
 
 
 @functools.cache
@@ -106,24 +111,41 @@ def limits(device: torch.device) -> Limits:
     return Limits(processors, warp=32 if torch.version.hip is None else 64)
 
 
-def share_row(w: int, limits: Limits) -> Row:
-    """One warp has a row of up to 256 pixels, so that its sums go through no other."""
+def is_short(w: int, per_channel: int, stride: int, forward: bool, limits: Limits) -> bool:
+    """Whether there are kernels that leave nothing in scratch: a warp has a whole row, a program several warps."""
+    row = share_row(w, limits, _MOST_PIECES[forward])
+    whole = row.threads <= limits.warp and not row.long
+    return stride == 1 and whole and _boxes(per_channel, row, forward, True, limits) * row.threads > limits.warp
+
+
+def share_row(w: int, limits: Limits, most_pieces: int = 2) -> Row:
+    """One warp has a row of up to 256 pixels, or as long as its pieces, so that its sums go through no other."""
     groups = max(2, _power_of_two(-(-w // _GROUP)))  # Triton 3.6 cannot compile tensors of which only E is not 1
-    pieces = 1 if groups <= limits.warp else 2
+    pieces = min(most_pieces, max(1, groups // limits.warp))
     threads = min(groups // pieces, limits.threads)
     return Row(pieces, threads, groups, _GROUP * pieces * threads < w)
 
 
-@functools.lru_cache(256)
-def plan(planes: int, per_channel: int, walked: int, w: int, forward: bool, limits: Limits) -> Plan:
-    """For planes of ``walked`` rows to walk down; forward, with a channel's groups of boxes in items of their own."""
-    row = share_row(w, limits)
+def _boxes(per_channel: int, row: Row, forward: bool, short: bool, limits: Limits) -> int:
+    """How many a program walks down at a time: a power of two."""
     boxes = min(_power_of_two(per_channel), max(1, limits.threads // row.threads))
     if not forward:
         boxes = min(boxes, _BOXES[row.pieces])
+    while short and boxes * row.pieces * row.threads * (_SHORT_ROWS[row.pieces] if forward else boxes) > _MOVED:
+        boxes //= 2
+    return boxes
+
+
+@functools.lru_cache(256)
+def plan(planes: int, per_channel: int, walked: int, row: Row, forward: bool, short: bool, limits: Limits) -> Plan:
+    """For planes of ``walked`` rows to walk down; forward, with a channel's groups of boxes in items of their own."""
+    boxes = _boxes(per_channel, row, forward, short, limits)
     together = -(-per_channel // boxes)
     warps = max(1, boxes * row.threads // limits.warp)
-    room = limits.warps if forward and row.pieces == 1 else limits.warps // 2
+    if short:
+        room = limits.warps * 128 // _REGISTERS[forward, row.pieces]
+    else:
+        room = limits.warps if forward and row.pieces == 1 else limits.warps // 2
     resident = limits.processors * max(1, room // warps)
     items = planes * together if forward else planes
     strip = -(-walked // max(1, min(resident // items, -(-walked // limits.rows))))
@@ -154,7 +176,7 @@ def _forward(
     output = _empty(input, output_shape(input, boxes, stride)) if out is None else out
     if not output.numel():
         return output
-    forward, _ = _kernels()
+    forward, _, short_forward, _ = _kernels()
     batch, channels, h, w = _check_size(input)
     per_channel, (h_out, w_out) = boxes.shape[1], output.shape[2:]
     image, edges = _by_rows(input), boxes.contiguous()
@@ -162,19 +184,32 @@ def _forward(
     scale, shift, residual = (None if part is None else part.contiguous() for part in parts)
     stride = min(stride, max(h, w))  # a larger one looks at the first pixel, too
     bounds = limits(input.device)
-    work = plan(batch * channels, per_channel, h_out, w, True, bounds)
-    row = share_row(w, bounds)
+    short = is_short(w, per_channel, stride, True, bounds)
+    row = share_row(w, bounds, _MOST_PIECES[True]) if short else share_row(w, bounds)
+    work = plan(batch * channels, per_channel, h_out, row, True, short, bounds)
     strides = image.stride()[:3]
+    options = {
+        "NORMALIZE": normalize, "RELU": relu, "WIDE": _is_wide(h, w, strides[2]),
+        "STEP": _step(image), "STEP_OUT": _step(output), "N": row.pieces, "C": work.boxes, "K": row.threads,
+        "num_warps": work.warps, **_OPTIONS,
+    }  # fmt: skip
     with _current(input.device):
-        slot = (1 + row.long) * _GROUP * row.pitch + _BORDERS
-        forward.box_rows[(work.programs,)](
-            image, edges, output, scale, shift, residual, _scratch(input, work.programs * _ROWS * work.boxes * slot),
-            work.items, channels, per_channel, h, w, h_out, w_out, stride, work.together, work.strips, work.strip,
-            *strides,
-            NORMALIZE=normalize, DENSE=stride == 1, RELU=relu, WIDE=_is_wide(h, w, strides[2]), LONG=row.long,
-            STEP=_step(image), STEP_OUT=_step(output), ROWS=_ROWS, PITCH=row.pitch, N=row.pieces, C=work.boxes,
-            K=row.threads, num_warps=work.warps, **_OPTIONS,
-        )  # fmt: skip
+        if short:
+            short_forward.box_short_rows[(work.programs,)](
+                image, edges, output, scale, shift, residual,
+                work.items, channels, per_channel, h, w, h_out, w_out, work.together, work.strips, work.strip,
+                *strides,
+                ROWS=_SHORT_ROWS[row.pieces], **_registers(_REGISTERS[True, row.pieces], bounds), **options,
+            )  # fmt: skip
+        else:
+            slot = (1 + row.long) * _GROUP * row.pitch + _BORDERS
+            scratch = _scratch(input, work.programs * _ROWS * work.boxes * slot)
+            forward.box_rows[(work.programs,)](
+                image, edges, output, scale, shift, residual, scratch,
+                work.items, channels, per_channel, h, w, h_out, w_out, stride, work.together, work.strips, work.strip,
+                *strides,
+                DENSE=stride == 1, LONG=row.long, ROWS=_ROWS, PITCH=row.pitch, **options,
+            )  # fmt: skip
     return output
 
 
@@ -188,33 +223,44 @@ def box_conv2d_backward(
         return grad_input.zero_(), grad_boxes.zero_()
     if not any(output_mask):
         return grad_input, grad_boxes
-    _, backward = _kernels()
+    _, backward, _, short_backward = _kernels()
     batch, channels, h, w = _check_size(input)
     per_channel, (h_out, w_out) = boxes.shape[1], grad_output.shape[2:]
     image, grad, edges = _by_rows(input), _by_rows(grad_output), boxes.contiguous()
     stride = min(stride, max(h, w))
     planes = batch * channels
     bounds = limits(input.device)
-    work = plan(planes, per_channel, h, w, False, bounds)
+    short = is_short(w, per_channel, stride, False, bounds)
     row = share_row(w, bounds)
+    work = plan(planes, per_channel, h, row, False, short, bounds)
     by_input, by_boxes = output_mask
-    slot = (1 + row.long) * _GROUP * row.pitch + _BORDERS
-    pixels = _GROUP * row.pitch + _BORDERS
+    options = {
+        "NORMALIZE": normalize, "BY_INPUT": by_input, "BY_BOXES": by_boxes,
+        "WIDE": _is_wide(h, w, grad.stride(2), image.stride(2)), "STEP": _step(image), "STEP_OUT": _step(grad),
+        "C": work.boxes, "K": row.threads, "num_warps": work.warps, **_OPTIONS,
+    }  # fmt: skip
     with _current(input.device):
         sums = _scratch(input, planes * work.strips * per_channel * 5 if by_boxes else 1)
         partial = grad_input
         if by_input and work.together > 1 and input.dtype not in (torch.float32, torch.float64):
             partial = _partial(input)
-        backward.grad_rows[(work.programs,)](
-            grad, image, edges, partial, grad_input, sums,
-            _scratch(input, work.programs * work.boxes * (work.boxes * slot + pixels)),
-            work.items, planes, channels, per_channel, h, w, h_out, w_out, stride, work.strips, work.strip,
-            *grad.stride()[:3], *image.stride()[:3],
-            NORMALIZE=normalize, DENSE=stride == 1, BY_INPUT=by_input, BY_BOXES=by_boxes,
-            WIDE=_is_wide(h, w, grad.stride(2), image.stride(2)), LONG=row.long,
-            STEP=_step(image), STEP_OUT=_step(grad), PITCH=row.pitch, N=row.pieces, C=work.boxes, K=row.threads,
-            num_warps=work.warps, **_OPTIONS,
-        )  # fmt: skip
+        if short:
+            short_backward.grad_short_rows[(work.programs,)](
+                grad, image, edges, partial, grad_input, sums,
+                work.items, planes, channels, per_channel, h, w, h_out, w_out, work.strips, work.strip,
+                *grad.stride()[:3], *image.stride()[:3],
+                **_registers(_REGISTERS[False, row.pieces], bounds), **options,
+            )  # fmt: skip
+        else:
+            slot = (1 + row.long) * _GROUP * row.pitch + _BORDERS
+            pixels = _GROUP * row.pitch + _BORDERS
+            backward.grad_rows[(work.programs,)](
+                grad, image, edges, partial, grad_input, sums,
+                _scratch(input, work.programs * work.boxes * (work.boxes * slot + pixels)),
+                work.items, planes, channels, per_channel, h, w, h_out, w_out, stride, work.strips, work.strip,
+                *grad.stride()[:3], *image.stride()[:3],
+                DENSE=stride == 1, LONG=row.long, PITCH=row.pitch, N=row.pieces, **options,
+            )  # fmt: skip
         if by_boxes:
             count = work.strips * batch
             backward.edge_gradients[(channels * per_channel,)](
@@ -222,6 +268,11 @@ def box_conv2d_backward(
                 NORMALIZE=normalize, BLOCK=min(_power_of_two(count), 256), num_warps=1, **_OPTIONS,
             )  # fmt: skip
     return grad_input, grad_boxes
+
+
+def _registers(most: int, limits: Limits) -> dict[str, int]:
+    """An option of NVIDIA's compiler, which may else use a few more than leave room for another program."""
+    return {"maxnreg": most} if limits.warp == 32 and most < 255 else {}
 
 
 def _is_wide(h: int, w: int, *row_strides: int) -> bool:

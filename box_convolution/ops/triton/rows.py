@@ -18,6 +18,7 @@ import triton
 import triton.language as tl
 
 E = tl.constexpr(4)
+AT_ONCE = tl.constexpr(4)  # rows that are on their way at the same time, as a strip starts
 BORDERS = tl.constexpr(16)  # places of scratch after the columns: the first two for what is left and right of them
 
 
@@ -78,8 +79,12 @@ def sum_rows(
     first = tl.minimum(low, high)
     last = tl.maximum(low, high)
     sums = tl.zeros([N, C, K, E], tl.float64)
-    for s in range(0, tl.max(last - first)):
-        sums += load_row(p_plane, first + s, last, row_stride, q, w, STEP).to(tl.float64)
+    for s in range(0, tl.max(last - first), AT_ONCE):
+        rows = ()
+        for r in tl.static_range(AT_ONCE):
+            rows += (load_row(p_plane, first + s + r, last, row_stride, q, w, STEP),)
+        for r in tl.static_range(AT_ONCE):
+            sums += rows[r].to(tl.float64)
     return tl.where(low > high, -sums, sums)
 
 
