@@ -184,8 +184,12 @@ def loops(kernel: Any) -> list[list[str]]:
 
 
 def walk(kernel: Any) -> list[str]:
-    """The loop that walks down the rows: the one with most loads of what is left in scratch or moved, 8 bytes."""
-    return max(loops(kernel), key=lambda loop: count(loop, "LDG.E.64") + count(loop, "LDS.64"))
+    """The loop that walks down the rows: the shortest with about as many loads of 8 bytes as any, from scratch or from
+    shared memory. What comes after it for each box may be laid out as a part of it.
+    """
+    found = [(count(loop, "LDG.E.64") + count(loop, "LDS.64"), loop) for loop in loops(kernel)]
+    most = max(loads for loads, _ in found)
+    return min((loop for loads, loop in found if loads >= 0.9 * most), key=len)
 
 
 def count(loop: list[str], name: str) -> int:

@@ -111,6 +111,7 @@ def limits(device: torch.device) -> Limits:
     return Limits(processors, warp=32 if torch.version.hip is None else 64)
 
 
+@functools.lru_cache(256)
 def is_short(w: int, per_channel: int, stride: int, forward: bool, limits: Limits) -> bool:
     """Whether there are kernels that leave nothing in scratch: a warp has a whole row, a program several warps."""
     row = share_row(w, limits, _MOST_PIECES[forward])

@@ -143,11 +143,11 @@ def grad_short_rows(
                 if BY_INPUT:
                     lefts, rights, totals = left_of_edges(rows, part_left, part_right, whole, False, C, 1, C, K)
                     lefts, rights = moved(lefts, rights, (at_left,), (at_right,), C, 1, C, K)
-                x = load_row(p_plane, start + C + c, end, input_row_stride, q, w, STEP)
-                if BY_INPUT:
                     rows = ()
                     for r in tl.static_range(C):
                         rows += (of_left * lefts[r] - of_right * rights[r] + of_total * totals[r],)
+                x = load_row(p_plane, start + C + c, end, input_row_stride, q, w, STEP)
+                if BY_INPUT:
                     gradient = add_up_boxes(rows, true, C, K)
                     p = start + c
                     inside = (p < end) & (q < multiple(w, STEP))
