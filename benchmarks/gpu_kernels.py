@@ -76,7 +76,7 @@ def _cost(compiler: Any) -> Section:
                 forward = launch.kernel.__name__ in ("box_rows", "box_short_rows")
                 read = (1 / shape[2] if forward else 1 + 1 / shape[2]) * size
                 counts = [
-                    len(walk) / made, _start(compiler, kernel), _bytes(walk, "LDG", "STG") / made,
+                    len(walk) / made, _start(compiler, kernel), _bytes(walk, "LDG", "STG", "LDS", "STS") / made,
                     _bytes(walk, "STG") / made + read,
                     sum(compiler.count(walk, text) for text in ("DADD", "DMUL", "DFMA", "DSETP")) / made,
                     compiler.count(walk, "F2F") / made,

@@ -112,11 +112,13 @@ def limits(device: torch.device) -> Limits:
 
 
 @functools.lru_cache(256)
-def is_short(w: int, per_channel: int, stride: int, forward: bool, limits: Limits) -> bool:
-    """Whether there are kernels that leave nothing in scratch: a warp has a whole row, a program several warps."""
+def is_short(size: int, w: int, per_channel: int, stride: int, forward: bool, limits: Limits) -> bool:
+    """Whether there are kernels that leave nothing in scratch: a warp has a whole row, a program several warps, and
+    numbers of ``size`` bytes fit the registers.
+    """
     row = share_row(w, limits, _MOST_PIECES[forward])
-    whole = row.threads <= limits.warp and not row.long
-    return stride == 1 and whole and _boxes(per_channel, row, forward, True, limits) * row.threads > limits.warp
+    several = _boxes(per_channel, row, forward, True, limits) * row.threads > limits.warp
+    return stride == 1 and size <= 4 and row.threads <= limits.warp and several and not row.long
 
 
 def share_row(w: int, limits: Limits, most_pieces: int = 2) -> Row:
@@ -185,7 +187,7 @@ def _forward(
     scale, shift, residual = (None if part is None else part.contiguous() for part in parts)
     stride = min(stride, max(h, w))  # a larger one looks at the first pixel, too
     bounds = limits(input.device)
-    short = is_short(w, per_channel, stride, True, bounds)
+    short = is_short(input.element_size(), w, per_channel, stride, True, bounds)
     row = share_row(w, bounds, _MOST_PIECES[True]) if short else share_row(w, bounds)
     work = plan(batch * channels, per_channel, h_out, row, True, short, bounds)
     strides = image.stride()[:3]
@@ -231,7 +233,7 @@ def box_conv2d_backward(
     stride = min(stride, max(h, w))
     planes = batch * channels
     bounds = limits(input.device)
-    short = is_short(w, per_channel, stride, False, bounds)
+    short = is_short(input.element_size(), w, per_channel, stride, False, bounds)
     row = share_row(w, bounds)
     work = plan(planes, per_channel, h, row, False, short, bounds)
     by_input, by_boxes = output_mask
