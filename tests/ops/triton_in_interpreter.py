@@ -94,19 +94,23 @@ def test_fused(case: Case, cut: dict[str, int], present: tuple[bool, bool, bool,
     assert_values(actual, expected.relu() if rectified else expected, largest + 3)
 
 
-def test_fused_keeps_a_nan() -> None:
+@pytest.mark.parametrize("cut", [CUTS[0], CUTS[4]])
+def test_fused_keeps_a_nan(cut: dict[str, int]) -> None:
     boxes = torch.tensor([[[float("nan"), 1, -1, 1], [-1, 1, -1, 1]]])
-    actual = launch.box_conv2d_fused(torch.ones(1, 1, 2, 2), boxes, Epilogue(relu=True), True, 1)
+    with limits(**cut):
+        actual = launch.box_conv2d_fused(torch.ones(1, 1, 2, 2), boxes, Epilogue(relu=True), True, 1)
     assert actual[0, 0].isnan().all()
     assert actual[0, 1].isfinite().all()
 
 
-def test_fused_neither_computes_nor_sees_a_box_with_scale_0() -> None:
+@pytest.mark.parametrize("cut", [CUTS[0], CUTS[4]])
+def test_fused_neither_computes_nor_sees_a_box_with_scale_0(cut: dict[str, int]) -> None:
     image, boxes = torch.randn(1, 1, 3, 4), torch.tensor([[[float("nan"), 1, -1, 1], [-1, 1, -1, 1]]])
     image[0, 0, 1, 2] = float("inf")
     scale, shift, residual = torch.tensor([0.0, 0.0]), torch.tensor([0.5, -2]), torch.randn(1, 2, 3, 4)
     for added in (residual, None):
-        actual = launch.box_conv2d_fused(image, boxes, Epilogue(scale, shift, added, True), True, 1)
+        with limits(**cut):
+            actual = launch.box_conv2d_fused(image, boxes, Epilogue(scale, shift, added, True), True, 1)
         expected = shift[:, None, None] + (0 if added is None else added)
         assert torch.equal(actual, expected.relu().expand(actual.shape))
 
@@ -263,10 +267,11 @@ def test_out() -> None:
         assert torch.equal(out, box_conv2d(image, boxes))
 
 
+@pytest.mark.parametrize("cut", [CUTS[0], CUTS[4]])
 @pytest.mark.parametrize("edge", range(4))
-def test_a_nan_edge_spoils_its_own_filter_only(edge: int) -> None:
-    image, boxes = torch.randn(1, 2, 4, 5), torch.tensor([-1.2, 0.8, -0.6, 1.4]).repeat(2, 2, 1)
-    with ops.use("triton"):
+def test_a_nan_edge_spoils_its_own_filter_only(edge: int, cut: dict[str, int]) -> None:
+    image, boxes = torch.randn(1, 2, 4, 5), torch.tensor([-1.2, 0.8, -3.6, -1.4]).repeat(2, 2, 1)
+    with limits(**cut), ops.use("triton"):
         clean = box_conv2d(image, boxes)
         clean_image, clean_boxes = BACKWARD(torch.ones_like(clean), image, boxes)
         boxes[0, 1, edge] = float("nan")
@@ -280,11 +285,12 @@ def test_a_nan_edge_spoils_its_own_filter_only(edge: int) -> None:
     assert torch.equal(grad_boxes[[0, 1, 1], [0, 0, 1]], clean_boxes[[0, 1, 1], [0, 0, 1]])
 
 
+@pytest.mark.parametrize("cut", [CUTS[0], CUTS[4]])
 @pytest.mark.parametrize("normalize", [True, False])
-def test_edges_beyond_every_number(normalize: bool) -> None:
+def test_edges_beyond_every_number(normalize: bool, cut: dict[str, int]) -> None:
     boxes = torch.tensor([[[-INF, INF, -INF, INF], [1e30, INF, -1, 1], [-1e30, 1e30, -1, 1], [INF, INF, -1, 1]]])
     image = torch.randn(1, 1, 3, 4)
-    with ops.use("triton"):
+    with limits(**cut), ops.use("triton"):
         output = box_conv2d(image, boxes, normalize=normalize)
     truth = oracle.box_conv2d(image.numpy(), boxes.numpy(), normalize=normalize)
     assert_values(output, truth, 12 * image.abs().max().item())

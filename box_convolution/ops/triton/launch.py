@@ -32,8 +32,8 @@ _BOXES = {1: 4, 2: 1}  # as many as the backward pass has registers for, of rows
 
 
 class Limits(NamedTuple):
-    """What the work is cut to fit: ``processors`` with registers, 128 a thread, for ``warps`` of ``warp`` threads each, or
-    for half as many in the backward pass and for rows in two pieces.
+    """What the work is cut to fit: ``processors`` with registers, 128 each, for ``warps`` of ``warp`` threads, or for
+    half as many in the backward pass and for rows in two pieces.
 
     A program has at most ``threads`` threads. A strip has at least ``rows`` rows: as it starts, it reads as many as its
     boxes are high.
