@@ -61,11 +61,17 @@ test-compilers: $(VENV)/.ready
 demo: $(VENV)/.ready
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python examples/demo.py --out demo
 
-# Every network on the drawn scenes, two runs at a time, one thread each, into docs/results.md and docs/scenes/. Stopped, it goes on where it was.
+# Every network on the drawn scenes, two runs at a time, one thread each, into docs/results.md and docs/scenes/; then more
+# for ENet, and other sizes of images. A day or two. Stopped, it goes on where it was.
+RESULTS := $(BIN)/python benchmarks/results.py
+MORE := --write docs/results_more.md --seeds 2 --only enet boxenet boxenet-symmetric boxenet-frozen enet-minus
 results: $(VENV)/.ready
-	$(BIN)/python benchmarks/results.py --runs runs --out docs/scenes --write docs/results.md
+	$(RESULTS) --runs runs --out docs/scenes --write docs/results.md
+	$(RESULTS) --runs runs --out docs/scenes/enet --part enet --write docs/results_more.md --only enet enet-long enet-wide
+	$(RESULTS) --runs runs/64 --out docs/scenes/64 --part 64 $(MORE) -- --size 64 128
+	$(RESULTS) --runs runs/256 --out docs/scenes/256 --part 256 $(MORE) -- --size 256 512
 
-# ENet against BoxENet, one seed, into results-quick/.
+# ENet against BoxENet, one seed, into results-quick/: ten minutes on two cores.
 results-quick: $(VENV)/.ready
 	$(BIN)/python benchmarks/results.py --quick --runs results-quick/runs --out results-quick
 

@@ -90,7 +90,8 @@ def _about() -> Section:
     ]
     text = (
         "Times are medians over calls that run as CUDA graphs, with cold caches. All contenders take turns in one "
-        "process, after their results were checked. Ratios are to box_conv2d."
+        "process, after their results were checked. Ratios are to box_conv2d. "
+        f"`{COPY}` is a plain copy that moves only the bytes that the operator must read and write."
     )
     return Section("How it was measured", text, Table(["", ""], rows, text=True))
 
@@ -124,8 +125,9 @@ def _goals(measured: list[Section]) -> Section:
         ["time of BoxERFNet / ERFNet, batch 8", "at most 0.5", found("Networks", "boxerfnet / erfnet", [2], max)],
     ]
     text = (
-        "Each figure is the worst over the shapes below, in float32, the time of the GPU alone (CUDA graphs). For "
-        "blocks it is the worse of inference and training, for box sizes the worse of forward and forward + backward."
+        "Each figure is the worst over the shapes below, in float32. Times are those of the GPU alone (CUDA graphs). "
+        "For blocks, the figure is the worse of inference and training; for box sizes, the worse of forward and "
+        "forward + backward."
     )
     return Section("Goals", text, Table(["", "goal", "measured"], goals, text=True))
 

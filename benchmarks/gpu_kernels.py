@@ -95,13 +95,14 @@ def _cost(compiler: Any) -> Section:
     ]  # fmt: skip
     text = (
         "Instructions were counted in the machine code for sm_90, compiled by Triton "
-        f"{triton.__version__}, in the loops that walk down the rows, for M = 4. Cycles are those that each unit of "
-        "one H100 multiprocessor needs if it is always busy: a lower limit, because latency is not counted. The goals "
-        "are 0.45 cycles per output (forward) and 0.6 per pixel and box (backward). As a strip of rows starts, it "
-        "reads as many rows as its boxes are high: instructions to start are for each of these pixels. We assume 16 "
-        "conversions per cycle, and an L2 cache of 5120 bytes per cycle for 132 multiprocessors, from which each pixel "
-        "is read once for all boxes and to which everything written goes. A channels_last tensor is copied before the "
-        "kernels, and its result after them; this copying is not counted here."
+        f"{triton.__version__}, in the loops that walk down the rows, for M = 4. The columns from `cycles to issue` "
+        "to `copy` are the cycles that each unit of one H100 multiprocessor needs if it is always busy. This is a "
+        "lower limit, because latency is not counted. The goals are 0.45 cycles per output (forward) and 0.6 per pixel "
+        "and box (backward). At the start of a strip of rows, the kernel reads as many rows as the boxes are high; `to "
+        "start` counts the instructions for each of these pixels. We assume 16 conversions per cycle, and an L2 cache "
+        "that moves 5120 bytes per cycle for 132 multiprocessors. Each pixel is read from it once for all boxes, and "
+        "all results are written to it. A channels_last tensor is copied before the kernels, and its result after "
+        "them; this copying is not counted."
     )
     return Section("Cost, counted", text, Table(header, rows))
 
@@ -146,7 +147,7 @@ def _traffic(compiler: Any) -> Section:
     text = (
         "fwd and bwd: the least number of bytes that must be read and written. P is the size of the input in bytes: "
         "forward reads P and writes `M*P`, backward reads `M*P` and P and writes P. Launches and scratch memory are "
-        "those of a float32 input on a GPU with 132 multiprocessors. Scratch memory has rows that are summed up, each "
+        "those of a float32 input on a GPU with 132 multiprocessors. Scratch memory holds running sums of rows, each "
         "read while it is still in the cache, and sums for the boxes' gradients."
     )
     return Section("Bytes and launches, by count", text, Table(header, rows))

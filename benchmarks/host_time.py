@@ -12,11 +12,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from box_convolution import BoxConv2d, box_conv2d, ops
+from box_convolution import BoxBottleneck, BoxConv2d, box_conv2d
+from box_convolution.networks.enet import Bottleneck
+from box_convolution.ops import dispatch
 from box_convolution.ops.triton import launch
 
 CALLS, ROUNDS = 1000, 15
@@ -50,24 +54,53 @@ def for_a_cpu() -> None:
 
 
 def for_a_gpu() -> None:
-    layer = BoxConv2d(4, 2, 8, 8)
-    image = torch.randn(1, 4, 8, 8, requires_grad=True)
     print("us of processor time a call for a GPU, launches aside, torch", torch.__version__)
-    with without_launches(), ops.use("triton"):
+    layer, image = BoxConv2d(4, 2, 8, 8), torch.randn(1, 4, 8, 8, requires_grad=True)
+    with without_launches():
         output = layer(image)
         grad, leaves = torch.ones_like(output), [image, *layer.parameters()]
 
-        def evaluate() -> Any:
-            with torch.no_grad():
-                return layer(image)
+        def backward() -> Any:
+            return torch.autograd.grad(output, leaves, grad, retain_graph=True)
 
-        calls: dict[str, Callable[[], Any]] = {
-            "forward, no gradients": evaluate,
-            "forward": lambda: layer(image),
-            "backward": lambda: torch.autograd.grad(output, leaves, grad, retain_graph=True),
-        }
-        for name, us in best_times(calls).items():
-            print(f"{name}: {us:.1f}")
+        table("BoxConv2d", {"forward, no gradients": evaluation(layer, image), "forward": lambda: layer(image)})
+        table("BoxConv2d", {"backward": backward})
+        blocks = {"box block": BoxBottleneck(16, max_input_h=8, max_input_w=8), "ENet's bottleneck": Bottleneck(16)}
+        image = torch.randn(1, 16, 8, 8, requires_grad=True)
+        table("forward", {name: evaluation(block, image) for name, block in blocks.items()})
+        table("forward + backward", {name: training(block, image) for name, block in blocks.items()})
+
+
+def evaluation(module: nn.Module, image: Tensor) -> Callable[[], Any]:
+    @torch.no_grad()
+    def call() -> Any:
+        return module(image)
+
+    return call
+
+
+def training(module: nn.Module, image: Tensor) -> Callable[[], Any]:
+    grad, leaves = torch.ones_like(module(image)), [image, *module.parameters()]
+    return lambda: torch.autograd.grad(module(image), leaves, grad)
+
+
+class Operations(TorchDispatchMode):
+    """Counts the operations of PyTorch, each of which takes a GPU's host 4 to 10 us."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        return function(*args, **(kwargs or {}))
+
+
+def table(title: str, calls: dict[str, Callable[[], Any]]) -> None:
+    for name, us in best_times(calls).items():
+        with Operations() as operations:
+            calls[name]()
+        print(f"{title}, {name}: {us:.1f}, {operations.count} operations")
 
 
 class NoLaunch:
@@ -79,20 +112,39 @@ class NoLaunch:
     def __getitem__(self, grid: tuple[int, ...]) -> "NoLaunch":
         return self
 
-    def __call__(self, *args: object, **options: object) -> None:
-        return None
+    def __call__(self, *args: object, **options: object) -> "NoLaunch":
+        return self
+
+
+KERNELS = (NoLaunch(),) * 5
+
+
+def kernels() -> tuple[NoLaunch, ...]:
+    return KERNELS
+
+
+def triton(device: torch.device) -> str:
+    return "triton"
+
+
+def yes(*_: Any) -> bool:
+    return True
+
+
+def no(*_: Any) -> bool:
+    return False
 
 
 @contextmanager
 def without_launches() -> Iterator[None]:
     """As if the tensors of the CPU were on a GPU, for all but the launches of kernels."""
-    originals = launch._kernels, launch.interpreted
-    kernels = (NoLaunch(),) * 4
-    launch._kernels, launch.interpreted = (lambda: kernels), (lambda: True)  # type: ignore[assignment]
-    try:
+    with (
+        mock.patch.object(launch, "_kernels", kernels),
+        mock.patch.object(dispatch, "_fastest", triton),
+        mock.patch("box_convolution.layer._may_look_at", no),
+        mock.patch("box_convolution.layer._kernel_projects", yes),
+    ):
         yield
-    finally:
-        launch._kernels, launch.interpreted = originals  # type: ignore[assignment]
 
 
 def report(title: str, calls: dict[str, Callable[[], Any]]) -> None:

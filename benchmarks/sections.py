@@ -163,9 +163,9 @@ def accuracy_section(accuracy: Accuracy) -> Section:
     flat = [errors for boxes in accuracy.values() for images in boxes.values() for errors in images.values()]
     value, edges = [error.value for error in flat], [error.edges for error in flat]
     text = (
-        "Left: largest error of a float32 mean / largest |input|. Under `edges`: largest error of the gradients for "
-        "the four edges / largest of these gradients. The true values are float64 products of the image with overlap "
-        "matrices. "
+        "Under the name of an image: largest error of a float32 mean / largest |input|. Under `edges`, for the same "
+        "image: largest error of the gradients for the four edges / largest of these gradients. The true values are "
+        "float64 products of the image with overlap matrices. "
         f"Worst mean {_error(max(value))}, goal at most {value_limit:g}: {_met(value, value_limit)}. "
         f"Worst gradient {_error(max(edges))}, goal at most {edge_limit:g}: {_met(edges, edge_limit)}."
     )

@@ -10,6 +10,8 @@ from . import boxes as box
 from . import projection
 from .arguments import as_bool, as_float, as_int
 from .functional import box_conv2d
+from .ops import backend
+from .ops.limits import projected_boxes
 from .sharded import whole, write
 from .state_dicts import before_loading
 from .torch_internals import has_hooks
@@ -176,7 +178,8 @@ class BoxConv2d(nn.Module):
 
     def _projected(self, scaled: Tensor) -> Tensor:
         """Stored numbers of the nearest valid boxes."""
-        return self._scaled(box.project(self._pixels(scaled), *self._extent()))
+        pixels, (h, w) = self._pixels(scaled), self._extent()
+        return self._scaled((projected_boxes if _kernel_projects(scaled) else box.project)(pixels, h, w))
 
     def forward(self, input: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C * num_filters, H', W'), or an image without the batch axis, as in nn.Conv2d."""
@@ -308,14 +311,22 @@ class BoxConv2d(nn.Module):
 
     def _validated(self, scaled: Tensor) -> Tensor:
         pixels = self._pixels(scaled)
-        projected = box.project(pixels.detach(), *(self.loaded_reach or self._extent()))
+        numbers = pixels.detach()
+        h, w = self.loaded_reach or self._extent()
+        if _kernel_projects(scaled):
+            projected = projected_boxes(numbers, h, w)
+            if not pixels.requires_grad:
+                return projected
+            numbers.copy_(projected)  # in the memory of `pixels`, which keeps its gradient
+            return pixels
+        projected = box.project(numbers, h, w)
         if _may_look_at(scaled) and _equal(projected, pixels):
             self._remember(scaled, projected)
             return pixels
         # The added term is exactly zero and has a derivative of one, so the gradient passes straight through, as in
         # projected gradient descent. A clamp would give no gradient to an edge that lies beyond its limit by a rounding
         # error, and the edge could never come back.
-        return projected + (pixels - pixels.detach())
+        return projected + (pixels - numbers)
 
     def _remember(self, scaled: Tensor, pixels: Tensor) -> None:
         with torch.inference_mode(False):
@@ -339,5 +350,14 @@ def _equal(one: Tensor, other: Tensor) -> bool:
 
 def _may_look_at(scaled: Tensor) -> bool:
     """Whether Python may read the numbers: not on a GPU, which it would have to wait for, and not while tracing."""
-    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    return not traced and type(scaled) is nn.Parameter and scaled.is_cpu
+    return scaled.is_cpu and _is_plain(scaled)
+
+
+def _kernel_projects(scaled: Tensor) -> bool:
+    """Whether boxes are projected by one kernel: on a GPU. When traced, a compiler fuses PyTorch's operations."""
+    return not scaled.is_cpu and _is_plain(scaled) and backend(scaled) == "triton"
+
+
+def _is_plain(scaled: Tensor) -> bool:
+    """Whether this is a parameter with numbers of its own: nothing traces, shards, maps or transforms it."""
+    return type(scaled) is nn.Parameter and not torch.compiler.is_compiling() and not torch.jit.is_tracing()

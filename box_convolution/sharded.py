@@ -6,7 +6,7 @@ If the parameter is an ordinary tensor, each function is a plain read or write.
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def whole(parameter: Tensor) -> Tensor:
@@ -40,4 +40,4 @@ def write(parameter: Tensor, values: Tensor) -> None:
 
 
 def _is_distributed(parameter: Tensor) -> bool:
-    return hasattr(parameter, "full_tensor")
+    return type(parameter) is not nn.Parameter and hasattr(parameter, "full_tensor")  # a DTensor is of its own type

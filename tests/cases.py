@@ -110,6 +110,22 @@ def check(
     assert_gradient(boxes.grad, grad_boxes)
 
 
+EXTENTS = [(5, 40), (257, 1), (1, 3000)]
+"""Limits of boxes, in pixels."""
+
+
+def boxes_beyond(extent: tuple[int, int], dtype: torch.dtype) -> Tensor:
+    """Boxes (40, 3, 4): some within the limits ``extent``, others beyond, narrow, inverted, infinite or NaN."""
+    h, w = extent
+    largest = torch.tensor([h, h, w, w], dtype=torch.float64)
+    boxes = torch.randn(40, 3, 4, dtype=torch.float64) * largest
+    boxes[10:] = boxes[10:, :, [0, 0, 2, 2]] + torch.randn(30, 3, 4) / 3
+    boxes[20:] = boxes[20:, :, [1, 0, 3, 2]]
+    boxes[30] = torch.stack([-largest, largest, largest.flip(0)])
+    boxes[31] = torch.tensor([[float("nan"), 1, -1, 1], [-INF, INF, 0, 0], [-1, 1, -INF, -INF]])
+    return boxes.to(dtype)
+
+
 class CallsOperator(nn.Module):
     """A network that calls `box_conv2d` directly, for sums over its own boxes in images of three channels."""
 

@@ -32,6 +32,11 @@ def _serves_cpu(name: str) -> bool:
     return True
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest tests first: begun last, one process would run them while the other has nothing left to do."""
+    items.sort(key=lambda item: item.path.name != "test_triton.py")
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run tests with an argument ``implementation`` once for each implementation that accepts CPU tensors here."""
     if "implementation" in metafunc.fixturenames:

@@ -48,7 +48,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", type=Path, help="Markdown file for the table; with --only, its other rows are kept")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the usual number of tries")
-    parser.add_argument("--only", default="", help="try only faults whose name has these words, such as 'that end'")
+    parser.add_argument("--only", default="", help="try only faults whose name has these words, such as 'that finish'")
     parser.add_argument(
         "--ends", type=int, default=0, help="how many pairs of processes are started to see how they end"
     )
@@ -118,8 +118,8 @@ def faults(scale: float, ends: int) -> dict[str, Callable[[Path], Tally | tuple[
             lambda f: two_processes.killed_ranks(f, times(10), two()),
         "one of two ranks stopped (SIGSTOP) under `torchrun`": lambda f: two_processes.hung_rank(f, two()),
         "`torchrun` itself killed: its ranks end within 10 s": lambda f: two_processes.orphans(f, times(3)),
-        "two processes that end: status 0, no message": lambda f: two_processes.ends(f, ends or times(200)),
-        "two processes that end beside two busy ones: status 0, no message":
+        "two ranks that finish: status 0, no message": lambda f: two_processes.ends(f, ends or times(200)),
+        "two ranks that finish beside two busy processes: status 0, no message":
             lambda f: two_processes.ends_on_a_busy_machine(f, ends or times(60)),
         "checkpoint damaged at random: refused": lambda f: checkpoints.damaged(f, times(10_000)),
         "checkpoint changed, with a correct new checksum: either refused, or loaded as plain values; never a crash":

@@ -16,7 +16,8 @@ from boxconv.data.transforms import Augment, EvalTransform
 from boxconv.training import checkpoint
 from boxconv.training.checkpoint import CheckpointError
 from boxconv.training.config import TrainConfig, to_plain
-from boxconv.training.metrics import ConfusionMatrix, class_weights
+from boxconv.training.losses import class_weights
+from boxconv.training.metrics import ConfusionMatrix
 
 NAN, INF = float("nan"), float("inf")
 X, B = torch.zeros(2, 3, 5, 7), torch.zeros(3, 4, 4)
@@ -287,15 +288,16 @@ COMMANDS = [
     (TRAIN + "--data folder --root data --classes none.csv", 1, "none.csv"),
     (TRAIN + "--data camvid --root empty", 1, "empty has no splits"),
     ("train --quiet --out data/run --data folder --root data", 2, "--out: data/run is in the data folder data, which"),
-    (TRAIN + "--device tpu9", 1, "--device tpu9: not available here"),
+    (TRAIN + "--device tpu9", 1, "--device tpu9: not available here; expected auto or "),
     (TRAIN + "--device cuda", 1, "--device cuda: not available here"),
     (TRAIN + "--device cpu:x", 1, "--device cpu:x: not available here"),
     (TRAIN + "--resume", 2, "run: nothing to resume, there is no last.pt in it"),
     (TRAIN + "--resume --overwrite", 2, "--resume and --overwrite contradict each other"),
     ("train --quiet --out file", 2, "file: a file is in the place of the run folder"),
     ("train --quiet --out file/below", 2, "file/below: cannot be written"),
-    ("train --quiet --out data", 2, "data: holds other files"),
-    ("train --quiet --out data --overwrite", 2, "data: holds other files"),
+    ("train --quiet --out data --overwrite", 2, "--out: data is in the data folder"),
+    ("train --quiet --out empty/..", 2, "empty/..: holds other files"),
+    ("train --quiet --out empty/.. --overwrite", 2, "empty/..: holds other files"),
     ("train --quiet --out old", 2, "old: holds a run already"),
     ("evaluate", 2, "NETWORK"),
     ("evaluate none.pt", 1, "none.pt: no such file"),
@@ -321,11 +323,13 @@ COMMANDS = [
     ("predict good.pt empty --out out", 1, "empty: no images in this folder"),
     ("predict good.pt data/images/train --out file", 1, "file: a file is in the place of the output folder"),
     ("predict good.pt data/images/train data/images/val --out out", 1, "would be written for both"),
-    ("predict good.pt data/labels/train --out data/labels/train", 1, "would replace an input"),
+    ("predict good.pt data/labels/train --out data/labels/train", 2, "--out: data/labels/train is in the data folder"),
     ("predict good.pt file --out out", 1, "file: the content is not an image"),
     ("predict good.pt data/images/train --out out --resume --overwrite", 2, "contradict each other"),
     ("predict none.pt data/images/train --out out", 1, "none.pt: no such file"),
     ("predict good.pt data/images/train --out out --device nothing", 1, "--device nothing: not available here"),
+    ("distance good.pt", 2, "RUNS: good.pt: no folder of a training run, there is no last.pt in it"),
+    ("distance nothing", 2, "RUNS: nothing: no folder of a training run, there is no last.pt in it"),
     ("check-data", 2, "PATH"),
     ("check-data none --data camvid", 1, "none"),
     ("check-data empty", 2, "--classes: empty holds no classes.csv"),

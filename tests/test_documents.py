@@ -47,7 +47,10 @@ def check_python(arguments):
         check_boxconv(arguments[2:])
     else:
         source = (ROOT / arguments[0]).read_text()
-        assert all(f'"{option}"' in source for option in arguments if option.startswith("--"))
+        own = arguments[: arguments.index("--")] if "--" in arguments else arguments
+        assert all(f'"{option}"' in source for option in own if option.startswith("--"))
+        if own != arguments:  # what follows are options of `boxconv train`
+            check_boxconv(["train", *arguments[len(own) + 1 :]])
 
 
 def check_torchrun(arguments):
@@ -62,9 +65,11 @@ def check_boxconv(arguments):
     recipe = recipes.chosen(arguments)
     if recipe == "help" or arguments in (["--help"], ["--version"]):
         return
-    packaged = recipe if recipe is not None and not recipe.endswith(".json") else None
+    if recipe is not None and recipe.endswith(".json"):  # the reader's own
+        place = arguments.index("--recipe")
+        arguments = arguments[:place] + arguments[place + 2 :]
     try:
-        args = commands.parse(arguments, packaged)
+        args = commands.parse(arguments)
     except SystemExit as stop:
         if stop.code == 0:  # --help
             return

@@ -78,12 +78,20 @@ def test_weights_are_in_the_package(row: str) -> None:
 
 def test_the_accuracy_is_that_of_the_results() -> None:
     by_distance = rows_after(RESULTS, "### Road or oncoming lane, by distance")
+    with_boxes, without = [], []
+    for name, row in by_distance.items():
+        (with_boxes if name.startswith("box") else without).extend(map(float, row["all, seed by seed"].split()))
+    read = [share for share in with_boxes if share > 75]
     scores = rows_after(RESULTS, "<!-- boxconv compare scenes: begin -->")
-    found = re.search(
-        r"right in \*\*([\d.]+) %\*\*\s.*?ENet in ([\d.]+) %.*?\*\*([\d.]+) %\*\* against ([\d.]+) %", README
-    )
-    shares = [by_distance[name]["all"] for name in ("boxenet", "enet")]
-    assert list(found.groups()) == shares + [scores[name]["class IoU"].split()[0] for name in ("boxenet", "enet")]
+    iou = [scores[name]["class IoU"].split()[0] for name in ("boxenet", "enet")]
+    assert (
+        f"**{len(read)} of {len(with_boxes)}** trained networks with boxes read the signs "
+        f"({min(read):.0f} to {max(read):.0f} % of the pixels are right), "
+        f"**{sum(share > 75 for share in without)} of {len(without)}** without boxes"
+    ) in README
+    assert f"BoxENet **{iou[0]} %**, ENet {iou[1]} %" in README
+    enet, boxenet = (int(NETWORKS[f"`{name}`"]["parameters"].replace(",", "")) for name in ("enet", "boxenet"))
+    assert f"{100 * enet / boxenet - 100:.0f} % more parameters" in README
 
 
 def test_the_speed_is_that_of_the_performance_page() -> None:

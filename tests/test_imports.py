@@ -18,7 +18,7 @@ ROOT = LIBRARY.parent
 WITHIN_LIBRARY = {
     "arguments": set(),
     "torch_internals": set(),
-    "ops": {"torch_internals"},
+    "ops": {"torch_internals", "boxes"},
     "boxes": set(),
     "functional": {"ops", "arguments"},
     "state_dicts": {"boxes"},
@@ -27,7 +27,7 @@ WITHIN_LIBRARY = {
     "sharded": set(),
     "projection": {"sharded"},
     "layer": {
-        "functional", "boxes", "state_dicts", "projection", "sharded", "arguments", "extras", "drawing",
+        "functional", "boxes", "ops", "state_dicts", "projection", "sharded", "arguments", "extras", "drawing",
         "torch_internals",
     },
     "convert": {"layer", "arguments", "torch_internals"},
@@ -45,7 +45,8 @@ WITHIN_OPS = {
     "triton": {"checks", "epilogue"},
     "dispatch": {"reference", "native", "triton", "checks", "epilogue"},
     "fused": {"dispatch", "checks", "epilogue"},
-    "inference": {"dispatch", "native"},
+    "inference": {"dispatch", "native", "checks", "epilogue"},
+    "limits": {"dispatch", "triton"},
     "__init__": {"dispatch", "fused", "inference"},
 }
 WITHIN_TRITON = {
@@ -53,7 +54,12 @@ WITHIN_TRITON = {
     "rows": set(),
     "forward": {"rows", "spans"},
     "backward": {"rows", "spans"},
-    "launch": set(),  # which imports the kernels when they are first called
+    "shifts": {"rows"},
+    "short_forward": {"forward", "rows", "shifts"},
+    "short_backward": {"backward", "rows", "shifts", "spans"},
+    "limits": set(),
+    "prepared": set(),
+    "launch": {"prepared"},  # which imports the kernels when they are first called
     "__init__": set(),
 }
 

@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from box_convolution import BoxConv2d, box_conv2d
 from box_convolution import boxes as box
+from box_convolution.layer import _is_plain
 
 H, W = 11, 13
 IMAGE = torch.randn(2, 3, H, W)
@@ -67,6 +68,72 @@ def test_in_training_only_a_comparison_and_a_multiplication_run() -> None:
     module = layer()
     module.boxes  # noqa: B018
     assert operations(lambda: module.boxes) == ["aten::equal", "aten::mul.Tensor"]
+
+
+@pytest.fixture
+def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The CPU's tensors are treated like those of a GPU that Triton serves: nothing may look at their values."""
+    monkeypatch.setattr("box_convolution.layer._may_look_at", lambda scaled: False)
+    monkeypatch.setattr("box_convolution.layer._kernel_projects", _is_plain)
+
+
+def reckless(symmetric: bool) -> BoxConv2d:
+    """A layer whose stored boxes are beyond its limits, or too narrow."""
+    module = layer(symmetric=symmetric)
+    with torch.no_grad():
+        module.scaled_boxes.copy_(module.scaled_boxes.roll(1) * 3)
+    assert not torch.equal(module._pixels(module.scaled_boxes.detach()), truth(module))
+    return module
+
+
+@pytest.mark.usefixtures("as_on_a_gpu")
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_on_a_gpu_one_operation_projects(symmetric: bool) -> None:
+    module = reckless(symmetric)
+    module(IMAGE)  # makes constants
+    scale = ["aten::slice.Tensor", "aten::cat", "aten::mul.Tensor"] if symmetric else ["aten::mul.Tensor"]
+    project, convolve = "box_convolution::projected_boxes", "box_convolution::box_conv2d"
+    assert operations(lambda: module(IMAGE)) == [*scale, project, "aten::copy_", convolve]
+    with torch.no_grad():
+        assert operations(lambda: module(IMAGE)) == [*scale, project, convolve]
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_on_a_gpu_boxes_and_gradients_are_the_same(symmetric: bool, request: pytest.FixtureRequest) -> None:
+    module = reckless(symmetric)
+    before = module.scaled_boxes.detach().clone()
+    image = IMAGE.clone().requires_grad_()
+
+    def results() -> list[Tensor]:
+        boxes, output = module.boxes, module(image)
+        first = torch.autograd.grad(output.square().sum(), (image, module.scaled_boxes), create_graph=True)
+        second = torch.autograd.grad(first[1].square().sum(), module.scaled_boxes)
+        return [boxes, output, *first, *second]
+
+    expected = results()
+    request.getfixturevalue("as_on_a_gpu")
+    for found, right in zip(results(), expected, strict=True):
+        assert torch.equal(found, right)
+    with torch.inference_mode():
+        assert torch.equal(module.boxes, truth(module))
+    assert torch.equal(module.scaled_boxes, before), "reading writes nothing"
+    read = truth(module)
+    module.project_()
+    assert torch.equal(module._pixels(module.scaled_boxes), read)
+
+
+@pytest.mark.usefixtures("as_on_a_gpu")
+def test_on_a_gpu_functionalized_and_traced() -> None:
+    module = reckless(False)
+    expected = module(IMAGE)
+    assert torch.equal(torch.func.functionalize(module)(IMAGE), expected)
+    torch._dynamo.reset()
+    assert torch.equal(torch.compile(module, backend="aot_eager", fullgraph=True)(IMAGE), expected)
+    assert torch.equal(make_fx(lambda image: module(image), _allow_non_fake_inputs=True)(IMAGE)(IMAGE), expected)
+    by_image = torch.func.vmap(lambda image: module(image[None])[0])(IMAGE)
+    torch.testing.assert_close(by_image, expected)
+    gradient = torch.func.grad(lambda image: module(image).sum())(IMAGE)
+    assert gradient.isfinite().all()
 
 
 def test_without_access_to_values_few_operations_run() -> None:

@@ -90,6 +90,7 @@ def launches(limits: launcher.Limits, dtype: torch.dtype) -> list[Launch]:
     with recorded(limits) as found:
         _call(8, 32, 4, 64, 128, dtype)
         _call(8, 32, 1, 64, 128, dtype)  # a single warp shares no memory
+        launcher.projected_boxes(torch.empty(32, 4, 4, dtype=dtype, device="meta"), 64, 128)
         if dtype == torch.float32:
             _call(8, 16, 4, 128, 256, dtype)
             _call(1, 2, 2, 8, 45, dtype)
@@ -200,15 +201,16 @@ def faults(launch: Launch, kernel: Any, target: GPUTarget) -> Iterator[str]:
     """Faults in the machine code that would make a kernel slow."""
     name = launch.kernel.__name__
     needs = resources(kernel, target)
-    whole = name != "edge_gradients" and not launch.arguments.get("LONG")
+    whole = name in WAITS and not launch.arguments.get("LONG")
     if needs.spilled > 256:  # a few numbers that are needed once a plane may be kept elsewhere
         yield f"{needs.spilled} bytes of registers are spilled"
     if target.backend != "cuda":
         return
+    # On sm_80, with float32, a thread reads again what it knows of a box, beside all that it has of four rows.
+    most = 0.03 if name == "grad_short_rows" and target.arch == 80 else 0.02
     for loop in loops(kernel):
         spills = count(loop, "LDL") + count(loop, "STL")
-        # Backward, a thread reads again what it knows of a box, beside all that it has of four rows.
-        if spills > (0.03 if name == "grad_short_rows" else 0.02) * len(loop):
+        if spills > most * len(loop):
             yield f"{spills} of the {len(loop)} instructions of a loop are for registers that are spilled"
     if whole:
         # Rows go from layout to layout where the code says so, and wait for each other no more than that needs.

@@ -4,13 +4,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import prelu
 
+from ..ops.dispatch import in_forward_mode
 
+
+@torch.jit.unused
 def changeable(image: Tensor) -> bool:
     """Whether the operators of `ops.inference` may change ``image``, which the caller has just made.
 
     They work on the CPU and have no derivative. Compiled, exported and traced graphs get PyTorch's operations instead.
     """
-    recorded = torch.compiler.is_compiling() or torch.jit.is_tracing() or image.requires_grad
+    recorded = torch.compiler.is_compiling() or torch.jit.is_tracing() or image.requires_grad or in_forward_mode()
     return image.device.type == "cpu" and image.ndim == 4 and not recorded
 
 

@@ -33,7 +33,10 @@ def deploy(
     - BatchNorms are folded into the convolutions, transposed convolutions and box convolutions that they follow;
     - a `BoxBottleneck` adds its residual and applies its ReLU as the box convolution writes its output;
     - dropout is removed, and boxes are numbers instead of parameters;
-    - images are in channels_last memory, with which convolutions are fastest on CPUs, and on GPUs in half precision.
+    - images are in channels_last memory, with which convolutions are fastest on CPUs, and on GPUs in half precision;
+    - on the CPU, activations and box blocks overwrite images that nothing else in the network reads. So a hook that is
+      added later and keeps what a layer reads or writes must copy it, in a pre-hook what it reads. No image that the
+      caller passes to the network, or to an `nn.Sequential` in it, is overwritten.
 
     This works for any network: its forward code is traced to see what can be folded. Layers that are called in several
     places, have hooks or override ``forward``, and BatchNorms without running statistics, are not changed. The original
@@ -67,6 +70,7 @@ def deploy(
     fold_norms(flow)
     _absorb_relus(flow)
     _activate_in_place(flow)
+    _overwrite_inputs(deployed, flow)
     if channels_last:
         deployed = replace_all(deployed, _pointwise).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return deployed
@@ -137,6 +141,25 @@ def _activate_in_place(flow: Dataflow) -> None:
                 before = part.layer(source)
                 if is_convolution(before) or type(before) is ChannelAffine:
                     part.replace(node, act)
+
+
+def _overwrite_inputs(network: nn.Module, flow: Dataflow) -> None:
+    """Let box blocks overwrite their inputs, where these are new tensors which nothing else reads.
+
+    That can be known only if the whole forward code has been read, and no hook keeps what passes. Block and source must
+    stand in the same `nn.Sequential`, so that it may be called alone, too, without damage to the caller's image.
+    """
+    if [part.root for part in flow.parts] != [network] or any(has_hooks(module) for module in network.modules()):
+        return
+    part = flow.parts[0]
+    for node in () if part.options else part.graph.nodes:
+        source, block = part.source(node), part.layer(node)
+        if not isinstance(block, FusedBoxBottleneck) or source is None or not flow.once(block):
+            continue
+        before, (parent, _, _) = part.layer(source), str(node.target).rpartition(".")
+        together = type(network.get_submodule(parent)) is nn.Sequential and str(source.target).startswith(f"{parent}.")
+        new = isinstance(before, (Activation, FusedBoxBottleneck)) or is_convolution(before)
+        block.overwrites = bool(parent) and together and new
 
 
 def _drop_classes(network: nn.Module, dropped: set[int], head: str) -> None:

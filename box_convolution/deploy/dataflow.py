@@ -23,10 +23,14 @@ class _Reader(fx.Tracer):
 
 @dataclass(frozen=True)
 class Part:
-    """A part of the network that could be traced: ``root``, and the graph of what its forward code does."""
+    """A part of the network that could be traced: ``root``, and the graph of what its forward code does.
+
+    ``options``: whether its forward has parameters with defaults. The graph is that of the defaults.
+    """
 
     root: nn.Module
     graph: fx.Graph
+    options: bool
 
     def layer(self, node: object) -> Any:
         """Return the layer that ``node`` calls; None if it does something else."""
@@ -74,17 +78,17 @@ def _parts(module: nn.Module, seen: set[int]) -> Iterator[Part]:
     if id(module) in seen:
         return
     seen.add(id(module))
-    graph = _graph(module)
+    parameters = inspect.signature(module.forward).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
+    graph = _graph(module, defaults)
     if graph is not None:
-        yield Part(module, graph)
+        yield Part(module, graph, bool(defaults))
     else:
         for child in module.children():
             yield from _parts(child, seen)
 
 
-def _graph(module: nn.Module) -> fx.Graph | None:
-    parameters = inspect.signature(module.forward).parameters.values()
-    defaults = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
+def _graph(module: nn.Module, defaults: dict[str, Any]) -> fx.Graph | None:
     try:
         return _Reader().trace(module, concrete_args=defaults)
     except Exception:  # the module's own code runs here, on proxies instead of tensors: it may raise anything

@@ -36,7 +36,13 @@ class FusedBoxConv2d(Float32Buffers):
         self.scale = (scale if self.scale is None else self.scale * scale).float()
         self.shift = (shift if self.shift is None else self.shift * scale + shift).float()
 
-    def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
+    def forward(self, input: Tensor, residual: Tensor | None = None, overwrite: bool = False) -> Tensor:
+        """With ``overwrite``, the result takes the place of the residual."""
+        if overwrite and residual is not None:
+            torch.ops.box_convolution.add_boxes_(
+                residual, input, self.boxes, self.scale, self.shift, self.relu, self.normalize
+            )
+            return residual
         return torch.ops.box_convolution.box_conv2d_fused(
             input, self.boxes, self.scale, self.shift, residual, self.relu, self.normalize, self.stride
         )
@@ -55,10 +61,12 @@ class FusedBoxBottleneck(nn.Module):
     """`BoxBottleneck` in two steps: a 1x1 convolution with a bias, and the box convolution with all that follows.
 
     (B, N, H, W) -> (B, N, H, W). If `prune` has removed outputs of the 1x1 convolution, ``channels`` (C,) is the index
-    of the output that each channel of ``box`` reads; else it is None.
+    of the output that each channel of ``box`` reads; else it is None. With ``overwrites``, the result may take the
+    memory of the input, which saves the time to fetch other memory: for inputs that nothing else reads.
     """
 
     channels: Tensor | None
+    overwrites: bool = False
 
     def __init__(self, block: BoxBottleneck, conv: nn.Conv2d, box: FusedBoxConv2d) -> None:
         """``conv`` and ``box`` have the BatchNorms of ``block`` folded in."""
@@ -80,6 +88,9 @@ class FusedBoxBottleneck(nn.Module):
             last = narrow.is_contiguous(memory_format=torch.channels_last)
             narrow = narrow.index_select(1, channels)
             narrow = narrow.contiguous(memory_format=torch.channels_last) if last else narrow
+        if not torch.jit.is_scripting():  # noqa: SIM102 - TorchScript compiles the whole of a joint condition
+            if self.overwrites and _is_fast_to_overwrite(self.box, input, narrow):
+                return self.box(narrow, input, overwrite=True)
         return self.box(narrow, input)
 
 
@@ -116,6 +127,11 @@ def _as_planes(conv: nn.Module, input: Tensor, relu: bool) -> Tensor | None:
         return None
     planes: Tensor = torch.ops.box_convolution.pointwise_planes(input, conv.weight, conv.bias, relu)
     return planes
+
+
+def _is_fast_to_overwrite(box: nn.Module, input: Tensor, narrow: Tensor) -> bool:
+    last = changeable(input) and changeable(narrow) and input.is_contiguous(memory_format=torch.channels_last)
+    return last and isinstance(box, FusedBoxConv2d) and input.dtype == narrow.dtype == torch.float32
 
 
 class ChannelAffine(nn.Module):

@@ -19,7 +19,7 @@ from . import custom_operators as custom
 from .agreement import sizes_to_compare
 from .convert import deploy
 from .export import KEY, AnySize, ExportError, Multiples, Opened, compared, metadata_of, quiet, reason
-from .standard_layers import in_standard_operations, with_fast_activations
+from .standard_layers import in_standard_operations, with_fast_layers
 from .standard_operators import decompositions
 
 _AXES = {0: "batch", 2: "height", 3: "width"}
@@ -111,7 +111,7 @@ def _exported(network: nn.Module, path: Path, inputs: tuple[Tensor, ...], dynami
     """Return ``network``, which this changes, as a `torch.onnx.ONNXProgram`; errors name ``path``."""
     from torch.export import Dim, export  # not above: importing it takes a second, and `deploy` does not need it
 
-    outputs = None
+    outputs, even = None, isinstance(network, PaddedNetwork)  # which pads to multiples of 8
     if isinstance(network, PaddedNetwork):
         (image,) = inputs
         whole = not dynamic and all(size % network.MULTIPLE == 0 for size in image.shape[2:])
@@ -125,7 +125,7 @@ def _exported(network: nn.Module, path: Path, inputs: tuple[Tensor, ...], dynami
     names = list(inspect.signature(network.forward).parameters)[: len(inputs)]
     try:
         with quiet(), torch.no_grad():
-            network = with_fast_activations(network)
+            network = with_fast_layers(network, even=even)
             if not custom_operators:
                 network = in_standard_operations(network, None if dynamic else inputs)
             # What newer PyTorch does by itself. With strict=True, 2.6 can export only 8 networks of a class a process.

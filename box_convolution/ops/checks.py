@@ -15,19 +15,20 @@ def check_forward(input: Tensor, boxes: Tensor, stride: int) -> None:
             raise TypeError(f"{name} must be float16, bfloat16, float32 or float64, got {_describe(tensor)}")
         if tensor.layout != torch.strided:
             raise TypeError(f"{name} must be a dense tensor, got layout {tensor.layout}")
-    if input.ndim != 4:
+    shape, of_boxes = input.shape, boxes.shape
+    if len(shape) != 4:
         raise ValueError(f"input must have 4 dimensions (batch, channels, height, width), got {_describe(input)}")
-    if boxes.ndim != 3 or boxes.shape[2] != 4:
+    if len(of_boxes) != 3 or of_boxes[2] != 4:
         raise ValueError(
             "boxes must have shape (channels, boxes per channel, 4) with edges (top, bottom, left, right), "
             f"got {_describe(boxes)}"
         )
-    if input.shape[1] != boxes.shape[0]:
+    if shape[1] != of_boxes[0]:
         raise ValueError(
-            f"input has {input.shape[1]} channels and boxes are for {boxes.shape[0]} channels: they must be equal "
+            f"input has {shape[1]} channels and boxes are for {of_boxes[0]} channels: they must be equal "
             f"(input {_describe(input)}, boxes {_describe(boxes)})"
         )
-    if input.shape[2] == 0 or input.shape[3] == 0:
+    if shape[2] == 0 or shape[3] == 0:
         raise ValueError(f"input must be at least one pixel high and wide, got {_describe(input)}")
     if input.device != boxes.device:
         raise ValueError(f"input and boxes must be on one device, got input on {input.device}, boxes on {boxes.device}")

@@ -6,7 +6,7 @@ This file alone decides which implementation serves a tensor: `backend` names it
 
 import functools
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -42,32 +42,34 @@ _forced: str | None = None
 
 def backend(tensor: Tensor) -> str:
     """Name the implementation that serves ``tensor`` now: the fastest one available on its device."""
-    if _forced is not None:
-        return _forced
-    if tensor.device.type == "cpu":
-        return "cpu" if _kernels_are_there(tensor.device) else "reference"
-    return "triton" if tensor.device.type == "cuda" and _kernels_are_there(tensor.device) else "reference"
+    return _forced or _fastest(tensor.device)
 
 
 @functools.cache
-def _kernels_are_there(device: torch.device) -> bool:
+def _fastest(device: torch.device) -> str:
+    """Name the fastest implementation for ``device``. If that is the reference for want of kernels, warn."""
+    if device.type not in ("cpu", "cuda"):
+        return "reference"
     reason = native.status() if device.type == "cpu" else launch.status(device)
     if reason is not None:
         warnings.warn(f"box_conv2d runs on its plain-PyTorch reference, which is slow: {reason}", stacklevel=2)
-    return reason is None
+        return "reference"
+    return "cpu" if device.type == "cpu" else "triton"
 
 
 def serving(tensor: Tensor) -> Implementation:
     """Return the module that `backend` names. Raises ValueError if it cannot serve the device of ``tensor``."""
-    name = backend(tensor)
-    if name == "cpu" and tensor.device.type != "cpu":
+    if _forced is None:
+        return IMPLEMENTATIONS[_fastest(tensor.device)]
+    if _forced == "cpu" and tensor.device.type != "cpu":
         raise ValueError(f"implementation 'cpu' was asked for, but input is on {tensor.device}")
-    if name == "triton" and tensor.device.type != "cuda" and not (tensor.device.type == "cpu" and launch.interpreted()):
+    interpreted = tensor.device.type == "cpu" and _forced == "triton" and launch.interpreted()
+    if _forced == "triton" and tensor.device.type != "cuda" and not interpreted:
         raise ValueError(
             f"implementation 'triton' was asked for, but input is on {tensor.device}: it serves GPUs, and the CPU only "
             "by Triton's interpreter, with TRITON_INTERPRET=1 in the environment when Python starts"
         )
-    return IMPLEMENTATIONS[name]
+    return IMPLEMENTATIONS[_forced]
 
 
 @contextmanager
@@ -106,7 +108,7 @@ def _forward(input: Tensor, boxes: Tensor, normalize: bool = True, stride: int =
     check_forward(input, boxes, stride)
     _refuse_tangents(input, boxes)
     output = serving(input).box_conv2d(input, boxes, normalize, stride)
-    return output.contiguous(memory_format=memory_format(input))
+    return output if input.is_contiguous() else output.contiguous(memory_format=memory_format(input))
 
 
 def _backward(
@@ -122,7 +124,7 @@ def _backward(
     grad_input, grad_boxes = serving(input).box_conv2d_backward(
         grad_output, input, boxes, normalize, stride, list(output_mask)
     )
-    if output_mask[0]:
+    if output_mask[0] and not input.is_contiguous():
         grad_input = grad_input.contiguous(memory_format=memory_format(input))
     return grad_input, grad_boxes
 
@@ -145,7 +147,7 @@ def write_to(out: Tensor, input: Tensor, boxes: Tensor, normalize: bool, stride:
 
 def _refuse_tangents(*tensors: Tensor) -> None:
     """Raise NotImplementedError for tensors with forward-mode tangents, which a registered operator silently drops."""
-    if have_tangents(*tensors):
+    if in_forward_mode() and have_tangents(*tensors):
         raise NotImplementedError(
             "torch.ops.box_convolution has no forward-mode derivative: call box_convolution.box_conv2d, which has one"
         )
@@ -247,28 +249,49 @@ torch.library.register_autograd(_forward_op, _forward_autograd, setup_context=_s
 torch.library.register_autograd(_backward_op, _backward_autograd, setup_context=_save_backward, lib=_library)
 
 
-# A registered autograd formula does not work in torch.func.grad, vjp and similar transforms, which refuse it, nor in
-# forward mode, which silently drops the tangents. There the reference is used: its operations have all derivatives.
+class box_conv2d(torch.autograd.Function):  # named as its node in autograd's graph is to be
+    """The registered formula again, for eager calls: PyTorch takes longer to prepare a registered one."""
+
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, boxes: Tensor, normalize: bool, stride: int) -> Tensor:
+        output = _call(input, boxes, normalize, stride)
+        _save_forward(ctx, (input, boxes, normalize, stride), output)
+        return output
+
+    backward = staticmethod(_forward_autograd)
+
+
+# A formula does not work in torch.func.grad, vjp and similar transforms, which refuse it, nor in forward mode, where a
+# registered one silently drops the tangents. There the reference is used: its operations have all derivatives.
 
 
 def differentiable(input: Tensor, boxes: Tensor, normalize: bool, stride: int) -> Tensor:
-    """`box_conv2d` under every kind of differentiation; costs nothing where the registered formula works."""
+    """`box_conv2d` under every kind of differentiation; costs nothing where the formula works."""
     if torch.compiler.is_compiling():
         if not traced_in_a_transform():
             return _call(input, boxes, normalize, stride)
     elif not in_forward_mode():
-        try:
-            return _call(input, boxes, normalize, stride)
-        except RuntimeError as error:
-            if "setup_context" not in str(error):  # torch.func asks for a static method of this name
-                raise
+        for call in _ways(input, boxes):
+            try:
+                return call(input, boxes, normalize, stride)
+            except RuntimeError as error:
+                if "setup_context" not in str(error):  # torch.func asks for a static method of this name
+                    raise
     check_forward(input, boxes, stride)
     return reference.box_conv2d(autocast_input(input), boxes, normalize, stride)
 
 
 def _call(input: Tensor, boxes: Tensor, normalize: bool, stride: int) -> Tensor:
-    output: Tensor = torch.ops.box_convolution.box_conv2d(input, boxes, normalize, stride)
+    output: Tensor = _forward_op(input, boxes, normalize, stride)
     return output
+
+
+def _ways(input: Tensor, boxes: Tensor) -> tuple[Callable[[Tensor, Tensor, bool, int], Tensor], ...]:
+    """What to call, the fastest first. Only the operator itself is cast by autocast, traced and mapped."""
+    recorded = torch.is_grad_enabled() and (input.requires_grad or boxes.requires_grad)
+    if recorded and not torch.jit.is_tracing() and not reference.autocast_is_on(input):
+        return box_conv2d.apply, _call
+    return (_call,)
 
 
 # Autocast treats the operator as it treats a convolution, but boxes are never cast: half precision would move edges.

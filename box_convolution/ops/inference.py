@@ -1,27 +1,39 @@
-"""Three operators for the CPU that speed up what surrounds the convolutions of a deployed network.
+"""Four operators for the CPU that speed up what surrounds the convolutions of a deployed network.
 
     activate_(image, residual, slopes)
         image = prelu(image [+ residual], slopes), or relu of it where there are no slopes
     unpool_(image, values, indices)
         image[b, c, indices[b, c, i, j]] += values[b, c, i, j], indices into the flat plane as those of `max_pool2d`
+    add_boxes_(image, input, boxes, scale, shift, relu, normalize)
+        image = box_conv2d_fused(input, boxes, scale, shift, image, relu, normalize)
     pointwise_planes(image, weight, bias, relu)
         = [relu](conv2d(image, weight, bias)), a 1x1 convolution; contiguous, which a box convolution reads fastest
 
-image and residual (B, C, H, W), slopes (C,), values and indices (B, C, h, w), weight (K, C, 1, 1), bias (K,). The first
-two work in place. All are fast for float32 in channels_last. There, PyTorch's own operations would make a new tensor
-each, unpool through an image of zeros, and return the convolution in channels_last, which would have to be transposed.
-For inference only: they have no derivative.
+image and residual (B, C, H, W), slopes (C,), values and indices (B, C, h, w), weight (K, C, 1, 1), bias (K,); input,
+boxes, scale and shift as in `box_conv2d_fused`. The first three work in place. All are fast for float32 in
+channels_last. There, PyTorch's own operations would make a new tensor each, unpool through an image of zeros, and
+return the convolution in channels_last, which would have to be transposed. For inference only: they have no derivative.
 """
+
+import math
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, prelu
+from torch.utils.flop_counter import register_flop_formula
 
 from . import dispatch, native
+from .checks import check_fused
+from .epilogue import Epilogue
 
 _library = torch.library.Library("box_convolution", "FRAGMENT")
 _library.define("activate_(Tensor(a!) image, Tensor? residual=None, Tensor? slopes=None) -> ()")
 _library.define("unpool_(Tensor(a!) image, Tensor values, Tensor indices) -> ()")
+_library.define(
+    "add_boxes_(Tensor(a!) image, Tensor input, Tensor boxes, Tensor? scale=None, Tensor? shift=None, bool relu=False, "
+    "bool normalize=True) -> ()"
+)
 _library.define("pointwise_planes(Tensor image, Tensor weight, Tensor bias, bool relu) -> Tensor")
 
 
@@ -57,6 +69,24 @@ def _unpool(image: Tensor, values: Tensor, indices: Tensor) -> None:
     image.view(*image.shape[:2], -1).scatter_add_(2, indices.flatten(2), values.flatten(2))
 
 
+def _add_boxes(
+    image: Tensor,
+    input: Tensor,
+    boxes: Tensor,
+    scale: Tensor | None = None,
+    shift: Tensor | None = None,
+    relu: bool = False,
+    normalize: bool = True,
+) -> None:
+    epilogue = Epilogue(scale, shift, image, relu)
+    check_fused(input, boxes, epilogue, stride=1)
+    implementation = dispatch.serving(image)
+    if implementation is native and _fast(image) and input.dtype == torch.float32:
+        native.add_boxes(image, input, boxes, epilogue, normalize)
+        return
+    image.copy_(implementation.box_conv2d_fused(input, boxes, epilogue, normalize, stride=1))
+
+
 def _pointwise_planes(image: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
     fits = weight.shape == (*bias.shape, image.shape[1], 1, 1) and weight.dtype == bias.dtype == torch.float32
     if dispatch.serving(image) is native and _fast(image) and fits:
@@ -71,6 +101,7 @@ def _fast(tensor: Tensor, dtype: torch.dtype = torch.float32) -> bool:
 
 _library.impl("activate_", _activate, "CPU")
 _library.impl("unpool_", _unpool, "CPU")
+_library.impl("add_boxes_", _add_boxes, "CPU")
 _library.impl("pointwise_planes", _pointwise_planes, "CPU")
 
 
@@ -85,3 +116,12 @@ def _fake_unpool(image: Tensor, values: Tensor, indices: Tensor) -> None: ...
 @torch.library.register_fake("box_convolution::pointwise_planes", lib=_library)
 def _fake_pointwise_planes(image: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
     return image.new_empty(image.shape[0], weight.shape[0], *image.shape[2:])
+
+
+@register_flop_formula(torch.ops.box_convolution.add_boxes_)
+def _add_boxes_flops(image_shape: Any, input_shape: Any, *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
+    return 2 * math.prod(input_shape) + 4 * math.prod(image_shape)  # as for box_conv2d
+
+
+@torch.library.register_fake("box_convolution::add_boxes_", lib=_library)
+def _fake_add_boxes(*_: object, **__: object) -> None: ...

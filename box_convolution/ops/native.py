@@ -211,13 +211,13 @@ def box_conv2d(input: Tensor, boxes: Tensor, normalize: bool, stride: int, out: 
     if out.numel():
         image, wide = _by_rows(input), boxes.to(torch.float64).contiguous()
         problem = _problem(image, wide, boxes.dtype == torch.float64, normalize, stride)
-        _check(library().box_forward(_Forward(problem, out.data_ptr(), None, None, None, 0, 0)), input)
+        _check(_forward(problem, out, Epilogue(), pixels=False), problem)
     return out
 
 
 def box_conv2d_fused(input: Tensor, boxes: Tensor, epilogue: Epilogue, normalize: bool, stride: int) -> Tensor:
     """See `fused`."""
-    scale, shift, residual, relu = epilogue
+    residual = epilogue.residual
     if input.dtype.itemsize == 2:  # the kernels for it take two to five times as long
         in_float32 = epilogue._replace(residual=None if residual is None else residual.float())
         return box_conv2d_fused(input.float(), boxes, in_float32, normalize, stride).to(input.dtype)
@@ -229,28 +229,54 @@ def box_conv2d_fused(input: Tensor, boxes: Tensor, epilogue: Epilogue, normalize
         return input.new_empty(shape).contiguous(memory_format=format)
     image, wide = _by_rows(input), boxes.to(torch.float64).contiguous()
     problem = _problem(image, wide, boxes.dtype == torch.float64, normalize, stride)
-    parts = [None if part is None else part.contiguous() for part in (scale, shift)]  # kept alive here
-    pointers = [None if part is None else part.data_ptr() for part in parts]
-    # The kernels for channels_last outputs give a thread at least 16 channels: here there are enough for every thread.
-    if last and batch * shape[1] >= 16 * torch.get_num_threads():
+    if last:
         output = torch.empty(shape, dtype=input.dtype, device=input.device, memory_format=torch.channels_last)
-        other = None if residual is None else residual.contiguous(memory_format=torch.channels_last)
-        call = _Forward(problem, output.data_ptr(), *pointers, None if other is None else other.data_ptr(), relu, True)
-        status = library().box_forward(call)
-        if status != _NOT_SERVED:
-            _check(status, input)
+        if _into_pixels(output, problem, epilogue):
             return output
     # A channels_last residual is added while the output is transposed, so that it need not be transposed itself.
     later = last and residual is not None
     output = input.new_empty(shape)
     planes = None if residual is None or later else _by_rows(residual).contiguous()
-    call = _Forward(
-        problem, output.data_ptr(), *pointers, None if planes is None else planes.data_ptr(), relu and not later, False
-    )
-    _check(library().box_forward(call), input)
+    at_once = epilogue._replace(residual=planes, relu=epilogue.relu and not later)
+    _check(_forward(problem, output, at_once, pixels=False), problem)
     if not last:
         return output
-    return _pixels(output, residual, relu) if later else _pixels(output)
+    return _pixels(output, residual, epilogue.relu) if later else _pixels(output)
+
+
+def add_boxes(image: Tensor, input: Tensor, boxes: Tensor, epilogue: Epilogue, normalize: bool) -> None:
+    """See `inference`; ``image``, the residual of ``epilogue``, is float32 in channels_last, ``input`` float32."""
+    wide = boxes.to(torch.float64).contiguous()
+    rows = _by_rows(input)
+    problem = _problem(rows, wide, boxes.dtype == torch.float64, normalize, stride=1)
+    if not image.numel() or _into_pixels(image, problem, epilogue):
+        return
+    planes = image.new_empty(image.shape)
+    _check(_forward(problem, planes, epilogue._replace(residual=None, relu=False), pixels=False), problem)
+    batch, channels, h, w = image.shape
+    _transpose(batch, channels, h * w, planes, image, epilogue.relu, image)
+
+
+def _into_pixels(output: Tensor, problem: _Problem, epilogue: Epilogue) -> bool:
+    """Write to ``output``, in channels_last; it may be the residual. False, with nothing written, if no kernel does."""
+    # The kernels for channels_last outputs give a thread at least 16 channels: are there enough for every thread?
+    if output.shape[0] * output.shape[1] < 16 * torch.get_num_threads():
+        return False
+    if epilogue.residual is not None:
+        epilogue = epilogue._replace(residual=epilogue.residual.contiguous(memory_format=torch.channels_last))
+    status = _forward(problem, output, epilogue, pixels=True)
+    if status == _NOT_SERVED:
+        return False
+    _check(status, problem)
+    return True
+
+
+def _forward(problem: _Problem, output: Tensor, epilogue: Epilogue, *, pixels: bool) -> int:
+    """Call the kernel; the residual has the memory format of ``output``."""
+    scale, shift = (None if part is None else part.contiguous() for part in (epilogue.scale, epilogue.shift))
+    pointers = [None if part is None else part.data_ptr() for part in (scale, shift, epilogue.residual)]
+    status: int = library().box_forward(_Forward(problem, output.data_ptr(), *pointers, epilogue.relu, pixels))
+    return status
 
 
 def box_conv2d_backward(
@@ -263,11 +289,12 @@ def box_conv2d_backward(
         return grad_input.zero_(), grad_boxes.zero_().to(boxes.dtype)
     image, grad, wide = _by_rows(input), _by_rows(grad_output), boxes.to(torch.float64).contiguous()
     exact = boxes.dtype == torch.float64
+    problem = _problem(image, wide, exact, normalize, stride)
     call = _Backward(
-        _problem(image, wide, exact, normalize, stride), grad.data_ptr(), _Strides(*grad.stride()),
+        problem, grad.data_ptr(), _Strides(*grad.stride()),
         grad_input.data_ptr() if output_mask[0] else None, grad_boxes.data_ptr() if output_mask[1] else None,
     )  # fmt: skip
-    _check(library().box_backward(call), input)
+    _check(library().box_backward(call), problem)
     if output_mask[0] and memory_format(input) == torch.channels_last:
         grad_input = _pixels(grad_input)
     return grad_input, grad_boxes.to(boxes.dtype)
@@ -343,7 +370,7 @@ def unpool(image: Tensor, values: Tensor, indices: Tensor) -> None:
     library().box_unpool(call)
 
 
-def _check(status: int, input: Tensor) -> None:
+def _check(status: int, problem: _Problem) -> None:
     if status:
-        h, w = input.shape[2:]
-        raise MemoryError(f"box_conv2d: no memory for integral images of {h} x {w} pixels (8 bytes a pixel and thread)")
+        size = f"{problem.h} x {problem.w}"
+        raise MemoryError(f"box_conv2d: no memory for integral images of {size} pixels (8 bytes a pixel and thread)")

@@ -25,8 +25,9 @@ _WITH_AUTOCAST = frozenset(kind for kind in ("cpu", "cuda", "mps", "xpu") if tor
 def autocast_is_on(tensor: Tensor) -> bool:
     """Whether autocast is enabled for the device of ``tensor``; False for devices without autocast, such as meta."""
     device_type = tensor.device.type
-    compiling = torch.compiler.is_compiling()
-    there = device_type in _WITH_AUTOCAST if compiling else torch.amp.is_autocast_available(device_type)
+    there = device_type in _WITH_AUTOCAST or (
+        not torch.compiler.is_compiling() and torch.amp.is_autocast_available(device_type)
+    )
     return there and torch.is_autocast_enabled(device_type)
 
 

@@ -200,13 +200,15 @@ def _section(question: str, groups: dict[str, list[Measured]], evidence: str, wi
         curves = [dict(zip(a.start, a.accuracy, strict=True)) for a in (run.answers[question] for run in runs)]
         overall = [run.answers[question].overall for run in runs]
         cells = [f"{100 * statistics.mean(curve[start] for curve in curves):.0f}" for start in starts]
-        rows.append([label, str(len(runs)), f"{100 * statistics.mean(overall):.1f}", *cells])
+        each = " ".join(f"{100 * share:.1f}" for share in overall)
+        rows.append([label, str(len(runs)), f"{100 * statistics.mean(overall):.1f}", each, *cells])
     ranges = [f"{start * width:.0f}-{(start + 1 / RANGES) * width:.0f}" for start in starts]
     text = (
         f"{question.capitalize()}: how often the network is right, in per cent, mean over seeds (chance: 50), by the "
         f"distance to the nearest {evidence}, in pixels. Images are {width} pixels wide."
     )
-    return Section(f"{question.capitalize()}, by distance", text, Table(["network", "seeds", "all", *ranges], rows))
+    header = ["network", "seeds", "all", "all, seed by seed", *ranges]
+    return Section(f"{question.capitalize()}, by distance", text, Table(header, rows))
 
 
 def rows_of(groups: dict[str, list[Measured]], width: int) -> list[dict[str, Any]]:

@@ -1,6 +1,5 @@
 """Plot of the accuracy by distance to the evidence, with a line for each network."""
 
-import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,9 +28,10 @@ NAMES = {
 def draw_by_distance(
     groups: Mapping[str, Sequence[Measured]], evidence: Mapping[str, str], path: str | Path, *, width: int
 ) -> None:
-    """Plot the first question large and the others beside it: for each group the mean over seeds, and a band.
+    """Plot the first question large and the others beside it: a line for each seed of each group.
 
-    The band reaches from the lowest to the highest seed; for a single seed it is the confidence interval.
+    A mean over seeds would hide that a network learns the evidence with one seed and not with another. A group of one
+    seed has a band, which is the confidence interval.
 
     evidence: for each question, what the distance is measured to. width: of the images, in pixels.
     """
@@ -62,22 +62,17 @@ def _lines(
     styles = ("solid", (0, (5, 2)), (0, (1.5, 1.5)))
     lines = []
     for k, (label, runs) in enumerate(groups.items()):
-        curves = [
-            {(start + end) / 2: 100 * accuracy for start, end, accuracy in zip(a.start, a.end, a.accuracy, strict=True)}
-            for a in (run.answers[question] for run in runs)
-        ]
-        places = sorted(set.intersection(*(set(curve) for curve in curves)))
-        seeds = [[curve[place] for curve in curves] for place in places]
-        at = [place * width for place in places]
-        low, high = [list(map(min, seeds)), list(map(max, seeds))]
-        if len(runs) == 1:
-            interval = dict(zip(runs[0].answers[question].start, _intervals(runs[0], question), strict=True))
-            low, high = (list(edge) for edge in zip(*interval.values(), strict=True))
         colour, style = LINES[k % len(LINES)], styles[k // len(LINES) % len(styles)]
-        (line,) = axes.plot(
-            at, list(map(statistics.mean, seeds)), color=colour, linewidth=thick, linestyle=style, label=shown[label]
-        )
-        axes.fill_between(at, low, high, color=colour, alpha=0.15, linewidth=0)
+        for run in runs:
+            a = run.answers[question]
+            at = [width * (start + end) / 2 for start, end in zip(a.start, a.end, strict=True)]
+            accuracy, low, high = ([100 * value for value in values] for values in (a.accuracy, a.low, a.high))
+            (line,) = axes.plot(
+                at, accuracy, color=colour, linewidth=thick if len(runs) == 1 else 0.7 * thick, linestyle=style,
+                label=shown[label] + (f", {len(runs)} seeds" if len(runs) > 1 else ""),
+            )  # fmt: skip
+            if len(runs) == 1:
+                axes.fill_between(at, low, high, color=colour, alpha=0.15, linewidth=0)
         lines.append(line)
     axes.axhline(50, color=INK, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
     axes.set_xlim(left=0)
@@ -87,11 +82,6 @@ def _lines(
     axes.set_ylim(min(44.0, least - 3), 101.5)
     axes.grid(linewidth=0.6, color=FAINT)
     return lines
-
-
-def _intervals(run: Measured, question: str) -> list[tuple[float, float]]:
-    answers = run.answers[question]
-    return [(100 * low, 100 * high) for low, high in zip(answers.low, answers.high, strict=True)]
 
 
 def _label_axes(axes: "Axes", question: str, evidence: str, *, size: float) -> None:

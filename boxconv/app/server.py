@@ -3,9 +3,11 @@
 It is meant for the user of this machine. A file is processed in memory and not stored.
 """
 
+import errno
 import json
 import socket
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterable
 from ipaddress import ip_address
@@ -113,10 +115,18 @@ class Application:
             return Response(json.dumps(answer(question)), mimetype="application/json")
 
     def end(self) -> None:
-        """Refuse new requests and wait for the running one: Python cannot exit while a thread is inside PyTorch."""
+        """Refuse new requests, and wait for the running one and for the threads of those that have been answered.
+
+        Python cannot exit while a thread is inside PyTorch, nor while it clears up what PyTorch keeps for each thread:
+        either aborts the process. A thread whose browser keeps the connection open does neither, and is not waited for.
+        """
         self.ended = True
         with self.working:
             pass
+        until = time.monotonic() + 1.0
+        for thread in threading.enumerate():
+            if thread is not threading.current_thread():
+                thread.join(max(0.0, until - time.monotonic()))
 
 
 def check_sender(question: Question, host: str) -> None:
@@ -159,13 +169,18 @@ def serve(application: Application, port: int, ready: Callable[[str, bool], obje
 def listening(application: Application, port: int) -> BaseWSGIServer:
     """A server that accepts connections now, and answers them when its `serve_forever` is called."""
     host = application.host
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        listener = socket.create_server((host, port), family=family)
-    except OSError as error:
-        raise UsageError(f"--host {host} --port {port}: cannot listen there: {error.strerror}") from error
-    with listener:
+    with listen(host, port) as listener:
         return make_server(host, port, application, threaded=True, request_handler=_Connection, fd=listener.fileno())
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens at this host and port. Raises UsageError if that is impossible."""
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        reason = (error.strerror or str(error)).partition(" (while")[0]
+        advice = "; give another --port, or 0 for any that is free" if error.errno == errno.EADDRINUSE else ""
+        raise UsageError(f"--host {host} --port {port}: cannot listen there: {reason}{advice}") from error
 
 
 class _Connection(WSGIRequestHandler):

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 import tyro
 
 from ..errors import UsageError
-from ..files import check_output_folder
-from ..inference.open import file_of, open_layers
+from ..inference.open import file_of, open_layers, require_layers
 from ..inference.scoring import data_of, labels_of
+from .outputs import check_output_folder
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,8 @@ class Analyze:
 
 
 def run(args: Analyze) -> None:
+    require_layers(args.run, *args.against)
+
     import torch
 
     from ..analysis.importance import importance
@@ -61,8 +63,8 @@ def run(args: Analyze) -> None:
     path = _checkpoint_in(args.run)
     opened = open_layers(path)
     out = args.out or (Path(f"{args.run.stem}-analysis") if opened.config is None else path.parent / "analysis")
-    check_output_folder("--out", out, overwrite=args.overwrite)
     config = data_of(opened, args.run, root=args.root)
+    check_output_folder("--out", out, overwrite=args.overwrite, root=config.root)
     name = _label(opened.network)
     opened.model.to(device)
     data: Any = open_split(config, args.split or config.val_split, labels_of(opened, config), opened.transform)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import tyro
 
+from ..data.data_folder import check_outside_data
 from ..errors import UsageError
 from ..reports.tables import replaced_section, write_sections
 
@@ -23,7 +24,7 @@ class Bench:
     networks: tyro.conf.Positional[tuple[str, ...]] = TABLE_3
     size: tuple[int, int] = (512, 1024)
     """Height and width of the image, in pixels."""
-    rounds: int = 11
+    rounds: int = 21
     """How often each is timed; the median and the quartiles are reported."""
     threads: tuple[int, ...] = tuple(sorted({1, os.cpu_count() or 1}))
     """Numbers of threads on the CPU. With 1, processor time is measured, else wall time."""
@@ -46,6 +47,7 @@ def run(args: Bench) -> None:
     from ..profiling.timing import keep_freed_memory
 
     _check(args)
+    check_outside_data({"--write": args.write})
     devices = _devices(args.device, torch.cuda.is_available())
     if args.write is not None:
         replaced_section(args.write, NAME, "")  # before minutes of work: can the section be written?

@@ -9,7 +9,8 @@ import tyro
 
 from ..data.config import DataConfig, option
 from ..errors import UsageError
-from ..files import check_outputs, write_atomic
+from ..files import write_atomic
+from .outputs import check_outputs
 
 
 @dataclass(frozen=True)
@@ -59,12 +60,7 @@ def run(args: CheckData) -> int:
     if not args.root.is_dir():
         raise DataError(f"{args.root}: no such folder")
     outputs = {option(name): getattr(args, name) for name in ("json", "write_classes")}
-    for name, path in outputs.items():
-        if path is not None and path.resolve().is_relative_to(args.root.resolve()):
-            raise UsageError(
-                f"{name}: {path} is in the data folder {args.root}, which is never written to: give another place"
-            )
-    check_outputs(outputs, overwrite=args.overwrite, inputs=(args.classes, args.palette))
+    check_outputs(outputs, overwrite=args.overwrite, inputs=(args.classes, args.palette), root=args.root)
     if args.write_classes is not None:
         _draft(args.root, args.write_classes)
         return 0

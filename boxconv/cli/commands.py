@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import difflib
 import functools
 import importlib
 import inspect
@@ -13,6 +14,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import tyro
 
+from ..errors import UsageError
 from . import recipes, train
 
 NAMES = (
@@ -32,26 +34,36 @@ COMMANDS = {name: _command(name) for name in NAMES}
 
 def run(argv: list[str]) -> int:
     """Run the command that ``argv`` names, and return the exit status."""
-    recipe = recipes.chosen(argv) if argv[:1] == ["train"] else None
-    if recipe == "help":
+    _check_name(argv)
+    if argv[:1] == ["train"] and recipes.chosen(argv) == "help":
         print(recipes.listing())
         return 0
-    args = parse(argv, recipe)
+    args = parse(argv)
     if isinstance(args, train.Train) and (of_run := train.defaults_of_run(args)) is not None:
         args = parse(argv, default=of_run)
     runs = dict(COMMANDS.values())
     return runs[type(args)](args) or 0
 
 
-def parse(argv: list[str], recipe: str | None = None, default: train.Train | None = None) -> Any:
+def _check_name(argv: list[str]) -> None:
+    """Raise UsageError if the first word is not a command."""
+    if not argv or argv[0].startswith("-") or argv[0].replace("_", "-") in COMMANDS:
+        return
+    close = difflib.get_close_matches(argv[0], COMMANDS, 1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    raise UsageError(f"no command {argv[0]!r}; {hint}boxconv --help explains them: {', '.join(COMMANDS)}")
+
+
+def parse(argv: list[str], default: train.Train | None = None) -> Any:
     """Read the settings of the command that ``argv`` names. SystemExit, with a message, if ``argv`` is wrong.
 
-    Settings of `boxconv train` that it leaves out come from ``default``, or else from the ``recipe``.
+    Settings of `boxconv train` that it leaves out come from ``default``, or else from `train.defaults`.
     """
     if "--help" in argv or "-h" in argv:
         for kind, _ in COMMANDS.values():
             _describe(kind)
-    defaults: dict[str, Any] = {"train": {"default": default or train.defaults(recipe)}}
+    training = argv if argv[:1] == ["train"] else []
+    defaults: dict[str, Any] = {"train": {"default": default or train.defaults(training)}}
     kinds: list[Any] = [
         Annotated[kind, tyro.conf.subcommand(name, **defaults.get(name, {}))] for name, (kind, _) in COMMANDS.items()
     ]

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 import tyro
 
+from ..data.data_folder import check_outside_data
 from ..errors import UsageError
-from ..files import check_outputs, write_atomic
+from ..files import write_atomic
 from ..reports.tables import replaced_section, write_sections
 from ..training.config import TrainConfig, to_plain
 from .draw import require_picture
+from .outputs import check_outputs
 
 if TYPE_CHECKING:
     from ..reports.run_comparison import Run
@@ -62,6 +64,7 @@ def run(args: Compare) -> None:
     from ..reports.run_curves import draw_curves
 
     require_picture("--plot", args.plot)
+    check_outside_data({"--kept": args.kept, "--write": args.write})
     check_outputs({"--plot": args.plot}, overwrite=args.overwrite, inputs=(args.kept, args.write))
     if args.write is not None:
         replaced_section(args.write, f"{NAME} {args.part}".strip(), "")

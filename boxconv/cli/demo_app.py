@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 
 from ..errors import UsageError
-from ..inference.open import DEFAULT, open_layers
+from ..inference.open import DEFAULT, open_layers, require_layers
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,15 @@ class DemoApp:
 
 
 def run(args: DemoApp) -> None:
+    require_layers(args.network)
+
     from ..app.explorer import Explorer
-    from ..app.server import Application, serve
+    from ..app.server import Application, listen, serve
     from ..training.device import choose_device
 
     if not 0 <= args.port <= 65535:
         raise UsageError(f"--port: expected 0 to 65535, got {args.port}")
+    listen(args.host, args.port).close()  # before the network is opened, which takes seconds
     device = choose_device(args.device)
     opened = open_layers(args.network)
     opened.model.to(device)

@@ -1,19 +1,22 @@
 """`boxconv distance`."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tyro
 
+from ..data.data_folder import check_outside_data
 from ..errors import UsageError
-from ..files import check_outputs, write_atomic
+from ..files import write_atomic
 from ..inference.open import TrainedNetwork, open_network
 from ..reports.tables import replaced_section, write_sections
 from ..training.config import TrainConfig, to_plain
+from . import recipes
 from .draw import require_picture
+from .outputs import check_outputs
 
 if TYPE_CHECKING:
     from ..analysis.by_distance import Measured
@@ -34,7 +37,8 @@ class Distance:
     kept: Path | None = None
     """JSON file of measurements: those in it are shown, too, and those made here are added to it."""
     networks: tuple[str, ...] = ()
-    """Show only these networks, such as enet boxenet; by default all."""
+    """Show only these networks, such as enet boxenet, or only runs of these recipes, such as scenes-enet; by default
+    all."""
     plot: Path | None = None
     """Picture of the lines, .png or .svg."""
     csv: Path | None = None
@@ -62,20 +66,23 @@ def run(args: Distance) -> None:
 
     require_picture("--plot", args.plot)
     outputs = {"--plot": args.plot, "--csv": args.csv}
+    check_outside_data({"--kept": args.kept, "--write": args.write})
     check_outputs(outputs, overwrite=args.overwrite, inputs=(args.kept, args.write))
+    for folder in args.runs:
+        if not (folder / "last.pt").is_file():
+            raise UsageError(f"RUNS: {folder}: no folder of a training run, there is no last.pt in it")
     if args.scenes is not None and args.scenes < 1:
         raise UsageError(f"--scenes: expected at least 1, got {args.scenes}")
-    if unknown := sorted(set(args.networks) - set(networks.names())):
-        raise UsageError(f"--networks: expected some of {', '.join(networks.names())}, got {unknown[0]!r}")
+    defaults = to_plain(TrainConfig())
+    chosen = _chosen(args.networks, networks.names(), defaults)
     if args.write is not None:
         replaced_section(args.write, f"{NAME} {args.part}".strip(), "")
-    defaults = to_plain(TrainConfig())
     known = read_kept(args.kept, defaults) if args.kept is not None and args.kept.exists() else []
     every = list({run.identity: run for run in (*known, *_measure(args.runs, args, defaults))}.values())
     if args.kept is not None and args.runs:
         text = "[\n" + ",\n".join(json.dumps(run.plain()) for run in every) + "\n]\n"
         write_atomic(args.kept, text)
-    shown = [run for run in every if not args.networks or run.network in args.networks]
+    shown = [run for run in every if chosen is None or chosen(run)]
     if not shown:
         raise UsageError("RUNS: expected folders of runs on drawn scenes, or --kept FILE with some")
     sizes = sorted({tuple(run.settings["size"]) for run in shown})
@@ -94,6 +101,26 @@ def run(args: Distance) -> None:
     if args.write is not None:
         write_sections(args.write, f"{NAME} {args.part}".strip(), tables, level=3)
         print(f"written to {args.write}")
+
+
+def _chosen(
+    names: Sequence[str], networks: Sequence[str], defaults: dict[str, Any]
+) -> "Callable[[Measured], bool] | None":
+    """Whether a run is of one of ``names``, networks or recipes. UsageError for a name that is neither."""
+    from ..reports.run_comparison import decisive, experiment, settings_of
+
+    settings = []
+    for name in set(names) - set(networks):
+        try:
+            plain = to_plain(recipes.settings(name))
+        except UsageError:
+            raise UsageError(f"--networks: expected a recipe, or one of {', '.join(networks)}, got {name!r}") from None
+        settings.append((plain["network"], decisive(settings_of(plain, defaults))))
+
+    def among(run: "Measured") -> bool:
+        return run.network in names or (run.network, experiment(run)) in settings
+
+    return among if names else None
 
 
 def _measure(folders: Sequence[Path], args: Distance, defaults: dict[str, Any]) -> "list[Measured]":

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import tyro
 
 from ..errors import UsageError
-from ..files import check_outputs
-from ..inference.open import file_of, open_layers
+from ..inference.open import file_of, open_layers, require_layers
+from .outputs import check_outputs
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,8 @@ def require_picture(option: str, path: Path | None) -> None:
 
 
 def run(args: Draw) -> None:
+    require_layers(args.checkpoint)
+
     import numpy as np
     import torch
 

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from ..data.config import Data
+from ..data.data_folder import check_outside_data
 from ..errors import UsageError
-from ..files import check_outputs, write_atomic
+from ..files import write_atomic
 from ..inference.open import file_of, open_network
 from ..inference.options import InferenceOptions
 from ..inference.scoring import data_of, labels_of
 from .draw import require_picture
+from .outputs import check_outputs
 
 if TYPE_CHECKING:
     from ..inference.open import TrainedNetwork
@@ -61,7 +63,7 @@ def run(args: Evaluate) -> None:
         raise UsageError(f"--workers: expected at least 0, got {args.workers}")
     require_picture("--picture", args.picture)
     outputs = {"--json": args.json, "--picture": args.picture}
-    check_outputs(outputs, overwrite=args.overwrite, inputs=(file_of(args.network),))
+    check_outputs(outputs, overwrite=args.overwrite, inputs=(file_of(args.network),), root=args.root)
     with init_distributed() as context:
         _evaluate(args, context)
 
@@ -80,6 +82,7 @@ def _evaluate(args: Evaluate, context: "DistributedContext") -> None:
     opened = open_network(args.network)
     opened.check(args)
     config = data_of(opened, args.network, args.data, args.root)
+    check_outside_data({"--json": args.json, "--picture": args.picture}, config.root)
     split = args.split or config.val_split
     classes = labels_of(opened, config)
     size = args.size or (opened.transform.size if args.tile is None else None)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from ..errors import UsageError
-from ..files import check_outputs, replacing
-from ..inference.open import file_of, open_layers
+from ..files import replacing
+from ..inference.open import file_of, open_layers, require_layers
 from ..inference.scoring import data_of, labels_of, validation_scores
+from .outputs import check_outputs
 
 if TYPE_CHECKING:
     from ..inference.open import TrainedNetwork
@@ -57,6 +58,8 @@ class Export:
 
 
 def run(args: Export) -> None:
+    require_layers(args.checkpoint)
+
     from box_convolution.deploy import snap_boxes
     from box_convolution.deploy.export import ExportError
     from box_convolution.networks import weights
@@ -65,7 +68,7 @@ def run(args: Export) -> None:
     if kind is None or args.out.suffix != SUFFIXES[kind]:
         expected = SUFFIXES[kind] if kind else " or ".join(SUFFIXES.values())
         raise UsageError(f"--out: expected a name that ends in {expected}, got {args.out}")
-    check_outputs({"--out": args.out}, overwrite=args.overwrite, inputs=(file_of(args.checkpoint),))
+    check_outputs({"--out": args.out}, overwrite=args.overwrite, inputs=(file_of(args.checkpoint),), root=args.root)
     if args.prune is not None and (kind == "safetensors" or not args.prune >= 0):
         expected = "expected an influence of at least 0, with onnx or torch"
         raise UsageError(f"--prune: {expected}, got {args.prune} with {kind}")

@@ -7,7 +7,7 @@ import tyro
 
 from ..files import existing
 from ..inference.new_network import finetuning
-from ..inference.open import open_network
+from ..inference.open import open_network, require_layers
 from ..inference.scoring import validation_scores
 from ..training.config import TrainConfig
 from .train import train_and_tell
@@ -41,6 +41,8 @@ class Finetune:
 
 
 def run(args: Finetune) -> None:
+    require_layers(args.checkpoint)
+
     from box_convolution.deploy import snap_boxes
 
     from ..data.registry import classes_of

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from ..errors import UsageError
-from ..files import check_outputs, existing
+from ..files import existing
 from ..inference.open import DEFAULT, is_network, open_network, packaged
 from ..inference.options import InferenceOptions
 from ..reports.kinds import OF_VIDEOS, Kind
+from .outputs import check_outputs
 
 if TYPE_CHECKING:
     from ..inference.open import TrainedNetwork
@@ -51,8 +52,8 @@ class Predict(InferenceOptions):
     white: float | None = None
     """The value that is white in files of more than 8 bits; by default as in the network's training."""
     keep_going: bool = False
-    """Skip images that cannot be read. They are listed at the end, and the exit status is 1 (0 under torchrun, which
-    would stop the other processes)."""
+    """Skip images and videos that cannot be read. They are listed at the end, and the exit status is 1 (0 under
+    torchrun, which would stop the other processes)."""
     device: str = "auto"
     quiet: bool = False
 
@@ -88,9 +89,8 @@ def run(args: Predict) -> int:
     jobs, video_jobs = pending(planned, mode), pending(of_videos, mode)
     if mode == "resume":
         sweep(args.out, older_than=3600)  # younger ones may be another process's
-    status = _label_images(args, opened, writer, planned, jobs) if images else 0
-    _label_videos(args, opened, video_jobs)
-    return status
+    failed = _label_images(args, opened, writer, planned, jobs) if images else []
+    return _status([*failed, *_label_videos(args, opened, video_jobs)])
 
 
 def _check(args: Predict, videos: Sequence[Path], network: Path) -> None:
@@ -133,8 +133,8 @@ def _video_kinds(args: Predict) -> tuple[Kind, ...]:
 
 def _label_images(
     args: Predict, opened: "TrainedNetwork", writer: "ResultWriter", planned: Sequence["Job"], jobs: Sequence["Job"]
-) -> int:
-    """Label the images of ``jobs`` and say what came of it; returns the exit status."""
+) -> list[str]:
+    """Label the images of ``jobs`` and say what came of it; returns why some were left out."""
     from ..data.large_images import open_any_size
     from ..inference.predict import Prediction, predict
 
@@ -167,8 +167,8 @@ def _label_images(
     return _report(args, results, len(planned) - len(jobs), seconds)
 
 
-def _report(args: Predict, results: Sequence["Result"], before: int, seconds: float) -> int:
-    """Say what came of the images; returns the exit status."""
+def _report(args: Predict, results: Sequence["Result"], before: int, seconds: float) -> list[str]:
+    """Say what came of the images; returns why some were left out."""
     from ..data.image_files import counted, left_out, shown
 
     network, _, inputs = _split(args.inputs)
@@ -183,24 +183,40 @@ def _report(args: Predict, results: Sequence["Result"], before: int, seconds: fl
         print(f"{done / seconds:.3g} images a second")
     if notes := [f"{shown(result.job.image)}: {result.note}" for result in results if result.note is not None]:
         print(f"note: {notes[0]}" + (f" (and {len(notes) - 1} more like it)" if len(notes) > 1 else ""))
+    return unreadable
+
+
+def _status(unreadable: Sequence[str]) -> int:
+    """List what was left out; returns the exit status."""
     if unreadable:
         print(f"boxconv: error: {len(unreadable)} left out:", *unreadable, sep="\n  ", file=sys.stderr)
     return 1 if unreadable and int(os.environ.get("WORLD_SIZE", "1")) == 1 else 0
 
 
-def _label_videos(args: Predict, opened: "TrainedNetwork", jobs: Sequence["Job"]) -> None:
+def _label_videos(args: Predict, opened: "TrainedNetwork", jobs: Sequence["Job"]) -> list[str]:
+    """Label the videos of ``jobs`` and say what came of it; returns why some were left out."""
+    from ..data.classes import DataError
+    from ..inference.predict import advised
     from ..inference.video import label_video
     from ..reports.results import frame_pictures
 
+    unreadable = []
     for job in jobs:
-        labelled = label_video(
-            job,
-            lambda frame: opened.apply(frame, args).labels,
-            lambda frame, labels: frame_pictures(_video_kinds(args), frame, labels, opened.classes),
-            progress=not args.quiet,
-        )
+        try:
+            labelled = label_video(
+                job,
+                lambda frame: opened.apply(frame, args).labels,
+                lambda frame, labels: frame_pictures(_video_kinds(args), frame, labels, opened.classes),
+                progress=not args.quiet,
+            )
+        except DataError as error:
+            if not args.keep_going:
+                raise advised(error, len(jobs)) from error
+            unreadable.append(str(error))
+            continue
         print(labelled.summary())
         print(*(f"  {path}" for path in job.outputs), sep="\n")
+    return unreadable
 
 
 def _split(inputs: tuple[Path, ...]) -> tuple[Path, Path, tuple[Path, ...]]:

@@ -17,15 +17,15 @@ from ..training.config import TrainConfig, from_plain
 FOLDER = Path(__file__).parents[1] / "recipes"
 
 
-def chosen(argv: Sequence[str]) -> str | None:
-    """Return the recipe that a command line asks for: the value of the last --recipe."""
-    name = None
-    for word, following in zip(argv, [*argv[1:], None], strict=True):
-        if word == "--recipe":
-            name = following
-        elif word.startswith("--recipe="):
-            name = word.removeprefix("--recipe=")
-    return name
+def chosen(argv: Sequence[str], option: str = "--recipe") -> str | None:
+    """Return the recipe that a command line asks for, or another option's last value; None if it has none."""
+    value = None
+    for place, word in enumerate(argv):
+        if word == option:
+            value = argv[place + 1] if place + 1 < len(argv) else None
+        elif word.startswith(f"{option}="):
+            value = word.removeprefix(f"{option}=")
+    return value
 
 
 def settings(name: str) -> TrainConfig:

@@ -1,7 +1,7 @@
 """`boxconv train`."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +10,7 @@ import tyro
 
 from ..files import Existing, existing
 from ..inference.new_network import network_for
+from ..inference.open import require_layers
 from ..training.config import TrainConfig
 from . import recipes
 
@@ -24,8 +25,9 @@ class Train(TrainConfig):
     recipe: str | None = None
     """Name of an experiment's settings, or a JSON file of settings; other options override them. `--recipe help` lists
     the names. Settings that a recipe does not name have the paper's values. Without a recipe, the defaults are those
-    that trained best (docs/results.md): --lr 2e-3 --box-lr 4 --box-weight-decay 0, and in the ENet family --box-dropout
-    0.01 0.1 0 0, the dropout of the blocks that box blocks replace."""
+    that trained best (docs/results.md): --box-weight-decay 0; on drawn scenes in the ENet family --lr 8e-3 --box-lr 2,
+    else --lr 2e-3 --box-lr 4; in the ENet family --box-dropout 0.01 0.1 0 0, the dropout of the blocks that box blocks
+    replace."""
     root: Annotated[Path | None, tyro.conf.arg(aliases=["--data-root"])] = None
     """Folder of the data set; for --data folder it holds images/SPLIT/* and labels/SPLIT/*.png."""
     crop: Annotated[tuple[int, int] | None, tyro.conf.arg(metavar="INT INT")] = None
@@ -48,11 +50,17 @@ class Train(TrainConfig):
 BOX_DROPOUT = (0.01, 0.1, 0.0, 0.0)
 
 
-def defaults(recipe: str | None) -> Train:
-    """Return the default settings: a recipe's, or else those that trained best. UsageError for a wrong recipe."""
-    if recipe is None:
-        return Train(lr=2e-3, box_lr=4.0, box_weight_decay=0.0)
-    return _with(recipes.settings(recipe), recipe=recipe, out=Path("runs", Path(recipe).stem))
+def defaults(argv: Sequence[str]) -> Train:
+    """Return the default settings for a command line: its recipe's, or else those that trained best.
+
+    Raises UsageError for a wrong recipe.
+    """
+    if (recipe := recipes.chosen(argv)) is not None:
+        return _with(recipes.settings(recipe), recipe=recipe, out=Path("runs", Path(recipe).stem))
+    scenes = (recipes.chosen(argv, "--data") or TrainConfig.data) == "scenes"
+    erfnet = "erfnet" in (recipes.chosen(argv, "--network") or TrainConfig.network)
+    lr, box_lr = (8e-3, 2.0) if scenes and not erfnet else (2e-3, 4.0)
+    return Train(lr=lr, box_lr=box_lr, box_weight_decay=0.0)
 
 
 def defaults_of_run(args: Train) -> Train | None:
@@ -69,10 +77,13 @@ def _with(config: TrainConfig, **switches: Any) -> Train:
 
 
 def run(args: Train) -> None:
-    from box_convolution import extras
-
     if not args.resume:  # a run that goes on has been checked
         args.check()
+        if args.start_from is not None:
+            require_layers(args.start_from)
+
+    from box_convolution import extras
+
     if args.report_every is not None:
         extras.require("--report-every", "matplotlib")
     if args.find_lr:

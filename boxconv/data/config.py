@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import UsageError
+from .data_folder import check_outside_data
 
 MEAN = (0.28471, 0.32577, 0.28767)
 STD = (0.18672, 0.18991, 0.18665)
@@ -71,8 +72,7 @@ class DataConfig:
         if self.cache is not None:
             if self.root is None:
                 raise UsageError(f"--cache: got {self.cache}, but drawn scenes have no files to keep")
-            if self.cache.resolve().is_relative_to(self.root.resolve()):
-                raise UsageError(f"--cache: {self.cache} is in the data folder {self.root}, which is never written to")
+            check_outside_data({"--cache": self.cache}, self.root)
         at_least("border", self.border, 0)
         if self.border and self.data == "scenes":
             raise UsageError(f"--border: got {self.border}, but drawn scenes have no border to cut off")

@@ -8,14 +8,15 @@ import numpy.typing as npt
 from PIL import Image
 
 from .classes import ClassTable, DataError
+from .image_files import FORMATS as IMAGE_FORMATS
 from .image_files import decoded, shown, undecodable
 from .label_encoding import UNKNOWN, ColourEncoding, LabelEncoding, ValueEncoding, index_encoding
 from .polygons import read_polygons
 
 FORMATS = ("PNG", "TIFF", "BMP")
 SUFFIXES = frozenset({".png", ".tif", ".tiff", ".bmp", ".json"})
-LOSSY = ("jpeg", "tiff_jpeg", "webp")
-"""Compressions of TIFF files that change values."""
+LOSSY = ("JPEG", "MPO", "WEBP", "AVIF")
+"""Formats of files, and compressions in TIFF files, that change values or may change them."""
 
 # Pillow spreads the values of 2- and 4-bit grey PNG files over 0..255, by these factors.
 _SPREAD = {"L;2": 85, "L;4": 17}
@@ -56,7 +57,12 @@ def label_pixels(path: str | Path, *, palette: bool = False) -> Pixels:
     A file with one bit per pixel gives 0 and 1, a file with a colour table gives its indices. With `palette`, the first
     gives 0 and 255, the second the colours of its table. Raises DataError naming the file.
     """
-    image, raw_mode = decoded(path, FORMATS)
+    try:
+        image, raw_mode = decoded(path, FORMATS)
+    except DataError as error:
+        if error.kind == "not an image" and (found := _format_of(path)) is not None:
+            raise other_format(path, found) from error
+        raise
     if image.format == "TIFF":
         _check_tiff(path, image)
     if ";16" in raw_mode and image.mode in ("RGB", "RGBA", "LA"):
@@ -97,8 +103,9 @@ def _opaque(path: str | Path, image: Image.Image) -> Image.Image:
 
 
 def _check_tiff(path: str | Path, image: Image.Image) -> None:
-    if image.info.get("compression") in LOSSY:
-        raise _unfit(path, f"found compression {image.info['compression']}, which changes values")
+    compression = str(image.info.get("compression")).upper()
+    if any(name in compression for name in LOSSY):
+        raise other_format(path, f"TIFF with {compression} compression")
     try:
         with Image.open(path, formats=("TIFF",)) as lazy:
             pages = lazy.n_frames
@@ -106,6 +113,22 @@ def _check_tiff(path: str | Path, image: Image.Image) -> None:
         raise undecodable(path, error) from error
     if pages > 1:
         raise _unfit(path, f"found {pages} pages")
+
+
+def other_format(path: str | Path, found: str) -> DataError:
+    """The error for a label file of another format, or with another compression, than those that are read."""
+    why = ", which changes the values of pixels" if any(name in found for name in LOSSY) else ""
+    message = f"{shown(path)}: labels must be PNG, TIFF or BMP files, found {found}{why}: save the labels as PNG"
+    return DataError(message, "label format")
+
+
+def _format_of(path: str | Path) -> str | None:
+    """The format of an image file that holds no label; None if it is not an image."""
+    try:
+        with Image.open(path, formats=IMAGE_FORMATS) as lazy:
+            return lazy.format
+    except Exception:  # for damaged bytes, decoders raise a dozen types
+        return None
 
 
 def _unfit(path: str | Path, found: str) -> DataError:

@@ -9,6 +9,7 @@ from torch.utils.data import Dataset
 from ..errors import UsageError
 from .classes import CAMVID, ClassTable, DataError, read_classes
 from .config import DataConfig
+from .data_folder import SIGNS
 from .datasets import SegmentationFolder
 from .image_cache import ImageCache
 from .image_reader import ImageReader
@@ -22,16 +23,11 @@ from .transforms import EvalTransform
 
 _CLASSES = {"scenes": SCENE_CLASSES, "camvid": CAMVID, "cityscapes": CITYSCAPES, "sunrgbd": SUNRGBD}
 _LAYOUTS = {"camvid": CamVidLayout(), "cityscapes": CityscapesLayout(), "sunrgbd": SunRgbdLayout()}
-_SIGNS = {
-    "cityscapes": ("leftImg8bit", "leftImg8bit_trainvaltest", "gtFine"),
-    "sunrgbd": ("SUNRGBD-train_images", "SUNRGBD-test_images", "sunrgbd_train_test_labels", "label37", "SUNRGBD"),
-    "camvid": ("701_StillsRaw_full", "trainannot", "train_labels"),
-}
 
 
 def detect(root: Path) -> str:
     """Guess the value of --data from the folders in `root`; "folder" if no known data set has such folders."""
-    for name, signs in _SIGNS.items():
+    for name, signs in SIGNS.items():
         if any((root / sign).is_dir() for sign in signs):
             return name
     return "camvid" if not (root / "classes.csv").exists() and _is_sorted_camvid(root) else "folder"

@@ -1,6 +1,7 @@
 """Reading and writing video files with the ffmpeg program from the package imageio-ffmpeg."""
 
 import contextlib
+import itertools
 import re
 import subprocess
 import tempfile
@@ -79,8 +80,8 @@ def open_video(path: Path) -> Video:
     said = done.stderr.decode(errors="replace")
     header = re.match(rb"YUV4MPEG2 W(\d+) H(\d+) F(\d+):(\d+)", done.stdout)
     if header is None:
-        reason = (said.strip().splitlines() or [f"nothing, and ends with status {done.returncode}"])[-1]
-        raise DataError(f"{shown(path)}: no video can be read from it: ffmpeg says {shown(reason)}", "not a video")
+        reason = _reason(path, said) or f"ffmpeg says nothing, and ends with status {done.returncode}"
+        raise DataError(f"{shown(path)}: no video can be read from it: {reason}", "not a video")
     width, height, frames, per = map(int, header.groups())
     if width * height > PIXEL_LIMIT:
         found = f"frames of {width} x {height} pixels"
@@ -88,6 +89,18 @@ def open_video(path: Path) -> Video:
     length = re.search(r"Duration: (\d+):(\d+):([\d.]+)", said)
     seconds = None if length is None else 3600 * int(length[1]) + 60 * int(length[2]) + float(length[3])
     return Video(path, width, height, Fraction(frames, per), seconds, ": Audio: " in said.partition("Output #")[0])
+
+
+def _reason(path: Path, said: str) -> str:
+    """Why ffmpeg, which ``said`` this, found no video in a file; "" if it does not say."""
+    if path.stat().st_size == 0:
+        return "the file is empty"
+    if ": Audio: " in said and ": Video: " not in said:
+        return "it has sound, but no pictures"
+    lines = [_SPEAKER.sub("", line).strip() for line in said.splitlines()]
+    # Where it gives up, the last lines only repeat that something failed.
+    telling = list(itertools.takewhile(lambda line: not line.startswith("Error opening"), lines)) or lines
+    return f"ffmpeg says {shown(telling[-1])}" if telling else ""
 
 
 @contextlib.contextmanager

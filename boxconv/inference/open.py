@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from ..training.config import TrainConfig
     from .predict import Labels, Prediction
 
-EXPORTED = (".onnx", ".pt2", ".safetensors")
+DEPLOYED = (".onnx", ".pt2")
+EXPORTED = (*DEPLOYED, ".safetensors")
 KEPT = ("data", "border", "white", "train_split", "val_split", "scenes_for_validation", "size", "mean", "std")
 """Settings of the training that every file of a network has: they say what it was trained on, and what it sees."""
 DEFAULT = "boxenet-camvid"
@@ -160,14 +161,20 @@ def open_network(path_or_name: str | Path) -> TrainedNetwork:
 
 
 def open_layers(name: Path) -> TrainedNetwork:
-    """Like `open_network`, but raises UsageError for a deployed network, whose layers are not those of training."""
-    opened = open_network(name)
-    if not opened.network:
-        raise UsageError(
-            f"{name}: a deployed network, without the layers of the trained one; expected a checkpoint, a run, "
-            f"a .safetensors file or one of {', '.join(packaged())}"
-        )
-    return opened
+    """Like `open_network`, but only for a network with the layers of training: raises what `require_layers` raises."""
+    require_layers(name)
+    return open_network(name)
+
+
+def require_layers(*names: Path) -> None:
+    """Raise UsageError for the file of a deployed network, whose layers are not those of training; opens nothing."""
+    for name in names:
+        if name.suffix in DEPLOYED:
+            raise UsageError(
+                f"{name}: a deployed network ({name.suffix}), without the layers of the trained one; give the "
+                "checkpoint, run or .safetensors file that it was exported from, or a packaged network, such as "
+                f"{DEFAULT}"
+            )
 
 
 def is_network(name: Path) -> bool:

@@ -14,6 +14,7 @@ from torch import nn
 
 from ..data.bands import Picture
 from ..data.classes import DataError
+from ..data.data_folder import check_outside_data
 from ..data.image_files import counted, images_below, left_out, shown
 from ..data.image_reader import NOTE, RGB
 from ..data.large_images import LargeImage
@@ -60,7 +61,8 @@ def plan(inputs: Sequence[Path], out: Path, endings: Sequence[str] = ENDINGS) ->
 
     ``inputs`` are images, or folders of images whose sub-folders are reproduced below ``out``. If outputs of two images
     would have the same name, they keep the suffixes of their images, as in NAME.jpg.png. Raises DataError if there is
-    nothing to read, if two images still have the same output, or if an output would replace an input.
+    nothing to read, if two images still have the same output, or if an output would replace an input; UsageError if an
+    output would be in a data folder.
     """
     jobs: list[Job] = []
     for path in inputs:
@@ -84,6 +86,8 @@ def plan(inputs: Sequence[Path], out: Path, endings: Sequence[str] = ENDINGS) ->
             f"{shown(job.outputs[0])}: would be written for both {shown(other.image)} and {shown(job.image)}; give the "
             "folder that both are in, whose own folders are mirrored"
         )
+    for folder in {path.parent for job in jobs for path in job.outputs}:
+        check_outside_data({"--out": folder})
     folders = {path.parent: path.parent.resolve() for job in jobs for path in (job.image, *job.outputs)}
     read = {folders[job.image.parent] / job.image.name for job in jobs}
     for path in (path for job in jobs for path in job.outputs):
@@ -178,7 +182,7 @@ def predict(
                 waiting.append((Result(job, note=note), writer.submit(write, job, image, prediction)))
             except DataError as error:
                 if not keep_going:
-                    raise _advised(error, len(jobs)) from error
+                    raise advised(error, len(jobs)) from error
                 waiting.append((Result(job, str(error)), None))
             if len(waiting) > 2:
                 yield _finished(*waiting.pop(0), keep_going)
@@ -196,9 +200,9 @@ def _opened(
             yield job, error
 
 
-def _advised(error: DataError, images: int) -> DataError:
-    """The error with the option that helps, if there are other images."""
-    return DataError(f"{error}; --keep-going skips such images", error.kind) if images > 1 else error
+def advised(error: DataError, files: int) -> DataError:
+    """The error with the option that helps, if there are other files to label."""
+    return DataError(f"{error}; --keep-going skips such files", error.kind) if files > 1 else error
 
 
 def _finished(result: Result, writing: Future[None] | None, keep_going: bool) -> Result:

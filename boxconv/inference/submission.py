@@ -8,6 +8,7 @@ from PIL import Image
 from torch import nn
 
 from ..data.classes import ClassTable, DataError
+from ..data.data_folder import check_outside_data
 from ..data.image_files import shown
 from ..data.layouts.cityscapes import CITYSCAPES, LABEL_IDS, CityscapesLayout, submission_name
 from ..data.layouts.pairing import describe, split_files
@@ -20,15 +21,14 @@ from .predict import Job, Labels, require_folder
 def plan(root: Path, split: str, out: Path) -> list[Job]:
     """Decide which files to write, before any is written. The split needs no labels.
 
-    Raises DataError if images are missing or misnamed, or if `out` is in the data folder.
+    Raises DataError if images are missing or misnamed, UsageError if `out` is in a data folder.
     """
     found = split_files(root, split, CityscapesLayout())
     faults = [fault for fault in found.faults if fault.file.is_relative_to(found.place)]
     if faults or not found.images:
         described = f"{describe(faults or found.faults, root)}\n{CityscapesLayout.description}"
         raise DataError(f"{shown(root)}: split {split!r} cannot be used\n{described}")
-    if out.resolve().is_relative_to(root.resolve()):
-        raise DataError(f"{shown(out)}: is in the data folder {shown(root)}, which is never written to")
+    check_outside_data({"--out": out}, root)
     require_folder(out)
     return [Job(path, (out / submission_name(path),)) for _, path in found.images]
 

@@ -15,17 +15,31 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 class Timing(NamedTuple):
-    """Times of one call in milliseconds: median, lower and upper quartile; ``calls`` is the number of times."""
+    """Times of one call in milliseconds: median, lower and upper quartile, and all of them in order of the turns."""
 
     median: float
     low: float
     high: float
-    calls: int
+    all: tuple[float, ...]
+
+    @property
+    def calls(self) -> int:
+        return len(self.all)
 
     @property
     def spread(self) -> float:
         """Difference between the quartiles, divided by the median."""
         return (self.high - self.low) / self.median
+
+    def over(self, base: "Timing") -> float:
+        """Ratio of the times to those of ``base``: the median over the turns of the ratios in one turn.
+
+        What slows down a machine for seconds affects both times of a turn, so that their ratio stays. If the two were
+        not called equally often, it is the ratio of the medians.
+        """
+        if self.calls != base.calls:
+            return self.median / base.median
+        return statistics.median(time / other for time, other in zip(self.all, base.all, strict=True))
 
 
 class Repeats(NamedTuple):
@@ -115,4 +129,4 @@ def _milliseconds(call: Call, clock: Callable[[], int]) -> float:
 def _summary(times: list[float]) -> Timing:
     median = statistics.median(times)
     low, _, high = statistics.quantiles(times, n=4) if len(times) > 1 else (median, median, median)
-    return Timing(median, low, high, len(times))
+    return Timing(median, low, high, tuple(times))

@@ -163,7 +163,12 @@ def merged(old: Sequence[Run], new: Sequence[Run]) -> list[Run]:
 
 def experiment(run: Experiment) -> dict[str, Any]:
     """The settings that decide the result."""
-    return {name: value for name, value in run.settings.items() if name not in IGNORED}
+    return decisive(run.settings)
+
+
+def decisive(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of ``settings``, from `settings_of`, that decide the result."""
+    return {name: value for name, value in settings.items() if name not in IGNORED}
 
 
 def grouped(runs: Sequence[AnyRun], order: Sequence[str], defaults: Mapping[str, Any]) -> dict[str, list[AnyRun]]:

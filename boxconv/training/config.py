@@ -101,6 +101,8 @@ class TrainConfig(DataConfig):
     """Parts in which a batch goes through the network, to save memory; the gradient is that of the whole batch."""
     amp: Literal["off", "bf16", "fp16"] = "off"
     """Mixed precision: bf16, or fp16 with a loss scale that adapts itself."""
+    compile: bool = False
+    """Train with torch.compile's code for the network: faster steps after minutes of compiling."""
     sync_bn: bool = False
     """Under torchrun: batch normalisation with the statistics of all processes."""
     checkpoint_minutes: float = 10.0
@@ -161,8 +163,22 @@ class TrainConfig(DataConfig):
         if self.accumulate > self.batch_size:
             raise UsageError(f"--accumulate: expected at most --batch-size {self.batch_size}, got {self.accumulate}")
 
+    @property
+    def padding(self) -> str:
+        """A sentence about the padding of training crops that are larger than --size; "" if they are not."""
+        if self.crop is None or (self.crop[0] <= self.size[0] and self.crop[1] <= self.size[1]):
+            return ""
+        h, w = self.size
+        most = f"{round(self.scale[1] * h)} x {round(self.scale[1] * w)}"
+        return (
+            f"--crop {self.crop[0]} {self.crop[1]} is larger than --size {h} {w}: --scale enlarges images to at most "
+            f"{most}, and the rest of a crop is padding"
+        )
 
-MOVABLE = ("root", "classes", "palette", "report_every", "device", "workers", "checkpoint_minutes", "timeout")
+
+MOVABLE = (
+    "root", "classes", "palette", "report_every", "device", "compile", "workers", "checkpoint_minutes", "timeout",
+)  # fmt: skip
 """Run-time settings, which may change when a run is resumed."""
 LENGTH = ("epochs", "patience")
 """Settings for the length of a run, which may change as well."""

@@ -9,20 +9,29 @@ class TrainingError(RuntimeError):
 
 
 def choose_device(name: str, local_rank: int = 0) -> torch.device:
-    """The device called ``name``; ``auto`` is cuda if there is one, else cpu.
+    """The device called ``name``; ``auto`` is the first of `device_names`.
 
     ``local_rank`` is the number of the GPU for cuda. Raises TrainingError for a device that is not available.
     """
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        name = device_names()[0]
     if name == "cuda" and local_rank:
         name = f"cuda:{local_rank}"
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise TrainingError(f"--device {name}: not available here ({str(error).splitlines()[0]})") from error
+    except (RuntimeError, AssertionError) as error:
+        # About any other name PyTorch's text is a list of all that it has ever known.
+        reason = f" ({str(error).splitlines()[0]})" if name.startswith("cuda") else ""
+        here = " or ".join(("auto", *device_names()))
+        raise TrainingError(f"--device {name}: not available here{reason}; expected {here}") from error
     return device
+
+
+def device_names() -> list[str]:
+    """The devices of this machine, as --device takes them: "cuda" if there is a GPU, and "cpu"."""
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return [*(["cuda"] if gpus else []), *(f"cuda:{number}" for number in range(gpus) if gpus > 1), "cpu"]
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -99,3 +99,17 @@ class BatchLoss:
             for mean, size in zip(self.means, self.sizes(label) if sizes is None else sizes, strict=True)
         ]
         return parts[0] if len(parts) == 1 else torch.stack(parts).sum()
+
+
+def class_weights(pixel_counts: Tensor, constant: float = 1.10) -> Tensor:
+    """Weights for cross-entropy, float32 (K,): 1 / ln(constant + p), where p is a class's share of the counted pixels.
+
+    The authors of the box convolution paper use 1.10. ENet uses 1.02, which gives rare classes more weight. Raises
+    ValueError for negative counts, if all are 0, or for a constant of 1 or less.
+    """
+    if pixel_counts.ndim != 1 or pixel_counts.sum() <= 0 or (pixel_counts < 0).any():
+        raise ValueError(f"expected a vector of pixel counts, not all 0, found {pixel_counts.tolist()}")
+    if not constant > 1:
+        raise ValueError(f"constant must be greater than 1, found {constant}: ln(constant) is the least divisor")
+    share = pixel_counts.double() / pixel_counts.sum()
+    return (1 / torch.log(constant + share)).float()

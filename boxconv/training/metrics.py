@@ -40,12 +40,16 @@ class ConfusionMatrix:
         for name, tensor in (("prediction", prediction), ("label", label)):
             if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
                 raise TypeError(f"{name} must hold integers, found {tensor.dtype}")
+        if prediction.numel() == 0:
+            return
         predicted, truth = prediction.long().flatten(), label.long().flatten()
-        _check_range("prediction", predicted, self.num_classes - 1)
-        _check_range("label", truth, VOID)
+        # The numbers come together, because a GPU is waited for each time.
+        first, last, low, high = torch.stack([*torch.aminmax(predicted), *torch.aminmax(truth)]).tolist()
+        _check_range("prediction", first, last, self.num_classes - 1)
+        _check_range("label", low, high, VOID)
         # Counting all 256 label values, and dropping void afterwards, is faster than first selecting the other pixels.
         counts = torch.bincount(truth * self.num_classes + predicted, minlength=(VOID + 1) * self.num_classes)
-        counts = counts.view(VOID + 1, self.num_classes).to(self.counts.device)
+        counts = counts.to(self.counts.device).view(VOID + 1, self.num_classes)
         unknown = counts[self.num_classes : VOID].sum(1).nonzero()
         if len(unknown):
             value = self.num_classes + int(unknown[0])
@@ -155,24 +159,7 @@ def without_pixels(pixel_counts: Tensor, classes: ClassTable) -> list[str]:
     return [name for name, count in zip(classes.names, pixel_counts.tolist(), strict=True) if count == 0]
 
 
-def class_weights(pixel_counts: Tensor, constant: float = 1.10) -> Tensor:
-    """Weights for cross-entropy, float32 (K,): 1 / ln(constant + p), where p is a class's share of the counted pixels.
-
-    The authors of the box convolution paper use 1.10. ENet uses 1.02, which gives rare classes more weight. Raises
-    ValueError for negative counts, if all are 0, or for a constant of 1 or less.
-    """
-    if pixel_counts.ndim != 1 or pixel_counts.sum() <= 0 or (pixel_counts < 0).any():
-        raise ValueError(f"expected a vector of pixel counts, not all 0, found {pixel_counts.tolist()}")
-    if not constant > 1:
-        raise ValueError(f"constant must be greater than 1, found {constant}: ln(constant) is the least divisor")
-    share = pixel_counts.double() / pixel_counts.sum()
-    return (1 / torch.log(constant + share)).float()
-
-
-def _check_range(name: str, values: Tensor, highest: int) -> None:
-    if values.numel() == 0:
-        return
-    low, high = (int(value) for value in torch.aminmax(values))
+def _check_range(name: str, low: int, high: int, highest: int) -> None:
     if low < 0 or high > highest:
         raise ValueError(f"{name} {low if low < 0 else high} is outside 0 to {highest}")
 

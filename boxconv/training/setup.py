@@ -27,7 +27,8 @@ from .config import TrainConfig
 from .device import choose_device
 from .distributed import ALONE, DistributedContext
 from .loading import augment_of
-from .metrics import class_weights, count_pixels, without_pixels
+from .losses import class_weights
+from .metrics import count_pixels, without_pixels
 
 CreateNetwork = Callable[[ClassTable], tuple[nn.Module, dict[str, Any]]]
 """From the classes to a network on the CPU, and its description as plain values: the field `network` of checkpoints."""
@@ -67,6 +68,7 @@ class Run:
             f"{self.network['name']}, {parameters:,} parameters, {len(self.classes)} classes; "
             f"{len(self.train_data)} training and {len(self.val_data)} validation images at {h} x {w}; "  # type: ignore[arg-type]
             f"{f'{world} processes, each on ' if world > 1 else ''}{self.device.type}, {threads} threads"
+            f"{'; its first steps take minutes: they compile' if self.config.compile else ''}"
         )
 
 
@@ -93,13 +95,19 @@ def build_run(
     if config.batch_size < config.accumulate * context.world_size:
         parts = f"{context.world_size} processes with {config.accumulate} parts each"
         raise UsageError(f"--batch-size: {config.batch_size} images are too few for {parts}")
+    if config.compile and context.world_size > 1 and config.timeout < 600:
+        raise UsageError(
+            f"--compile: each process compiles for minutes while the others wait: expected --timeout 600 or more, got "
+            f"{config.timeout:g}"
+        )
+    if config.padding and progress:
+        print(f"note: {config.padding}")
     device = choose_device(config.device, context.local_rank)
     classes = classes_of(config)
     if config.measures_channels:
         mean, std = context.run_on_main("channels", lambda: _measured(config, classes, progress=progress))
         config = dataclasses.replace(config, mean=tuple(mean), std=tuple(std))
-    train_data = open_split(config, config.train_split, classes, augment_of(config), training=True, seed=config.seed)
-    val_data = open_split(config, config.val_split, classes, prepare_of(config))
+    train_data, val_data = open_samples(config, classes)
     pixels: dict[str, Tensor] = {}
     if config.root is not None and check_files:
         context.run_on_main("check", lambda: pixels.update(_checked(config, classes, progress=progress)))
@@ -115,6 +123,12 @@ def build_run(
     model, network = create_network(classes)
     weights = class_weights(pixels[config.train_split], config.class_balance)
     return Run(config, model, network, classes, train_data, val_data, weights, device, context, unscored)
+
+
+def open_samples(config: TrainConfig, classes: ClassTable) -> tuple[Dataset[Any], Dataset[Any]]:
+    """Return `Run.train_data` and `Run.val_data`. Raises DataError for a split that is not there."""
+    train_data = open_split(config, config.train_split, classes, augment_of(config), training=True, seed=config.seed)
+    return train_data, open_split(config, config.val_split, classes, prepare_of(config))
 
 
 def _checked(config: TrainConfig, classes: ClassTable, *, progress: bool) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from ..data.data_folder import check_outside_data
 from ..errors import UsageError
 from ..files import Existing
 from . import checkpoint
@@ -106,8 +107,7 @@ def train_into(
 
 def check_new_run(out: Path, config: TrainConfig, *, overwrite: bool) -> None:
     """Raise an error if a new run with the settings ``config`` may not be written to ``out``. Call this before work."""
-    if config.root is not None and _holds(config.root, out):
-        raise UsageError(f"--out: {out} is in the data folder {config.root}, which is never written to")
+    check_outside_data({"--out": out}, config.root)
     check_folder(out, overwrite=overwrite)
 
 

@@ -106,8 +106,8 @@ def restore(run: Run, train_step: TrainStep, content: dict[str, Any]) -> tuple[T
         raise TrainingError(f"the checkpoint's training state does not fit this version: {error}") from error
     if planned != run.config.epochs:
         state.extended = [*state.extended, f"{state.epoch} of {planned}"]
-    now = _environment(run)
-    changes = [f"{name} {then.get(name)} then, {value} now" for name, value in now.items() if then.get(name) != value]
+    changed = {name: now for name, now in _environment(run).items() if then.get(name, now) != now}
+    changes = [f"{name} {then[name]} then, {now} now" for name, now in changed.items()]
     return state, "; ".join(changes)
 
 
@@ -117,6 +117,7 @@ def _environment(run: Run) -> dict[str, Any]:
         "processes": run.context.world_size,
         "threads": torch.get_num_threads(),
         "device": run.device.type,
+        "compile": run.config.compile,
         "torch": str(torch.__version__),
     }
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
 from typing import Any
 
@@ -54,14 +54,19 @@ class TrainStep:
             if config.ema is None
             else AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True)
         )
-        self.forward: nn.Module = model
+        self.parallel: DistributedDataParallel | None = None
         if context.world_size > 1:
             if config.sync_bn:
                 sync_batch_norm.synchronise(model)
             with explained():
-                self.forward = DistributedDataParallel(
+                self.parallel = DistributedDataParallel(
                     model, device_ids=[device] if device.type == "cuda" else None, gradient_as_bucket_view=True
                 )
+        self.forward: Callable[[Tensor], Tensor] = self.parallel or model
+        if config.compile:
+            torch.compiler.reset()  # earlier compilations count towards a limit, above which nothing is compiled
+            # Not dynamic: the last batch of an epoch, which is smaller, gets code of its own; the others' stays fast.
+            self.forward = torch.compile(self.forward, dynamic=False)
 
     def seed_step(self, epoch: int, step: int) -> None:
         """Seed torch with the seed, epoch, step and rank, so that checkpoints need not store the generator's state."""
@@ -84,19 +89,24 @@ class TrainStep:
 
         Raises:
             LossNotFinite: the weights are unchanged then.
-            TrainingError: memory runs out.
+            TrainingError: memory runs out, or the network cannot be compiled.
             DistributedError: another process is gone.
         """
         try:
             return self._step(parts, rate, flags)
         except (RuntimeError, MemoryError) as error:
+            if _is_from_compiler(error):
+                reason = _first_line(getattr(error, "inner_exception", error))
+                raise TrainingError(
+                    f"--compile: torch.compile failed ({reason}); on CPUs it needs a C++ compiler; --no-compile trains "
+                    "without it"
+                ) from error
             if not is_out_of_memory(error):
                 raise
             shape = " x ".join(map(str, parts[0][0].shape))
-            reason = (str(error).splitlines() or ["MemoryError"])[0][:200]
             raise TrainingError(
                 f"out of memory on {self.device} with images of {shape}: try --accumulate (the same batch in parts), a "
-                f"smaller --batch-size, --crop or --size ({reason})"
+                f"smaller --batch-size, --crop or --size ({_first_line(error)})"
             ) from error
 
     def _step(
@@ -111,8 +121,8 @@ class TrainStep:
         results: list[tuple[Tensor, Tensor]] = []
         for i, (images, labels, counted) in enumerate(there):
             with ExitStack() as stack:
-                if isinstance(self.forward, DistributedDataParallel) and i + 1 < len(there):
-                    stack.enter_context(self.forward.no_sync())
+                if self.parallel is not None and i + 1 < len(there):
+                    stack.enter_context(self.parallel.no_sync())
                 with torch.autocast(self.device.type, self.amp) if self.amp else nullcontext():
                     logits = self.forward(images)
                 loss = self.loss(logits, labels, batch) * counted
@@ -158,3 +168,11 @@ class TrainStep:
     def averaged(self) -> nn.Module | None:
         """The network with the averaged weights; None without `config.ema`."""
         return None if self.average is None else self.average.module
+
+
+def _is_from_compiler(error: BaseException) -> bool:
+    return any(kind.__module__.startswith(("torch._dynamo", "torch._inductor")) for kind in type(error).__mro__)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -5,46 +5,14 @@ import warnings
 
 import pytest
 import torch
+from deployment import NORMS, assert_same_answer, lived_in, types_in
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from box_convolution import BoxBottleneck, BoxConv2d, networks
 from box_convolution.deploy import FusedBoxBottleneck, FusedBoxConv2d, deploy
-from box_convolution.deploy.activation import Activation
-from box_convolution.deploy.blocks import ResidualBlock
 from box_convolution.deploy.modules import PointwiseConv2d
-from box_convolution.networks.enet import Bottleneck, Downsample, Upsample
-from box_convolution.networks.erfnet import NonBottleneck1d
-
-NORMS = nn.modules.batchnorm._BatchNorm
-
-
-def lived_in(network: nn.Module, *shape: int) -> nn.Module:
-    """``network`` in evaluation mode, with random weights and statistics, so that any mistake in folding shows."""
-    for module in network.modules():
-        if isinstance(module, NORMS) and module.affine:
-            nn.init.uniform_(module.weight, -1.5, 1.5)
-            nn.init.normal_(module.bias)
-        if isinstance(module, nn.PReLU):
-            nn.init.uniform_(module.weight, -0.5, 1)
-    with torch.no_grad():
-        for _ in range(4):
-            network(1 + torch.randn(shape))
-    return network.eval()
-
-
-def assert_same_answer(network: nn.Module, deployed: nn.Module, *shape: int, within: float = 1e-5) -> None:
-    """Check that outputs differ by at most ``within`` of their range."""
-    image = torch.randn(shape)
-    with torch.no_grad():
-        expected, actual = network(image), deployed(image)
-    scale = (expected.max() - expected.min()).item()
-    assert scale > 0
-    torch.testing.assert_close(actual, expected, rtol=0, atol=within * scale)
-
-
-def types_in(network: nn.Module) -> set[type]:
-    return {type(module) for module in network.modules()}
+from box_convolution.networks.enet import Bottleneck
 
 
 @pytest.mark.parametrize("name", networks.names())
@@ -122,41 +90,6 @@ def test_pointwise_convolutions_are_those_that_were_there() -> None:
     assert [type(module) for module in deployed] == [PointwiseConv2d, PointwiseConv2d, *[nn.Conv2d] * 4]
     assert_same_answer(network, deployed, 2, 3, 9, 11)
     assert not any(isinstance(module, PointwiseConv2d) for module in deploy(network, channels_last=False))
-
-
-@pytest.mark.parametrize("name", ["enet", "erfnet"])
-def test_sums_and_activations_are_in_place_and_leave_the_image_alone(name: str) -> None:
-    network = lived_in(networks.create(name, 5, (32, 48)), 2, 3, 32, 48)
-    deployed = deploy(network)
-    assert types_in(deployed) >= {ResidualBlock, Activation}
-    assert types_in(deployed).isdisjoint({nn.ReLU, nn.PReLU, Bottleneck, Downsample, Upsample, NonBottleneck1d})
-    image = torch.randn(2, 3, 32, 48).contiguous(memory_format=torch.channels_last)
-    before = image.clone()
-    with torch.no_grad():
-        first, second = deployed(image), deployed(image)
-    assert torch.equal(first, second)
-    assert torch.equal(image, before)
-
-
-def test_gradients_by_the_image_of_a_deployed_network() -> None:
-    """With autograd, no tensor is changed in place that the backward pass needs."""
-    network = lived_in(networks.create("enet", 5, (32, 48)), 2, 3, 32, 48)
-    image = torch.randn(1, 3, 32, 48).requires_grad_()
-    expected, actual = (torch.autograd.grad(one(image).sum(), image)[0] for one in (network, deploy(network)))
-    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-4 * expected.abs().max().item())
-
-
-def test_what_is_not_a_blocks_own_is_not_changed() -> None:
-    block = Bottleneck(8)
-    block.branch = nn.Sequential(nn.Identity())
-    for network in (block.eval(), nn.Sequential(nn.Identity(), nn.ReLU()).eval()):
-        deployed = deploy(network)
-        assert_same_answer(network, deployed, 1, 8, 4, 4)
-        image = torch.randn(1, 8, 4, 4).contiguous(memory_format=torch.channels_last)
-        before = image.clone()
-        with torch.no_grad():
-            deployed(image)
-        assert torch.equal(image, before)
 
 
 def test_dropped_classes() -> None:

@@ -1,5 +1,7 @@
 """Box convolutions as standard operations, for known boxes: the same numbers as the deployed layer."""
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -7,12 +9,15 @@ from torch import Tensor, nn
 from box_convolution import BoxBottleneck, BoxConv2d
 from box_convolution.deploy import deploy
 from box_convolution.deploy.activation import Activation
+from box_convolution.deploy.blocks import PooledBlock
+from box_convolution.deploy.modules import ChannelAffine
 from box_convolution.deploy.standard_layers import (
+    ComparingPooledBlock,
     ConstantBoxConv2d,
     MaximumActivation,
     SnappedBoxConv2d,
     in_standard_operations,
-    with_fast_activations,
+    with_fast_layers,
 )
 
 
@@ -81,10 +86,34 @@ def test_activations(slopes: list[float], kind: type) -> None:
     with torch.no_grad():
         prelu.weight.copy_(torch.tensor(slopes))
     image, residual = torch.randn(2, 3, 5, 6), torch.randn(2, 3, 5, 6)
-    fast = with_fast_activations(prelu)
+    fast = with_fast_layers(prelu, even=False)
     assert type(fast) is (kind if kind is MaximumActivation else nn.PReLU)
     with torch.no_grad():
         assert torch.equal(fast(image), prelu(image))
-        fast = with_fast_activations(Activation.of(prelu))
+        fast = with_fast_layers(Activation.of(prelu), even=False)
         assert type(fast) is kind
         assert torch.equal(fast(image.clone(), residual), prelu(image + residual))
+
+
+def test_pooling_by_comparison() -> None:
+    """The same maxima, and the index of the first one, also where several pixels are the largest."""
+    torch.manual_seed(0)
+    block = PooledBlock(nn.Conv2d(3, 5, 2, stride=2), Activation.of(nn.PReLU(5)))
+    fast = with_fast_layers(copy.deepcopy(block), even=True)
+    assert type(fast) is ComparingPooledBlock
+    assert type(with_fast_layers(copy.deepcopy(block), even=False)) is PooledBlock
+    for image in (torch.randn(2, 3, 6, 10), torch.randint(0, 2, (2, 3, 8, 6)).float(), torch.zeros(1, 3, 2, 2)):
+        with torch.no_grad():
+            (expected, indices), (output, found) = block(image), fast(image)
+        assert torch.equal(output, expected)
+        assert torch.equal(found, indices)
+
+
+def test_an_affine_of_some_channels() -> None:
+    torch.manual_seed(0)
+    affine = ChannelAffine(2, torch.rand(3) + 0.5, torch.randn(3))
+    whole = with_fast_layers(copy.deepcopy(affine), even=False)
+    image = torch.randn(2, 5, 4, 6)
+    before = image.clone()
+    assert torch.equal(whole(image), affine(before.clone()))
+    assert torch.equal(image, before), "nothing is written to the input"

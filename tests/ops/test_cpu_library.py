@@ -304,6 +304,7 @@ def test_unknown_instruction_set() -> None:
 def reason(monkeypatch: pytest.MonkeyPatch, folder: Path) -> str:
     """Why the library in ``folder`` cannot be used."""
     monkeypatch.setattr(ops, "__path__", [str(folder)])
+    monkeypatch.delenv("BOX_CONVOLUTION_ISA", raising=False)  # with it, the same is an error
     status = native.status()
     assert status is not None
     assert "\n" not in status

@@ -5,16 +5,19 @@ import itertools
 
 import pytest
 import torch
+from cases import EXTENTS, boxes_beyond
 from tolerances import assert_gradient, assert_values
 from torch import Tensor
 from torch.library import opcheck
 from torch.utils.flop_counter import FlopCounterMode
 
 from box_convolution import box_conv2d, ops
+from box_convolution import boxes as box
 from box_convolution.ops import reference
 
 FORWARD = torch.ops.box_convolution.box_conv2d
 BACKWARD = torch.ops.box_convolution.box_conv2d_backward
+LIMITS = torch.ops.box_convolution.projected_boxes
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 
 
@@ -41,6 +44,19 @@ def test_opcheck_backward(mask: tuple[bool, bool]) -> None:
     requires_grad = any(mask)
     arguments = [tensor if requires_grad else tensor.detach() for tensor in (grad, image, boxes)]
     opcheck(BACKWARD, (*arguments, True, 2, list(mask)))
+
+
+def test_opcheck_limits() -> None:
+    opcheck(LIMITS, (boxes_beyond(EXTENTS[0], torch.float32).nan_to_num(), *EXTENTS[0]))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_limits(dtype: torch.dtype) -> None:
+    for extent in EXTENTS:
+        boxes = boxes_beyond(extent, dtype)
+        expected = box.project(boxes, *extent)
+        for place in (boxes, boxes.mT.contiguous().mT):
+            torch.testing.assert_close(LIMITS(place, *extent), expected, rtol=0, atol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize("device", ["meta", "fake"])

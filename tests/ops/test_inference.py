@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, max_pool2d, max_unpool2d, prelu
+from torch.utils.flop_counter import FlopCounterMode
 
 from box_convolution import ops
+from box_convolution.ops import native
 
 OPERATORS = torch.ops.box_convolution
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
@@ -54,6 +56,60 @@ def test_activation(
                 OPERATORS.activate_(changed, residual, numbers)
             torch.testing.assert_close(changed, expected, equal_nan=True, rtol=0, atol=0)
             assert changed.stride() == image.stride()
+
+
+@pytest.mark.usefixtures("_threads")
+# Planes for which there are kernels in channels_last, too few channels for three threads, and rows for two groups.
+@pytest.mark.parametrize("shape", [(2, 16, 40, 60), (1, 4, 9, 7), (1, 3, 5, 6), (1, 32, 130, 1), (0, 4, 5, 5)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("memory_format", FORMATS)
+def test_boxes_are_added_in_place(
+    memory_format: torch.memory_format, dtype: torch.dtype, shape: tuple[int, ...], implementation: str
+) -> None:
+    boxes = (torch.rand(shape[1], 4, 4) - 0.5) * 20
+    input, residual = torch.randn(shape).to(dtype), torch.randn(shape[0], 4 * shape[1], *shape[2:]).to(dtype)
+    input, residual = input.to(memory_format=memory_format), residual.to(memory_format=memory_format)
+    before = input.clone()
+    for numbers in ((None, None), (torch.randn(4 * shape[1]), torch.randn(4 * shape[1]))):
+        for relu in (False, True):
+            image = residual.clone()
+            with ops.use(implementation):
+                expected = OPERATORS.box_conv2d_fused(input, boxes, *numbers, residual, relu)
+                stride, pointer = image.stride(), image.data_ptr()
+                OPERATORS.add_boxes_(image, input, boxes, *numbers, relu)
+            assert torch.equal(image, expected)
+            assert torch.equal(input, before)
+            assert (image.stride(), image.data_ptr()) == (stride, pointer)
+
+
+@pytest.mark.parametrize("isa", [] if native.status() else native.isas())
+def test_boxes_are_added_in_place_with_every_instruction_set(isa: str) -> None:
+    """Also where a huge pixel leaves a group of planes to float64 sums: nothing may have been written before."""
+    input = torch.randn(2, 16, 40, 60)
+    input[1, 5, 20, 30] = 1e6
+    boxes = (torch.rand(16, 4, 4) - 0.5) * 30
+    image = torch.randn(2, 64, 40, 60).to(memory_format=torch.channels_last)
+    with native.use_isa(isa):
+        expected = OPERATORS.box_conv2d_fused(input, boxes, None, None, image)
+        OPERATORS.add_boxes_(image, input, boxes)
+    assert torch.equal(image, expected)
+
+
+def test_operations_of_boxes_in_place_are_counted() -> None:
+    input, boxes, image = torch.randn(1, 4, 6, 5), torch.randn(4, 2, 4), torch.zeros(1, 8, 6, 5)
+    counts = []
+    for call in (lambda: OPERATORS.box_conv2d_fused(input, boxes), lambda: OPERATORS.add_boxes_(image, input, boxes)):
+        with FlopCounterMode(display=False) as counter:
+            call()
+        counts.append(counter.get_total_flops())
+    assert counts[0] == counts[1] > 0
+
+
+def test_boxes_that_do_not_fit_the_image_are_refused() -> None:
+    image = torch.zeros(1, 8, 5, 5)
+    with pytest.raises(ValueError, match="residual"):
+        OPERATORS.add_boxes_(image, torch.zeros(1, 4, 5, 5), torch.zeros(4, 4, 4))
+    assert not image.any()
 
 
 @pytest.mark.usefixtures("_threads")

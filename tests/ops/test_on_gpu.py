@@ -9,12 +9,14 @@ import os
 import oracle
 import pytest
 import torch
-from cases import Case, cases, check
+from cases import EXTENTS, Case, boxes_beyond, cases, check
 from hypothesis import given, settings
 from tolerances import assert_gradient, assert_values
 from torch import Tensor
 
 from box_convolution import BoxConv2d, box_conv2d, ops
+from box_convolution import boxes as box
+from box_convolution.ops.limits import projected_boxes
 
 CASES = int(os.environ.get("BOX_CONVOLUTION_TEST_CASES", "1000"))
 BACKWARD = torch.ops.box_convolution.box_conv2d_backward
@@ -60,6 +62,15 @@ def test_bfloat16(case: Case) -> None:
 @given(case=cases(size=(6, 7)))
 def test_float16(case: Case) -> None:
     check(case, "triton", torch.float16, torch.float32, place=to_gpu)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("extent", EXTENTS)
+def test_limits_bit_for_bit(dtype: torch.dtype, extent: tuple[int, int]) -> None:
+    boxes = boxes_beyond(extent, dtype).cuda()
+    expected = box.project(boxes, *extent)
+    for place in (to_gpu(boxes), boxes):
+        torch.testing.assert_close(projected_boxes(place, *extent), expected, rtol=0, atol=0, equal_nan=True)
 
 
 # Rows of one warp, and of several; unaligned rows; few planes, in strips; many small planes.

@@ -8,13 +8,17 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 import torch
+from torch import Tensor
 
 from box_convolution import box_conv2d, ops
 from box_convolution.ops import dispatch
+from box_convolution.ops.epilogue import Epilogue
 from box_convolution.ops.triton import launch
+from box_convolution.ops.triton.prepared import Launch
 
 TESTS = Path(__file__).parents[1]
 needs_triton = pytest.mark.skipif(launch.status() is not None, reason=f"no Triton that serves: {launch.status()}")
@@ -49,7 +53,7 @@ TRITONS = {
 }
 OLDER_TAKES_LONG = pytest.param(*TRITONS["3.6"].values, id="3.6", marks=[*TRITONS["3.6"].marks, pytest.mark.slow])
 SHORT = {"box_short_rows", "grad_short_rows"}
-KERNELS = {"box_rows", "grad_rows", "edge_gradients"} | SHORT
+KERNELS = {"box_rows", "grad_rows", "edge_gradients", "projected_boxes"} | SHORT
 
 
 def environment(triton: str) -> dict[str, str]:
@@ -168,6 +172,89 @@ def test_the_longest_rows() -> None:
 
 
 @needs_triton
+def test_arguments_are_in_the_order_of_the_kernels() -> None:
+    """Machine code is launched with all arguments by their place."""
+    from triton_compile import launches
+
+    found = launches(H200, torch.float32)
+    assert {launched.kernel.__name__ for launched in found} == KERNELS
+    for launched in found:
+        names = [name for name in launched.arguments if name not in ("enable_fp_fusion", "maxnreg")]
+        assert names == launched.kernel.arg_names
+
+
+class Compiler:
+    """Stands for kernels, and lists their launches in ``launched``: those that Triton prepares, and the others."""
+
+    def __init__(self) -> None:
+        self.launched: list[tuple[Any, ...]] = []
+
+    @property
+    def box_rows(self) -> "Compiler":
+        return self
+
+    box_short_rows = box_rows
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Any:
+        def prepare(*tensors_and_numbers: Any, **constants: Any) -> Any:
+            self.launched.append(("prepared", grid, *tensors_and_numbers, *constants.items()))
+            return MachineCode(self.launched)
+
+        return prepare
+
+
+class MachineCode(NamedTuple):
+    launched: list[tuple[Any, ...]]
+
+    def __getitem__(self, grid: Any) -> Any:
+        return lambda *arguments: self.launched.append(("as it is", grid, *arguments))
+
+
+def test_machine_code_is_looked_for_once() -> None:
+    kernel = Compiler()
+    launch = Launch(kernel, 7, (5, 6), {"STEP": 4}, {"num_warps": 2})
+    memory = torch.zeros(16)
+    other, apart = memory[4:], memory[1:]
+    assert (other.data_ptr() - memory.data_ptr(), apart.data_ptr() - memory.data_ptr()) == (16, 4)
+    for tensors in ((memory, None), (other, None), (apart, None), (memory, None)):
+        launch(*tensors)
+    prepared, as_it_is = ("prepared", (7, 1, 1)), ("as it is", (7, 1, 1))
+    constants = (5, 6, ("STEP", 4), ("num_warps", 2))
+    expected = [
+        (*prepared, memory, None, *constants),
+        (*as_it_is, other, None, 5, 6, 4),
+        (*prepared, apart, None, *constants),  # Triton makes other machine code for it
+        (*as_it_is, memory, None, 5, 6, 4),
+    ]
+    for one, another in zip(kernel.launched, expected, strict=True):
+        assert all(a is b or a == b for a, b in zip(one, another, strict=True))
+
+
+def test_what_is_prepared_is_for_calls_of_one_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernels = Compiler()
+    monkeypatch.setattr(launch, "_kernels", lambda: (kernels,) * 5)
+    image, boxes = torch.zeros(2, 3, 8, 8), torch.zeros(3, 4, 4)
+    other_limits = launch.limits(image.device)._replace(processors=9)
+    number = torch.zeros(12)
+
+    def prepared_for(image: Tensor, boxes: Tensor, epilogue: Epilogue, stride: int) -> int:
+        before = len(kernels.launched)
+        launch.box_conv2d_fused(image, boxes, epilogue, True, stride)
+        return sum(kind == "prepared" for kind, *_ in kernels.launched[before:])
+
+    plain = Epilogue()
+    calls = [(other, boxes, plain, 1) for other in (image, image.double(), image[:1], image[..., 4:])]
+    calls += [(torch.zeros(2, 3, 8, 64), boxes, plain, 1)]  # short rows
+    calls += [(image, boxes.double(), plain, 1), (image, boxes, plain, 2)]
+    calls += [(image, boxes, plain._replace(**part), 1) for part in ({"scale": number}, {"shift": number})]
+    calls += [(image, boxes, plain._replace(relu=True), 1)]
+    assert [prepared_for(*call) for call in calls] == [1] * len(calls)
+    assert [prepared_for(*call) for call in calls] == [0] * len(calls)
+    monkeypatch.setattr(launch, "limits", lambda device: other_limits)
+    assert [prepared_for(*call) for call in calls] == [1] * len(calls)
+
+
+@needs_triton
 def test_a_cpu_tensor_without_the_interpreter() -> None:
     message = "implementation 'triton' was asked for, but input is on cpu: .* by Triton's interpreter, with TRITON_INT"
     with pytest.raises(ValueError, match=message), ops.use("triton"):
@@ -178,12 +265,13 @@ def test_a_cpu_tensor_without_the_interpreter() -> None:
 def no_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make Triton appear not to be installed."""
     monkeypatch.setitem(sys.modules, "triton", None)
-    for name in ("forward", "backward", "short_forward", "short_backward", "shifts", "rows", "spans"):
+    kernels = ("forward", "short_forward", "backward", "short_backward", "limits")
+    for name in (*kernels, "shifts", "rows", "spans"):
         monkeypatch.delitem(sys.modules, f"{launch.__package__}.{name}", raising=False)
-    for cached in (launch.status, launch._kernels, dispatch._kernels_are_there):
+    for cached in (launch.status, launch._kernels, dispatch._fastest):
         cached.cache_clear()
     yield
-    for cached in (launch.status, launch._kernels, dispatch._kernels_are_there):
+    for cached in (launch.status, launch._kernels, dispatch._fastest):
         cached.cache_clear()
 
 
@@ -226,11 +314,11 @@ def test_gpus_are_served_by_triton_unless_they_are_too_old(monkeypatch: pytest.M
     for capability, name in (((9, 0), "triton"), ((6, 1), "reference")):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, found=capability: found)
         launch.status.cache_clear()
-        dispatch._kernels_are_there.cache_clear()
+        dispatch._fastest.cache_clear()
         if name == "triton":
             assert ops.backend(OnGpu()) == name
         else:
             with pytest.warns(UserWarning, match="GeForce GTX 1080 has compute capability 6.1, and Triton needs 7.0"):
                 assert ops.backend(OnGpu()) == name
     launch.status.cache_clear()
-    dispatch._kernels_are_there.cache_clear()
+    dispatch._fastest.cache_clear()

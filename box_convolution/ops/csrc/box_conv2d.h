@@ -46,7 +46,8 @@ typedef struct {
 
 // h_out = ceil(h / stride), w_out = ceil(w / stride): output pixel i is centred on input pixel i * stride.
 // output (batch, channels * per_channel, h_out, w_out), contiguous = [relu]([residual +] [scale *] average [+ shift]).
-// scale, shift: one number for each output channel; residual: like output. NULL leaves a part out.
+// scale, shift: one number for each output channel; residual: like output, and with ``pixels`` it may be the same memory. NULL
+// leaves a part out.
 typedef struct {
   BoxProblem problem;
   void* output;

@@ -30,7 +30,8 @@ struct NhwcForward {
   // float64 numbers that the integral images of a group of two lines may take: 0.75 MiB
   static constexpr int64_t CACHED = int64_t(3) << 15;
   // float32 numbers from which on an output is written past the caches: 4 MiB. The next layer would find little of it in
-  // cache anyway, and the lines need not be read before they are written.
+  // cache anyway, and the lines need not be read before they are written. Not if it replaces the residual, whose lines are
+  // in cache when they are written.
   static constexpr int64_t STREAMED = int64_t(1) << 20;
 
   const BoxForward& call;
@@ -40,7 +41,8 @@ struct NhwcForward {
 
   explicit NhwcForward(const BoxForward& call)
       : call(call), p(call.problem), group(group_of(p)), planes(group / p.per_channel), groups(p.channels / planes),
-        streams(writes_lines(call.output) && p.batch * groups * group * p.h * p.w >= STREAMED) {}
+        streams(call.output != call.residual && writes_lines(call.output) &&
+                p.batch * groups * group * p.h * p.w >= STREAMED) {}
 
   // Whether each store writes a whole cache line.
   static bool writes_lines(const void* output) { return WIDE == LINE && reinterpret_cast<uintptr_t>(output) % 64 == 0; }

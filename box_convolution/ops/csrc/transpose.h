@@ -12,7 +12,7 @@ extern "C" {
 typedef struct {
   int64_t batch, rows, columns;  // of input; residual and output are (batch, columns, rows)
   const void* input;
-  const void* residual;  // or NULL
+  const void* residual;  // or NULL; may be the output's memory
   void* output;
   int32_t size;  // of an element in bytes: 4 (float32), 8 (float64), or 2 (anything, without residual and relu)
   int32_t relu;

@@ -134,18 +134,18 @@ def load_item(
     )  # fmt: skip
 
 
-SIZES = ["items", "channels", "per_channel", "h", "w", "h_out", "w_out", "stride", "together", "strips", "strip"]
+SIZES = ["items", "channels", "per_channel", "h", "w", "h_out", "w_out", "together", "strips", "strip"]
 STRIDES = ["batch_stride", "channel_stride", "row_stride"]
 
 
-@triton.jit(do_not_specialize=[*SIZES, *STRIDES])
+@triton.jit(do_not_specialize=[*SIZES, *STRIDES, "stride"])
 def box_rows(
     p_image, p_boxes, p_output, p_scale, p_shift, p_residual, p_scratch,
-    items, channels, per_channel, h, w, h_out, w_out, stride, together, strips, strip,
-    batch_stride, channel_stride, row_stride,
-    NORMALIZE: tl.constexpr, DENSE: tl.constexpr, RELU: tl.constexpr, WIDE: tl.constexpr, LONG: tl.constexpr,
-    STEP: tl.constexpr, STEP_OUT: tl.constexpr, ROWS: tl.constexpr, PITCH: tl.constexpr,
-    N: tl.constexpr, C: tl.constexpr, K: tl.constexpr,
+    items, channels, per_channel, h, w, h_out, w_out, together, strips, strip,
+    batch_stride, channel_stride, row_stride, stride,
+    NORMALIZE: tl.constexpr, RELU: tl.constexpr, WIDE: tl.constexpr, STEP: tl.constexpr, STEP_OUT: tl.constexpr,
+    ROWS: tl.constexpr, N: tl.constexpr, C: tl.constexpr, K: tl.constexpr,
+    DENSE: tl.constexpr, LONG: tl.constexpr, PITCH: tl.constexpr,
 ):  # fmt: skip
     """An item is C boxes of one of ``together`` groups, in a plane, and a strip of ``strip`` of its output rows.
 

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..checks import output_shape
 from ..epilogue import Epilogue
+from .prepared import Launch
 
 _OLDEST_TRITON = (3, 6)  # that the kernels were tested with
 _OLDEST_GPU = (7, 0)  # compute capability that Triton compiles for
@@ -97,8 +97,8 @@ def interpreted() -> bool:
 
 @functools.cache
 def _kernels() -> tuple[ModuleType, ...]:
-    """Forward and backward kernels, and those for short rows."""
-    names = ("forward", "backward", "short_forward", "short_backward")
+    """Kernels of the forward and of the backward pass, those for short rows after each, and of the boxes' limits."""
+    names = ("forward", "short_forward", "backward", "short_backward", "limits")
     return tuple(importlib.import_module(f".{name}", __package__) for name in names)
 
 
@@ -111,7 +111,6 @@ def limits(device: torch.device) -> Limits:
     return Limits(processors, warp=32 if torch.version.hip is None else 64)
 
 
-@functools.lru_cache(256)
 def is_short(size: int, w: int, per_channel: int, stride: int, forward: bool, limits: Limits) -> bool:
     """Whether there are kernels that leave nothing in scratch: a warp has a whole row, a program several warps, and
     numbers of ``size`` bytes fit the registers.
@@ -139,7 +138,6 @@ def _boxes(per_channel: int, row: Row, forward: bool, short: bool, limits: Limit
     return boxes
 
 
-@functools.lru_cache(256)
 def plan(planes: int, per_channel: int, walked: int, row: Row, forward: bool, short: bool, limits: Limits) -> Plan:
     """For planes of ``walked`` rows to walk down; forward, with a channel's groups of boxes in items of their own."""
     boxes = _boxes(per_channel, row, forward, short, limits)
@@ -156,11 +154,13 @@ def plan(planes: int, per_channel: int, walked: int, row: Row, forward: bool, sh
     return Plan(min(items * strips, resident), items * strips, together, strips, strip, boxes, warps)
 
 
-def _step(image: Tensor) -> int:
-    """4 where rows start at multiples of 4 pixels and of 16 bytes, so that 4 pixels are read at a time; else 1."""
-    size = image.element_size()
-    starts = (image.shape[3], *image.stride()[:3])
-    return 1 if size > 4 or image.data_ptr() % 16 or any(start % _GROUP for start in starts) else _GROUP
+def _step(w: int, strides: tuple[int, ...], dtype: torch.dtype, aligned: bool) -> int:
+    """4 where rows start at multiples of 4 pixels and of 16 bytes, so that 4 pixels are read at a time; else 1.
+
+    ``strides`` are those of a tensor that is not contiguous.
+    """
+    whole = aligned and dtype.itemsize <= 4 and not any(start % _GROUP for start in (w, *strides[:3]))
+    return _GROUP if whole else 1
 
 
 def box_conv2d(input: Tensor, boxes: Tensor, normalize: bool, stride: int, out: Tensor | None = None) -> Tensor:
@@ -176,106 +176,156 @@ def box_conv2d_fused(input: Tensor, boxes: Tensor, epilogue: Epilogue, normalize
 def _forward(
     input: Tensor, boxes: Tensor, epilogue: Epilogue, normalize: bool, stride: int, out: Tensor | None
 ) -> Tensor:
-    output = _empty(input, output_shape(input, boxes, stride)) if out is None else out
-    if not output.numel():
-        return output
-    forward, _, short_forward, _ = _kernels()
-    batch, channels, h, w = _check_size(input)
-    per_channel, (h_out, w_out) = boxes.shape[1], output.shape[2:]
-    image, edges = _by_rows(input), boxes.contiguous()
-    *parts, relu = epilogue
-    scale, shift, residual = (None if part is None else part.contiguous() for part in parts)
+    image, edges, device = _by_rows(input), boxes.contiguous(), input.device
+    scale, shift, residual, relu = epilogue
+    shape_out, launch, counts = _prepare_forward(
+        _kernels()[:2], limits(device), image.shape, image.stride(), image.dtype, edges.shape[1],
+        normalize, stride, relu, _aligned(image), out is None or _aligned(out),
+        device, edges.dtype, scale is None, shift is None, residual is None,
+    )  # fmt: skip
+    output = _empty(input, shape_out) if out is None else out
+    if launch is not None:
+        with _current(device):
+            parts = (None if part is None else part.contiguous() for part in (scale, shift, residual))
+            launch(image, edges, output, *parts, *(_scratch(input, count) for count in counts))
+    return output
+
+
+@functools.lru_cache(1024)
+def _prepare_forward(
+    kernels: tuple[Any, ...], bounds: Limits, shape: tuple[int, ...], strides: tuple[int, ...], dtype: torch.dtype,
+    per_channel: int, normalize: bool, stride: int, relu: bool, aligned: bool, aligned_out: bool,
+    *kinds_of_tensors: object,
+) -> tuple[tuple[int, ...], Launch | None, tuple[int, ...]]:  # fmt: skip
+    """The output's shape; the launch, None for an empty output; and how many numbers its scratch memory has, if any."""
+    batch, channels, h, w = _check_size(shape)
+    shape_out = batch, channels * per_channel, -(-h // stride), -(-w // stride)
+    if 0 in shape_out:
+        return shape_out, None, ()
+    h_out, w_out = shape_out[2:]
     stride = min(stride, max(h, w))  # a larger one looks at the first pixel, too
-    bounds = limits(input.device)
-    short = is_short(input.element_size(), w, per_channel, stride, True, bounds)
+    short = is_short(dtype.itemsize, w, per_channel, stride, True, bounds)
     row = share_row(w, bounds, _MOST_PIECES[True]) if short else share_row(w, bounds)
     work = plan(batch * channels, per_channel, h_out, row, True, short, bounds)
-    strides = image.stride()[:3]
-    options = {
+    numbers: tuple[int, ...] = (
+        work.items, channels, per_channel, h, w, h_out, w_out, work.together, work.strips, work.strip, *strides[:3],
+    )  # fmt: skip
+    constants = {
         "NORMALIZE": normalize, "RELU": relu, "WIDE": _is_wide(h, w, strides[2]),
-        "STEP": _step(image), "STEP_OUT": _step(output), "N": row.pieces, "C": work.boxes, "K": row.threads,
-        "num_warps": work.warps, **_OPTIONS,
+        "STEP": _step(w, strides, dtype, aligned), "STEP_OUT": _step(w_out, (), dtype, aligned_out),
+        "ROWS": _SHORT_ROWS[row.pieces] if short else _ROWS, "N": row.pieces, "C": work.boxes, "K": row.threads,
     }  # fmt: skip
-    with _current(input.device):
-        if short:
-            short_forward.box_short_rows[(work.programs,)](
-                image, edges, output, scale, shift, residual,
-                work.items, channels, per_channel, h, w, h_out, w_out, work.together, work.strips, work.strip,
-                *strides,
-                ROWS=_SHORT_ROWS[row.pieces], **_registers(_REGISTERS[True, row.pieces], bounds), **options,
-            )  # fmt: skip
-        else:
-            slot = (1 + row.long) * _GROUP * row.pitch + _BORDERS
-            scratch = _scratch(input, work.programs * _ROWS * work.boxes * slot)
-            forward.box_rows[(work.programs,)](
-                image, edges, output, scale, shift, residual, scratch,
-                work.items, channels, per_channel, h, w, h_out, w_out, stride, work.together, work.strips, work.strip,
-                *strides,
-                DENSE=stride == 1, LONG=row.long, ROWS=_ROWS, PITCH=row.pitch, **options,
-            )  # fmt: skip
-    return output
+    counts: tuple[int, ...] = ()
+    options = {"num_warps": work.warps, **_OPTIONS}
+    in_scratch, short_rows = kernels
+    if short:
+        kernel = short_rows.box_short_rows
+        options |= _registers(_REGISTERS[True, row.pieces], bounds)
+    else:
+        kernel = in_scratch.box_rows
+        numbers += (stride,)
+        constants |= {"DENSE": stride == 1, "LONG": row.long, "PITCH": row.pitch}
+        counts = (work.programs * _ROWS * work.boxes * _slot(row),)
+    return shape_out, Launch(kernel, work.programs, numbers, constants, options), counts
 
 
 def box_conv2d_backward(
     grad_output: Tensor, input: Tensor, boxes: Tensor, normalize: bool, stride: int, output_mask: list[bool]
 ) -> tuple[Tensor, Tensor]:
     """Gradients by input and boxes, contiguous; one that ``output_mask`` rules out is empty."""
-    grad_input = _empty(input, input.shape if output_mask[0] else (0,))
-    grad_boxes = _empty(boxes, boxes.shape if output_mask[1] else (0,))
+    by_input, by_boxes = output_mask
+    grad_input = _empty(input, input.shape if by_input else (0,))
+    grad_boxes = _empty(boxes, boxes.shape if by_boxes else (0,))
     if grad_output.numel() == 0:
         return grad_input.zero_(), grad_boxes.zero_()
-    if not any(output_mask):
+    if not (by_input or by_boxes):
         return grad_input, grad_boxes
-    _, backward, _, short_backward = _kernels()
-    batch, channels, h, w = _check_size(input)
-    per_channel, (h_out, w_out) = boxes.shape[1], grad_output.shape[2:]
-    image, grad, edges = _by_rows(input), _by_rows(grad_output), boxes.contiguous()
+    image, grad, edges, device = _by_rows(input), _by_rows(grad_output), boxes.contiguous(), input.device
+    by_rows, by_edges, counts, is_partial = _prepare_backward(
+        _kernels()[2:4], limits(device), image.shape, image.stride(), image.dtype, edges.shape[1],
+        grad.shape, grad.stride(), normalize, stride, by_input, by_boxes, _aligned(image), _aligned(grad),
+        device, edges.dtype,
+    )  # fmt: skip
+    with _current(device):
+        sums, *scratch = (_scratch(input, count) for count in counts)
+        partial = _partial(input) if is_partial else grad_input
+        by_rows(grad, image, edges, partial, grad_input, sums, *scratch)
+        if by_boxes:
+            by_edges(sums, edges, grad_boxes)
+    return grad_input, grad_boxes
+
+
+@functools.lru_cache(1024)
+def _prepare_backward(
+    kernels: tuple[Any, ...], bounds: Limits, shape: tuple[int, ...], strides: tuple[int, ...], dtype: torch.dtype,
+    per_channel: int, shape_out: tuple[int, ...], strides_out: tuple[int, ...], normalize: bool, stride: int,
+    by_input: bool, by_boxes: bool, aligned: bool, aligned_out: bool, *kinds_of_tensors: object,
+) -> tuple[Launch, Launch, tuple[int, ...], bool]:  # fmt: skip
+    """Two launches; how many numbers the sums have and the scratch memory, if any; and whether input's gradient is
+    summed up in another tensor.
+    """
+    batch, channels, h, w = _check_size(shape)
+    h_out, w_out = shape_out[2:]
     stride = min(stride, max(h, w))
     planes = batch * channels
-    bounds = limits(input.device)
-    short = is_short(input.element_size(), w, per_channel, stride, False, bounds)
+    short = is_short(dtype.itemsize, w, per_channel, stride, False, bounds)
     row = share_row(w, bounds)
     work = plan(planes, per_channel, h, row, False, short, bounds)
-    by_input, by_boxes = output_mask
-    options = {
+    numbers: tuple[int, ...] = (
+        work.items, planes, channels, per_channel, h, w, h_out, w_out, work.strips, work.strip,
+        *strides_out[:3], *strides[:3],
+    )  # fmt: skip
+    constants = {
         "NORMALIZE": normalize, "BY_INPUT": by_input, "BY_BOXES": by_boxes,
-        "WIDE": _is_wide(h, w, grad.stride(2), image.stride(2)), "STEP": _step(image), "STEP_OUT": _step(grad),
-        "C": work.boxes, "K": row.threads, "num_warps": work.warps, **_OPTIONS,
+        "WIDE": _is_wide(h, w, strides_out[2], strides[2]),
+        "STEP": _step(w, strides, dtype, aligned), "STEP_OUT": _step(w_out, strides_out, dtype, aligned_out),
+        "C": work.boxes, "K": row.threads,
     }  # fmt: skip
-    with _current(input.device):
-        sums = _scratch(input, planes * work.strips * per_channel * 5 if by_boxes else 1)
-        partial = grad_input
-        if by_input and work.together > 1 and input.dtype not in (torch.float32, torch.float64):
-            partial = _partial(input)
-        if short:
-            short_backward.grad_short_rows[(work.programs,)](
-                grad, image, edges, partial, grad_input, sums,
-                work.items, planes, channels, per_channel, h, w, h_out, w_out, work.strips, work.strip,
-                *grad.stride()[:3], *image.stride()[:3],
-                **_registers(_REGISTERS[False, row.pieces], bounds), **options,
-            )  # fmt: skip
-        else:
-            slot = (1 + row.long) * _GROUP * row.pitch + _BORDERS
-            pixels = _GROUP * row.pitch + _BORDERS
-            backward.grad_rows[(work.programs,)](
-                grad, image, edges, partial, grad_input, sums,
-                _scratch(input, work.programs * work.boxes * (work.boxes * slot + pixels)),
-                work.items, planes, channels, per_channel, h, w, h_out, w_out, stride, work.strips, work.strip,
-                *grad.stride()[:3], *image.stride()[:3],
-                DENSE=stride == 1, LONG=row.long, PITCH=row.pitch, N=row.pieces, **options,
-            )  # fmt: skip
-        if by_boxes:
-            count = work.strips * batch
-            backward.edge_gradients[(channels * per_channel,)](
-                sums, edges, grad_boxes, count, channels * per_channel, h, w,
-                NORMALIZE=normalize, BLOCK=min(_power_of_two(count), 256), num_warps=1, **_OPTIONS,
-            )  # fmt: skip
-    return grad_input, grad_boxes
+    counts: tuple[int, ...] = (planes * work.strips * per_channel * 5 if by_boxes else 1,)
+    options = {"num_warps": work.warps, **_OPTIONS}
+    in_scratch, short_rows = kernels
+    if short:
+        kernel = short_rows.grad_short_rows
+        options |= _registers(_REGISTERS[False, row.pieces], bounds)
+    else:
+        kernel = in_scratch.grad_rows
+        numbers += (stride,)
+        constants |= {"DENSE": stride == 1, "LONG": row.long, "PITCH": row.pitch, "N": row.pieces}
+        counts += (work.programs * work.boxes * (work.boxes * _slot(row) + _GROUP * row.pitch + _BORDERS),)
+    by_rows = Launch(kernel, work.programs, numbers, constants, options)
+    count = work.strips * batch
+    by_edges = Launch(
+        in_scratch.edge_gradients, channels * per_channel, (count, channels * per_channel, h, w),
+        {"NORMALIZE": normalize, "BLOCK": min(_power_of_two(count), 256)}, {"num_warps": 1, **_OPTIONS},
+    )  # fmt: skip
+    is_partial = by_input and work.together > 1 and dtype not in (torch.float32, torch.float64)
+    return by_rows, by_edges, counts, is_partial
+
+
+def projected_boxes(boxes: Tensor, h: int, w: int) -> Tensor:
+    """See `box_convolution.boxes.project`."""
+    edges = boxes.contiguous()
+    projected = _empty(boxes, boxes.shape)
+    if boxes.numel():
+        with _current(boxes.device):
+            launch = _prepare_projection(_kernels()[4], boxes.numel() // 2, h, w, boxes.dtype, boxes.device)
+            launch(edges, projected)
+    return projected
+
+
+@functools.lru_cache(1024)
+def _prepare_projection(kernels: Any, axes: int, h: int, w: int, *kind_of_tensor: object) -> Launch:
+    return Launch(kernels.projected_boxes, -(-axes // 128), (axes, h, w), {"BLOCK": 128}, {"num_warps": 4, **_OPTIONS})
 
 
 def _registers(most: int, limits: Limits) -> dict[str, int]:
     """An option of NVIDIA's compiler, which may else use a few more than leave room for another program."""
     return {"maxnreg": most} if limits.warp == 32 and most < 255 else {}
+
+
+def _slot(row: Row) -> int:
+    """Numbers of scratch memory for a row of a box."""
+    return (1 + row.long) * _GROUP * row.pitch + _BORDERS
 
 
 def _is_wide(h: int, w: int, *row_strides: int) -> bool:
@@ -308,8 +358,12 @@ def _by_rows(tensor: Tensor) -> Tensor:
     return tensor if tensor.stride(3) == 1 else tensor.contiguous()
 
 
-def _check_size(input: Tensor) -> tuple[int, int, int, int]:
-    batch, channels, h, w = input.shape
+def _aligned(tensor: Tensor) -> bool:
+    return tensor.data_ptr() % 16 == 0
+
+
+def _check_size(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    batch, channels, h, w = shape
     if max(h, w) > _LONGEST:
         raise ValueError(f"input must have at most 2**29 rows and columns for implementation 'triton', got {h} x {w}")
     return batch, channels, h, w

@@ -64,8 +64,7 @@ def find_edge(box, n, w, has_weight, weight, true, N: tl.constexpr, C: tl.conste
     right = (n >= w) & has_weight & true
     # The others look at a column that has no pixel, if there is one: what has no weight may be a NaN.
     at = place_of(box, tl.where(inside, n, tl.minimum(w, N * K * E - 1)), C, K)
-    nothing = 0.0 * weight  # NaN for a box with an edge that is NaN: so are all its outputs
-    return tl.broadcast_to(at, [1, C, K, E]), tl.where(inside, weight, nothing), tl.where(right, weight, nothing)
+    return tl.broadcast_to(at, [1, C, K, E]), tl.where(inside, weight, 0.0), tl.where(right, weight, 0.0)
 
 
 @triton.jit

@@ -61,7 +61,7 @@ def sum_groups(tile, C: tl.constexpr, K: tl.constexpr):
     return (first + second) + (third + fourth)
 
 
-@triton.jit(do_not_specialize=[size for size in SIZES if size != "stride"] + STRIDES)
+@triton.jit(do_not_specialize=[*SIZES, *STRIDES])
 def grad_short_rows(
     p_grad, p_image, p_boxes, p_partial, p_grad_input, p_by_box,
     items, planes, channels, per_channel, h, w, h_out, w_out, strips, strip,

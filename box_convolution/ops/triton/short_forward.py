@@ -41,7 +41,7 @@ def enter_rows(read, sums, rows_of_box, ROWS: tl.constexpr, N: tl.constexpr):
     return rows, sums
 
 
-@triton.jit(do_not_specialize=[size for size in SIZES if size != "stride"] + STRIDES)
+@triton.jit(do_not_specialize=[*SIZES, *STRIDES])
 def box_short_rows(
     p_image, p_boxes, p_output, p_scale, p_shift, p_residual,
     items, channels, per_channel, h, w, h_out, w_out, together, strips, strip,

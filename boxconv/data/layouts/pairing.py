@@ -4,9 +4,12 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from PIL import Image
+
 from ..classes import DataError
 from ..image_files import SUFFIXES, check_regular, counted, kind_of, shown
 from ..label_reader import SUFFIXES as LABEL_SUFFIXES
+from ..label_reader import other_format
 from .base import DataIssue, Layout, Pair, SplitFiles
 from .folder import FOLDER
 
@@ -56,8 +59,8 @@ def pair_up(found: SplitFiles) -> tuple[list[Pair], list[DataIssue]]:
         faults.append(DataIssue(labels[key], "label without image", message))
     for path in labels.values():
         if path.suffix.lower() not in LABEL_SUFFIXES:
-            message = f"{shown(path)}: labels must be PNG, TIFF or BMP files: other formats may change the values"
-            faults.append(DataIssue(path, "label format", message))
+            error = other_format(path, Image.registered_extensions().get(path.suffix.lower(), path.suffix))
+            faults.append(DataIssue(path, error.kind, str(error)))
     unusable = {fault.file for fault in faults}
     pairs = [Pair(images[key], labels[key]) for key in sorted(images.keys() & labels.keys())]
     return [pair for pair in pairs if not unusable.intersection(pair)], faults

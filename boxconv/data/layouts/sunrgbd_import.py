@@ -24,6 +24,7 @@ from box_convolution.extras import require
 
 from ...files import write_atomic, write_png
 from ..classes import DataError
+from ..data_folder import check_outside_data
 from ..image_files import check_regular, check_sizes, shown
 from ..image_reader import open_image
 
@@ -45,10 +46,12 @@ class Scene:
 def plan(root: Path, out: Path, *, resume: bool = False) -> list[Scene]:
     """Decide which scenes to write, before any is written; with `resume`, those that are not complete yet.
 
-    Raises DataError if a file is missing or not as expected, or if `out` is in `root`, or has files without `resume`.
+    Raises DataError if a file is missing or not as expected, or if `out` is in `root`, or has files without `resume`;
+    UsageError if it is in another data folder.
     """
     if out.resolve().is_relative_to(root.resolve()):
         raise DataError(f"{shown(out)}: is in the data folder {shown(root)}, which is never written to")
+    check_outside_data({"--out": out.parent})  # `out` itself is a data folder as soon as this has begun to write it
     if out.exists() and not out.is_dir():
         raise DataError(f"{shown(out)}: a file is in the place of the output folder")
     if out.exists() and any(out.iterdir()) and not resume:

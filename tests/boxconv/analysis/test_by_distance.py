@@ -116,14 +116,22 @@ def test_runs_are_measured_kept_and_drawn_without_them(tmp_path: Path, capsys: p
     assert status == 0
     assert "enet_minus" not in shown
 
+    recipe = tmp_path / "mine.json"
+    content = json.loads((runs[0] / "config.json").read_text())["config"]
+    for epochs, found in ((1, True), (2, False)):
+        recipe.write_text(json.dumps(content | {"epochs": epochs}))
+        status, shown = boxconv(capsys, "distance", "--kept", kept, "--networks", recipe)
+        assert ("enet_minus" in shown, "boxenet" in shown) == (found, False), "runs with the settings of the recipe"
+        assert status == (0 if found else 2)
+
 
 def test_what_cannot_be_measured_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, status, words in (
         ([], 2, "RUNS: expected folders of runs on drawn scenes"),
-        (["--networks", "segnet"], 2, "--networks: expected some of enet, .*, got 'segnet'"),
+        (["--networks", "segnet"], 2, "--networks: expected a recipe, or one of enet, .*, got 'segnet'"),
         (["--scenes", "0"], 2, "--scenes: expected at least 1, got 0"),
         (["--plot", "x.gif"], 2, "--plot: expected a name that ends in .png or .svg, got x.gif"),
-        ([tmp_path], 1, "last.pt: no such file"),
+        ([tmp_path], 2, "no folder of a training run, there is no last.pt in it"),
     ):
         returned, printed = boxconv(capsys, "distance", *arguments)
         assert returned == status
@@ -141,3 +149,25 @@ def test_one_question_alone_can_be_drawn(tmp_path: Path) -> None:
     run = Measured("enet", 0, {}, 4, {"a or b": answers_of(scenes)}, "here")
     draw_by_distance({"enet": [run]}, {"a or b": "sign"}, tmp_path / "one.svg", width=64)
     assert "chance" in (tmp_path / "one.svg").read_text()
+
+
+def test_each_seed_has_a_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from matplotlib.axes import Axes
+
+    from boxconv.analysis.by_distance import Measured
+
+    drawn: list[list[float]] = []
+    plot = Axes.plot
+
+    def noted(axes: Axes, at: list[float], values: list[float], **style: object) -> list[object]:
+        drawn.append(values)
+        return plot(axes, at, values, **style)
+
+    monkeypatch.setattr(Axes, "plot", noted)
+    runs = []
+    for seed, right in ((0, 50), (1, 98)):
+        scenes = np.zeros((4, 2 * RANGES, 2, 2), np.int64)
+        scenes[:, :3] = [[100, right], [100, right]]
+        runs.append(Measured("enet", seed, {}, 4, {"a or b": answers_of(scenes)}, "here"))
+    draw_by_distance({"enet": runs}, {"a or b": "sign"}, tmp_path / "two.svg", width=64)
+    assert drawn == [[50.0] * 3, [98.0] * 3]

@@ -4,6 +4,7 @@ import io
 import os
 import re
 import sys
+import threading
 import zlib
 from typing import Any
 
@@ -222,6 +223,17 @@ def test_one_photograph_at_a_time(watched: Watched) -> None:
 def test_after_the_end_nothing_is_begun(watched: Watched) -> None:
     watched.application.end()
     assert "has been ended" in failure(Client(watched.application).post("/labels", data=b"four"), 503)
+
+
+def test_the_end_waits_for_threads_that_clear_up(watched: Watched) -> None:
+    """Only so long, because a browser may keep a connection open."""
+    stop = threading.Event()
+    soon, late = threading.Thread(target=stop.wait, args=(0.3,)), threading.Thread(target=stop.wait, daemon=True)
+    for thread in (soon, late):
+        thread.start()
+    watched.application.end()
+    assert (soon.is_alive(), late.is_alive()) == (False, True)
+    stop.set()
 
 
 def test_faults_of_the_program(watched: Watched, capsys: pytest.CaptureFixture[str]) -> None:

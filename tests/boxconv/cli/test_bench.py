@@ -1,12 +1,14 @@
 """`boxconv bench` on small images: what it prints and writes. No test depends on a measured time."""
 
 import re
+import statistics
 
 import pytest
 
 from boxconv.cli import main
 from boxconv.cli.bench import NAME
 from boxconv.profiling import network_speed
+from boxconv.profiling.timing import Timing
 from boxconv.reports.tables import replaced_section
 
 BEGIN, END = f"<!-- {NAME}: begin -->", f"<!-- {NAME}: end -->"
@@ -37,6 +39,19 @@ def test_blocks_and_training(capsys, monkeypatch):
     out = capsys.readouterr().out
     assert all(title in out for title in ("NETWORKS, CPU", "BLOCKS, CPU", "TRAINING STEP, CPU"))
     assert "ERFNet: box block" in out
+
+
+def test_a_ratio_is_that_of_one_turn():
+    """A machine that is half as fast from some turn on changes both medians, but not in the same way."""
+
+    def timing(*times):
+        return Timing(statistics.median(times), min(times), max(times), times)
+
+    base = timing(10.0, 10.0, 20.0, 20.0, 20.0)
+    slower = timing(15.0, 15.0, 15.0, 30.0, 30.0)
+    assert slower.over(base) == 1.5
+    assert slower.median / base.median == 0.75
+    assert timing(30.0).over(base) == 1.5  # not called equally often
 
 
 def test_only_the_marked_section_is_replaced(tmp_path):

@@ -123,7 +123,10 @@ def test_an_existing_run_is_safe(tmp_path, capsys):
         (["evaluate", "data/classes.csv"], 1, "classes.csv: not a checkpoint"),
         (["predict", "none.pt", "data", "--out", "out"], 1, "none.pt: no such file"),
         (["check-data", "nowhere", "--data", "camvid"], 1, "nowhere"),
-        (["fly"], 2, "fly"),
+        (["fly"], 2, "no command 'fly'; boxconv --help"),
+        (["trian"], 2, "no command 'trian'; did you mean train?"),
+        (["demo", "net.pt"], 2, "did you mean demo-app?"),
+        (["check_data", "nowhere"], 1, "nowhere: no such folder"),
     ],
 )  # fmt: skip
 def test_usage_errors(folder, tmp_path, capsys, monkeypatch, arguments, status, message):

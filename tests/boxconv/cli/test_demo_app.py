@@ -51,9 +51,12 @@ def test_impossible_ports(capsys: Any, port: int) -> None:
     assert (status, err) == (2, f"boxconv: error: --port: expected 0 to 65535, got {port}\n")
 
 
-def test_a_port_that_is_taken(capsys: Any) -> None:
-    pytest.importorskip("safetensors")
+def test_a_port_that_is_taken(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("boxconv.cli.demo_app.open_layers", None)  # refused before anything is opened
     with listening(Application(None), 0) as taken:  # type: ignore[arg-type]
         status, _, err = boxconv(capsys, "demo-app", "--port", taken.port)
     assert status == 2
-    assert f"--host 127.0.0.1 --port {taken.port}: cannot listen there: Address already in use" in err
+    assert err == (
+        f"boxconv: error: --host 127.0.0.1 --port {taken.port}: cannot listen there: Address already in use; give "
+        "another --port, or 0 for any that is free\n"
+    )

@@ -9,8 +9,9 @@ from PIL import Image
 
 from boxconv.cli import main
 from boxconv.cli.commands import COMMANDS
+from boxconv.cli.outputs import check_output_folder, check_outputs
+from boxconv.data.data_folder import data_folder_of
 from boxconv.errors import UsageError
-from boxconv.files import check_output_folder, check_outputs
 
 # A command line, and the option whose file it names.
 OUTPUTS = [
@@ -40,6 +41,39 @@ INPUTS = [
     "compare runs --kept runs.png --plot runs.png",
     "distance runs --kept classes.csv --csv classes.csv",
     "distance runs --csv same.png --plot same.png",
+]
+TRAIN = (
+    "train --out trained --network enet_minus --size 16 32 --epochs 1 --scenes-per-epoch 2 --scenes-for-validation 2"
+    " --quiet"
+)
+# Command lines whose output would be in a data folder, and the option that says so.
+IN_DATA = [
+    ("predict photo.png --out set/labels", "--out"),
+    ("predict photo.png --out set/labels/val", "--out"),
+    ("predict photo.png --out set", "--out"),
+    ("predict set --out set", "--out"),
+    ("predict photo.png --out link/val", "--out"),
+    ("predict mirror --out .", "--out"),
+    ("predict photo.png --out new --areas set/classes.csv", "--areas"),
+    ("predict photo.png --out new --contact-sheet set/labels/a.html", "--contact-sheet"),
+    ("evaluate boxenet-camvid --root set --json set/labels/val/a.json", "--json"),
+    ("evaluate boxenet-camvid --root data --picture set/labels/val/a.png", "--picture"),
+    ("evaluate boxenet-camvid --root data --json data/a.json", "--json"),
+    ("check-data set --json set/labels/val/a.json", "--json"),
+    ("check-data data --write-classes set/classes.csv", "--write-classes"),
+    ("analyze boxenet-camvid --root set --out set/analysis", "--out"),
+    ("draw boxenet-camvid --out set/labels/val/a.png", "--out"),
+    ("distance runs --plot set/labels/val/a.png", "--plot"),
+    ("distance runs --csv set/classes.csv", "--csv"),
+    ("distance runs --kept set/labels/val/a.json", "--kept"),
+    ("compare runs --plot set/labels/val/a.png", "--plot"),
+    ("compare runs --write set/labels/notes.md", "--write"),
+    ("bench --write set/labels/notes.md", "--write"),
+    ("export boxenet-camvid --out set/labels/net.safetensors", "--out"),
+    ("train --out set/labels/run", "--out"),
+    ("train --data camvid --root data --cache set/labels/cache", "--cache"),
+    ("finetune trained --out set/labels/run", "--out"),
+    ("import-sunrgbd data --out set/labels/sunrgbd", "--out"),
 ]
 
 
@@ -91,6 +125,50 @@ def test_what_is_read_is_kept_whatever_is_asked(here, capsys, line, more):
     assert contents(here) == before
 
 
+@pytest.fixture
+def data_set(here):
+    """A folder with images/ and labels/, a link to its labels, and a folder that `predict` would mirror into it."""
+    for name in ("set/images/val", "set/labels/val", "mirror/set/labels/val"):
+        (here / name).mkdir(parents=True)
+    for name in ("set/images/val/a.png", "mirror/set/labels/val/a.png"):
+        Image.fromarray(np.zeros((32, 48, 3), np.uint8)).save(name)
+    for name in ("set/labels/val/a.png", "set/labels/val/a.json", "set/classes.csv", "set/notes.md"):
+        (here / name).write_text("kept")
+    (here / "link").symlink_to(here / "set" / "labels")
+    return here / "set"
+
+
+@pytest.mark.parametrize("line, option", IN_DATA, ids=[line for line, _ in IN_DATA])
+def test_nothing_is_written_into_a_data_folder(here, data_set, capsys, line, option):
+    if "trained" in line:
+        assert main(TRAIN.split()) == 0
+    overwrite = line.split()[0] not in ("bench", "import-sunrgbd")
+    before = contents(here)
+    assert main([*line.split(), *(["--overwrite"] if overwrite else [])]) == 2
+    error = capsys.readouterr().err
+    assert f"boxconv: error: {option}: " in error
+    assert "which is never written to: give another place" in error
+    assert contents(here) == before
+
+
+def test_what_a_data_folder_is(tmp_path):
+    def folder_of(path):
+        found = data_folder_of(tmp_path / path)
+        return found and found.relative_to(tmp_path).as_posix()
+
+    for name in ("own/images", "own/labels", "shapes/images", "city/gtFine", "camvid/trainannot", "photos/images"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "shapes" / "classes.csv").touch()
+    assert folder_of("own") == folder_of("own/labels/new/a.png") == folder_of("own/classes.csv") == "own"
+    assert folder_of("own/runs/a") is folder_of("own/labels.png") is None, "a project may have data beside its results"
+    assert folder_of("shapes/images/a.png") == "shapes"
+    assert folder_of("city/gtFine/a.png") == folder_of("city") == "city"
+    assert folder_of("camvid/trainannot/a.png") == "camvid"
+    assert folder_of("photos/images/a.png") is None
+    assert folder_of("a.png") is None
+    assert folder_of("city/runs/a") is None
+
+
 def test_every_command_with_an_output_is_in_the_tables():
     """Every command with an option for an output has --overwrite, except import-sunrgbd, which replaces nothing."""
     writing = {"out", "json", "picture", "plot"}
@@ -99,6 +177,7 @@ def test_every_command_with_an_output_is_in_the_tables():
     offering = {name for name, fields in settings.items() if "overwrite" in fields}
     assert found - {"import-sunrgbd"} == offering
     assert {line.split()[0] for line, _ in OUTPUTS} | {"submit", "finetune"} == offering  # their tests are elsewhere
+    assert {line.split()[0] for line, _ in IN_DATA} | {"submit"} == offering | {"import-sunrgbd", "bench"}
 
 
 def test_asked_to_replace(here, capsys):

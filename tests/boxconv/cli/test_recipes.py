@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from box_convolution import networks
-from boxconv.cli import main, recipes
+from boxconv.cli import commands, main, recipes
 from boxconv.errors import UsageError
 from boxconv.training.config import TrainConfig
 from boxconv.training.schedule import learning_rate
@@ -36,7 +36,7 @@ def test_every_recipe_is_valid(name: str) -> None:
     config = recipes.settings(name)
     assert config.data == name.split("-")[0]
     if name in EXPERIMENTS:
-        experiment = name.split("-", 1)[1]
+        experiment = name.split("-", 1)[1].removeprefix("full-")
         variant = VARIANTS.get(experiment, {})
         assert variant == {key: getattr(config, key) for key in variant}
         assert config.network.replace("_", "-") == (experiment.partition("-")[0] if variant else experiment)
@@ -46,7 +46,8 @@ def test_every_recipe_is_valid(name: str) -> None:
 
 def test_the_paper_is_complete() -> None:
     for data, names in PAPER.items():
-        assert names == {name.removeprefix(f"{data}-") for name in EXPERIMENTS if name.startswith(data)}
+        found = {name.removeprefix(f"{data}-") for name in EXPERIMENTS if name.startswith(data)}
+        assert names == {name for name in found if not name.startswith("full-")}
 
 
 def test_settings_of_the_paper() -> None:
@@ -158,9 +159,13 @@ def started(tmp_path: Path, capsys: pytest.CaptureFixture[str], *options: str) -
 
 def test_without_a_recipe_settings_are_those_found_best(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = started(tmp_path, capsys)
-    assert (found.network, found.lr, found.box_lr, found.box_weight_decay) == ("boxenet", 2e-3, 4.0, 0.0)
+    assert (found.network, found.lr, found.box_lr, found.box_weight_decay) == ("boxenet", 8e-3, 2.0, 0.0)
     assert found.box_dropout == (0.01, 0.1, 0.0, 0.0)
-    assert started(tmp_path, capsys, "--network", "boxerfnet").box_dropout == (), "those of its plain blocks"
+    erfnet = started(tmp_path, capsys, "--network=boxerfnet")
+    assert erfnet.box_dropout == (), "those of its plain blocks"
+    assert (erfnet.lr, erfnet.box_lr, erfnet.box_weight_decay) == (2e-3, 4.0, 0.0)
+    photographs = commands.parse(["train", "--data", "camvid", "--root", "."])
+    assert (photographs.lr, photographs.box_lr) == (2e-3, 4.0)
     assert started(tmp_path, capsys, "--network", "enet").box_dropout == (), "it has no box blocks"
     asked = started(tmp_path, capsys, "--box-dropout", "0.15", "0.25", "0.15", "0.15", "--box-lr", "1")
     assert (asked.box_dropout, asked.box_lr) == ((0.15, 0.25, 0.15, 0.15), 1.0)

@@ -12,18 +12,23 @@ def test_help_and_usage_errors_need_no_torch():
     program = """
 import sys
 from boxconv.cli import main
-for arguments, status in [("--help", 0), ("train --help", 0), ("train --epochs many", 2), ("fly", 2)]:
+lines = [("--help", 0), ("train --help", 0), ("train --epochs many", 2), ("fly", 2)]
+deployed = ["draw net.pt2 --out a.png", "export net.onnx --out a.pt2", "demo-app net.pt2", "analyze net.onnx"]
+deployed += ["analyze run --against net.pt2", "finetune net.pt2 --out run", "train --start-from net.onnx --out run"]
+for arguments, status in lines + [(line, 2) for line in deployed]:
     try:
-        main(arguments.split())
+        got = main(arguments.split())
     except SystemExit as stop:
-        assert stop.code == status, (arguments, stop.code)
-    else:
-        raise AssertionError(arguments)
+        got = stop.code
+    assert got == status, (arguments, got)
 heavy = {"box_convolution", "torch", "numpy", "PIL", "matplotlib", "tqdm"} & set(sys.modules)
 assert not heavy, heavy
 """
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
+    refused = [line for line in result.stderr.splitlines() if ": a deployed network (" in line]
+    assert len(refused) == 7
+    assert all("give the checkpoint, run or .safetensors file that it was exported from" in line for line in refused)
 
 
 def test_version(capsys):

@@ -133,7 +133,7 @@ def test_cityscapes_ids_are_recognised(tmp_path: Path) -> None:
 def test_jpeg_is_no_label(tmp_path: Path) -> None:
     Image.new("L", (3, 2)).save(tmp_path / "label.png", format="JPEG")
     assert open_image(tmp_path / "label.png").size == (3, 2)
-    with pytest.raises(DataError, match=r"label\.png: the content is not an image of kind PNG, TIFF, BMP"):
+    with pytest.raises(DataError, match=r"label\.png: labels must be PNG, TIFF or BMP files, found JPEG, which"):
         open_label(tmp_path / "label.png", CLASSES)
 
 

@@ -1,6 +1,7 @@
 """Label files of all kinds: they give the same classes, or a message that says what is unclear."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,10 @@ def _deep_colours(path: Path) -> None:
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
 
 
+def _as(kind: str, **options: Any) -> Callable[[Path], None]:
+    return lambda path: Image.fromarray(COLOURED).save(path, kind, **options)
+
+
 # Name, what is saved, words of the message.
 ASKED: list[tuple[str, Any, str]] = [
     ("unknown.png", valued((0, 1, 7), 255), r"expected labels 0 to 2, or 255 for void, found 7 \(first at row 1"),
@@ -127,7 +132,10 @@ ASKED: list[tuple[str, Any, str]] = [
     ("ink.tif", Image.fromarray(COLOURED).convert("CMYK"), "found mode CMYK"),
     ("pages.tif", _pages, "found 2 pages"),
     ("deep.png", _deep_colours, "found 16 bits in each of several channels"),
-    ("lossy.tif", lambda path: Image.fromarray(COLOURED).save(path, compression="jpeg"), "found compression jpeg"),
+    ("jpeg.png", _as("JPEG"), "must be PNG, TIFF or BMP files, found JPEG, which changes the values of pixels: save"),
+    ("webp.tif", _as("WEBP"), "found WEBP, which changes the values of pixels: save the labels as PNG"),
+    ("lossy.tif", _as("TIFF", compression="jpeg"), "found TIFF with JPEG compression, which changes the values"),
+    ("animation.bmp", _as("GIF"), "must be PNG, TIFF or BMP files, found GIF: save the labels as PNG"),
 ]
 
 

@@ -129,7 +129,7 @@ FOLDER: list[tuple[str, str, str, Plant]] = [
     ("bit flipped in an image", "damaged file", str(IMAGE), lambda r: flip(r / IMAGE, 0.5)),
     ("bit flipped in a label", "damaged file", str(LABEL), lambda r: flip(r / LABEL, 0.6)),
     ("text", "not an image", str(IMAGE), lambda r: (r / IMAGE).write_text("<html>not found</html>")),
-    ("label is a JPEG", "not an image", str(LABEL), lambda r: as_jpeg(r / LABEL)),
+    ("label is a JPEG", "label format", str(LABEL), lambda r: as_jpeg(r / LABEL)),
     ("label named JPEG", "label format", "labels/train/scene1.jpg",
      lambda r: (r / LABEL).rename((r / LABEL).with_suffix(".jpg"))),
     ("folder", "not a file", str(IMAGE), lambda r: replace_by(r / IMAGE, Path.mkdir)),

@@ -172,7 +172,7 @@ def test_bad_images_are_left_out_when_asked(tmp_path):
     folder = many(tmp_path / "in", 4)
     (folder / "2.png").write_bytes(b"no image")
     jobs = plan([folder], tmp_path / "out")
-    with pytest.raises(DataError, match=r"2\.png.*; --keep-going skips such images"):
+    with pytest.raises(DataError, match=r"2\.png.*; --keep-going skips such files"):
         run(jobs)
     results = run(jobs, keep_going=True)
     assert [result.job for result in results] == jobs

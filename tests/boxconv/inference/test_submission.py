@@ -12,6 +12,7 @@ from torch import nn
 from boxconv.data.classes import DataError
 from boxconv.data.layouts.cityscapes import CITYSCAPES, LABEL_IDS
 from boxconv.data.transforms import EvalTransform
+from boxconv.errors import UsageError
 from boxconv.inference.predict import Prediction, pending, predict
 from boxconv.inference.submission import check_classes, label_ids, plan, write
 
@@ -81,8 +82,10 @@ def test_nothing_is_replaced_unasked(root: Path, tmp_path: Path) -> None:
 
 
 def test_refusals(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="never written to"):
-        plan(root, "test", root / "results")
+    (tmp_path / "other" / "gtFine").mkdir(parents=True)
+    for out in (root / "results", tmp_path / "other" / "gtFine" / "val"):
+        with pytest.raises(UsageError, match=r"--out: .* is in the data folder .*, which is never written to"):
+            plan(root, "test", out)
     with pytest.raises(DataError, match=r"no such folder[^$]*leftImg8bit"):
         plan(tmp_path / "nowhere", "test", tmp_path / "out")
     (tmp_path / "file").touch()

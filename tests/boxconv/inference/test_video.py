@@ -109,18 +109,39 @@ def test_a_damaged_end(tmp_path):
     assert "0x" not in found.summary()
 
 
-@pytest.mark.parametrize("content", [b"", b"no video", b"#EXTM3U\n#EXTINF:1,\nfile:secret.ts\n#EXT-X-ENDLIST\n"])
-def test_files_that_are_not_videos(tmp_path, content):
+@pytest.mark.parametrize(
+    "content, reason",
+    [
+        (b"", "the file is empty"),
+        (b"no video", "ffmpeg says moov atom not found"),
+        (b"#EXTM3U\n#EXTINF:1,\nfile:secret.ts\n#EXT-X-ENDLIST\n", "ffmpeg says "),
+    ],
+)
+def test_files_that_are_not_videos(tmp_path, content, reason):
     path = tmp_path / "bad\n.mp4"
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"bad\\n\.mp4: no video can be read from it: ffmpeg says"):
+    with pytest.raises(DataError, match=rf"bad\\n\.mp4: no video can be read from it: {reason}"):
         open_video(path)
 
 
 def test_only_sound(tmp_path):
     make(tmp_path / "sound.mp4", *SOUND, "-map", "1:a")
-    with pytest.raises(DataError, match="no video can be read from it"):
+    with pytest.raises(DataError, match="no video can be read from it: it has sound, but no pictures"):
         open_video(tmp_path / "sound.mp4")
+
+
+def test_one_of_several_cannot_be_read(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("a.mp4").write_bytes(b"no video")
+    make(Path("b.mp4"), seconds=0.25)
+    line = ["predict", "boxonlyenet-camvid", "a.mp4", "b.mp4", "--quiet"]
+    status, out, errors = boxconv(capsys, *line)
+    assert (status, out) == (1, "")
+    assert "a.mp4: no video can be read from it" in errors
+    assert "; --keep-going skips such files" in errors
+    status, out, errors = boxconv(capsys, *line, "--keep-going")
+    assert (status, "b.mp4: 3 frames labelled" in out) == (1, True)
+    assert "1 left out:\n  a.mp4: no video can be read from it" in errors
 
 
 def test_an_error_leaves_nothing_behind(tmp_path):

@@ -1,5 +1,6 @@
 """Losses: their formulas, void pixels, and batches in parts, whose losses must add up."""
 
+import math
 from typing import get_args
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from boxconv.training.config import Loss
-from boxconv.training.losses import BatchLoss
+from boxconv.training.losses import BatchLoss, class_weights
 
 WEIGHT = torch.tensor([1.0, 2.0, 0.5])
 LOSSES = get_args(Loss)
@@ -93,3 +94,16 @@ def test_gradient_descent_lowers_it(name: Loss) -> None:
         (gradient,) = torch.autograd.grad(loss(logits, label), logits)
         logits = (logits - 20 * gradient).detach().requires_grad_()
     assert loss(logits, label) < 0.5 * loss(start, label)
+
+
+def test_class_weights() -> None:
+    weights = class_weights(torch.tensor([6, 3, 0]))
+    expected = [1 / math.log(1.10 + share) for share in (6 / 9, 3 / 9, 0)]
+    assert weights.dtype == torch.float32
+    assert weights.tolist() == pytest.approx(expected)
+    assert class_weights(torch.tensor([1, 1]), 1.02).tolist() == pytest.approx([1 / math.log(1.52)] * 2)
+    for bad in (torch.zeros(3), torch.tensor([1, -1, 5]), torch.ones(2, 2)):
+        with pytest.raises(ValueError, match="pixel counts"):
+            class_weights(bad)
+    with pytest.raises(ValueError, match="constant"):
+        class_weights(torch.ones(2), 1.0)

@@ -1,7 +1,6 @@
 """Metrics compared with loops over single pixels."""
 
 import json
-import math
 import random
 
 import numpy as np
@@ -13,7 +12,7 @@ from torch import Tensor
 from boxconv.data.classes import CAMVID, VOID, ClassTable
 from boxconv.data.layouts.cityscapes import CITYSCAPES, LABEL_IDS
 from boxconv.score_names import SCORES
-from boxconv.training.metrics import ConfusionMatrix, class_weights, count_pixels
+from boxconv.training.metrics import ConfusionMatrix, count_pixels
 
 TABLE = ClassTable(tuple("abcde"), tuple((i, 0, 0) for i in range(5)), ("x", "x", "y", "z", "y"))
 
@@ -174,19 +173,6 @@ def test_count_pixels() -> None:
         assert counts.tolist() == [12, 12, 12, 12, 9]
         assert count_pixels(labels, 100).tolist() == counts.tolist()
         assert count_pixels(labels, 5).tolist() == [6, 6, 6, 6, 6]
-
-
-def test_class_weights() -> None:
-    weights = class_weights(torch.tensor([6, 3, 0]))
-    expected = [1 / math.log(1.10 + share) for share in (6 / 9, 3 / 9, 0)]
-    assert weights.dtype == torch.float32
-    assert weights.tolist() == pytest.approx(expected)
-    assert class_weights(torch.tensor([1, 1]), 1.02).tolist() == pytest.approx([1 / math.log(1.52)] * 2)
-    for bad in (torch.zeros(3), torch.tensor([1, -1, 5]), torch.ones(2, 2)):
-        with pytest.raises(ValueError, match="pixel counts"):
-            class_weights(bad)
-    with pytest.raises(ValueError, match="constant"):
-        class_weights(torch.ones(2), 1.0)
 
 
 def test_the_scores_are_those_of_the_cityscapes_benchmark() -> None:

@@ -100,6 +100,14 @@ def test_a_trained_network_is_opened_from_every_kind_of_file(folder, image, tmp_
     assert network.predict(image.convert("L")).shape == (40, 70), "any Pillow image"
 
 
+@pytest.mark.parametrize("crop, told", [(None, False), ((16, 32), False), ((16, 40), True), ((32, 16), True)])
+def test_a_crop_larger_than_the_images_is_told(capsys, crop, told):
+    build_run(config(crop=crop, size=(16, 32), scale=(0.5, 1.5)), own_network)
+    printed = capsys.readouterr().out
+    assert ("--scale enlarges images to at most 24 x 48, and the rest of a crop is padding" in printed) == told
+    assert ("note: --crop" in printed) == told
+
+
 def test_files_without_a_network():
     with pytest.raises(CheckpointError, match="nothing: no such file, nor one of the package's networks, boxenet-cam"):
         boxconv.open_network("nothing")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 
 import pytest
@@ -72,6 +73,29 @@ def test_a_long_gradient_is_shortened_and_a_short_one_left(parts):
     assert moved(length / 10).norm().item() == pytest.approx(length / 10, rel=1e-3)
     torch.testing.assert_close(moved(length / 10) * 10, free, rtol=1e-3, atol=1e-6)
     torch.testing.assert_close(moved(length * 10), free)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_steps_are_the_steps():
+    plain, compiled = train_step(), train_step(compile=True)
+    images, labels = batch(3)
+    for _ in range(2):
+        loss, _, _ = plain.step([(images, labels, True)], 1e-2)
+        again, _, _ = compiled.step([(images, labels, True)], 1e-2)
+        assert loss == pytest.approx(again, rel=1e-5)
+    for one, other in zip(plain.model.parameters(), compiled.model.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    assert torch._dynamo.utils.counters["frames"]["ok"] > 0
+
+
+def test_a_network_that_cannot_be_compiled_is_an_error_that_says_so():
+    def forward(images):
+        raise torch._dynamo.exc.TorchDynamoException("no working C++ compiler found\nmore")
+
+    it = train_step()
+    it.forward = forward
+    with pytest.raises(TrainingError, match=r"--compile.*\(no working C\+\+ compiler found\).*--no-compile"):
+        it.step([(*batch(2), True)], 1e-2)
 
 
 def test_a_loss_that_is_not_finite_leaves_the_weights():

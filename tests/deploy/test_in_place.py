@@ -1,0 +1,152 @@
+"""On the CPU, deployed networks change images in place: only those that nothing else reads."""
+
+from typing import Any
+
+import pytest
+import torch
+from deployment import assert_same_answer, lived_in, types_in
+from torch import Tensor, nn
+
+from box_convolution import BoxBottleneck, networks
+from box_convolution.deploy import FusedBoxBottleneck, deploy
+from box_convolution.deploy.activation import Activation
+from box_convolution.deploy.blocks import ResidualBlock
+from box_convolution.networks.enet import Bottleneck, Downsample, Upsample
+from box_convolution.networks.erfnet import NonBottleneck1d
+
+
+@pytest.mark.parametrize("name", ["enet", "erfnet"])
+def test_sums_and_activations_are_in_place_and_leave_the_image_alone(name: str) -> None:
+    network = lived_in(networks.create(name, 5, (32, 48)), 2, 3, 32, 48)
+    deployed = deploy(network)
+    assert types_in(deployed) >= {ResidualBlock, Activation}
+    assert types_in(deployed).isdisjoint({nn.ReLU, nn.PReLU, Bottleneck, Downsample, Upsample, NonBottleneck1d})
+    image = torch.randn(2, 3, 32, 48).contiguous(memory_format=torch.channels_last)
+    before = image.clone()
+    with torch.no_grad():
+        first, second = deployed(image), deployed(image)
+    assert torch.equal(first, second)
+    assert torch.equal(image, before)
+
+
+@pytest.mark.parametrize(("name", "blocks"), [("boxenet", 11), ("boxonlyenet", 19), ("boxerfnet", 5)])
+def test_box_blocks_overwrite_their_inputs_and_leave_the_image_alone(name: str, blocks: int) -> None:
+    network = lived_in(networks.create(name, 5, (64, 96)), 2, 3, 64, 96)
+    deployed = deploy(network)
+    overwriting = [m for m in deployed.modules() if isinstance(m, FusedBoxBottleneck) and m.overwrites]
+    assert len(overwriting) == blocks
+    image = torch.randn(2, 3, 64, 96).contiguous(memory_format=torch.channels_last)
+    before = image.clone()
+    with torch.no_grad():
+        first, second = deployed(image), deployed(image)
+        for block in overwriting:
+            block.overwrites = False
+        assert torch.equal(deployed(image), first)
+    assert torch.equal(first, second)
+    assert torch.equal(image, before)
+
+
+def _block() -> BoxBottleneck:
+    return BoxBottleneck(8, max_input_h=12, max_input_w=12)
+
+
+class _Stages(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = (nn.Sequential(nn.Conv2d(8, 8, 1), _block(), _block()) for _ in range(2))
+        self.last = _block()
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.last(self.second(self.first(image)))
+
+
+class _WithFeatures(_Stages):
+    def forward(self, image: Tensor, features: bool = False) -> Any:
+        kept = [image]
+        for block in self.first if features else ():
+            kept.append(block(kept[-1]))
+        return kept if features else super().forward(image)
+
+
+class _Untraceable(_Stages):
+    def forward(self, image: Tensor) -> Any:
+        kept = [image]
+        for block in self.first if image.shape[0] else ():
+            kept.append(block(kept[-1]))
+        return kept
+
+
+class _ReadsTwice(_Stages):
+    def forward(self, image: Tensor) -> Any:
+        start = self.first[0](image)
+        middle = self.first[1](start)
+        return start, middle, self.first[2](middle), self.second(image)
+
+
+def _overwriting(network: nn.Module) -> set[str]:
+    return {name for name, module in network.named_modules() if getattr(module, "overwrites", False)}
+
+
+@pytest.mark.parametrize(
+    ("network", "expected"),
+    [
+        (_Stages(), {"first.1", "first.2", "second.1", "second.2"}),
+        (_WithFeatures(), set()),
+        (_Untraceable(), set()),
+        (_ReadsTwice(), {"second.1", "second.2"}),
+        (nn.Sequential(nn.Conv2d(8, 8, 1), _block()), set()),  # its slices would overwrite what they are called with
+        (_block(), set()),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else None,
+)
+def test_box_blocks_leave_what_others_may_read(network: nn.Module, expected: set[str]) -> None:
+    with torch.no_grad():
+        network(torch.randn(4, 8, 12, 12))
+    deployed = deploy(network)
+    assert _overwriting(deployed) == expected
+    image = torch.randn(2, 8, 12, 12).contiguous(memory_format=torch.channels_last)
+    before = image.clone()
+    options = {"features": True} if isinstance(network, _WithFeatures) else {}
+    with torch.no_grad():
+        actual, wanted = (one(image, **options) for one in (deployed, network.eval()))
+        torch.testing.assert_close(actual, wanted, rtol=0, atol=1e-5)
+        for part in deployed.children() if isinstance(network, _Stages) else ():
+            part(image)
+    assert torch.equal(image, before)
+
+
+def test_box_blocks_overwrite_nothing_that_hooks_may_keep() -> None:
+    network = _Stages()
+    network.second.register_forward_hook(lambda *_: None)
+    assert not _overwriting(deploy(network))
+
+
+def test_derivatives_of_a_deployed_network_whose_blocks_would_overwrite() -> None:
+    deployed: Any = deploy(_Stages())
+    image = torch.randn(1, 8, 12, 12).contiguous(memory_format=torch.channels_last)
+    with pytest.raises(NotImplementedError), torch.autograd.forward_ad.dual_level():
+        deployed(torch.autograd.forward_ad.make_dual(image, torch.ones_like(image)))
+    deployed.first[1].conv.weight.requires_grad_()
+    with pytest.raises(NotImplementedError):
+        deployed(image)
+
+
+def test_gradients_by_the_image_of_a_deployed_network() -> None:
+    """With autograd, no tensor is changed in place that the backward pass needs."""
+    network = lived_in(networks.create("enet", 5, (32, 48)), 2, 3, 32, 48)
+    image = torch.randn(1, 3, 32, 48).requires_grad_()
+    expected, actual = (torch.autograd.grad(one(image).sum(), image)[0] for one in (network, deploy(network)))
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-4 * expected.abs().max().item())
+
+
+def test_what_is_not_a_blocks_own_is_not_changed() -> None:
+    block = Bottleneck(8)
+    block.branch = nn.Sequential(nn.Identity())
+    for network in (block.eval(), nn.Sequential(nn.Identity(), nn.ReLU()).eval()):
+        deployed = deploy(network)
+        assert_same_answer(network, deployed, 1, 8, 4, 4)
+        image = torch.randn(1, 8, 4, 4).contiguous(memory_format=torch.channels_last)
+        before = image.clone()
+        with torch.no_grad():
+            deployed(image)
+        assert torch.equal(image, before)
