@@ -112,10 +112,10 @@ H200 = launch.Limits(processors=132)
 @pytest.mark.parametrize("stride", [1, 2])
 def test_work_is_shared_out_whole(planes: int, size: tuple[int, int], forward: bool, stride: int) -> None:
     h, w = size
-    short = launch.is_short(4, w, 5, stride, forward, H200)
-    assert short == (stride == 1 and 16 < w <= (512 if forward else 128))
-    row = launch.share_row(w, H200, 4 if short else 2)
-    plan = launch.plan(planes, 5, h, row, forward, short, H200)
+    short = launch.short_row(4, w, 5, stride, forward, H200)
+    assert (short is not None) == (stride == 1 and w in (128, 512))
+    row = short or launch.share_row(w, H200)
+    plan = launch.plan(planes, 5, h, row, forward, short is not None, H200)
     assert plan.strips * plan.strip >= h > (plan.strips - 1) * plan.strip
     assert plan.together * plan.boxes >= 5 > (plan.together - 1) * plan.boxes
     assert plan.items == planes * plan.strips * (plan.together if forward else 1)
@@ -129,14 +129,14 @@ def test_work_is_shared_out_whole(planes: int, size: tuple[int, int], forward: b
 def test_every_processor_has_work(shape: tuple[int, ...]) -> None:
     batch, channels, per_channel, h, w = shape
     for forward in (True, False):
-        short = launch.is_short(4, w, per_channel, 1, forward, H200)
-        row = launch.share_row(w, H200)
-        plan = launch.plan(batch * channels, per_channel, h, row, forward, short, H200)
-        # Forward, the boxes of a channel share its pixels; backward, registers are worth more (measured on an H200).
-        assert plan.boxes == (per_channel if forward else launch._BOXES[row.pieces])
+        short = launch.short_row(4, w, per_channel, 1, forward, H200)
+        row = short or launch.share_row(w, H200)
+        plan = launch.plan(batch * channels, per_channel, h, row, forward, short is not None, H200)
+        assert plan.boxes == (2 if forward else launch._BOXES[row.pieces]), "measured on an H200"
         rounds = -(-plan.items // plan.programs)
-        warps = {1: 16, 2: 12}[row.pieces] if forward else 8
-        assert plan.items / rounds * plan.warps >= 0.9 * warps * 132
+        warps = 12 if forward else 8
+        # More strips forward, so that all have work all the time, were slower: each has to begin.
+        assert plan.items / rounds * plan.warps >= (0.6 if forward else 0.9) * warps * 132
 
 
 @pytest.mark.parametrize("warp", [32, 64])
@@ -145,8 +145,7 @@ def test_every_processor_has_work(shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("forward", [True, False])
 def test_what_short_rows_move_fits_near_memory(w: int, per_channel: int, forward: bool, warp: int) -> None:
     limits = launch.Limits(processors=132, warp=warp)
-    if launch.is_short(4, w, per_channel, 1, forward, limits):
-        row = launch.share_row(w, limits, 4 if forward else 1)
+    if row := launch.short_row(4, w, per_channel, 1, forward, limits):
         plan = launch.plan(8, per_channel, 64, row, forward, True, limits)
         rows = launch._SHORT_ROWS[row.pieces] if forward else plan.boxes
         two_edges_of_four_columns = 2 * 4 * 8

@@ -26,7 +26,7 @@ ALL = bool(os.environ.get("BOX_CONVOLUTION_TEST_ALL_KERNELS"))
 """`make test-kernels`: more cases."""
 BACKWARD = torch.ops.box_convolution.box_conv2d_backward
 # Whole rows, all boxes; rows cut into tiles, boxes in groups; also planes cut into strips; one program for all; and
-# several warps with short rows, in up to four pieces.
+# several warps with short rows, in one or two pieces.
 CUTS: list[dict[str, int]] = [
     {},
     {"warp": 1, "threads": 2},
@@ -94,6 +94,12 @@ def test_fused(case: Case, cut: dict[str, int], present: tuple[bool, bool, bool,
     if added:
         expected = expected + residual.double()
     assert_values(actual, expected.relu() if rectified else expected, largest + 3)
+
+
+@pytest.mark.parametrize("width", [300, 512])
+def test_rows_that_several_warps_share(width: int) -> None:
+    boxes = [(-1.3, 0.8, -200.7, 31.4), (-9.0, 9.0, 150.5, width + 3.0)]
+    check_here(Case(1, 1, 2, 3, width, 1, True, boxes, seed=1), {}, torch.float32, torch.float32)
 
 
 # Not in bfloat16, to which the interpreter does not round: see test_on_gpu.py.

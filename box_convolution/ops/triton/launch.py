@@ -23,11 +23,9 @@ _LONGEST = 2**29  # rows or columns of a plane, so that places next to it can be
 _GROUP = 4  # neighbouring columns that a thread has, E in rows.py
 _BORDERS = 16  # in rows.py, too
 _ROWS = 2  # that the forward pass leaves in scratch before it reads them
-_SHORT_ROWS = {1: 2, 2: 1, 4: 1}  # that it moves at a time, of short rows in so many pieces
-_MOST_PIECES = {True: 4, False: 1}  # of short rows, forward and backward
-_REGISTERS = {(True, 1): 128, (True, 2): 168, (True, 4): 255, (False, 1): 255}
-"""Of a thread that walks down short rows, by direction and pieces."""
-_MOVED = 512  # groups of columns of all rows that are moved at a time: 32 KB, of which every GPU has 64
+_SHORT_ROWS = {1: 2, 2: 1}  # that it moves at a time, of short rows in so many pieces
+_SHORT_REGISTERS = {True: 168, False: 255}  # of a thread that walks down short rows, forward and backward
+_MOST_MOVED = 512  # threads and boxes' rows that the backward pass moves at a time: 32 KB, of which every GPU has 64
 _BOXES = {1: 4, 2: 1}  # as many as the backward pass has registers for, of rows in so many pieces
 
 
@@ -111,30 +109,37 @@ def limits(device: torch.device) -> Limits:
     return Limits(processors, warp=32 if torch.version.hip is None else 64)
 
 
-def is_short(size: int, w: int, per_channel: int, stride: int, forward: bool, limits: Limits) -> bool:
-    """Whether there are kernels that leave nothing in scratch: a warp has a whole row, a program several warps, and
-    numbers of ``size`` bytes fit the registers.
+def short_row(size: int, w: int, per_channel: int, stride: int, forward: bool, limits: Limits) -> Row | None:
+    """How threads share a row that is moved through shared memory; None where one is left in scratch memory.
+
+    It takes a program of several warps, and numbers of ``size`` bytes that fit the registers. For which rows it is
+    faster was measured on an H200.
     """
-    row = share_row(w, limits, _MOST_PIECES[forward])
+    groups = share_row(w, limits).pitch
+    pieces = 2 if forward and groups > limits.warp else 1
+    row = Row(pieces, groups // pieces, groups, False)
+    warps = row.threads / limits.warp
+    fast = warps <= 2 if forward else warps <= 1 or warps == 4
     several = _boxes(per_channel, row, forward, True, limits) * row.threads > limits.warp
-    return stride == 1 and size <= 4 and row.threads <= limits.warp and several and not row.long
+    return row if stride == 1 and size <= 4 and fast and several else None
 
 
-def share_row(w: int, limits: Limits, most_pieces: int = 2) -> Row:
-    """One warp has a row of up to 256 pixels, or as long as its pieces, so that its sums go through no other."""
+def share_row(w: int, limits: Limits) -> Row:
+    """One warp has a row of up to 256 pixels, so that its sums go through no other."""
     groups = max(2, _power_of_two(-(-w // _GROUP)))  # Triton 3.6 cannot compile tensors of which only E is not 1
-    pieces = min(most_pieces, max(1, groups // limits.warp))
+    pieces = 2 if groups > limits.warp else 1
     threads = min(groups // pieces, limits.threads)
     return Row(pieces, threads, groups, _GROUP * pieces * threads < w)
 
 
 def _boxes(per_channel: int, row: Row, forward: bool, short: bool, limits: Limits) -> int:
-    """How many a program walks down at a time: a power of two."""
-    boxes = min(_power_of_two(per_channel), max(1, limits.threads // row.threads))
+    """How many a program walks down at a time: a power of two. Short rows of the forward pass have two warps."""
+    threads = 2 * limits.warp if forward and short else limits.threads
+    boxes = min(_power_of_two(per_channel), max(1, threads // row.threads))
     if not forward:
         boxes = min(boxes, _BOXES[row.pieces])
-    while short and boxes * row.pieces * row.threads * (_SHORT_ROWS[row.pieces] if forward else boxes) > _MOVED:
-        boxes //= 2
+        while short and boxes * boxes * row.threads > _MOST_MOVED:
+            boxes //= 2
     return boxes
 
 
@@ -144,7 +149,7 @@ def plan(planes: int, per_channel: int, walked: int, row: Row, forward: bool, sh
     together = -(-per_channel // boxes)
     warps = max(1, boxes * row.threads // limits.warp)
     if short:
-        room = limits.warps * 128 // _REGISTERS[forward, row.pieces]
+        room = limits.warps * 128 // _SHORT_REGISTERS[forward]
     else:
         room = limits.warps if forward and row.pieces == 1 else limits.warps // 2
     resident = limits.processors * max(1, room // warps)
@@ -204,9 +209,9 @@ def _prepare_forward(
         return shape_out, None, ()
     h_out, w_out = shape_out[2:]
     stride = min(stride, max(h, w))  # a larger one looks at the first pixel, too
-    short = is_short(dtype.itemsize, w, per_channel, stride, True, bounds)
-    row = share_row(w, bounds, _MOST_PIECES[True]) if short else share_row(w, bounds)
-    work = plan(batch * channels, per_channel, h_out, row, True, short, bounds)
+    short = short_row(dtype.itemsize, w, per_channel, stride, True, bounds)
+    row = short or share_row(w, bounds)
+    work = plan(batch * channels, per_channel, h_out, row, True, short is not None, bounds)
     numbers: tuple[int, ...] = (
         work.items, channels, per_channel, h, w, h_out, w_out, work.together, work.strips, work.strip, *strides[:3],
     )  # fmt: skip
@@ -220,7 +225,7 @@ def _prepare_forward(
     in_scratch, short_rows = kernels
     if short:
         kernel = short_rows.box_short_rows
-        options |= _registers(_REGISTERS[True, row.pieces], bounds)
+        options |= _registers(_SHORT_REGISTERS[True], bounds)
     else:
         kernel = in_scratch.box_rows
         numbers += (stride,)
@@ -268,9 +273,9 @@ def _prepare_backward(
     h_out, w_out = shape_out[2:]
     stride = min(stride, max(h, w))
     planes = batch * channels
-    short = is_short(dtype.itemsize, w, per_channel, stride, False, bounds)
-    row = share_row(w, bounds)
-    work = plan(planes, per_channel, h, row, False, short, bounds)
+    short = short_row(dtype.itemsize, w, per_channel, stride, False, bounds)
+    row = short or share_row(w, bounds)
+    work = plan(planes, per_channel, h, row, False, short is not None, bounds)
     numbers: tuple[int, ...] = (
         work.items, planes, channels, per_channel, h, w, h_out, w_out, work.strips, work.strip,
         *strides_out[:3], *strides[:3],
@@ -286,7 +291,7 @@ def _prepare_backward(
     in_scratch, short_rows = kernels
     if short:
         kernel = short_rows.grad_short_rows
-        options |= _registers(_REGISTERS[False, row.pieces], bounds)
+        options |= _registers(_SHORT_REGISTERS[False], bounds)
     else:
         kernel = in_scratch.grad_rows
         numbers += (stride,)

@@ -4,7 +4,7 @@ A box filter is separable. Down the rows, a running sum of each column gains the
 one that leaves it. Along a row of those sums r, with P[q] the sum of all r left of column q, what lies left of an edge
 within column n is  (1 - part) * P[n] + part * P[n + 1].  So a row needs one prefix sum, in registers, and one number of
 scratch memory a column, read a shift away. What is written there goes on to the second-level cache: hence only one.
-Rows that fit a warp are read a shift away in another memory: shifts.py.
+Short rows are read a shift away in another memory: shifts.py.
 
 Everything is summed in float64: a float32 sum of a large plane has lost the digits of a small box, and fixed point
 those of all pixels beside one huge one. An error is then some 2^-53 of what was summed, whatever its range. A thin box

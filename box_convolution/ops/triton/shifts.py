@@ -1,8 +1,8 @@
 """Rows that are moved as far as the edges of boxes are from their outputs, through the near memory that a program's
-threads share: for rows that fit a warp, in N (1, 2 or 4) pieces of K groups of E columns.
+threads share: for short rows of K * N groups of E columns. Each of K threads has N (1 or 2) groups side by side.
 
-A tile [1, C, K, E] is a piece of one row each for C boxes. What lies left of an edge in column k is, with P[k] the sum
-of all r left of k and T that of the whole row,
+A tile [1, C, K, E] is a piece of one row each for C boxes: one group of every thread. What lies left of an edge in
+column k is, with P[k] the sum of all r left of k and T that of the whole row,
 
     Q[k] = whole * P[k] + part * r[k],    0 where k is left of all columns,    whole * T where it is right of them.
 
@@ -43,10 +43,10 @@ def unstack(tile, COUNT: tl.constexpr, C: tl.constexpr, K: tl.constexpr):
 
 
 @triton.jit
-def place_of(tile, n, C: tl.constexpr, K: tl.constexpr):
+def place_of(tile, n, N: tl.constexpr, C: tl.constexpr, K: tl.constexpr):
     """Where column ``n`` of a row is, whose pieces begin with tile number ``tile``. A place is counted in numbers."""
-    PIECE: tl.constexpr = K * E
-    return (((n // PIECE) * C + tile) * E + n % E) * K + n % PIECE // E
+    group = n // E
+    return (((group % N) * C + tile) * E + n % E) * K + group // N
 
 
 @triton.jit
@@ -63,7 +63,7 @@ def find_edge(box, n, w, has_weight, weight, true, N: tl.constexpr, C: tl.conste
     inside = (n.to(tl.uint32) < w.to(tl.uint32)) & has_weight & true
     right = (n >= w) & has_weight & true
     # The others look at a column that has no pixel, if there is one: what has no weight may be a NaN.
-    at = place_of(box, tl.where(inside, n, tl.minimum(w, N * K * E - 1)), C, K)
+    at = place_of(box, tl.where(inside, n, tl.minimum(w, N * K * E - 1)), N, C, K)
     return tl.broadcast_to(at, [1, C, K, E]), tl.where(inside, weight, 0.0), tl.where(right, weight, 0.0)
 
 
@@ -77,16 +77,35 @@ def columns_of_groups(tile, C: tl.constexpr, K: tl.constexpr):
 
 
 @triton.jit
-def sum_piece(row, before, C: tl.constexpr, K: tl.constexpr):
-    """Of each column, the sum of all columns before it, and ``before`` [1, C, K]; and that for the next piece."""
-    first, second, third, fourth = columns_of_groups(row, C, K)
-    two = first + second
-    three = two + third
-    groups = three + fourth
-    through = tl.cumsum(groups, 2) + before
-    start = through - groups
-    pairs = tl.join(tl.join(start, start + two), tl.join(start + first, start + three))
-    return tl.reshape(pairs, [1, C, K, E]), tl.gather(through, tl.full([1, C, K], K - 1, tl.int32), 2)
+def sum_row(pieces, N: tl.constexpr, C: tl.constexpr, K: tl.constexpr):
+    """Of each column of a row, the sum of all columns before it, by pieces; and that of the whole row."""
+    within = ()
+    before = ()
+    for n in tl.static_range(N):
+        first, second, third, fourth = columns_of_groups(pieces[n], C, K)
+        two = first + second
+        three = two + third
+        within += ((first, two, three),)
+        if n == 0:
+            group = three + fourth
+        else:
+            before += (group,)
+            group += three + fourth
+    through = tl.cumsum(group, 2)
+    start = through - group
+    sums = ()
+    for n in tl.static_range(N):
+        first, two, three = within[n]
+        at = start
+        if n > 0:
+            at += before[n - 1]
+        pairs = tl.join(tl.join(at, at + two), tl.join(at + first, at + three))
+        sums += (tl.reshape(pairs, [1, C, K, E]),)
+    if K > 32:  # threads of several warps, of which Triton's sum needs fewer barriers than its gather
+        total = tl.broadcast_to(tl.sum(group, 2, keep_dims=True), [1, C, K])
+    else:
+        total = tl.gather(through, tl.full([1, C, K], K - 1, tl.int32), 2)
+    return sums, total
 
 
 @triton.jit
@@ -100,16 +119,17 @@ def left_of_edges(
     of_edge = ()
     of_other = ()
     totals = ()
-    for t in tl.static_range(ROWS * N):
-        if t % N == 0:
-            total = tl.zeros([1, C, K], tl.float64)
-        sums, total = sum_piece(rows[t], total, C, K)
-        sums = tl.where(whole != 0, sums, 0.0) if EXACT else whole * sums
-        of_edge += (sums + part * rows[t],)
-        of_other += (sums + other_part * rows[t],)
-        if t % N == N - 1:
-            total = total[:, :, :, None]
-            totals += (tl.where(whole != 0, total, 0.0) if EXACT else whole * total,)
+    for r in tl.static_range(ROWS):
+        pieces = ()
+        for n in tl.static_range(N):
+            pieces += (rows[r * N + n],)
+        sums, total = sum_row(pieces, N, C, K)
+        for n in tl.static_range(N):
+            left = tl.where(whole != 0, sums[n], 0.0) if EXACT else whole * sums[n]
+            of_edge += (left + part * pieces[n],)
+            of_other += (left + other_part * pieces[n],)
+        total = total[:, :, :, None]
+        totals += (tl.where(whole != 0, total, 0.0) if EXACT else whole * total,)
     return of_edge, of_other, totals
 
 

@@ -1,9 +1,9 @@
-"""The Triton kernel of the backward pass for rows that fit a warp: as in backward.py, but with shifts.py for the rows.
+"""The Triton kernel of the backward pass for short rows: as in backward.py, but with shifts.py for the rows.
 
 What pixel q gets from a box is, with Q of v in place of r and with parts 1 - part, what lies left of column q - left of
-g less what lies left of q - right. Each warp has a box, makes this for C rows, and then adds up one row for all boxes.
+g less what lies left of q - right. The K threads of a box make this for C rows, and then add up one row for all boxes.
 
-What a box gets needs x and its sums P on both sides of an edge: each warp makes them for a row, and reads all rows.
+What a box gets needs x and its sums P on both sides of an edge: its threads make them for a row, and read all rows.
 """
 
 import triton
@@ -11,7 +11,7 @@ import triton.language as tl
 
 from .backward import SIZES, STRIDES, SUMS, read_rows
 from .rows import E, by_groups, columns, index, load_row, multiple, plane_offset, store_as, sum_rows
-from .shifts import columns_of_groups, find_edge, left_of_edges, like_rows, moved, place_of, stack, sum_piece, unstack
+from .shifts import columns_of_groups, find_edge, left_of_edges, like_rows, moved, place_of, stack, sum_row, unstack
 from .spans import load_box
 
 
@@ -21,16 +21,16 @@ def find_pixels(n, w, part, whole, true, C: tl.constexpr, K: tl.constexpr):
     which makes the whole row's sum of them if the edge is right of it.
     """
     inside = (n.to(tl.uint32) < w.to(tl.uint32)) & true
-    at = place_of(0, tl.minimum(tl.maximum(n, 0), w - 1), C, K)
+    at = place_of(0, tl.minimum(tl.maximum(n, 0), w - 1), 1, C, K)
     return tl.broadcast_to(at, [1, C, K, E]), tl.where(inside, part, tl.where((n >= w) & true, whole, 0.0))
 
 
 @triton.jit
 def move_pixels(pixels, at_right, at_left, C: tl.constexpr, K: tl.constexpr):
-    """P and x of C rows at the right edges of C boxes, and at their left edges. A row is read by one warp."""
+    """P and x of C rows at the right edges of C boxes, and at their left edges. The threads of a box read one row."""
     SIZE: tl.constexpr = C * K * E
-    sums, _ = sum_piece(pixels, tl.zeros([1, C, K], tl.float64), C, K)
-    tile = tl.reshape(tl.permute(tl.join(sums, pixels), [0, 4, 1, 3, 2]), [2 * SIZE])
+    sums, _ = sum_row((pixels,), 1, C, K)
+    tile = tl.reshape(tl.permute(tl.join(sums[0], pixels), [0, 4, 1, 3, 2]), [2 * SIZE])
     at = tl.join(at_right, at_left)[:, :, :, :, None, :, None]
     at = at + (tl.arange(0, C)[:, None, None] * (K * E) + tl.arange(0, 2) * SIZE)
     found = tl.gather(tile, tl.reshape(at, [4 * C * SIZE]), 0)
@@ -42,12 +42,12 @@ def move_pixels(pixels, at_right, at_left, C: tl.constexpr, K: tl.constexpr):
 
 @triton.jit
 def add_up_boxes(rows, true, C: tl.constexpr, K: tl.constexpr):
-    """C rows of C boxes, a box to a warp, as one row to a warp, added up over the boxes."""
+    """C rows of C boxes, a box to K threads, as one row to K threads, added up over the boxes."""
     SIZE: tl.constexpr = C * K * E
     _, q = columns(1, K)
     row = tl.arange(0, C)[None, :, None, None, None]
     tile = tl.reshape(tl.permute(stack(rows, C, C, K), [0, 4, 1, 3, 2]), [C * SIZE])
-    at = tl.where(true[:, :, :, :, None], place_of(row * C + tl.arange(0, C), q[:, :, :, :, None], C, K), 0)
+    at = tl.where(true[:, :, :, :, None], place_of(row * C + tl.arange(0, C), q[:, :, :, :, None], 1, C, K), 0)
     found = unstack(tl.reshape(tl.gather(tile, tl.reshape(at, [C * SIZE]), 0), [1, C, K, E, C]), C, C, K)
     total = found[0]
     for m in tl.static_range(1, C):
@@ -137,6 +137,7 @@ def grad_short_rows(
                         by_top += sum_groups(at_top * between, C, K)
                         by_right += v * x_right[r]
                         by_left += v * x_left[r]
+                x = load_row(p_plane, start + C + c, end, input_row_stride, q, w, STEP)
                 read = read_rows(
                     p_box_grad, start + C, rows_of_box, h_real, w_out, 1, grad_row_stride, q, True, STEP_OUT, C
                 )
@@ -146,8 +147,6 @@ def grad_short_rows(
                     rows = ()
                     for r in tl.static_range(C):
                         rows += (of_left * lefts[r] - of_right * rights[r] + of_total * totals[r],)
-                x = load_row(p_plane, start + C + c, end, input_row_stride, q, w, STEP)
-                if BY_INPUT:
                     gradient = add_up_boxes(rows, true, C, K)
                     p = start + c
                     inside = (p < end) & (q < multiple(w, STEP))

@@ -1,25 +1,25 @@
-"""The Triton kernel of the forward pass for rows that fit a warp: as in forward.py, but with shifts.py for the rows."""
+"""The Triton kernel of the forward pass for short rows: as in forward.py, but with shifts.py for the rows."""
 
 import triton
 import triton.language as tl
 
 from .forward import SIZES, STRIDES, load_item, write_row
-from .rows import E, columns, index, load_row, multiple, plane_offset, sum_rows
+from .rows import E, index, load_row, multiple, plane_offset, sum_rows
 from .shifts import find_edge, left_of_edges, like_rows, moved
 
 
 @triton.jit
 def read_rows(
     p_plane, start, rows_of_box, h_top, h_bottom, row_stride, q, w,
-    STEP: tl.constexpr, ROWS: tl.constexpr, N: tl.constexpr, PIECE: tl.constexpr,
+    STEP: tl.constexpr, ROWS: tl.constexpr, N: tl.constexpr,
 ):  # fmt: skip
     """What enters and leaves boxes with ROWS output rows, of N pieces each."""
     top, bottom, _, _, _ = rows_of_box
     rows = ()
     for r in tl.static_range(ROWS):
         for n in tl.static_range(N):
-            entering = load_row(p_plane, start + r + bottom, h_bottom, row_stride, q + n * PIECE, w, STEP)
-            leaving = load_row(p_plane, start + r + top, h_top, row_stride, q + n * PIECE, w, STEP)
+            entering = load_row(p_plane, start + r + bottom, h_bottom, row_stride, q + n * E, w, STEP)
+            leaving = load_row(p_plane, start + r + top, h_top, row_stride, q + n * E, w, STEP)
             rows += ((entering, leaving),)
     return rows
 
@@ -53,8 +53,7 @@ def box_short_rows(
 
     Rows are walked down ROWS at a time.
     """
-    PIECE: tl.constexpr = K * E
-    _, q = columns(1, K)
+    q = tl.arange(0, K)[None, None, :, None] * (N * E) + tl.arange(0, E)[None, None, None, :]
     c = tl.arange(0, C)[None, :, None, None]
     row_stride = index(row_stride, WIDE)
     for item in range(tl.program_id(0).to(tl.int64), items.to(tl.int64), tl.num_programs(0)):
@@ -77,26 +76,26 @@ def box_short_rows(
         of_left = ()
         of_total = ()
         for n in tl.static_range(N):
-            sums += (sum_rows(p_plane, low, high, row_stride, q + n * PIECE, w, STEP, 1, C, K),)
+            sums += (sum_rows(p_plane, low, high, row_stride, q + n * E, w, STEP, 1, C, K),)
             true = like_rows(sums[n])
-            at, of_edge, right_total = find_edge(c, q + n * PIECE + right, w, has_right, weight, true, N, C, K)
+            at, of_edge, right_total = find_edge(c, q + n * E + right, w, has_right, weight, true, N, C, K)
             at_right += (at,)
             of_right += (of_edge,)
-            at, of_edge, left_total = find_edge(c, q + n * PIECE + left, w, has_left, weight, true, N, C, K)
+            at, of_edge, left_total = find_edge(c, q + n * E + left, w, has_left, weight, true, N, C, K)
             at_left += (at,)
             of_left += (of_edge,)
             of_total += (right_total - left_total,)
-        read = read_rows(p_plane, begin, rows_of_box, h_top, h_bottom, row_stride, q, w, STEP, ROWS, N, PIECE)
+        read = read_rows(p_plane, begin, rows_of_box, h_top, h_bottom, row_stride, q, w, STEP, ROWS, N)
         for start in range(begin, end, ROWS):
             rows, sums = enter_rows(read, sums, rows_of_box, ROWS, N)
             read = read_rows(
-                p_plane, start + ROWS, rows_of_box, h_top, h_bottom, row_stride, q, w, STEP, ROWS, N, PIECE
+                p_plane, start + ROWS, rows_of_box, h_top, h_bottom, row_stride, q, w, STEP, ROWS, N
             )
             rights, lefts, totals = left_of_edges(rows, right_part, left_part, whole, True, ROWS, N, C, K)
             rights, lefts = moved(rights, lefts, at_right, at_left, ROWS, N, C, K)
             for t in tl.static_range(ROWS * N):
                 i = start + t // N
-                column = q + (t % N) * PIECE
+                column = q + (t % N) * E
                 value = of_right[t % N] * rights[t] - of_left[t % N] * lefts[t] + of_total[t % N] * totals[t // N]
                 at_row = first_out + multiple(i.to(row_stride.dtype) * w_out, STEP_OUT)
                 inside = real & (i < end) & (column < multiple(w_out, STEP_OUT))
