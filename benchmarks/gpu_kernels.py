@@ -73,10 +73,10 @@ def _cost(compiler: Any) -> Section:
                     continue
                 kernel, made = compiler.compiled(launch, target), _made_in_a_turn(launch)
                 walk = compiler.walk(kernel)
-                forward = launch.kernel.__name__ == "box_rows"
+                forward = launch.kernel.__name__ in ("box_rows", "box_short_rows")
                 read = (1 / shape[2] if forward else 1 + 1 / shape[2]) * size
                 counts = [
-                    len(walk) / made, _start(compiler, kernel), _bytes(walk, "LDG", "STG") / made,
+                    len(walk) / made, _start(compiler, kernel), _bytes(walk, "LDG", "STG", "LDS", "STS") / made,
                     _bytes(walk, "STG") / made + read,
                     sum(compiler.count(walk, text) for text in ("DADD", "DMUL", "DFMA", "DSETP")) / made,
                     compiler.count(walk, "F2F") / made,
@@ -111,7 +111,7 @@ def _made_in_a_turn(launch: Any) -> float:
     """Outputs, or pixels times boxes, that a thread makes in one turn of the loop that walks down the rows."""
     of = launch.arguments
     rows = of["ROWS"] if "ROWS" in of else of["C"]
-    return rows * of["N"] * of["C"] * of["K"] * 4 / (32 * launch.warps)
+    return rows * of.get("N", 1) * of["C"] * of["K"] * 4 / (32 * launch.warps)
 
 
 def _start(compiler: Any, kernel: Any) -> float:

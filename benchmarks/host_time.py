@@ -116,7 +116,7 @@ class NoLaunch:
         return self
 
 
-KERNELS = (NoLaunch(),) * 3
+KERNELS = (NoLaunch(),) * 5
 
 
 def kernels() -> tuple[NoLaunch, ...]:

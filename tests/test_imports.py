@@ -54,6 +54,9 @@ WITHIN_TRITON = {
     "rows": set(),
     "forward": {"rows", "spans"},
     "backward": {"rows", "spans"},
+    "shifts": {"rows"},
+    "short_forward": {"forward", "rows", "shifts"},
+    "short_backward": {"backward", "rows", "shifts", "spans"},
     "limits": set(),
     "prepared": set(),
     "launch": {"prepared"},  # which imports the kernels when they are first called

@@ -25,16 +25,18 @@ from box_convolution.ops.triton import launch
 ALL = bool(os.environ.get("BOX_CONVOLUTION_TEST_ALL_KERNELS"))
 """`make test-kernels`: more cases."""
 BACKWARD = torch.ops.box_convolution.box_conv2d_backward
-# Whole rows, all boxes; rows cut into tiles, boxes in groups; also planes cut into strips; one program for all.
+# Whole rows, all boxes; rows cut into tiles, boxes in groups; also planes cut into strips; one program for all; and
+# several warps with short rows, in one or two pieces.
 CUTS: list[dict[str, int]] = [
     {},
     {"warp": 1, "threads": 2},
     {"warp": 1, "threads": 1, "processors": 64, "rows": 2},
     {"processors": 1, "warps": 1, "threads": 2},
+    {"warp": 2, "threads": 8},
 ]
 # The interpreter takes 0.05 s for each box on a plane, and several times as long if the plane is divided.
 SMALL = st.one_of(*[cases(most=1)] * 5, cases(most=2))
-CUT = st.sampled_from([CUTS[0]] * 9 + CUTS[1:])
+CUT = st.sampled_from([CUTS[0]] * 4 + CUTS[1:4] + [CUTS[4]] * 5)
 
 
 def check_here(case: Case, cut: dict[str, int], dtype: torch.dtype, boxes_dtype: torch.dtype) -> None:
@@ -94,6 +96,12 @@ def test_fused(case: Case, cut: dict[str, int], present: tuple[bool, bool, bool,
     assert_values(actual, expected.relu() if rectified else expected, largest + 3)
 
 
+@pytest.mark.parametrize("width", [300, 512])
+def test_rows_that_several_warps_share(width: int) -> None:
+    boxes = [(-1.3, 0.8, -200.7, 31.4), (-9.0, 9.0, 150.5, width + 3.0)]
+    check_here(Case(1, 1, 2, 3, width, 1, True, boxes, seed=1), {}, torch.float32, torch.float32)
+
+
 # Not in bfloat16, to which the interpreter does not round: see test_on_gpu.py.
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16])
 @pytest.mark.parametrize("extent", EXTENTS)
@@ -106,19 +114,23 @@ def test_limits_bit_for_bit(dtype: torch.dtype, extent: tuple[int, int]) -> None
         assert projected_boxes(torch.empty(0, 3, 4), *extent).shape == (0, 3, 4)
 
 
-def test_fused_keeps_a_nan() -> None:
+@pytest.mark.parametrize("cut", [CUTS[0], CUTS[4]])
+def test_fused_keeps_a_nan(cut: dict[str, int]) -> None:
     boxes = torch.tensor([[[float("nan"), 1, -1, 1], [-1, 1, -1, 1]]])
-    actual = launch.box_conv2d_fused(torch.ones(1, 1, 2, 2), boxes, Epilogue(relu=True), True, 1)
+    with limits(**cut):
+        actual = launch.box_conv2d_fused(torch.ones(1, 1, 2, 2), boxes, Epilogue(relu=True), True, 1)
     assert actual[0, 0].isnan().all()
     assert actual[0, 1].isfinite().all()
 
 
-def test_fused_neither_computes_nor_sees_a_box_with_scale_0() -> None:
+@pytest.mark.parametrize("cut", [CUTS[0], CUTS[4]])
+def test_fused_neither_computes_nor_sees_a_box_with_scale_0(cut: dict[str, int]) -> None:
     image, boxes = torch.randn(1, 1, 3, 4), torch.tensor([[[float("nan"), 1, -1, 1], [-1, 1, -1, 1]]])
     image[0, 0, 1, 2] = float("inf")
     scale, shift, residual = torch.tensor([0.0, 0.0]), torch.tensor([0.5, -2]), torch.randn(1, 2, 3, 4)
     for added in (residual, None):
-        actual = launch.box_conv2d_fused(image, boxes, Epilogue(scale, shift, added, True), True, 1)
+        with limits(**cut):
+            actual = launch.box_conv2d_fused(image, boxes, Epilogue(scale, shift, added, True), True, 1)
         expected = shift[:, None, None] + (0 if added is None else added)
         assert torch.equal(actual, expected.relu().expand(actual.shape))
 
@@ -157,15 +169,15 @@ RANGES = {
 
 
 @pytest.mark.parametrize("name", RANGES)
-@pytest.mark.parametrize("cut", CUTS[:3:2])
-def test_range(name: str, cut: dict[str, int]) -> None:
+@pytest.mark.parametrize(("boxes", "cut"), [(1, CUTS[0]), (1, CUTS[2]), (2, {"warp": 8, "threads": 32})])
+def test_range(name: str, boxes: int, cut: dict[str, int]) -> None:
     """Values and gradients for the image are right up to the rounding of float32 and 1e-9 of the root mean square."""
     h, w = 20, 30
-    image, grad = RANGES[name](h, w)[None, None], RANGES[name](h, w)[None, None]
-    boxes = torch.tensor([[[-3.3, 2.4, -4.1, 5.2]]])
+    image, grad = RANGES[name](h, w)[None, None], torch.stack([RANGES[name](h, w) for _ in range(boxes)])[None]
+    edges = torch.tensor([[[-3.3, 2.4, -4.1, 5.2], [-7.6, -1.2, 2.9, 11.5]][:boxes]])
     with limits(**cut), ops.use("triton"):
-        output, (grad_image, grad_boxes) = box_conv2d(image, boxes), BACKWARD(grad, image, boxes)
-    arrays = [tensor.double().numpy() for tensor in (grad, image, boxes)]
+        output, (grad_image, grad_boxes) = box_conv2d(image, edges), BACKWARD(grad, image, edges)
+    arrays = [tensor.double().numpy() for tensor in (grad, image, edges)]
     true_image, true_boxes = map(torch.from_numpy, oracle.gradients(*arrays))
     truth = torch.from_numpy(oracle.box_conv2d(*arrays[1:]))
     for actual, expected, scale in ((output, truth, image), (grad_image, true_image, grad)):
@@ -259,7 +271,7 @@ def test_any_memory_format_gives_the_same_bits(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("mask", [[True, False], [False, True], [False, False]])
-@pytest.mark.parametrize("cut", CUTS[:3])
+@pytest.mark.parametrize("cut", [*CUTS[:3], CUTS[4]])
 def test_output_mask(mask: list[bool], cut: dict[str, int]) -> None:
     image, boxes, grad = torch.randn(1, 1, 5, 4), torch.randn(1, 2, 4) * 2, torch.randn(1, 2, 5, 4)
     with limits(**cut), ops.use("triton"):
@@ -275,10 +287,14 @@ def test_out() -> None:
         assert torch.equal(out, box_conv2d(image, boxes))
 
 
+# Boxes that no pixel is in for some outputs, at the left, or that some pixels are not in.
+@pytest.mark.parametrize(
+    ("columns", "cut"), [([-3.6, -1.4], CUTS[0]), ([-3.6, -1.4], CUTS[4]), ([1.4, 3.6], CUTS[4])]
+)
 @pytest.mark.parametrize("edge", range(4))
-def test_a_nan_edge_spoils_its_own_filter_only(edge: int) -> None:
-    image, boxes = torch.randn(1, 2, 4, 5), torch.tensor([-1.2, 0.8, -0.6, 1.4]).repeat(2, 2, 1)
-    with ops.use("triton"):
+def test_a_nan_edge_spoils_its_own_filter_only(edge: int, columns: list[float], cut: dict[str, int]) -> None:
+    image, boxes = torch.randn(1, 2, 4, 5), torch.tensor([-1.2, 0.8, *columns]).repeat(2, 2, 1)
+    with limits(**cut), ops.use("triton"):
         clean = box_conv2d(image, boxes)
         clean_image, clean_boxes = BACKWARD(torch.ones_like(clean), image, boxes)
         boxes[0, 1, edge] = float("nan")
@@ -292,11 +308,12 @@ def test_a_nan_edge_spoils_its_own_filter_only(edge: int) -> None:
     assert torch.equal(grad_boxes[[0, 1, 1], [0, 0, 1]], clean_boxes[[0, 1, 1], [0, 0, 1]])
 
 
+@pytest.mark.parametrize("cut", [CUTS[0], CUTS[4]])
 @pytest.mark.parametrize("normalize", [True, False])
-def test_edges_beyond_every_number(normalize: bool) -> None:
+def test_edges_beyond_every_number(normalize: bool, cut: dict[str, int]) -> None:
     boxes = torch.tensor([[[-INF, INF, -INF, INF], [1e30, INF, -1, 1], [-1e30, 1e30, -1, 1], [INF, INF, -1, 1]]])
     image = torch.randn(1, 1, 3, 4)
-    with ops.use("triton"):
+    with limits(**cut), ops.use("triton"):
         output = box_conv2d(image, boxes, normalize=normalize)
     truth = oracle.box_conv2d(image.numpy(), boxes.numpy(), normalize=normalize)
     assert_values(output, truth, 12 * image.abs().max().item())

@@ -174,18 +174,19 @@ def write_pixels(
         store_as(by_groups(p_partial, at), gradient, inside)
 
 
-_SIZES = ["items", "planes", "channels", "per_channel", "h", "w", "h_out", "w_out", "stride", "strips", "strip"]
-_STRIDES = [f"{of}_{axis}_stride" for of in ("grad", "input") for axis in ("batch", "channel", "row")]
+SIZES = ["items", "planes", "channels", "per_channel", "h", "w", "h_out", "w_out", "strips", "strip"]
+STRIDES = [f"{of}_{axis}_stride" for of in ("grad", "input") for axis in ("batch", "channel", "row")]
 
 
-@triton.jit(do_not_specialize=[*_SIZES, *_STRIDES])
+@triton.jit(do_not_specialize=[*SIZES, *STRIDES, "stride"])
 def grad_rows(
     p_grad, p_image, p_boxes, p_partial, p_grad_input, p_by_box, p_scratch,
-    items, planes, channels, per_channel, h, w, h_out, w_out, stride, strips, strip,
+    items, planes, channels, per_channel, h, w, h_out, w_out, strips, strip,
     grad_batch_stride, grad_channel_stride, grad_row_stride, input_batch_stride, input_channel_stride, input_row_stride,
-    NORMALIZE: tl.constexpr, DENSE: tl.constexpr, BY_INPUT: tl.constexpr, BY_BOXES: tl.constexpr, WIDE: tl.constexpr,
-    LONG: tl.constexpr, STEP: tl.constexpr, STEP_OUT: tl.constexpr, PITCH: tl.constexpr,
-    N: tl.constexpr, C: tl.constexpr, K: tl.constexpr,
+    stride,
+    NORMALIZE: tl.constexpr, BY_INPUT: tl.constexpr, BY_BOXES: tl.constexpr, WIDE: tl.constexpr,
+    STEP: tl.constexpr, STEP_OUT: tl.constexpr, C: tl.constexpr, K: tl.constexpr,
+    DENSE: tl.constexpr, LONG: tl.constexpr, PITCH: tl.constexpr, N: tl.constexpr,
 ):  # fmt: skip
     """An item is a strip of ``strip`` pixel rows of a plane: C rows at a time, for C boxes after the other.
 

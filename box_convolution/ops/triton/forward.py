@@ -84,9 +84,7 @@ def between_edges(
     """For outputs at ``q``, what lies between their left and right edges."""
     left, right, left_part, right_part, whole = columns_of_box
     n = q * stride
-    plus, plus_after = load_edge_columns(
-        p_slot, n, fifth * stride, right, right_part, whole, w, PITCH, DENSE, N, C, K
-    )
+    plus, plus_after = load_edge_columns(p_slot, n, fifth * stride, right, right_part, whole, w, PITCH, DENSE, N, C, K)
     minus, minus_after = load_edge_columns(p_slot, n, fifth * stride, left, left_part, whole, w, PITCH, DENSE, N, C, K)
     return plus - minus + tl.where(whole != 0, plus_after - minus_after, 0.0)
 
@@ -103,18 +101,51 @@ def write_row(p_output, p_residual, at, value, shift, inside, RELU: tl.constexpr
     store_as(by_groups(p_output, at, STEP), value, inside)
 
 
-_SIZES = ["items", "channels", "per_channel", "h", "w", "h_out", "w_out", "stride", "together", "strips", "strip"]
-_STRIDES = ["batch_stride", "channel_stride", "row_stride"]
+@triton.jit
+def load_item(
+    item, p_boxes, p_scale, per_channel, channels, h, w, h_out, stride, together, strips, strip,
+    NORMALIZE: tl.constexpr, C: tl.constexpr,
+):  # fmt: skip
+    """A plane, its output rows from begin to end, and for C of its boxes: numbers, whether there are such, weights;
+    spans of rows; the heights of the image where what enters and what leaves is read; the rows in S at first; columns.
+    """
+    plane = item // strips // together
+    begin = (item % strips).to(tl.int32) * strip
+    m = (item // strips % together).to(tl.int32) * C + tl.arange(0, C)[None, :, None, None]
+    box = (plane % channels) * per_channel + m
+    real = m < per_channel
+    wanted = real
+    scale = 1.0 if p_scale is None else tl.load(p_scale + box, mask=real, other=0.0).to(tl.float64)
+    if p_scale is not None:
+        wanted &= scale != 0  # nothing is read for the others
+    (
+        top, bottom, top_part, bottom_part, whole_rows, inverse_rows,
+        left, right, left_part, right_part, whole, inverse,
+    ) = load_box(p_boxes + box * 4, wanted, h, w, NORMALIZE)  # fmt: skip
+    # What has no weight is not read: it may be a NaN.
+    h_bottom = tl.where((whole_rows != 0) | (bottom_part != 0), h, 0)
+    h_top = tl.where((whole_rows != 0) | (top_part != 0), h, 0)
+    low = tl.minimum(tl.maximum(begin * stride + top, 0), h)
+    high = tl.where(whole_rows != 0, tl.minimum(tl.maximum(begin * stride + bottom, 0), h), low)
+    return (
+        plane, begin, tl.minimum(begin + strip, h_out), m, real, inverse_rows * inverse * scale,
+        (top, bottom, top_part, bottom_part, whole_rows), (h_top, h_bottom), (low, high),
+        (left, right, left_part, right_part, whole),
+    )  # fmt: skip
 
 
-@triton.jit(do_not_specialize=[*_SIZES, *_STRIDES])
+SIZES = ["items", "channels", "per_channel", "h", "w", "h_out", "w_out", "together", "strips", "strip"]
+STRIDES = ["batch_stride", "channel_stride", "row_stride"]
+
+
+@triton.jit(do_not_specialize=[*SIZES, *STRIDES, "stride"])
 def box_rows(
     p_image, p_boxes, p_output, p_scale, p_shift, p_residual, p_scratch,
-    items, channels, per_channel, h, w, h_out, w_out, stride, together, strips, strip,
-    batch_stride, channel_stride, row_stride,
-    NORMALIZE: tl.constexpr, DENSE: tl.constexpr, RELU: tl.constexpr, WIDE: tl.constexpr, LONG: tl.constexpr,
-    STEP: tl.constexpr, STEP_OUT: tl.constexpr, ROWS: tl.constexpr, PITCH: tl.constexpr,
-    N: tl.constexpr, C: tl.constexpr, K: tl.constexpr,
+    items, channels, per_channel, h, w, h_out, w_out, together, strips, strip,
+    batch_stride, channel_stride, row_stride, stride,
+    NORMALIZE: tl.constexpr, RELU: tl.constexpr, WIDE: tl.constexpr, STEP: tl.constexpr, STEP_OUT: tl.constexpr,
+    ROWS: tl.constexpr, N: tl.constexpr, C: tl.constexpr, K: tl.constexpr,
+    DENSE: tl.constexpr, LONG: tl.constexpr, PITCH: tl.constexpr,
 ):  # fmt: skip
     """An item is C boxes of one of ``together`` groups, in a plane, and a strip of ``strip`` of its output rows.
 
@@ -131,30 +162,15 @@ def box_rows(
     for r in tl.static_range(ROWS):
         tl.store(p_slots + (r * NEXT + E * PITCH), tl.zeros([1, C, 1, 1], tl.float64))
     for item in range(tl.program_id(0).to(tl.int64), items.to(tl.int64), tl.num_programs(0)):
-        plane = item // strips // together
-        begin = (item % strips).to(tl.int32) * strip
-        end = tl.minimum(begin + strip, h_out)
-        m = (item // strips % together).to(tl.int32) * C + c
+        plane, begin, end, m, real, weight, rows_of_box, heights, first_rows, columns_of_box = load_item(
+            item, p_boxes, p_scale, per_channel, channels, h, w, h_out, stride, together, strips, strip, NORMALIZE, C
+        )
+        h_top, h_bottom = heights
+        low, high = first_rows
+        _, _, _, _, whole = columns_of_box
         box = (plane % channels) * per_channel + m
-        wanted = m < per_channel
-        real = wanted
         shift = None if p_shift is None else tl.load(p_shift + box, mask=real, other=0.0).to(tl.float64)
-        scale = 1.0 if p_scale is None else tl.load(p_scale + box, mask=real, other=0.0).to(tl.float64)
-        if p_scale is not None:
-            wanted &= scale != 0  # nothing is read for the others
-        (
-            top, bottom, top_part, bottom_part, whole_rows, inverse_rows,
-            left, right, left_part, right_part, whole, inverse,
-        ) = load_box(p_boxes + box * 4, wanted, h, w, NORMALIZE)  # fmt: skip
-        weight = inverse_rows * inverse * scale
-        # What has no weight is not read: it may be a NaN.
-        h_bottom = tl.where((whole_rows != 0) | (bottom_part != 0), h, 0)
-        h_top = tl.where((whole_rows != 0) | (top_part != 0), h, 0)
-        rows_of_box = top, bottom, top_part, bottom_part, whole_rows
-        columns_of_box = left, right, left_part, right_part, whole
         p_plane = p_image + plane_offset(plane, channels, batch_stride, channel_stride, STEP)
-        low = tl.minimum(tl.maximum(begin * stride + top, 0), h)
-        high = tl.where(whole_rows != 0, tl.minimum(tl.maximum(begin * stride + bottom, 0), h), low)
         first_out = (plane * per_channel + m) * multiple(h_out.to(tl.int64) * w_out, STEP_OUT)
         sums = tl.zeros([N, C, K, E], tl.float64)
         for tile in range(0, w if LONG else WIDTH, WIDTH):
@@ -206,9 +222,7 @@ def box_rows(
                 values = ()
                 for r in tl.static_range(ROWS):
                     p_slot = p_slots + r * NEXT
-                    values += (
-                        between_edges(p_slot, q, first + E, columns_of_box, w, stride, PITCH, DENSE, N, C, K),
-                    )
+                    values += (between_edges(p_slot, q, first + E, columns_of_box, w, stride, PITCH, DENSE, N, C, K),)
                 for r in tl.static_range(ROWS):
                     i = start + r
                     at_row = first_out + multiple(i.to(row_stride.dtype) * w_out, STEP_OUT)

@@ -23,12 +23,15 @@ _LONGEST = 2**29  # rows or columns of a plane, so that places next to it can be
 _GROUP = 4  # neighbouring columns that a thread has, E in rows.py
 _BORDERS = 16  # in rows.py, too
 _ROWS = 2  # that the forward pass leaves in scratch before it reads them
+_SHORT_ROWS = {1: 2, 2: 1}  # that it moves at a time, of short rows in so many pieces
+_SHORT_REGISTERS = {True: 168, False: 255}  # of a thread that walks down short rows, forward and backward
+_MOST_MOVED = 512  # threads and boxes' rows that the backward pass moves at a time: 32 KB, of which every GPU has 64
 _BOXES = {1: 4, 2: 1}  # as many as the backward pass has registers for, of rows in so many pieces
 
 
 class Limits(NamedTuple):
-    """What the work is cut to fit: ``processors`` with registers for ``warps`` of ``warp`` threads each, or for half as
-    many in the backward pass and for rows in two pieces.
+    """What the work is cut to fit: ``processors`` with registers, 128 each, for ``warps`` of ``warp`` threads, or for
+    half as many in the backward pass and for rows in two pieces.
 
     A program has at most ``threads`` threads. A strip has at least ``rows`` rows: as it starts, it reads as many as its
     boxes are high.
@@ -91,12 +94,10 @@ def interpreted() -> bool:
 
 
 @functools.cache
-def _kernels() -> tuple[ModuleType, ModuleType, ModuleType]:
-    """Kernels of the forward pass, of the backward pass, and of the boxes' limits."""
-    forward, backward, limits = (
-        importlib.import_module(f".{name}", __package__) for name in ("forward", "backward", "limits")
-    )
-    return forward, backward, limits
+def _kernels() -> tuple[ModuleType, ...]:
+    """Kernels of the forward and of the backward pass, those for short rows after each, and of the boxes' limits."""
+    names = ("forward", "short_forward", "backward", "short_backward", "limits")
+    return tuple(importlib.import_module(f".{name}", __package__) for name in names)
 
 
 @functools.cache
@@ -108,24 +109,49 @@ def limits(device: torch.device) -> Limits:
     return Limits(processors, warp=32 if torch.version.hip is None else 64)
 
 
+def short_row(size: int, w: int, per_channel: int, stride: int, forward: bool, limits: Limits) -> Row | None:
+    """How threads share a row that is moved through shared memory; None where one is left in scratch memory.
+
+    It takes a program of several warps, and numbers of ``size`` bytes that fit the registers. For which rows it is
+    faster was measured on an H200.
+    """
+    groups = share_row(w, limits).pitch
+    pieces = 2 if forward and groups > limits.warp else 1
+    row = Row(pieces, groups // pieces, groups, False)
+    warps = row.threads / limits.warp
+    fast = warps <= 2 if forward else warps <= 1 or warps == 4
+    several = _boxes(per_channel, row, forward, True, limits) * row.threads > limits.warp
+    return row if stride == 1 and size <= 4 and fast and several else None
+
+
 def share_row(w: int, limits: Limits) -> Row:
     """One warp has a row of up to 256 pixels, so that its sums go through no other."""
     groups = max(2, _power_of_two(-(-w // _GROUP)))  # Triton 3.6 cannot compile tensors of which only E is not 1
-    pieces = 1 if groups <= limits.warp else 2
+    pieces = 2 if groups > limits.warp else 1
     threads = min(groups // pieces, limits.threads)
     return Row(pieces, threads, groups, _GROUP * pieces * threads < w)
 
 
-@functools.lru_cache(256)
-def plan(planes: int, per_channel: int, walked: int, w: int, forward: bool, limits: Limits) -> Plan:
-    """For planes of ``walked`` rows to walk down; forward, with a channel's groups of boxes in items of their own."""
-    row = share_row(w, limits)
-    boxes = min(_power_of_two(per_channel), max(1, limits.threads // row.threads))
+def _boxes(per_channel: int, row: Row, forward: bool, short: bool, limits: Limits) -> int:
+    """How many a program walks down at a time: a power of two. Short rows of the forward pass have two warps."""
+    threads = 2 * limits.warp if forward and short else limits.threads
+    boxes = min(_power_of_two(per_channel), max(1, threads // row.threads))
     if not forward:
         boxes = min(boxes, _BOXES[row.pieces])
+        while short and boxes * boxes * row.threads > _MOST_MOVED:
+            boxes //= 2
+    return boxes
+
+
+def plan(planes: int, per_channel: int, walked: int, row: Row, forward: bool, short: bool, limits: Limits) -> Plan:
+    """For planes of ``walked`` rows to walk down; forward, with a channel's groups of boxes in items of their own."""
+    boxes = _boxes(per_channel, row, forward, short, limits)
     together = -(-per_channel // boxes)
     warps = max(1, boxes * row.threads // limits.warp)
-    room = limits.warps if forward and row.pieces == 1 else limits.warps // 2
+    if short:
+        room = limits.warps * 128 // _SHORT_REGISTERS[forward]
+    else:
+        room = limits.warps if forward and row.pieces == 1 else limits.warps // 2
     resident = limits.processors * max(1, room // warps)
     items = planes * together if forward else planes
     strip = -(-walked // max(1, min(resident // items, -(-walked // limits.rows))))
@@ -157,8 +183,8 @@ def _forward(
 ) -> Tensor:
     image, edges, device = _by_rows(input), boxes.contiguous(), input.device
     scale, shift, residual, relu = epilogue
-    shape_out, launch, scratch = _prepare_forward(
-        _kernels()[0], limits(device), image.shape, image.stride(), image.dtype, edges.shape[1],
+    shape_out, launch, counts = _prepare_forward(
+        _kernels()[:2], limits(device), image.shape, image.stride(), image.dtype, edges.shape[1],
         normalize, stride, relu, _aligned(image), out is None or _aligned(out),
         device, edges.dtype, scale is None, shift is None, residual is None,
     )  # fmt: skip
@@ -166,38 +192,46 @@ def _forward(
     if launch is not None:
         with _current(device):
             parts = (None if part is None else part.contiguous() for part in (scale, shift, residual))
-            launch(image, edges, output, *parts, _scratch(input, scratch))
+            launch(image, edges, output, *parts, *(_scratch(input, count) for count in counts))
     return output
 
 
 @functools.lru_cache(1024)
 def _prepare_forward(
-    kernels: Any, bounds: Limits, shape: tuple[int, ...], strides: tuple[int, ...], dtype: torch.dtype,
+    kernels: tuple[Any, ...], bounds: Limits, shape: tuple[int, ...], strides: tuple[int, ...], dtype: torch.dtype,
     per_channel: int, normalize: bool, stride: int, relu: bool, aligned: bool, aligned_out: bool,
     *kinds_of_tensors: object,
-) -> tuple[tuple[int, ...], Launch | None, int]:  # fmt: skip
-    """The output's shape; the launch, None for an empty output; and how many numbers its scratch memory has."""
+) -> tuple[tuple[int, ...], Launch | None, tuple[int, ...]]:  # fmt: skip
+    """The output's shape; the launch, None for an empty output; and how many numbers its scratch memory has, if any."""
     batch, channels, h, w = _check_size(shape)
     shape_out = batch, channels * per_channel, -(-h // stride), -(-w // stride)
     if 0 in shape_out:
-        return shape_out, None, 0
+        return shape_out, None, ()
     h_out, w_out = shape_out[2:]
     stride = min(stride, max(h, w))  # a larger one looks at the first pixel, too
-    work = plan(batch * channels, per_channel, h_out, w, True, bounds)
-    row = share_row(w, bounds)
-    numbers = (
-        work.items, channels, per_channel, h, w, h_out, w_out, stride, work.together, work.strips, work.strip,
-        *strides[:3],
+    short = short_row(dtype.itemsize, w, per_channel, stride, True, bounds)
+    row = short or share_row(w, bounds)
+    work = plan(batch * channels, per_channel, h_out, row, True, short is not None, bounds)
+    numbers: tuple[int, ...] = (
+        work.items, channels, per_channel, h, w, h_out, w_out, work.together, work.strips, work.strip, *strides[:3],
     )  # fmt: skip
     constants = {
-        "NORMALIZE": normalize, "DENSE": stride == 1, "RELU": relu,
-        "WIDE": _is_wide(h, w, strides[2]), "LONG": row.long,
+        "NORMALIZE": normalize, "RELU": relu, "WIDE": _is_wide(h, w, strides[2]),
         "STEP": _step(w, strides, dtype, aligned), "STEP_OUT": _step(w_out, (), dtype, aligned_out),
-        "ROWS": _ROWS, "PITCH": row.pitch, "N": row.pieces, "C": work.boxes, "K": row.threads,
+        "ROWS": _SHORT_ROWS[row.pieces] if short else _ROWS, "N": row.pieces, "C": work.boxes, "K": row.threads,
     }  # fmt: skip
-    slot = (1 + row.long) * _GROUP * row.pitch + _BORDERS
-    launch = Launch(kernels.box_rows, work.programs, numbers, constants, {"num_warps": work.warps, **_OPTIONS})
-    return shape_out, launch, work.programs * _ROWS * work.boxes * slot
+    counts: tuple[int, ...] = ()
+    options = {"num_warps": work.warps, **_OPTIONS}
+    in_scratch, short_rows = kernels
+    if short:
+        kernel = short_rows.box_short_rows
+        options |= _registers(_SHORT_REGISTERS[True], bounds)
+    else:
+        kernel = in_scratch.box_rows
+        numbers += (stride,)
+        constants |= {"DENSE": stride == 1, "LONG": row.long, "PITCH": row.pitch}
+        counts = (work.programs * _ROWS * work.boxes * _slot(row),)
+    return shape_out, Launch(kernel, work.programs, numbers, constants, options), counts
 
 
 def box_conv2d_backward(
@@ -212,15 +246,15 @@ def box_conv2d_backward(
     if not (by_input or by_boxes):
         return grad_input, grad_boxes
     image, grad, edges, device = _by_rows(input), _by_rows(grad_output), boxes.contiguous(), input.device
-    by_rows, by_edges, sums_count, scratch, is_partial = _prepare_backward(
-        _kernels()[1], limits(device), image.shape, image.stride(), image.dtype, edges.shape[1],
+    by_rows, by_edges, counts, is_partial = _prepare_backward(
+        _kernels()[2:4], limits(device), image.shape, image.stride(), image.dtype, edges.shape[1],
         grad.shape, grad.stride(), normalize, stride, by_input, by_boxes, _aligned(image), _aligned(grad),
         device, edges.dtype,
     )  # fmt: skip
     with _current(device):
-        sums = _scratch(input, sums_count)
+        sums, *scratch = (_scratch(input, count) for count in counts)
         partial = _partial(input) if is_partial else grad_input
-        by_rows(grad, image, edges, partial, grad_input, sums, _scratch(input, scratch))
+        by_rows(grad, image, edges, partial, grad_input, sums, *scratch)
         if by_boxes:
             by_edges(sums, edges, grad_boxes)
     return grad_input, grad_boxes
@@ -228,40 +262,49 @@ def box_conv2d_backward(
 
 @functools.lru_cache(1024)
 def _prepare_backward(
-    kernels: Any, bounds: Limits, shape: tuple[int, ...], strides: tuple[int, ...], dtype: torch.dtype,
+    kernels: tuple[Any, ...], bounds: Limits, shape: tuple[int, ...], strides: tuple[int, ...], dtype: torch.dtype,
     per_channel: int, shape_out: tuple[int, ...], strides_out: tuple[int, ...], normalize: bool, stride: int,
     by_input: bool, by_boxes: bool, aligned: bool, aligned_out: bool, *kinds_of_tensors: object,
-) -> tuple[Launch, Launch, int, int, bool]:  # fmt: skip
-    """Two launches, how many numbers the sums and the scratch memory have, and whether input's gradient is summed up
-    in another tensor.
+) -> tuple[Launch, Launch, tuple[int, ...], bool]:  # fmt: skip
+    """Two launches; how many numbers the sums have and the scratch memory, if any; and whether input's gradient is
+    summed up in another tensor.
     """
     batch, channels, h, w = _check_size(shape)
     h_out, w_out = shape_out[2:]
     stride = min(stride, max(h, w))
     planes = batch * channels
-    work = plan(planes, per_channel, h, w, False, bounds)
-    row = share_row(w, bounds)
-    numbers = (
-        work.items, planes, channels, per_channel, h, w, h_out, w_out, stride, work.strips, work.strip,
+    short = short_row(dtype.itemsize, w, per_channel, stride, False, bounds)
+    row = short or share_row(w, bounds)
+    work = plan(planes, per_channel, h, row, False, short is not None, bounds)
+    numbers: tuple[int, ...] = (
+        work.items, planes, channels, per_channel, h, w, h_out, w_out, work.strips, work.strip,
         *strides_out[:3], *strides[:3],
     )  # fmt: skip
     constants = {
-        "NORMALIZE": normalize, "DENSE": stride == 1, "BY_INPUT": by_input, "BY_BOXES": by_boxes,
-        "WIDE": _is_wide(h, w, strides_out[2], strides[2]), "LONG": row.long,
+        "NORMALIZE": normalize, "BY_INPUT": by_input, "BY_BOXES": by_boxes,
+        "WIDE": _is_wide(h, w, strides_out[2], strides[2]),
         "STEP": _step(w, strides, dtype, aligned), "STEP_OUT": _step(w_out, strides_out, dtype, aligned_out),
-        "PITCH": row.pitch, "N": row.pieces, "C": work.boxes, "K": row.threads,
+        "C": work.boxes, "K": row.threads,
     }  # fmt: skip
-    by_rows = Launch(kernels.grad_rows, work.programs, numbers, constants, {"num_warps": work.warps, **_OPTIONS})
+    counts: tuple[int, ...] = (planes * work.strips * per_channel * 5 if by_boxes else 1,)
+    options = {"num_warps": work.warps, **_OPTIONS}
+    in_scratch, short_rows = kernels
+    if short:
+        kernel = short_rows.grad_short_rows
+        options |= _registers(_SHORT_REGISTERS[False], bounds)
+    else:
+        kernel = in_scratch.grad_rows
+        numbers += (stride,)
+        constants |= {"DENSE": stride == 1, "LONG": row.long, "PITCH": row.pitch, "N": row.pieces}
+        counts += (work.programs * work.boxes * (work.boxes * _slot(row) + _GROUP * row.pitch + _BORDERS),)
+    by_rows = Launch(kernel, work.programs, numbers, constants, options)
     count = work.strips * batch
     by_edges = Launch(
-        kernels.edge_gradients, channels * per_channel, (count, channels * per_channel, h, w),
+        in_scratch.edge_gradients, channels * per_channel, (count, channels * per_channel, h, w),
         {"NORMALIZE": normalize, "BLOCK": min(_power_of_two(count), 256)}, {"num_warps": 1, **_OPTIONS},
     )  # fmt: skip
-    slot = (1 + row.long) * _GROUP * row.pitch + _BORDERS
-    pixels = _GROUP * row.pitch + _BORDERS
-    scratch = work.programs * work.boxes * (work.boxes * slot + pixels)
     is_partial = by_input and work.together > 1 and dtype not in (torch.float32, torch.float64)
-    return by_rows, by_edges, planes * work.strips * per_channel * 5 if by_boxes else 1, scratch, is_partial
+    return by_rows, by_edges, counts, is_partial
 
 
 def projected_boxes(boxes: Tensor, h: int, w: int) -> Tensor:
@@ -270,7 +313,7 @@ def projected_boxes(boxes: Tensor, h: int, w: int) -> Tensor:
     projected = _empty(boxes, boxes.shape)
     if boxes.numel():
         with _current(boxes.device):
-            launch = _prepare_projection(_kernels()[2], boxes.numel() // 2, h, w, boxes.dtype, boxes.device)
+            launch = _prepare_projection(_kernels()[4], boxes.numel() // 2, h, w, boxes.dtype, boxes.device)
             launch(edges, projected)
     return projected
 
@@ -278,6 +321,16 @@ def projected_boxes(boxes: Tensor, h: int, w: int) -> Tensor:
 @functools.lru_cache(1024)
 def _prepare_projection(kernels: Any, axes: int, h: int, w: int, *kind_of_tensor: object) -> Launch:
     return Launch(kernels.projected_boxes, -(-axes // 128), (axes, h, w), {"BLOCK": 128}, {"num_warps": 4, **_OPTIONS})
+
+
+def _registers(most: int, limits: Limits) -> dict[str, int]:
+    """An option of NVIDIA's compiler, which may else use a few more than leave room for another program."""
+    return {"maxnreg": most} if limits.warp == 32 and most < 255 else {}
+
+
+def _slot(row: Row) -> int:
+    """Numbers of scratch memory for a row of a box."""
+    return (1 + row.long) * _GROUP * row.pitch + _BORDERS
 
 
 def _is_wide(h: int, w: int, *row_strides: int) -> bool:

@@ -4,6 +4,7 @@ A box filter is separable. Down the rows, a running sum of each column gains the
 one that leaves it. Along a row of those sums r, with P[q] the sum of all r left of column q, what lies left of an edge
 within column n is  (1 - part) * P[n] + part * P[n + 1].  So a row needs one prefix sum, in registers, and one number of
 scratch memory a column, read a shift away. What is written there goes on to the second-level cache: hence only one.
+Short rows are read a shift away in another memory: shifts.py.
 
 Everything is summed in float64: a float32 sum of a large plane has lost the digits of a small box, and fixed point
 those of all pixels beside one huge one. An error is then some 2^-53 of what was summed, whatever its range. A thin box
@@ -18,6 +19,7 @@ import triton
 import triton.language as tl
 
 E = tl.constexpr(4)
+AT_ONCE = tl.constexpr(4)  # rows that are read at a time as a strip starts
 BORDERS = tl.constexpr(16)  # places of scratch after the columns: the first two for what is left and right of them
 
 
@@ -78,8 +80,12 @@ def sum_rows(
     first = tl.minimum(low, high)
     last = tl.maximum(low, high)
     sums = tl.zeros([N, C, K, E], tl.float64)
-    for s in range(0, tl.max(last - first)):
-        sums += load_row(p_plane, first + s, last, row_stride, q, w, STEP).to(tl.float64)
+    for s in range(0, tl.max(last - first), AT_ONCE):
+        rows = ()
+        for r in tl.static_range(AT_ONCE):
+            rows += (load_row(p_plane, first + s + r, last, row_stride, q, w, STEP),)
+        for r in tl.static_range(AT_ONCE):
+            sums += rows[r].to(tl.float64)
     return tl.where(low > high, -sums, sums)
 
 

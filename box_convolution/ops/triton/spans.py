@@ -14,7 +14,8 @@ def span(low_edge, high_edge, size, NORMALIZE: tl.constexpr):
 
     With n the position of an output and S[k] the sum of the first k of ``size`` pixels x (zero outside), the integral
     from edge to edge is  whole * (S[n + high] - S[n + low]) + high_part * x[n + high] - low_part * x[n + low];
-    ``inverse`` of the length is 1 where not normalised, 0 for length 0 and NaN for an edge that is NaN.
+    ``inverse`` of the length is 1 where not normalised, 0 for length 0 and NaN for an edge that is NaN, as is
+    ``high_part`` then: every output, even one that sees no pixel, is made from it.
     """
     length = tl.where(low_edge == high_edge, 0.0, high_edge - low_edge)
     nan = length != length
