@@ -65,19 +65,11 @@ def draw_boxes(
     Raises:
         TypeError, ValueError: naming the argument that does not fit.
     """
-    edges = np.asarray(boxes, np.float64)
-    if edges.ndim != 2 or edges.shape[1] != 4 or not len(edges) or not np.isfinite(edges).all():
-        raise ValueError(f"boxes must be finite and have shape (n, 4), n > 0, got {edges.shape}")
-    weight = np.ones(len(edges)) if importance is None else np.nan_to_num(np.asarray(importance, np.float64))
-    if weight.shape != (len(edges),) or (weight < 0).any():
-        raise ValueError(f"importance must hold {len(edges)} numbers of at least 0, got shape {weight.shape}")
-    most = None if most is None else as_int("most", most, least=1)
+    edges, opacity = _ranked(boxes, importance)
+    chosen = slice(None if most is None else as_int("most", most, least=1))
     h, w = map_size
     row, column = ((h - 1) / 2, (w - 1) / 2) if centre is None else centre
-    areas = (edges[:, 1] - edges[:, 0]) * (edges[:, 3] - edges[:, 2])
-    ranking = np.argsort(-areas if importance is None else -weight, kind="stable")[:most]
-    shown = edges[ranking] + [row, row, column, column]
-    opacity = weight[ranking] / max(weight[ranking].max(), 1e-300)
+    shown = edges[chosen] + [row, row, column, column]
 
     from matplotlib.patches import Rectangle
 
@@ -97,10 +89,25 @@ def draw_boxes(
         if image is not None:
             axes.imshow(_pale(image), extent=(-0.5, w - 0.5, h - 0.5, -0.5), aspect="auto", interpolation="nearest")
         axes.add_patch(Rectangle((-0.5, -0.5), w, h, fill=False, edgecolor=SOFT, linewidth=0.9))
-        _add_boxes(axes, shown, opacity)
+        _add_boxes(axes, shown, opacity[chosen])
         mark(axes, row, column)
         axes.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[])
         axes.spines[:].set(visible=True, color=FAINT)
+
+
+def _ranked(
+    boxes: npt.ArrayLike, importance: npt.ArrayLike | None
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Edges and opacities of the boxes, the most important ones first; without ``importance`` the largest."""
+    edges = np.asarray(boxes, np.float64)
+    if edges.ndim != 2 or edges.shape[1] != 4 or not len(edges) or not np.isfinite(edges).all():
+        raise ValueError(f"boxes must be finite and have shape (n, 4), n > 0, got {edges.shape}")
+    weight = np.ones(len(edges)) if importance is None else np.nan_to_num(np.asarray(importance, np.float64))
+    if weight.shape != (len(edges),) or (weight < 0).any():
+        raise ValueError(f"importance must hold {len(edges)} numbers of at least 0, got shape {weight.shape}")
+    areas = (edges[:, 1] - edges[:, 0]) * (edges[:, 3] - edges[:, 2])
+    ranking = np.argsort(-areas if importance is None else -weight, kind="stable")
+    return edges[ranking], weight[ranking] / max(weight[ranking].max(), 1e-300)
 
 
 def mark(axes: "Axes", row: float, column: float) -> None:

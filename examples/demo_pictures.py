@@ -46,11 +46,7 @@ def boxes_over_map(
     row, column = ((h - 1) // 2, (w - 1) // 2) if centre is None else centre
     origin = np.array([row, row, column, column])
     moves = np.abs(new - old).max(axis=1, initial=0)  # (n,)
-    if highlight is None:
-        highlight = list(np.argsort(-moves, kind="stable")[: len(old) if len(old) <= len(BOX_COLOURS) else 8])
-    if not all(0 <= k < len(old) for k in highlight):
-        raise ValueError(f"highlight must hold indices of the {len(old)} boxes, found {list(highlight)}")
-    colours = {int(k): BOX_COLOURS[i % len(BOX_COLOURS)] for i, k in enumerate(highlight)}
+    colours = _colours(moves, highlight)
 
     from matplotlib.patches import Rectangle
 
@@ -80,6 +76,15 @@ def boxes_over_map(
             axes.spines[:].set(visible=True, color=FAINT)
         corner = ((2 * panel + 3 * gap) / width, (foot + panel * shape) / total)
         _moves_legend(figure, colours, moves, corner)
+
+
+def _colours(moves: npt.NDArray[np.float64], highlight: Sequence[int] | None) -> dict[int, str]:
+    """A colour for each highlighted box, by its index."""
+    if highlight is None:
+        highlight = list(np.argsort(-moves, kind="stable")[: len(moves) if len(moves) <= len(BOX_COLOURS) else 8])
+    if not all(0 <= k < len(moves) for k in highlight):
+        raise ValueError(f"highlight must hold indices of the {len(moves)} boxes, found {list(highlight)}")
+    return {int(k): BOX_COLOURS[i % len(BOX_COLOURS)] for i, k in enumerate(highlight)}
 
 
 def _moves_legend(

@@ -103,18 +103,14 @@ def replace_dilated(
     _put(converted, {chosen[name]: module for name, module in made.items()})
     after = watch(converted, made, image)
     _check_reached(before, after, made)
-    replaced = [
-        Replacement(
-            name,
-            describe(chosen[name]),
-            describe(module),
-            (_parameters(chosen[name]), _parameters(module)),
-            (before.modules[name].multiply_adds, after.modules[name].multiply_adds),
-        )
-        for name, module in made.items()
-    ]
+    replaced = [_replacement(name, chosen[name], module, before, after) for name, module in made.items()]
     totals = (_parameters(network), _parameters(converted)), (before.multiply_adds, after.multiply_adds)
     return converted, Report(replaced, left, *totals)
+
+
+def _replacement(name: str, old: nn.Module, new: nn.Module, before: Run, after: Run) -> Replacement:
+    multiply_adds = before.modules[name].multiply_adds, after.modules[name].multiply_adds
+    return Replacement(name, describe(old), describe(new), (_parameters(old), _parameters(new)), multiply_adds)
 
 
 def _check_reached(before: Run, after: Run, made: Collection[str]) -> None:

@@ -66,15 +66,7 @@ def train(
 
     with defer_signals() as interrupt:
         while not state.finished(config):
-            matrix = _train_epoch(run, train_step, state, recorder, interrupt)
-            record = _training_record(run, state, matrix)
-            if (state.epoch + 1) % config.val_every == 0 or state.epoch + 1 == config.epochs:
-                try:
-                    record |= _validate(run, train_step, state, interrupt, progress)
-                except Interrupted:
-                    _save_halfway(state, matrix, recorder)
-                    raise
-            record |= _speeds(run, state)
+            record = _train_and_validate(run, train_step, state, recorder, interrupt, progress=progress)
             better = "val_class_iou" in record and state.scores["class_iou"] > state.best
             state = TrainState(
                 epoch=state.epoch + 1,
@@ -95,6 +87,21 @@ def train(
             "--resume with a larger --patience continues the run"
         )
     return state.records
+
+
+def _train_and_validate(
+    run: Run, train_step: TrainStep, state: TrainState, recorder: Recorder, interrupt: Interrupt, *, progress: bool
+) -> dict[str, Any]:
+    """One epoch, and the validation that follows it; returns the record of both."""
+    matrix = _train_epoch(run, train_step, state, recorder, interrupt)
+    record = _training_record(run, state, matrix)
+    if (state.epoch + 1) % run.config.val_every == 0 or state.epoch + 1 == run.config.epochs:
+        try:
+            record |= _validate(run, train_step, state, interrupt, progress)
+        except Interrupted:
+            _save_halfway(state, matrix, recorder)
+            raise
+    return record | _speeds(run, state)
 
 
 def _train_epoch(

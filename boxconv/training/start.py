@@ -64,12 +64,6 @@ def train_into(
     """
     job = str(out.absolute())
 
-    def chosen() -> Existing:
-        if not context.claimed_before(job):
-            return existing
-        # torchrun has restarted this job: continue its own run, whatever ``existing`` says
-        return "resume" if (out / "last.pt").exists() else "overwrite"
-
     folder: RunFolder | None = None
     with second_signal_ends_at_once(), ExitStack() as stack:
 
@@ -79,7 +73,7 @@ def train_into(
             context.claim(job)
 
         saved: dict[str, Any] | None = None
-        mode = context.run_on_main("how to open the folder", chosen)
+        mode = context.run_on_main("how to open the folder", lambda: _how_to_open(out, existing, context, job))
         if mode == "resume":
             context.run_on_main("folder", open_folder)
             saved = checkpoint.load(out / "last.pt")
@@ -103,6 +97,13 @@ def train_into(
         for split, absent in run.unscored.items():
             print(f"the labels of {split} have no pixel of {', '.join(absent)}: the scores tell nothing of it")
         return records
+
+
+def _how_to_open(out: Path, existing: Existing, context: DistributedContext, job: str) -> Existing:
+    """``existing``; but where torchrun has restarted this job, its own run goes on."""
+    if not context.claimed_before(job):
+        return existing
+    return "resume" if (out / "last.pt").exists() else "overwrite"
 
 
 def check_new_run(out: Path, config: TrainConfig, *, overwrite: bool) -> None:
