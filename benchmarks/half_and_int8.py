@@ -27,7 +27,7 @@ from box_convolution.deploy import deploy, to_onnx
 from box_convolution.deploy.onnx_files import open_onnx
 from boxconv import open_network
 from boxconv.data.registry import open_split, prepare_of
-from boxconv.inference.scoring import data_of, labels_of, validation_scores
+from boxconv.inference.scoring_data import data_of, labels_of, validation_scores
 from boxconv.profiling.machine import processor
 from boxconv.profiling.timing import Repeats, interleaved, keep_freed_memory
 

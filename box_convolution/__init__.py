@@ -8,7 +8,7 @@ from . import networks, ops
 from .functional import box_conv2d
 from .layer import BoxConv2d
 from .networks.box_block import BoxBottleneck
-from .projection import project_boxes
+from .project_after_step import project_boxes
 
 __all__ = ["BoxBottleneck", "BoxConv2d", "__version__", "box_conv2d", "networks", "ops", "project_boxes"]
 __version__ = "0.1.0"

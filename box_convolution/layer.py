@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, fx, nn
 
 from . import boxes as box
-from . import projection
+from . import project_after_step
 from .arguments import as_bool, as_float, as_int
 from .functional import box_conv2d
 from .ops import backend
-from .ops.limits import projected_boxes
+from .ops.projected_boxes import projected_boxes
 from .sharded import whole, write
 from .state_dicts import before_loading
 from .torch_internals import has_hooks
@@ -95,7 +95,7 @@ class BoxConv2d(nn.Module):
         self.loaded_reach: tuple[int, int] | None = None  # limits of loaded boxes beyond our own: `state_dicts`
         self._valid: tuple[Tensor, Tensor] | None = None  # stored numbers that were found valid, and their pixels
         self.register_load_state_dict_pre_hook(before_loading)
-        projection.layers.add(self)
+        project_after_step.layers.add(self)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -170,7 +170,7 @@ class BoxConv2d(nn.Module):
         scaled = self.scaled_boxes
         if self.loaded_reach is None and self._known(scaled) is not None:
             return
-        projection.project_stored(scaled, self._projected)
+        project_after_step.project_stored(scaled, self._projected)
         self.loaded_reach = None
         if _may_look_at(scaled):
             with torch.no_grad():
@@ -337,7 +337,7 @@ class BoxConv2d(nn.Module):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        projection.layers.add(self)  # copies and unpickled layers never pass __init__
+        project_after_step.layers.add(self)  # copies and unpickled layers never pass __init__
 
 
 def _equal(one: Tensor, other: Tensor) -> bool:

@@ -25,13 +25,13 @@ from boxconv.cli import recipes
 from boxconv.data.image_reader import open_image
 from boxconv.data.scenes.dataset import RoadScenes
 from boxconv.inference.new_network import network_for
-from boxconv.inference.scoring import validation_scores
+from boxconv.inference.scoring_data import validation_scores
 from boxconv.reports.html import write_report
-from boxconv.reports.predictions import prediction_panel
+from boxconv.reports.prediction_picture import prediction_panel
 from boxconv.reports.tables import Picture, Section, Table
 from boxconv.reports.training_pictures import class_bars, training_curves
 from boxconv.training.loop import train
-from boxconv.training.records import percent
+from boxconv.training.recorder import percent
 from boxconv.training.run_folder import RunFolder
 from boxconv.training.setup import build_run
 

@@ -25,17 +25,17 @@ WITHIN_LIBRARY = {
     "extras": set(),
     "drawing": {"arguments"},
     "sharded": set(),
-    "projection": {"sharded"},
+    "project_after_step": {"sharded"},
     "layer": {
-        "functional", "boxes", "ops", "state_dicts", "projection", "sharded", "arguments", "extras", "drawing",
+        "functional", "boxes", "ops", "state_dicts", "project_after_step", "sharded", "arguments", "extras", "drawing",
         "torch_internals",
     },
     "convert": {"layer", "arguments", "torch_internals"},
     "networks": {"layer", "boxes", "arguments", "extras"},
     "deploy": {"networks", "layer", "ops", "arguments", "torch_internals", "extras"},
-    "__init__": {"functional", "layer", "networks", "ops", "projection"},
+    "__init__": {"functional", "layer", "networks", "ops", "project_after_step"},
 }  # fmt: skip
-TYPES = {("projection", "layer", "BoxConv2d")}  # which only the type checker reads
+TYPES = {("project_after_step", "layer", "BoxConv2d")}  # which only the type checker reads
 WITHIN_OPS = {
     "epilogue": set(),
     "checks": {"epilogue"},
@@ -45,9 +45,9 @@ WITHIN_OPS = {
     "triton": {"checks", "epilogue"},
     "dispatch": {"reference", "native", "triton", "checks", "epilogue"},
     "fused": {"dispatch", "checks", "epilogue"},
-    "inference": {"dispatch", "native", "checks", "epilogue"},
-    "limits": {"dispatch", "triton"},
-    "__init__": {"dispatch", "fused", "inference"},
+    "deployed_layers": {"dispatch", "native", "checks", "epilogue"},
+    "projected_boxes": {"dispatch", "triton"},
+    "__init__": {"dispatch", "fused", "deployed_layers"},
 }
 WITHIN_TRITON = {
     "spans": set(),
@@ -57,7 +57,7 @@ WITHIN_TRITON = {
     "shifts": {"rows"},
     "short_forward": {"forward", "rows", "shifts"},
     "short_backward": {"backward", "rows", "shifts", "spans"},
-    "limits": set(),
+    "projected_boxes": set(),
     "prepared": set(),
     "launch": {"prepared"},  # which imports the kernels when they are first called
     "__init__": set(),
@@ -66,17 +66,19 @@ WITHIN_TRITON = {
 # The same for the application; then the parts of the library that each part of it may import.
 WITHIN_APPLICATION = {
     "errors": set(),
-    "progress": set(),
+    "progress_bar": set(),
     "score_names": set(),
     "files": {"errors"},
-    "data": {"errors", "files", "progress"},
-    "training": {"data", "errors", "files", "progress", "score_names"},
-    "inference": {"training", "data", "errors", "files", "progress"},
+    "data": {"errors", "files", "progress_bar"},
+    "training": {"data", "errors", "files", "progress_bar", "score_names"},
+    "inference": {"training", "data", "errors", "files", "progress_bar"},
     "reports": {"data", "errors", "files", "score_names"},
-    "analysis": {"reports", "data", "errors", "files", "progress"},
+    "analysis": {"reports", "data", "errors", "files", "progress_bar"},
     "profiling": {"reports", "data"},
     "app": {"analysis", "inference", "training", "data", "errors"},
-    "cli": {"app", "inference", "training", "analysis", "profiling", "reports", "data", "errors", "files", "progress"},
+    "cli": {
+        "app", "inference", "training", "analysis", "profiling", "reports", "data", "errors", "files", "progress_bar",
+    },
     "__main__": {"cli"},
     "__init__": {"inference"},  # when a network is opened
 }

@@ -16,8 +16,8 @@ import demo_pictures  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.patches import Rectangle  # noqa: E402
 
-from boxconv.reports.label_pictures import VOID, VOID_STRIPE, WRONG, errors_picture  # noqa: E402
-from boxconv.reports.predictions import prediction_panel  # noqa: E402
+from boxconv.reports.coloured_labels import VOID, VOID_STRIPE, WRONG, errors_picture  # noqa: E402
+from boxconv.reports.prediction_picture import prediction_panel  # noqa: E402
 from boxconv.reports.training_pictures import class_bars, training_curves  # noqa: E402
 
 ROOT = Path(__file__).parents[1]

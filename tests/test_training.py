@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.utils.checkpoint import checkpoint
 
-from box_convolution import BoxBottleneck, BoxConv2d, projection
+from box_convolution import BoxBottleneck, BoxConv2d, project_after_step
 from box_convolution import boxes as box
 from box_convolution import layer as layer_module
 
@@ -235,9 +235,9 @@ def test_distributed_data_parallel() -> None:
 
 def test_data_parallel_replicas_are_not_layers_of_their_own() -> None:
     layer = BoxConv2d(1, 1, H, W)
-    count = len(projection.layers)
+    count = len(project_after_step.layers)
     layer._replicate_for_data_parallel()
-    assert len(projection.layers) == count
+    assert len(project_after_step.layers) == count
 
 
 def test_a_hand_written_loop_never_uses_an_invalid_box() -> None:
@@ -291,11 +291,11 @@ def test_another_models_step_and_frozen_boxes_are_left_alone() -> None:
 
 
 def test_forgotten_layers_are_not_kept_alive() -> None:
-    count = len(projection.layers)
+    count = len(project_after_step.layers)
     model = network()
-    assert len(projection.layers) == count + 1
+    assert len(project_after_step.layers) == count + 1
     del model
-    assert len(projection.layers) == count
+    assert len(project_after_step.layers) == count
 
 
 @pytest.mark.parametrize("kind", ["meta", "fake"])

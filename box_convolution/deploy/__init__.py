@@ -1,6 +1,6 @@
 """From the training form of a network to the deployed one: the same logits, faster."""
 
-from .convert import deploy, snap_boxes
+from .inference_form import deploy, snap_boxes
 from .modules import FusedBoxBottleneck, FusedBoxConv2d
 from .onnx_files import to_onnx
 from .prune import Pruned, prune

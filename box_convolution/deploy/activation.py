@@ -9,7 +9,7 @@ from ..ops.dispatch import in_forward_mode
 
 @torch.jit.unused
 def changeable(image: Tensor) -> bool:
-    """Whether the operators of `ops.inference` may change ``image``, which the caller has just made.
+    """Whether the operators of `ops.deployed_layers` may change ``image``, which the caller has just made.
 
     They work on the CPU and have no derivative. Compiled, exported and traced graphs get PyTorch's operations instead.
     """

@@ -17,8 +17,8 @@ from ..extras import MissingPackageError, require
 from ..networks.padding import PaddedNetwork
 from . import custom_operators as custom
 from .agreement import sizes_to_compare
-from .convert import deploy
-from .export import KEY, AnySize, ExportError, Multiples, Opened, compared, metadata_of, quiet, reason
+from .inference_form import deploy
+from .pt2_files import KEY, AnySize, ExportError, Multiples, Opened, compared, metadata_of, quiet, reason
 from .standard_layers import in_standard_operations, with_fast_layers
 from .standard_operators import decompositions
 
@@ -56,7 +56,7 @@ def to_onnx(
         metadata: plain values to store in the file, as JSON; :func:`open_onnx` returns them.
 
     Returns:
-        Largest difference of outputs, as a share of their range; see :func:`.export.compared`.
+        Largest difference of outputs, as a share of their range; see :func:`.pt2_files.compared`.
 
     Raises:
         TypeError, ValueError: naming the argument.

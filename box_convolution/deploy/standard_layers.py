@@ -12,7 +12,7 @@ from torch.nn.functional import max_pool2d, pad
 from ..ops.epilogue import Epilogue
 from .activation import Activation
 from .blocks import PooledBlock
-from .convert import replace_all
+from .inference_form import replace_all
 from .modules import ChannelAffine, FusedBoxConv2d
 from .standard_operators import matrices, overlap, products
 

@@ -8,7 +8,7 @@ from torch import nn
 from ..arguments import as_int, as_size
 from . import enet, erfnet
 from .box_block import BoxBottleneck
-from .table import Table
+from .stages import Table
 
 __all__ = ["BoxBottleneck", "create", "names"]
 

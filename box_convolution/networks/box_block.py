@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from ..arguments import as_bool, as_float, as_int
 from ..layer import BoxConv2d
-from .residual import residual_sum
+from .residual_sum import residual_sum
 
 
 class BoxBottleneck(nn.Module):

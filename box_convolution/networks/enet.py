@@ -14,8 +14,8 @@ from torch.nn.functional import max_pool2d, pad
 from ..arguments import as_int
 from .padding import PaddedNetwork, extents
 from .resampling import ConvBesidePool, deconv3x3
-from .residual import residual_sum
-from .table import BoxBlocks, Table, check_probabilities, stage
+from .residual_sum import residual_sum
+from .stages import BoxBlocks, Table, check_probabilities, stage
 
 EPS = 1e-3  # of BatchNorm, except in the box blocks
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from ..arguments import as_int
 from .padding import PaddedNetwork, extents
 from .resampling import ConvBesidePool, deconv3x3
-from .residual import residual_sum
-from .table import BoxBlocks, Table, check_probabilities, stage
+from .residual_sum import residual_sum
+from .stages import BoxBlocks, Table, check_probabilities, stage
 
 # N4: non-bottleneck-1D block, its second pair of convolutions dilated by 4; N: dilated as remaining_dilations says;
 # X4: box block with 4 boxes per channel.

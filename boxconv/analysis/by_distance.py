@@ -20,7 +20,7 @@ from torch import Tensor
 from ..data.scenes.dataset import SCENE_CLASSES, RoadScenes
 from ..data.scenes.evidence import QUESTIONS, ask
 from ..errors import UsageError
-from ..progress import progress_bar
+from ..progress_bar import progress_bar
 from ..reports.run_comparison import RunError, experiment, settings_of
 from ..reports.tables import Section, Table
 

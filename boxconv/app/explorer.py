@@ -15,7 +15,7 @@ from ..data.image_reader import NOTE
 from ..errors import UsageError
 from ..inference.open import TrainedNetwork
 from ..inference.options import InferenceOptions
-from ..inference.scores import label_map, scores_of
+from ..inference.score_patches import label_map, scores_of
 from ..training.device import device_of
 from .pictures import boxes_at, class_map, heat_map, photograph, shown_size
 

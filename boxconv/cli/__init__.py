@@ -78,7 +78,7 @@ def _missing(error: ImportError) -> str | None:
 
 def _explain(error: Exception) -> int:
     """Print what went wrong and return the exit status; an unexpected exception is raised again."""
-    from box_convolution.deploy.export import ExportError
+    from box_convolution.deploy.pt2_files import ExportError
     from box_convolution.networks.weights import WeightsError
 
     from ..data.classes import DataError

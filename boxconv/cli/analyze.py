@@ -8,7 +8,7 @@ import tyro
 
 from ..errors import UsageError
 from ..inference.open import file_of, open_layers, require_layers
-from ..inference.scoring import data_of, labels_of
+from ..inference.scoring_data import data_of, labels_of
 from .outputs import check_output_folder
 
 
@@ -53,7 +53,7 @@ def run(args: Analyze) -> None:
     from ..data.datasets import evenly_spaced
     from ..data.registry import open_split
     from ..training.device import choose_device
-    from ..training.records import percent
+    from ..training.recorder import percent
 
     for name in ("images", "positions", "seed"):
         least = 1 if name == "images" else 0
@@ -120,7 +120,7 @@ def _history(path: Path) -> list[dict[str, Any]]:
 def _measure(networks: dict[str, Any], levels: dict[str, str], images: Any, args: Analyze) -> dict[str, dict[str, Any]]:
     """Receptive fields by level's title and network; every network sees the same images at the same positions."""
     from ..analysis.receptive_field import draw_positions, receptive_field
-    from ..progress import progress_bar
+    from ..progress_bar import progress_bar
 
     units = len(networks) * len(levels) * len(images) * args.positions
     if not args.quiet:

@@ -48,7 +48,7 @@ def run(args: CostOf) -> None:
     from box_convolution import networks
 
     from ..profiling.cost import cost, forward_times
-    from ..progress import progress_bar
+    from ..progress_bar import progress_bar
     from ..training.device import choose_device
 
     names = args.names or tuple(networks.names())

@@ -14,7 +14,7 @@ from ..errors import UsageError
 from ..files import write_atomic
 from ..inference.open import file_of, open_network
 from ..inference.options import InferenceOptions
-from ..inference.scoring import data_of, labels_of
+from ..inference.scoring_data import data_of, labels_of
 from .draw import require_picture
 from .outputs import check_outputs
 
@@ -72,7 +72,7 @@ def _evaluate(args: Evaluate, context: "DistributedContext") -> None:
     import torch
 
     from ..data.registry import open_split
-    from ..inference.scores import scores_of
+    from ..inference.score_patches import scores_of
     from ..training.device import choose_device
     from ..training.evaluation import ImageTransform, score_table
     from ..training.evaluation import evaluate as score
@@ -122,7 +122,7 @@ def _draw(path: Path, options: InferenceOptions, opened: "TrainedNetwork", data:
     from ..data.bands import as_rgb
     from ..data.datasets import evenly_spaced
     from ..data.image_files import shown
-    from ..reports.predictions import prediction_panel
+    from ..reports.prediction_picture import prediction_panel
 
     chosen = evenly_spaced(len(data), PICTURED)
     images, labels = zip(*(data[index] for index in chosen), strict=True)

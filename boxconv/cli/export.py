@@ -9,7 +9,7 @@ import tyro
 from ..errors import UsageError
 from ..files import replacing
 from ..inference.open import file_of, open_layers, require_layers
-from ..inference.scoring import data_of, labels_of, validation_scores
+from ..inference.scoring_data import data_of, labels_of, validation_scores
 from .outputs import check_outputs
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def run(args: Export) -> None:
     require_layers(args.checkpoint)
 
     from box_convolution.deploy import snap_boxes
-    from box_convolution.deploy.export import ExportError
+    from box_convolution.deploy.pt2_files import ExportError
     from box_convolution.networks import weights
 
     kind = args.format or next((name for name, suffix in SUFFIXES.items() if suffix == args.out.suffix), None)
@@ -112,16 +112,16 @@ def _write_deployed(network: Any, path: Path, args: Export, values: dict[str, An
     """Write an .onnx or a .pt2 file; returns how far its answers are from those of ``network``."""
     import torch
 
-    from box_convolution.deploy import deploy, export, to_onnx
+    from box_convolution.deploy import deploy, pt2_files, to_onnx
     from box_convolution.deploy.agreement import sizes_to_compare
 
     images = [(torch.zeros(1, network.in_channels, *size),) for size in sizes_to_compare(*values["size"])]
     if path.suffix == ".onnx":
         return to_onnx(network, path, images[0], custom_operators=args.custom_operators, metadata=values)
     deployed: Any = network if args.prune is not None else deploy(network)
-    export.save_program(deployed, path, values, standard_operators=args.standard_operators)
-    opened, _ = export.open_program(path)
-    return export.compared(network, opened, images, path)
+    pt2_files.save_program(deployed, path, values, standard_operators=args.standard_operators)
+    opened, _ = pt2_files.open_program(path)
+    return pt2_files.compared(network, opened, images, path)
 
 
 def _pruned(trained: "TrainedNetwork", args: Export) -> Any:
@@ -132,7 +132,7 @@ def _pruned(trained: "TrainedNetwork", args: Export) -> Any:
     from box_convolution.layer import BoxConv2d
 
     from ..data.registry import open_split, prepare_of
-    from ..training.records import percent
+    from ..training.recorder import percent
 
     assert args.prune is not None
     if not any(isinstance(layer, BoxConv2d) for layer in trained.model.modules()):

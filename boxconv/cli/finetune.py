@@ -8,7 +8,7 @@ import tyro
 from ..files import existing
 from ..inference.new_network import finetuning
 from ..inference.open import open_network, require_layers
-from ..inference.scoring import validation_scores
+from ..inference.scoring_data import validation_scores
 from ..training.config import TrainConfig
 from .train import train_and_tell
 
@@ -46,7 +46,7 @@ def run(args: Finetune) -> None:
     from box_convolution.deploy import snap_boxes
 
     from ..data.registry import classes_of
-    from ..training.records import percent
+    from ..training.recorder import percent
 
     opened = open_network(args.checkpoint)
     given = {setting.name: getattr(args, setting.name, None) for setting in fields(TrainConfig)}

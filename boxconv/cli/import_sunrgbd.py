@@ -21,7 +21,7 @@ class ImportSunRgbd:
 
 def run(args: ImportSunRgbd) -> None:
     from ..data.layouts import sunrgbd_import
-    from ..progress import progress_bar
+    from ..progress_bar import progress_bar
 
     scenes = sunrgbd_import.plan(args.root, args.out, resume=args.resume)
     written = sunrgbd_import.write(args.root, scenes)

@@ -15,7 +15,7 @@ from ..training.config import TrainConfig
 from . import recipes
 
 if TYPE_CHECKING:
-    from ..training.records import Progress
+    from ..training.recorder import Progress
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def defaults_of_run(args: Train) -> Train | None:
     """With --resume, those of the run in --out; None where there is none."""
     if not args.resume or not (args.out / "last.pt").exists():
         return None
-    from ..training.start import settings_in
+    from ..training.start_or_resume import settings_in
 
     return _with(settings_in(args.out), recipe=args.recipe, out=args.out)
 
@@ -105,8 +105,8 @@ def train_and_tell(
     """Train the run of ``config`` in the folder ``out``, and print its best score. Arguments: as in `train_into`."""
     from ..profiling import machine
     from ..training.distributed import init_distributed
-    from ..training.records import best_of
-    from ..training.start import train_into
+    from ..training.recorder import best_of
+    from ..training.start_or_resume import train_into
 
     with init_distributed(config.timeout) as context:
         records = train_into(
@@ -130,7 +130,7 @@ def find_lr(args: Train) -> None:
     from ..errors import UsageError
     from ..training.distributed import init_distributed
     from ..training.rate_search import described, try_rates
-    from ..training.start import built
+    from ..training.start_or_resume import built
 
     if args.resume:
         raise UsageError("--find-lr: is for a new run, not with --resume")
@@ -160,7 +160,7 @@ def settings(args: Train) -> TrainConfig:
 def show_progress(progress: "Progress") -> None:
     """Write the page about a run that trains."""
     from ..reports.progress_report import write_progress
-    from ..training.records import duration
+    from ..training.recorder import duration
 
     run, left = progress.run, progress.seconds_left
     data = run.config.root or "drawn scenes"

@@ -148,9 +148,9 @@ def open_network(path_or_name: str | Path) -> TrainedNetwork:
         model, values = weights.load(path)
         network = values.pop("network")
     else:
-        from box_convolution.deploy import export, onnx_files
+        from box_convolution.deploy import onnx_files, pt2_files
 
-        model, values = onnx_files.open_onnx(path) if path.suffix == ".onnx" else export.open_program(path)
+        model, values = onnx_files.open_onnx(path) if path.suffix == ".onnx" else pt2_files.open_program(path)
     try:
         transform = EvalTransform(tuple(values["size"]), tuple(values["mean"]), tuple(values["std"]))
         return TrainedNetwork(model.eval(), ClassTable.from_dict(values["classes"]), transform, values, network, config)

@@ -20,10 +20,10 @@ from ..data.image_reader import NOTE, RGB
 from ..data.large_images import LargeImage
 from ..data.transforms import EvalTransform
 from ..files import Existing
-from ..progress import progress_bar
+from ..progress_bar import progress_bar
 from ..training.loading import ahead
 from .options import InferenceOptions
-from .scores import Labels, label_map, labels_and_probabilities, scores_of_image
+from .score_patches import Labels, label_map, labels_and_probabilities, scores_of_image
 
 ENDINGS = (".png", "_colour.png")
 """Endings of the files that are written by default: label values and colours."""

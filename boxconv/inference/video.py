@@ -14,7 +14,7 @@ from PIL import Image
 from ..data.classes import DataError
 from ..data.image_files import shown
 from ..data.video import Video, open_video, writing_video
-from ..progress import progress_bar
+from ..progress_bar import progress_bar
 from ..training.loading import ahead
 from .predict import Job, Labels
 

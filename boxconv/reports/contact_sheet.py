@@ -18,8 +18,8 @@ from ..data.classes import ClassTable
 from ..data.image_files import shown
 from ..files import write_atomic
 from .areas import pixels_of_classes
+from .coloured_labels import overlay
 from .html import STYLE
-from .label_pictures import overlay
 
 SIDE = 240
 """Longer side of a small picture in pixels."""

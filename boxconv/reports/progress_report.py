@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ..data.classes import ClassTable
 from .html import write_report
-from .predictions import prediction_panel
+from .prediction_picture import prediction_panel
 from .tables import Picture, Section, Table
 from .training_pictures import training_curves
 

@@ -13,9 +13,9 @@ from ..data.image_files import shown
 from ..data.label_reader import open_label
 from ..files import write_atomic
 from .areas import AreaTable
+from .coloured_labels import overlay
 from .contact_sheet import ContactSheet
 from .kinds import ENDINGS, Kind
-from .label_pictures import overlay
 from .png import bands, write_png_bands
 from .regions import write_geojson
 

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from ..data.classes import ClassTable
 from ..data.transforms import EvalTransform, label_tensor
-from ..progress import progress_bar
+from ..progress_bar import progress_bar
 from ..score_names import MEANS
 from .device import device_of
 from .distributed import ALONE, DistributedContext

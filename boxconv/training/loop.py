@@ -8,14 +8,14 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from ..data.classes import ClassTable
-from ..progress import progress_bar
+from ..progress_bar import progress_bar
 from ..score_names import SCORES
 from .device import TrainingError
 from .evaluation import evaluate
 from .interrupt import Interrupt, Interrupted, defer_signals
 from .loading import EpochBatches, StepInputs
 from .metrics import ConfusionMatrix
-from .records import Recorder, Watch, percent
+from .recorder import Recorder, Watch, percent
 from .run_folder import RunFolder
 from .schedule import learning_rate
 from .setup import Run

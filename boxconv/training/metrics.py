@@ -1,4 +1,4 @@
-"""Scores of a segmentation, computed from a confusion matrix, and class weights that balance rare classes."""
+"""Scores of a segmentation, computed from a confusion matrix."""
 
 import math
 from collections.abc import Mapping

@@ -4,7 +4,7 @@ import itertools
 import math
 from typing import NamedTuple
 
-from ..progress import progress_bar
+from ..progress_bar import progress_bar
 from .loading import EpochBatches, StepInputs
 from .setup import Run
 from .step import LossNotFinite, TrainStep

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from boxconv.progress import progress_bar
+from boxconv.progress_bar import progress_bar
 
 EPOCHS = 3
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from box_convolution import BoxBottleneck, BoxConv2d, box_conv2d
-from box_convolution.deploy import agreement, deploy, export, onnx_files, standard_operators, to_onnx
+from box_convolution.deploy import agreement, deploy, onnx_files, pt2_files, standard_operators, to_onnx
 from box_convolution.networks.enet import Downsample, Upsample
 from box_convolution.networks.padding import PaddedNetwork
 
@@ -79,7 +79,7 @@ def onnx_file(network: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> P
 @pytest.fixture(scope="module")
 def program_file(network: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("program") / "net.pt2"
-    export.save_program(network, path, ABOUT)
+    pt2_files.save_program(network, path, ABOUT)
     return path
 
 
@@ -93,7 +93,7 @@ def test_onnx_has_standard_operators_and_free_sizes(onnx_file: Path) -> None:
     for value in (*model.graph.input, *model.graph.output):
         names = [dim.dim_param for dim in value.type.tensor_type.shape.dim]
         assert [names[0], *names[2:]] == ["batch", "height", "width"]
-    assert json.loads({entry.key: entry.value for entry in model.metadata_props}[export.KEY]) == ABOUT
+    assert json.loads({entry.key: entry.value for entry in model.metadata_props}[pt2_files.KEY]) == ABOUT
 
 
 def test_onnx_by_itself(network: nn.Module, onnx_file: Path) -> None:
@@ -111,7 +111,7 @@ def test_onnx_by_itself(network: nn.Module, onnx_file: Path) -> None:
 @pytest.mark.parametrize("kind", ["onnx", "program"])
 def test_opened_files_give_the_same_answer(kind: str, network: nn.Module, request: pytest.FixtureRequest) -> None:
     path = request.getfixturevalue(f"{kind}_file")
-    opened, about = (onnx_files.open_onnx if kind == "onnx" else export.open_program)(path)
+    opened, about = (onnx_files.open_onnx if kind == "onnx" else pt2_files.open_program)(path)
     assert about == ABOUT
     opened.eval().to("cpu")
     for largest, share in agreement.differences(network, opened, images((16, 32), (64, 96), (33, 50))):
@@ -145,7 +145,7 @@ torch.save(network(torch.load(image)), answer)
 @pytest.mark.parametrize("compiled", [False, True])
 def test_a_program_of_standard_operators_needs_no_package(network: nn.Module, compiled: bool, tmp_path: Path) -> None:
     path = tmp_path / "net.pt2"
-    export.save_program(network, path, ABOUT, standard_operators=True)
+    pt2_files.save_program(network, path, ABOUT, standard_operators=True)
     program = torch.export.load(str(path))
     assert not any("box_convolution" in str(node.target) for node in program.graph.nodes)
     if compiled:
@@ -194,16 +194,16 @@ def test_one_image_where_rounding_decides_is_no_difference(network: nn.Module) -
 
 
 def test_unusable_files(tmp_path: Path, onnx_file: Path, program_file: Path, network: nn.Module) -> None:
-    readers = ("x.onnx", onnx_files.open_onnx, onnx_file), ("x.pt2", export.open_program, program_file)
+    readers = ("x.onnx", onnx_files.open_onnx, onnx_file), ("x.pt2", pt2_files.open_program, program_file)
     for name, reader, good in readers:
         path = tmp_path / name
         for content in (b"", b"nonsense", good.read_bytes()[:1000]):
             path.write_bytes(content)
-            with pytest.raises(export.ExportError, match=f"{name}: not a usable"):
+            with pytest.raises(pt2_files.ExportError, match=f"{name}: not a usable"):
                 reader(path)
     torch.export.save(torch.export.export(nn.Conv2d(3, 3, 1), (torch.zeros(1, 3, 4, 4),)), str(tmp_path / "other.pt2"))
-    with pytest.raises(export.ExportError, match="was not written by boxconv export"):
-        export.open_program(tmp_path / "other.pt2")
+    with pytest.raises(pt2_files.ExportError, match="was not written by boxconv export"):
+        pt2_files.open_program(tmp_path / "other.pt2")
 
 
 def test_a_program_of_another_torch_says_so(program_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,8 +212,8 @@ def test_a_program_of_another_torch_says_so(program_file: Path, monkeypatch: pyt
 
     monkeypatch.setattr(torch.export, "load", fails)
     monkeypatch.setattr(torch, "__version__", "2.6.0")
-    made_with = export._torch_of(program_file)
+    made_with = pt2_files._torch_of(program_file)
     assert made_with not in (None, "2.6.0")
     words = f"net.pt2: was made with torch {made_with}, and torch 2.6.0 cannot read it \\(version 9 is unknown\\)"
-    with pytest.raises(export.ExportError, match=words.replace("+", "\\+")):
-        export.open_program(program_file)
+    with pytest.raises(pt2_files.ExportError, match=words.replace("+", "\\+")):
+        pt2_files.open_program(program_file)

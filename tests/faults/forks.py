@@ -18,7 +18,7 @@ from faults.runs import RUN, digest, epochs, unreadable
 from box_convolution import networks  # noqa: F401 - imported once, before the forks
 from boxconv.cli import main
 from boxconv.data.scenes import dataset as scenes  # noqa: F401
-from boxconv.training import start as training  # noqa: F401
+from boxconv.training import start_or_resume as training  # noqa: F401
 
 
 def start(*arguments: str) -> int:

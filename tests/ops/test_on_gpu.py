@@ -16,7 +16,7 @@ from torch import Tensor
 
 from box_convolution import BoxConv2d, box_conv2d, ops
 from box_convolution import boxes as box
-from box_convolution.ops.limits import projected_boxes
+from box_convolution.ops.projected_boxes import projected_boxes
 
 CASES = int(os.environ.get("BOX_CONVOLUTION_TEST_CASES", "1000"))
 BACKWARD = torch.ops.box_convolution.box_conv2d_backward

@@ -19,7 +19,7 @@ from torch import Tensor
 from box_convolution import box_conv2d, ops
 from box_convolution import boxes as box
 from box_convolution.ops.epilogue import Epilogue
-from box_convolution.ops.limits import projected_boxes
+from box_convolution.ops.projected_boxes import projected_boxes
 from box_convolution.ops.triton import launch
 
 ALL = bool(os.environ.get("BOX_CONVOLUTION_TEST_ALL_KERNELS"))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...progress import progress_bar
+from ...progress_bar import progress_bar
 from ..classes import VOID, ClassTable, DataError
 from ..image_files import check_regular, shown
 from ..image_reader import RGB, ImageReader

@@ -76,7 +76,7 @@ def test_a_file_read_in_parts_gets_the_same_labels(run, folder, tmp_path, capsys
             for module in (large_images, tiff_strips):
                 monkeypatch.setattr(module, "PIXEL_LIMIT", limit)
             monkeypatch.setattr("boxconv.data.image_files.PIXEL_LIMIT", limit)  # Pillow may not open it whole
-            monkeypatch.setattr("boxconv.inference.scores.PIXEL_LIMIT", limit)
+            monkeypatch.setattr("boxconv.inference.score_patches.PIXEL_LIMIT", limit)
         out = tmp_path / f"out-{limit}"
         done = boxconv(capsys, "predict", run, folder / "images/val/0.tif", "--out", out, "--quiet", *options)
         assert (done[0], done[2]) == (0, "")

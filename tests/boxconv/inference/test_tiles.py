@@ -17,7 +17,7 @@ from boxconv.errors import UsageError
 from boxconv.inference.averaging import averaged
 from boxconv.inference.open import TrainedNetwork
 from boxconv.inference.options import InferenceOptions
-from boxconv.inference.scores import enlarged, label_map, scores_of, scores_of_image
+from boxconv.inference.score_patches import enlarged, label_map, scores_of, scores_of_image
 from boxconv.inference.tiles import blended, count_tiles, spans
 
 AXES = [(64, 64, 16), (10, 64, 16), (65, 64, 0), (200, 64, 16), (200, 64, 48), (201, 64, 63), (1000, 64, 1)]
@@ -150,7 +150,7 @@ def test_few_rows_are_in_memory_however_high_the_image():
 def test_enlarging_in_bands_is_enlarging(monkeypatch, size):
     scores = torch.randn(1, 4, 13, 22, generator=torch.Generator().manual_seed(1))
     (whole,) = enlarged(scores, size)
-    monkeypatch.setattr("boxconv.inference.scores.MOST", 4 * size[1] * 3)
+    monkeypatch.setattr("boxconv.inference.score_patches.MOST", 4 * size[1] * 3)
     bands = list(enlarged(scores, size))
     assert [band.top for band in bands] == list(range(0, size[0], 3))
     torch.testing.assert_close(torch.cat([band.scores for band in bands], 2), whole.scores)

@@ -10,7 +10,7 @@ from boxconv.errors import UsageError
 from boxconv.training import checkpoint
 from boxconv.training.interrupt import Interrupted
 from boxconv.training.schedule import learning_rate
-from boxconv.training.start import resumed
+from boxconv.training.start_or_resume import resumed
 from boxconv.training.state import TrainState
 
 

@@ -23,7 +23,7 @@ from boxconv.training.loading import EpochBatches
 from boxconv.training.loop import train
 from boxconv.training.run_folder import RunFolder, RunFolderError
 from boxconv.training.setup import Run
-from boxconv.training.start import train_into
+from boxconv.training.start_or_resume import train_into
 
 SIZE = (16, 32)
 CLASSES = RoadScenes.classes

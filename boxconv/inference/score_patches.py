@@ -13,7 +13,7 @@ from ..data.bands import Picture
 from ..data.image_files import PIXEL_LIMIT
 from ..data.large_images import LargeImage
 from ..data.transforms import EvalTransform
-from ..progress import progress_bar
+from ..progress_bar import progress_bar
 from ..training.device import device_of
 from ..training.evaluation import Patch, most_likely
 from ..training.loading import ahead

@@ -14,7 +14,7 @@ from .config import LENGTH, MOVABLE, TrainConfig, option
 from .distributed import ALONE, DistributedContext
 from .interrupt import second_signal_ends_at_once
 from .loop import train
-from .records import Watch
+from .recorder import Watch
 from .run_folder import RunFolder, check_folder
 from .setup import CreateNetwork, Run, build_run
 

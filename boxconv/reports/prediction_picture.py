@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from box_convolution.drawing import SOFT, canvas
 
-from .label_pictures import VOID, VOID_STRIPE, WRONG, checked_rows, errors_picture, striped
+from .coloured_labels import VOID, VOID_STRIPE, WRONG, checked_rows, errors_picture, striped
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
