@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from box_convolution.drawing import FAINT, INK, SOFT, canvas
 
-from ..reports.colours import LINES
+from ..reports.line_colours import LINES
 from .by_distance import Measured
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from box_convolution.boxes import MIN_SIZE
 from box_convolution.drawing import FAINT, INK, SOFT, STYLE, canvas
 
 from ..files import write_atomic
-from ..reports.colours import BLUE, ORANGE
+from ..reports.line_colours import BLUE, ORANGE
 from .box_statistics import AT_LIMIT
 
 if TYPE_CHECKING:

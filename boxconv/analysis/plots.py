@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from box_convolution.drawing import FAINT, INK, SOFT, canvas
 
-from ..reports.colours import BLUE, LINES, ORANGE
+from ..reports.line_colours import BLUE, LINES, ORANGE
 
 
 def area_against_importance(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from box_convolution.drawing import canvas
 
-from .colours import LINES
+from .line_colours import LINES
 from .run_comparison import Run, by_epochs, shared_epochs
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from box_convolution.drawing import INK, SOFT, canvas
 
 from ..data.classes import ClassTable
-from .colours import BLUE, LINES, ORANGE
+from .line_colours import BLUE, LINES, ORANGE
 
 
 def training_curves(records: Sequence[Mapping[str, Any]], path: str | Path) -> None:

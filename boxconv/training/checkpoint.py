@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from ..files import write_atomic
-from .archive import ArchiveError, check_archive, sealed
+from .checkpoint_integrity import ArchiveError, check_archive, sealed
 from .config import TrainConfig, from_plain
 
 FORMAT = 1

@@ -12,8 +12,8 @@ import torch
 from faults import hostile
 
 from boxconv.training import checkpoint
-from boxconv.training.archive import sealed
 from boxconv.training.checkpoint import CheckpointError
+from boxconv.training.checkpoint_integrity import sealed
 from boxconv.training.config import TrainConfig, to_plain
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from boxconv.training.archive import sealed
+from boxconv.training.checkpoint_integrity import sealed
 
 CODE_RAN = "HOSTILE_CODE_MADE_THIS_FOLDER"
 """Environment variable with the path of a folder, which the code in these files creates when it runs."""

@@ -264,7 +264,7 @@ def test_a_cpu_tensor_without_the_interpreter() -> None:
 def no_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make Triton appear not to be installed."""
     monkeypatch.setitem(sys.modules, "triton", None)
-    kernels = ("forward", "short_forward", "backward", "short_backward", "limits")
+    kernels = ("forward", "short_forward", "backward", "short_backward", "projected_boxes")
     for name in (*kernels, "shifts", "rows", "spans"):
         monkeypatch.delitem(sys.modules, f"{launch.__package__}.{name}", raising=False)
     for cached in (launch.status, launch._kernels, dispatch._fastest):

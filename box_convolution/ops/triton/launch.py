@@ -96,7 +96,7 @@ def interpreted() -> bool:
 @functools.cache
 def _kernels() -> tuple[ModuleType, ...]:
     """Kernels of the forward and of the backward pass, those for short rows after each, and of the boxes' limits."""
-    names = ("forward", "short_forward", "backward", "short_backward", "limits")
+    names = ("forward", "short_forward", "backward", "short_backward", "projected_boxes")
     return tuple(importlib.import_module(f".{name}", __package__) for name in names)
 
 

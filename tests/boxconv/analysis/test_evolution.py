@@ -12,7 +12,7 @@ from matplotlib.colors import to_hex  # noqa: E402
 
 from box_convolution.drawing import SOFT  # noqa: E402
 from boxconv.analysis.evolution import MIDDLE, Evolution, animation, snapshots, spread  # noqa: E402
-from boxconv.reports.colours import BLUE, ORANGE  # noqa: E402
+from boxconv.reports.line_colours import BLUE, ORANGE  # noqa: E402
 
 
 def evolution(states=9, boxes=20):

@@ -10,8 +10,8 @@ import torch
 
 from boxconv.files import write_atomic
 from boxconv.training import checkpoint
-from boxconv.training.archive import sealed
 from boxconv.training.checkpoint import CheckpointError
+from boxconv.training.checkpoint_integrity import sealed
 from boxconv.training.config import TrainConfig, to_plain
 
 
