@@ -86,7 +86,7 @@ def photo_sections(photos: list[Any], path: Path) -> list[Section]:
     return [
         Section(
             "A network that comes trained",
-            'boxconv.open_network("boxenet-camvid") has learned from photographs of streets (CamVid at 176 x 240 '
+            'boxconv.open_network("boxenet-camvid") has learned from photographs of streets (CamVid at 360 x 480 '
             "pixels). It labels yours.",
             pictures=[Picture(path, "Image and prediction")],
         )
