@@ -241,7 +241,7 @@ def test_a_failed_picture_leaves_the_old_one(tmp_path, monkeypatch):
 def test_matplotlib_is_imported_late_and_pyplot_never(tmp_path):
     program = f"""
 import sys
-from boxconv.reports import html, predictions
+from boxconv.reports import html, prediction_picture
 from boxconv.reports.training_pictures import training_curves
 assert "matplotlib" not in sys.modules
 training_curves([{{"train_loss": 1.0}}], {str(tmp_path / "curves.png")!r})
