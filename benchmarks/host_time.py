@@ -116,7 +116,7 @@ class NoLaunch:
         return self
 
 
-KERNELS = (NoLaunch(),) * 5
+KERNELS = (NoLaunch(),) * 6
 
 
 def kernels() -> tuple[NoLaunch, ...]:

@@ -22,6 +22,13 @@ def _allocate(like: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> Tenso
     return whole[_FENCE : _FENCE + count].view(shape)
 
 
+def _allocate_in(wanted: torch.memory_format, like: Tensor) -> Tensor:
+    b, c, h, w = like.shape
+    if wanted == torch.channels_last:
+        return _allocate(like, like.dtype, (b, h, w, c)).permute(0, 3, 1, 2)
+    return _allocate(like, like.dtype, (b, c, h, w))
+
+
 def check_fences() -> None:
     while _memory:
         whole, count = _memory.pop()
@@ -33,12 +40,13 @@ def check_fences() -> None:
 @contextmanager
 def fenced() -> Iterator[None]:
     """All outputs and scratch memory of launches in the block are such memory. Raises AssertionError at its end."""
-    originals = launch._empty, launch._partial, launch._scratch
+    originals = launch._empty, launch._empty_in, launch._partial, launch._scratch
+    launch._empty_in = _allocate_in
     launch._empty = lambda like, shape: _allocate(like, like.dtype, shape)
     launch._partial = lambda like: _allocate(like, torch.float32, tuple(like.shape))
     launch._scratch = lambda like, count: _allocate(like, torch.float64, (count,))
     try:
         yield
     finally:
-        launch._empty, launch._partial, launch._scratch = originals
+        launch._empty, launch._empty_in, launch._partial, launch._scratch = originals
     check_fences()

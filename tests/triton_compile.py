@@ -93,6 +93,8 @@ def launches(limits: launcher.Limits, dtype: torch.dtype) -> list[Launch]:
     with recorded(limits) as found:
         _call(8, 32, 4, 64, 128, dtype)
         _call(8, 32, 1, 64, 128, dtype)  # a single warp shares no memory
+        image = torch.empty(8, 32, 64, 128, dtype=dtype, device="meta")
+        launcher._contiguous(image.to(memory_format=torch.channels_last))
         launcher.projected_boxes(torch.empty(32, 4, 4, dtype=dtype, device="meta"), 64, 128)
         if dtype == torch.float32:
             _call(8, 16, 4, 128, 256, dtype)

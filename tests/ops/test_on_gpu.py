@@ -157,6 +157,30 @@ def test_more_than_2_to_the_31_numbers() -> None:
     torch.cuda.empty_cache()
 
 
+@pytest.mark.parametrize(
+    "shape", [(8, 32, 4, 64, 128), (2, 3, 5, 37, 53), (1, 70, 1, 9, 7), (2, 1, 3, 1, 5), (1, 8, 2, 8, 1)]
+)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_channels_last_gives_the_same_bits(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    def last(tensor: Tensor) -> Tensor:
+        return tensor.contiguous(memory_format=torch.channels_last)
+
+    image, boxes, grad = problem(*shape, dtype=dtype)
+    fused = torch.ops.box_convolution.box_conv2d_fused
+    output, gradients = box_conv2d(image, boxes), BACKWARD(grad, image, boxes)
+    moved, moved_gradients = box_conv2d(last(image), boxes), BACKWARD(last(grad), last(image), boxes)
+    assert torch.equal(moved, output)
+    assert moved.is_contiguous(memory_format=torch.channels_last)
+    assert all(map(torch.equal, moved_gradients, gradients))
+    assert moved_gradients[0].is_contiguous(memory_format=torch.channels_last)
+    assert all(map(torch.equal, BACKWARD(grad, last(image), boxes), gradients))
+    assert torch.equal(fused(last(image), boxes, residual=last(grad)), fused(image, boxes, residual=grad))
+    if dtype == torch.float32:
+        shifted = last(torch.cat([image.flatten(), image.new_zeros(1)])[1:].view_as(image))  # aligned again
+        odd = torch.empty(image.numel() + 1, device="cuda")[1:].view(shape[0], *shape[3:], shape[1]).permute(0, 3, 1, 2)
+        assert torch.equal(box_conv2d(odd.copy_(shifted), boxes), box_conv2d(shifted, boxes)), "not aligned"
+
+
 def test_in_a_cuda_graph() -> None:
     image, boxes, grad = problem(2, 8, 4, 64, 128)
     for _ in range(2):

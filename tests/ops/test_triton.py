@@ -17,7 +17,7 @@ from torch import Tensor
 from box_convolution import box_conv2d, ops
 from box_convolution.ops import dispatch
 from box_convolution.ops.epilogue import Epilogue
-from box_convolution.ops.triton import launch
+from box_convolution.ops.triton import launch, plan
 from box_convolution.ops.triton.prepared import Launch
 
 TESTS = Path(__file__).parents[1]
@@ -53,7 +53,7 @@ TRITONS = {
 }
 OLDER_TAKES_LONG = pytest.param(*TRITONS["3.6"].values, id="3.6", marks=[*TRITONS["3.6"].marks, pytest.mark.slow])
 SHORT = {"box_short_rows", "grad_short_rows"}
-KERNELS = {"box_rows", "grad_rows", "edge_gradients", "projected_boxes"} | SHORT
+KERNELS = {"box_rows", "grad_rows", "edge_gradients", "projected_boxes", "transpose"} | SHORT
 
 
 def environment(triton: str) -> dict[str, str]:
@@ -115,12 +115,12 @@ def test_work_is_shared_out_whole(planes: int, size: tuple[int, int], forward: b
     short = launch.short_row(4, w, 5, stride, forward, H200)
     assert (short is not None) == (stride == 1 and w in (128, 512))
     row = short or launch.share_row(w, H200)
-    plan = launch.plan(planes, 5, h, row, forward, short is not None, H200)
-    assert plan.strips * plan.strip >= h > (plan.strips - 1) * plan.strip
-    assert plan.together * plan.boxes >= 5 > (plan.together - 1) * plan.boxes
-    assert plan.items == planes * plan.strips * (plan.together if forward else 1)
-    assert 1 <= plan.programs <= min(plan.items, 132 * 16), "programs go on to further items"
-    assert 1 <= plan.warps == max(1, plan.boxes * row.threads // 32) <= 8
+    work = launch.share_work(planes, 5, h, row, forward, short is not None, H200)
+    assert work.strips * work.strip >= h > (work.strips - 1) * work.strip
+    assert work.together * work.boxes >= 5 > (work.together - 1) * work.boxes
+    assert work.items == planes * work.strips * (work.together if forward else 1)
+    assert 1 <= work.programs <= min(work.items, 132 * 16), "programs go on to further items"
+    assert 1 <= work.warps == max(1, work.boxes * row.threads // 32) <= 8
     assert row.long == (4 * row.pieces * row.threads < w)
     assert 4 * row.pitch >= w
 
@@ -131,12 +131,12 @@ def test_every_processor_has_work(shape: tuple[int, ...]) -> None:
     for forward in (True, False):
         short = launch.short_row(4, w, per_channel, 1, forward, H200)
         row = short or launch.share_row(w, H200)
-        plan = launch.plan(batch * channels, per_channel, h, row, forward, short is not None, H200)
-        assert plan.boxes == (2 if forward else launch._BOXES[row.pieces]), "measured on an H200"
-        rounds = -(-plan.items // plan.programs)
+        work = launch.share_work(batch * channels, per_channel, h, row, forward, short is not None, H200)
+        assert work.boxes == (2 if forward else plan._BOXES[row.pieces]), "measured on an H200"
+        rounds = -(-work.items // work.programs)
         warps = 12 if forward else 8
         # More strips forward, so that all have work all the time, were slower: each has to begin.
-        assert plan.items / rounds * plan.warps >= (0.6 if forward else 0.9) * warps * 132
+        assert work.items / rounds * work.warps >= (0.6 if forward else 0.9) * warps * 132
 
 
 @pytest.mark.parametrize("warp", [32, 64])
@@ -146,10 +146,10 @@ def test_every_processor_has_work(shape: tuple[int, ...]) -> None:
 def test_what_short_rows_move_fits_near_memory(w: int, per_channel: int, forward: bool, warp: int) -> None:
     limits = launch.Limits(processors=132, warp=warp)
     if row := launch.short_row(4, w, per_channel, 1, forward, limits):
-        plan = launch.plan(8, per_channel, 64, row, forward, True, limits)
-        rows = launch._SHORT_ROWS[row.pieces] if forward else plan.boxes
+        work = launch.share_work(8, per_channel, 64, row, forward, True, limits)
+        rows = launch._SHORT_ROWS[row.pieces] if forward else work.boxes
         two_edges_of_four_columns = 2 * 4 * 8
-        assert two_edges_of_four_columns * rows * row.pieces * plan.boxes * row.threads <= 2**15
+        assert two_edges_of_four_columns * rows * row.pieces * work.boxes * row.threads <= 2**15
 
 
 @needs_triton
@@ -231,7 +231,7 @@ def test_machine_code_is_looked_for_once() -> None:
 
 def test_what_is_prepared_is_for_calls_of_one_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     kernels = Compiler()
-    monkeypatch.setattr(launch, "_kernels", lambda: (kernels,) * 5)
+    monkeypatch.setattr(launch, "_kernels", lambda: (kernels,) * 6)
     image, boxes = torch.zeros(2, 3, 8, 8), torch.zeros(3, 4, 4)
     other_limits = launch.limits(image.device)._replace(processors=9)
     number = torch.zeros(12)

@@ -1,4 +1,4 @@
-"""The Triton kernels: whether they can serve, how work is shared out among programs, and their launches.
+"""The Triton kernels: whether they can serve, and their launches. How the work is shared out is in plan.py.
 
 Nothing here reads a number from the device, so that launches can be recorded in a CUDA graph. Triton itself is imported
 with the first call.
@@ -6,67 +6,26 @@ with the first call.
 
 import functools
 import importlib
+import math
 from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..checks import fused_format, memory_format
 from ..epilogue import Epilogue
+from .plan import GROUP, SHORT_REGISTERS, Limits, Row, power_of_two, share_row, share_work, short_row
 from .prepared import Launch
 
 _OLDEST_TRITON = (3, 6)  # that the kernels were tested with
 _OLDEST_GPU = (7, 0)  # compute capability that Triton compiles for
 _OPTIONS = {"enable_fp_fusion": True}
 _LONGEST = 2**29  # rows or columns of a plane, so that places next to it can be counted in 32 bits
-_GROUP = 4  # neighbouring columns that a thread has, E in rows.py
 _BORDERS = 16  # in rows.py, too
 _ROWS = 2  # that the forward pass leaves in scratch before it reads them
 _SHORT_ROWS = {1: 2, 2: 1}  # that it moves at a time, of short rows in so many pieces
-_SHORT_REGISTERS = {True: 168, False: 255}  # of a thread that walks down short rows, forward and backward
-_MOST_MOVED = 512  # threads and boxes' rows that the backward pass moves at a time: 32 KB, of which every GPU has 64
-_BOXES = {1: 4, 2: 1}  # as many as the backward pass has registers for, of rows in so many pieces
-
-
-class Limits(NamedTuple):
-    """What the work is cut to fit: ``processors`` with registers, 128 each, for ``warps`` of ``warp`` threads, or for
-    half as many in the backward pass and for rows in two pieces.
-
-    A program has at most ``threads`` threads. A strip has at least ``rows`` rows: as it starts, it reads as many as its
-    boxes are high.
-    """
-
-    processors: int
-    warp: int = 32
-    warps: int = 16
-    threads: int = 256
-    rows: int = 8
-
-
-class Row(NamedTuple):
-    """How threads share a row of pixels: ``pieces`` of ``threads`` groups of columns, or parts of it that long."""
-
-    pieces: int
-    threads: int
-    pitch: int  # groups of a whole row
-    long: bool
-
-
-class Plan(NamedTuple):
-    """How a call's work is shared out: ``programs`` take one item after the other.
-
-    An item is a strip of ``strip`` rows of a plane, one of ``strips``. A program walks down ``boxes`` boxes at a time,
-    of which a channel has ``together`` such groups: in the forward pass, each group is an item of its own.
-    """
-
-    programs: int
-    items: int
-    together: int
-    strips: int
-    strip: int
-    boxes: int
-    warps: int
 
 
 @functools.cache
@@ -95,8 +54,8 @@ def interpreted() -> bool:
 
 @functools.cache
 def _kernels() -> tuple[ModuleType, ...]:
-    """Kernels of the forward and of the backward pass, those for short rows after each, and of the boxes' limits."""
-    names = ("forward", "short_forward", "backward", "short_backward", "projected_boxes")
+    """Kernels of the forward and of the backward pass, those for short rows after each, and smaller ones."""
+    names = ("forward", "short_forward", "backward", "short_backward", "projected_boxes", "channels_last")
     return tuple(importlib.import_module(f".{name}", __package__) for name in names)
 
 
@@ -109,67 +68,17 @@ def limits(device: torch.device) -> Limits:
     return Limits(processors, warp=32 if torch.version.hip is None else 64)
 
 
-def short_row(size: int, w: int, per_channel: int, stride: int, forward: bool, limits: Limits) -> Row | None:
-    """How threads share a row that is moved through shared memory; None where one is left in scratch memory.
-
-    It takes a program of several warps, and numbers of ``size`` bytes that fit the registers. For which rows it is
-    faster was measured on an H200.
-    """
-    groups = share_row(w, limits).pitch
-    pieces = 2 if forward and groups > limits.warp else 1
-    row = Row(pieces, groups // pieces, groups, False)
-    warps = row.threads / limits.warp
-    fast = warps <= 2 if forward else warps <= 1 or warps == 4
-    several = _boxes(per_channel, row, forward, True, limits) * row.threads > limits.warp
-    return row if stride == 1 and size <= 4 and fast and several else None
-
-
-def share_row(w: int, limits: Limits) -> Row:
-    """One warp has a row of up to 256 pixels, so that its sums go through no other."""
-    groups = max(2, _power_of_two(-(-w // _GROUP)))  # Triton 3.6 cannot compile tensors of which only E is not 1
-    pieces = 2 if groups > limits.warp else 1
-    threads = min(groups // pieces, limits.threads)
-    return Row(pieces, threads, groups, _GROUP * pieces * threads < w)
-
-
-def _boxes(per_channel: int, row: Row, forward: bool, short: bool, limits: Limits) -> int:
-    """How many a program walks down at a time: a power of two. Short rows of the forward pass have two warps."""
-    threads = 2 * limits.warp if forward and short else limits.threads
-    boxes = min(_power_of_two(per_channel), max(1, threads // row.threads))
-    if not forward:
-        boxes = min(boxes, _BOXES[row.pieces])
-        while short and boxes * boxes * row.threads > _MOST_MOVED:
-            boxes //= 2
-    return boxes
-
-
-def plan(planes: int, per_channel: int, walked: int, row: Row, forward: bool, short: bool, limits: Limits) -> Plan:
-    """For planes of ``walked`` rows to walk down; forward, with a channel's groups of boxes in items of their own."""
-    boxes = _boxes(per_channel, row, forward, short, limits)
-    together = -(-per_channel // boxes)
-    warps = max(1, boxes * row.threads // limits.warp)
-    if short:
-        room = limits.warps * 128 // _SHORT_REGISTERS[forward]
-    else:
-        room = limits.warps if forward and row.pieces == 1 else limits.warps // 2
-    resident = limits.processors * max(1, room // warps)
-    items = planes * together if forward else planes
-    strip = -(-walked // max(1, min(resident // items, -(-walked // limits.rows))))
-    strips = -(-walked // strip)
-    return Plan(min(items * strips, resident), items * strips, together, strips, strip, boxes, warps)
-
-
 def _step(w: int, strides: tuple[int, ...], dtype: torch.dtype, aligned: bool) -> int:
     """4 where rows start at multiples of 4 pixels and of 16 bytes, so that 4 pixels are read at a time; else 1.
 
     ``strides`` are those of a tensor that is not contiguous.
     """
-    whole = aligned and dtype.itemsize <= 4 and not any(start % _GROUP for start in (w, *strides[:3]))
-    return _GROUP if whole else 1
+    whole = aligned and dtype.itemsize <= 4 and not any(start % GROUP for start in (w, *strides[:3]))
+    return GROUP if whole else 1
 
 
 def box_conv2d(input: Tensor, boxes: Tensor, normalize: bool, stride: int, out: Tensor | None = None) -> Tensor:
-    """See `box_convolution.box_conv2d`. The result is contiguous."""
+    """See `box_convolution.box_conv2d`."""
     return _forward(input, boxes, Epilogue(), normalize, stride, out)
 
 
@@ -183,6 +92,7 @@ def _forward(
 ) -> Tensor:
     image, edges, device = _by_rows(input), boxes.contiguous(), input.device
     scale, shift, residual, relu = epilogue
+    last = out is None and fused_format(input, residual) == torch.channels_last
     shape_out, launch, counts = _prepare_forward(
         _kernels()[:2], limits(device), image.shape, image.stride(), image.dtype, edges.shape[1],
         normalize, stride, relu, _aligned(image), out is None or _aligned(out),
@@ -191,9 +101,9 @@ def _forward(
     output = _empty(input, shape_out) if out is None else out
     if launch is not None:
         with _current(device):
-            parts = (None if part is None else part.contiguous() for part in (scale, shift, residual))
+            parts = (None if part is None else _contiguous(part) for part in (scale, shift, residual))
             launch(image, edges, output, *parts, *(_scratch(input, count) for count in counts))
-    return output
+    return _transposed(output, torch.channels_last) if last else output
 
 
 @functools.lru_cache(1024)
@@ -211,7 +121,7 @@ def _prepare_forward(
     stride = min(stride, max(h, w))  # a larger one looks at the first pixel, too
     short = short_row(dtype.itemsize, w, per_channel, stride, True, bounds)
     row = short or share_row(w, bounds)
-    work = plan(batch * channels, per_channel, h_out, row, True, short is not None, bounds)
+    work = share_work(batch * channels, per_channel, h_out, row, True, short is not None, bounds)
     numbers: tuple[int, ...] = (
         work.items, channels, per_channel, h, w, h_out, w_out, work.together, work.strips, work.strip, *strides[:3],
     )  # fmt: skip
@@ -225,7 +135,7 @@ def _prepare_forward(
     in_scratch, short_rows = kernels
     if short:
         kernel = short_rows.box_short_rows
-        options |= _registers(_SHORT_REGISTERS[True], bounds)
+        options |= _registers(SHORT_REGISTERS[True], bounds)
     else:
         kernel = in_scratch.box_rows
         numbers += (stride,)
@@ -237,7 +147,7 @@ def _prepare_forward(
 def box_conv2d_backward(
     grad_output: Tensor, input: Tensor, boxes: Tensor, normalize: bool, stride: int, output_mask: list[bool]
 ) -> tuple[Tensor, Tensor]:
-    """Gradients by input and boxes, contiguous; one that ``output_mask`` rules out is empty."""
+    """Gradients by input and boxes; one that ``output_mask`` rules out is empty."""
     by_input, by_boxes = output_mask
     grad_input = _empty(input, input.shape if by_input else (0,))
     grad_boxes = _empty(boxes, boxes.shape if by_boxes else (0,))
@@ -257,6 +167,8 @@ def box_conv2d_backward(
         by_rows(grad, image, edges, partial, grad_input, sums, *scratch)
         if by_boxes:
             by_edges(sums, edges, grad_boxes)
+    if by_input and memory_format(input) == torch.channels_last:
+        grad_input = _transposed(grad_input, torch.channels_last)
     return grad_input, grad_boxes
 
 
@@ -275,7 +187,7 @@ def _prepare_backward(
     planes = batch * channels
     short = short_row(dtype.itemsize, w, per_channel, stride, False, bounds)
     row = short or share_row(w, bounds)
-    work = plan(planes, per_channel, h, row, False, short is not None, bounds)
+    work = share_work(planes, per_channel, h, row, False, short is not None, bounds)
     numbers: tuple[int, ...] = (
         work.items, planes, channels, per_channel, h, w, h_out, w_out, work.strips, work.strip,
         *strides_out[:3], *strides[:3],
@@ -291,17 +203,17 @@ def _prepare_backward(
     in_scratch, short_rows = kernels
     if short:
         kernel = short_rows.grad_short_rows
-        options |= _registers(_SHORT_REGISTERS[False], bounds)
+        options |= _registers(SHORT_REGISTERS[False], bounds)
     else:
         kernel = in_scratch.grad_rows
         numbers += (stride,)
         constants |= {"DENSE": stride == 1, "LONG": row.long, "PITCH": row.pitch, "N": row.pieces}
-        counts += (work.programs * work.boxes * (work.boxes * _slot(row) + _GROUP * row.pitch + _BORDERS),)
+        counts += (work.programs * work.boxes * (work.boxes * _slot(row) + GROUP * row.pitch + _BORDERS),)
     by_rows = Launch(kernel, work.programs, numbers, constants, options)
     count = work.strips * batch
     by_edges = Launch(
         in_scratch.edge_gradients, channels * per_channel, (count, channels * per_channel, h, w),
-        {"NORMALIZE": normalize, "BLOCK": min(_power_of_two(count), 256)}, {"num_warps": 1, **_OPTIONS},
+        {"NORMALIZE": normalize, "BLOCK": min(power_of_two(count), 256)}, {"num_warps": 1, **_OPTIONS},
     )  # fmt: skip
     is_partial = by_input and work.together > 1 and dtype not in (torch.float32, torch.float64)
     return by_rows, by_edges, counts, is_partial
@@ -323,6 +235,32 @@ def _prepare_projection(kernels: Any, axes: int, h: int, w: int, *kind_of_tensor
     return Launch(kernels.projected_boxes, -(-axes // 128), (axes, h, w), {"BLOCK": 128}, {"num_warps": 4, **_OPTIONS})
 
 
+def _transposed(tensor: Tensor, wanted: torch.memory_format) -> Tensor:
+    """A copy of a contiguous or channels_last image in the other one of these formats."""
+    result = _empty_in(wanted, tensor)
+    if tensor.numel():
+        aligned = _aligned(tensor) and _aligned(result)
+        to_last, kind = wanted == torch.channels_last, (tensor.dtype, tensor.device)
+        with _current(tensor.device):
+            _prepare_transpose(_kernels()[5], tuple(tensor.shape), to_last, aligned, *kind)(tensor, result)
+    return result
+
+
+@functools.lru_cache(1024)
+def _prepare_transpose(
+    kernels: Any, shape: tuple[int, ...], to_last: bool, aligned: bool, dtype: torch.dtype, device: torch.device
+) -> Launch:
+    batch, channels, h, w = shape
+    sizes, tile = (channels, h * w), (32, 64)
+    if not to_last:
+        sizes, tile = (h * w, channels), (64, 32)
+    together = 16 // dtype.itemsize
+    steps = [together if aligned and size % together == 0 else 1 for size in sizes]
+    tiles = math.prod(-(-size // length) for size, length in zip(sizes, tile, strict=True))
+    constants = dict(zip(("ROW_STEP", "COLUMN_STEP", "ROWS", "COLUMNS"), (*steps, *tile), strict=True))
+    return Launch(kernels.transpose, batch * tiles, sizes, constants, {"num_warps": 4, **_OPTIONS})
+
+
 def _registers(most: int, limits: Limits) -> dict[str, int]:
     """An option of NVIDIA's compiler, which may else use a few more than leave room for another program."""
     return {"maxnreg": most} if limits.warp == 32 and most < 255 else {}
@@ -330,7 +268,7 @@ def _registers(most: int, limits: Limits) -> dict[str, int]:
 
 def _slot(row: Row) -> int:
     """Numbers of scratch memory for a row of a box."""
-    return (1 + row.long) * _GROUP * row.pitch + _BORDERS
+    return (1 + row.long) * GROUP * row.pitch + _BORDERS
 
 
 def _is_wide(h: int, w: int, *row_strides: int) -> bool:
@@ -340,6 +278,10 @@ def _is_wide(h: int, w: int, *row_strides: int) -> bool:
 
 def _empty(like: Tensor, shape: tuple[int, ...]) -> Tensor:
     return torch.empty(shape, dtype=like.dtype, device=like.device)
+
+
+def _empty_in(wanted: torch.memory_format, like: Tensor) -> Tensor:
+    return torch.empty_like(like, memory_format=wanted)
 
 
 def _partial(like: Tensor) -> Tensor:
@@ -360,7 +302,13 @@ def _current(device: torch.device) -> AbstractContextManager[Any]:
 
 def _by_rows(tensor: Tensor) -> Tensor:
     """The kernels read along rows, whose pixels must be neighbours; rows, channels and images may be anywhere."""
-    return tensor if tensor.stride(3) == 1 else tensor.contiguous()
+    return tensor if tensor.stride(3) == 1 else _contiguous(tensor)
+
+
+def _contiguous(tensor: Tensor) -> Tensor:
+    if tensor.dim() == 4 and memory_format(tensor) == torch.channels_last:
+        return _transposed(tensor, torch.contiguous_format)
+    return tensor.contiguous()
 
 
 def _aligned(tensor: Tensor) -> bool:
@@ -372,8 +320,3 @@ def _check_size(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
     if max(h, w) > _LONGEST:
         raise ValueError(f"input must have at most 2**29 rows and columns for implementation 'triton', got {h} x {w}")
     return batch, channels, h, w
-
-
-def _power_of_two(number: int) -> int:
-    """The smallest that is not below ``number``."""
-    return 1 << (number - 1).bit_length()

@@ -19,7 +19,7 @@ import triton
 import triton.language as tl
 
 E = tl.constexpr(4)
-AT_ONCE = tl.constexpr(4)  # rows that are read at a time as a strip starts
+AT_ONCE = tl.constexpr(16)  # rows that are read at a time as a strip starts
 BORDERS = tl.constexpr(16)  # places of scratch after the columns: the first two for what is left and right of them
 
 
