@@ -7,7 +7,6 @@ also in FILE.json: without a GPU, the report repeats it, and only the instructio
 import argparse
 import datetime
 import functools
-import importlib.util
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -26,7 +25,10 @@ from report import Document
 
 import box_convolution
 from box_convolution import BoxBottleneck
+from box_convolution.deploy import deploy
+from box_convolution.networks import create
 from box_convolution.networks.enet import Bottleneck
+from box_convolution.networks.erfnet import NonBottleneck1d
 from boxconv.reports.tables import Section, Table, number
 
 SHARE = "bandwidth as a share of a plain copy's"
@@ -44,6 +46,8 @@ SHAPES = [Shape(*shape) for shape in gpu_kernels.SHAPES]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 MODES = ("forward", "forward + backward")
 BACKWARD = "backward"
+DEPLOYED = "Deployed"
+NETWORKS, IMAGE = ("boxenet", "boxonlyenet", "enet", "boxerfnet", "erfnet"), (512, 1024)
 BLOCKS = (8, 128, 64, 128)  # input of the blocks: ENet's and ERFNet's middle stages on 512 x 1024 images
 
 
@@ -111,23 +115,35 @@ def _goals(measured: list[Section]) -> Section:
     batch_8 = [2 * column + 2 for column, shape in enumerate(SHAPES) if shape.batch == 8]
     every = [2 * column + 2 for column in range(len(SHAPES))]
     forward, backward, both = (f"{mode.capitalize()}, float32" for mode in (MODES[0], BACKWARD, MODES[1]))
-    graphs = [6, 12]  # of inference and of training, in the table of blocks
+
+    def block(peer: str) -> str:
+        """The worse of inference, deployed, and of training."""
+        values = [
+            float(rows[title][f"box block / {peer}" if title == DEPLOYED else peer][column])
+            for title, column in ((DEPLOYED, 1), ("Blocks", 12))
+            if title in rows
+        ]
+        return f"{max(values):g}" if len(values) == 2 else "not yet measured"
+
+    networks_at_8 = {
+        pair: found(DEPLOYED, f"{pair}, batch 8", [1], max) for pair in ("boxenet / enet", "boxerfnet / erfnet")
+    }
     share = {title: found(title, SHARE, batch_8, min, " %") for title in (forward, backward)}
     goals = [
         ["forward: bandwidth as a share of a plain copy's, batch 8", "at least 45 %", share[forward]],
         ["backward: bandwidth as a share of a plain copy's, batch 8", "at least 35 %", share[backward]],
         ["forward: time of depthwise conv 3x3 / box_conv2d", "more than 1", found(forward, CONV, every, min)],
         ["forward + backward: time of depthwise conv 3x3 / box_conv2d", "more than 1", found(both, CONV, every, min)],
-        ["time of box block / ENet's dilated bottleneck", "at most 0.5", found("Blocks", ENET_BLOCK, graphs, max)],
-        ["time of box block / ERFNet's non-bottleneck-1D", "at most 0.25", found("Blocks", ERFNET_BLOCK, graphs, max)],
+        ["time of box block / ENet's dilated bottleneck", "at most 0.5", block(ENET_BLOCK)],
+        ["time of box block / ERFNet's non-bottleneck-1D", "at most 0.25", block(ERFNET_BLOCK)],
         ["slowest / fastest box size", "at most 1.1", found("Size of the boxes", "max / min", [1, 2], max)],
-        ["time of BoxENet / ENet, batch 8", "at most 0.85", found("Networks", "boxenet / enet", [2], max)],
-        ["time of BoxERFNet / ERFNet, batch 8", "at most 0.5", found("Networks", "boxerfnet / erfnet", [2], max)],
+        ["time of BoxENet / ENet, batch 8", "at most 0.85", networks_at_8["boxenet / enet"]],
+        ["time of BoxERFNet / ERFNet, batch 8", "at most 0.5", networks_at_8["boxerfnet / erfnet"]],
     ]
     text = (
         "Each figure is the worst over the shapes below, in float32. Times are those of the GPU alone (CUDA graphs). "
-        "For blocks, the figure is the worse of inference and training; for box sizes, the worse of forward and "
-        "forward + backward."
+        "For blocks, the figure is the worse of inference (deployed) and training; for networks, that of inference "
+        "(deployed); for box sizes, the worse of forward and forward + backward."
     )
     return Section("Goals", text, Table(["", "goal", "measured"], goals, text=True))
 
@@ -146,6 +162,7 @@ def _measured(rounds: int) -> Iterator[Section]:
     yield _box_sizes(rounds)
     yield _block_section(rounds)
     yield _network_section([result["inference us"] for result in networks(gpu_kernels.SHAPES)])
+    yield _deployed_section(rounds)
 
 
 def _operator_times(shape: Shape, dtype: torch.dtype, rounds: int) -> dict[str, dict[str, float]]:
@@ -204,17 +221,19 @@ def _box_sizes(rounds: int) -> Section:
     return Section("Size of the boxes", f"Microseconds at {tuple(shape)}, float32.", Table(["box", *MODES], rows))
 
 
+def _blocks() -> dict[str, torch.nn.Module]:
+    _, c, h, w = BLOCKS
+    return {
+        "box block": BoxBottleneck(c, max_input_h=h, max_input_w=w),
+        ENET_BLOCK: Bottleneck(c, dilation=4),
+        ERFNET_BLOCK: NonBottleneck1d(c, dilation=4),
+    }
+
+
 def _block_section(rounds: int) -> Section:
     """The box block and the blocks that it replaces, each run in three ways."""
     b, c, h, w = BLOCKS
-    blocks = {
-        "box block": BoxBottleneck(c, max_input_h=h, max_input_w=w),
-        ENET_BLOCK: Bottleneck(c, dilation=4),
-    }
-    if importlib.util.find_spec("box_convolution.networks.erfnet"):
-        blocks[ERFNET_BLOCK] = importlib.import_module(
-            "box_convolution.networks.erfnet"
-        ).NonBottleneck1d(c, dilation=4)
+    blocks = _blocks()
     image, grad = torch.randn(b, c, h, w, requires_grad=True), torch.randn(b, c, h, w)
     times: dict[tuple[str, str, str], float] = {}
     for mode in MODES:
@@ -225,7 +244,9 @@ def _block_section(rounds: int) -> Section:
             calls[name, mode, "eager"] = functools.partial(step, block, image)
             calls[name, mode, "compiled"] = functools.partial(step, torch.compile(block), image)
             calls[name, mode, "CUDA graph"] = captured(functools.partial(step, block, image))
+        torch.set_default_device(None)  # a default device makes each call of PyTorch take the CPU longer
         times |= interleaved(calls, rounds)
+        torch.set_default_device("cuda")
     ways = ("eager", "compiled", "CUDA graph")
     rows = []
     for name in blocks:
@@ -251,6 +272,53 @@ def _network_section(times: list[dict[str, float]]) -> Section:
         rows.append([" / ".join(pair), *(f"{column[pair[0]] / column[pair[1]]:.2f}" for column in times)])
     text = "Milliseconds: inference in float32, as CUDA graphs, of networks in their training form, 512 x 1024 pixels."
     return Section("Networks", text, Table(["", "batch 1", "batch 8"], rows))
+
+
+@torch.no_grad()
+def _deployed_section(rounds: int) -> Section:
+    """Blocks, and networks on one image and on eight, deployed in both memory formats."""
+    b, c, h, w = BLOCKS
+    rows: dict[str, list[float]] = {}
+    for dtype in DTYPES.values():
+        made: dict[str, tuple[torch.nn.Module, torch.Tensor]] = {
+            name: (block, torch.randn(b, c, h, w)) for name, block in _blocks().items()
+        }
+        for batch in (1, 8):
+            image = torch.randn(batch, 3, *IMAGE)
+            for name in NETWORKS:
+                made[f"{name}, batch {batch}"] = create(name, 19, input_size=IMAGE), image
+        calls = {}
+        for name, (module, image) in made.items():
+            for last in (False, True):
+                deployed = deploy(module, channels_last=last).to(dtype)
+                memory_format = torch.channels_last if last else torch.contiguous_format
+                argument = image.to(dtype).contiguous(memory_format=memory_format)
+                calls[name, last] = captured(functools.partial(deployed, argument))
+        times = interleaved(calls, rounds)
+        for name in made:
+            rows.setdefault(name, []).extend(times[name, last] for last in (False, True))
+    return deployed_table(rows)
+
+
+def deployed_table(rows: dict[str, list[float]]) -> Section:
+    """rows: microseconds in float32, contiguous and channels_last, and in bfloat16, by name."""
+    cells = [[name, *map(number, times)] for name, times in rows.items()]
+    ratios = [("box block", peer) for peer in (ENET_BLOCK, ERFNET_BLOCK)]
+    ratios += [
+        (f"{mine}, batch {batch}", f"{peer}, batch {batch}")
+        for batch in (1, 8)
+        for mine, peer in (("boxenet", "enet"), ("boxonlyenet", "enet"), ("boxerfnet", "erfnet"))
+    ]
+    for mine, peer in ratios:
+        fastest = [[min(rows[name][start : start + 2]) for start in (0, 2)] for name in (mine, peer)]
+        values = [f"{one / other:.2f}" for one, other in zip(*fastest, strict=True)]
+        cells.append([f"{mine.split(',')[0]} / {peer}", values[0], "", values[1], ""])
+    header = ["", "float32", "float32, channels_last", "bfloat16", "bfloat16, channels_last"]
+    text = (
+        f"Microseconds of inference as CUDA graphs, after `box_convolution.deploy`: blocks with input {BLOCKS}, "
+        f"networks on {IMAGE[0]} x {IMAGE[1]} pixels. Ratios are those of the faster memory format of each."
+    )
+    return Section(DEPLOYED, text, Table(header, cells))
 
 
 def _block_step(mode: str, grad: torch.Tensor, block: torch.nn.Module, image: torch.Tensor) -> object:

@@ -32,7 +32,7 @@ def captured(call: Call) -> Call:
 
 def interleaved(calls: Mapping[Key, Call], rounds: int) -> dict[Key, float]:
     """Median microseconds of each call, by the GPU's own clock."""
-    flush = torch.ones(2**26)  # more bytes than the largest cache
+    flush = torch.ones(2**26, device="cuda")  # more bytes than the largest cache
     for call in calls.values():
         for _ in range(WARM_UP):
             call()

@@ -170,9 +170,10 @@ def test_channels_last_gives_the_same_bits(shape: tuple[int, ...], dtype: torch.
     output, gradients = box_conv2d(image, boxes), BACKWARD(grad, image, boxes)
     moved, moved_gradients = box_conv2d(last(image), boxes), BACKWARD(last(grad), last(image), boxes)
     assert torch.equal(moved, output)
-    assert moved.is_contiguous(memory_format=torch.channels_last)
     assert all(map(torch.equal, moved_gradients, gradients))
-    assert moved_gradients[0].is_contiguous(memory_format=torch.channels_last)
+    if not last(image).is_contiguous():  # an image of a single channel is both
+        assert moved.is_contiguous(memory_format=torch.channels_last)
+        assert moved_gradients[0].is_contiguous(memory_format=torch.channels_last)
     assert all(map(torch.equal, BACKWARD(grad, last(image), boxes), gradients))
     assert torch.equal(fused(last(image), boxes, residual=last(grad)), fused(image, boxes, residual=grad))
     if dtype == torch.float32:

@@ -90,12 +90,18 @@ def between_edges(
 
 
 @triton.jit
-def write_row(p_output, p_residual, at, value, shift, inside, RELU: tl.constexpr, STEP: tl.constexpr):
+def load_residual(p_residual, at, inside, STEP: tl.constexpr):
+    """To be called long before the row is written: that hides how long memory takes."""
+    return tl.load(by_groups(p_residual, at, STEP), mask=inside, other=0.0)
+
+
+@triton.jit
+def write_row(p_output, at, value, shift, residual, inside, RELU: tl.constexpr, STEP: tl.constexpr):
     """relu(residual + value + shift), of which all but the value may be absent."""
     if shift is not None:
         value += shift
-    if p_residual is not None:
-        value += tl.load(by_groups(p_residual, at, STEP), mask=inside, other=0.0).to(tl.float64)
+    if residual is not None:
+        value += residual.to(tl.float64)
     if RELU:
         value = tl.where(value < 0, 0.0, value)  # NaN stays
     store_as(by_groups(p_output, at, STEP), value, inside)
@@ -201,10 +207,12 @@ def box_rows(
                             p_slots + r * NEXT, tile + q, tile + first + E, columns_of_box, w, stride,
                             PITCH, DENSE, N, C, K,
                         )  # fmt: skip
+                        at = at_row + (tile + q)
                         inside = real & (i < end) & (tile + q < multiple(w_out, STEP_OUT))
-                        write_row(
-                            p_output, p_residual, at_row + (tile + q), value * weight, shift, inside, RELU, STEP_OUT
-                        )
+                        residual = None
+                        if p_residual is not None:
+                            residual = load_residual(p_residual, at, inside, STEP_OUT)
+                        write_row(p_output, at, value * weight, shift, residual, inside, RELU, STEP_OUT)
                 tl.debug_barrier()
         else:
             nothing = tl.zeros([C], tl.float64)
@@ -212,6 +220,13 @@ def box_rows(
                 p_plane, sums, begin, end, rows_of_box, h_top, h_bottom, w, stride, row_stride, q, DENSE, STEP, ROWS
             )
             for start in range(begin, end, ROWS):
+                residuals = ()
+                for r in tl.static_range(ROWS):
+                    i = start + r
+                    at_row = first_out + multiple(i.to(row_stride.dtype) * w_out, STEP_OUT)
+                    inside = real & (i < end) & (q < multiple(w_out, STEP_OUT))
+                    if p_residual is not None:
+                        residuals += (load_residual(p_residual, at_row + q, inside, STEP_OUT),)
                 for r in tl.static_range(ROWS):
                     spread(p_slots + r * NEXT, rows[r], nothing, whole, q, WIDTH - 1, PITCH, LONG, N, C, K)
                 tl.debug_barrier()
@@ -227,5 +242,6 @@ def box_rows(
                     i = start + r
                     at_row = first_out + multiple(i.to(row_stride.dtype) * w_out, STEP_OUT)
                     inside = real & (i < end) & (q < multiple(w_out, STEP_OUT))
-                    write_row(p_output, p_residual, at_row + q, values[r] * weight, shift, inside, RELU, STEP_OUT)
+                    residual = residuals[r] if p_residual is not None else None
+                    write_row(p_output, at_row + q, values[r] * weight, shift, residual, inside, RELU, STEP_OUT)
                 tl.debug_barrier()

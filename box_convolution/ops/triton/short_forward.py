@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from .forward import SIZES, STRIDES, load_item, write_row
+from .forward import SIZES, STRIDES, load_item, load_residual, write_row
 from .rows import E, index, load_row, multiple, plane_offset, sum_rows
 from .shifts import find_edge, left_of_edges, like_rows, moved
 
@@ -87,6 +87,14 @@ def box_short_rows(
             of_total += (right_total - left_total,)
         read = read_rows(p_plane, begin, rows_of_box, h_top, h_bottom, row_stride, q, w, STEP, ROWS, N)
         for start in range(begin, end, ROWS):
+            residuals = ()
+            for t in tl.static_range(ROWS * N):
+                i = start + t // N
+                column = q + (t % N) * E
+                at_row = first_out + multiple(i.to(row_stride.dtype) * w_out, STEP_OUT)
+                inside = real & (i < end) & (column < multiple(w_out, STEP_OUT))
+                if p_residual is not None:
+                    residuals += (load_residual(p_residual, at_row + column, inside, STEP_OUT),)
             rows, sums = enter_rows(read, sums, rows_of_box, ROWS, N)
             read = read_rows(
                 p_plane, start + ROWS, rows_of_box, h_top, h_bottom, row_stride, q, w, STEP, ROWS, N
@@ -99,4 +107,5 @@ def box_short_rows(
                 value = of_right[t % N] * rights[t] - of_left[t % N] * lefts[t] + of_total[t % N] * totals[t // N]
                 at_row = first_out + multiple(i.to(row_stride.dtype) * w_out, STEP_OUT)
                 inside = real & (i < end) & (column < multiple(w_out, STEP_OUT))
-                write_row(p_output, p_residual, at_row + column, value, shift, inside, RELU, STEP_OUT)
+                residual = residuals[t] if p_residual is not None else None
+                write_row(p_output, at_row + column, value, shift, residual, inside, RELU, STEP_OUT)
