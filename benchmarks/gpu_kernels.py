@@ -101,8 +101,8 @@ def _cost(compiler: Any) -> Section:
         "and box (backward). At the start of a strip of rows, the kernel reads as many rows as the boxes are high; `to "
         "start` counts the instructions for each of these pixels. We assume 16 conversions per cycle, and an L2 cache "
         "that moves 5120 bytes per cycle for 132 multiprocessors. Each pixel is read from it once for all boxes, and "
-        "all results are written to it. A channels_last tensor is copied before the kernels, and its result after "
-        "them; this copying is not counted."
+        "all results are written to it. A channels_last tensor is moved to planes before the kernels, and its result "
+        "back after them, each at the speed of a copy; this is not counted."
     )
     return Section("Cost, counted", text, Table(header, rows))
 

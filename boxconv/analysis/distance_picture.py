@@ -24,6 +24,9 @@ NAMES = {
     "boxerfnet_frozen": "BoxERFNet, frozen boxes",
 }
 
+LEAST = 3e-4
+"""A point is drawn if both look-alikes have at least this share of all pixels of the question at that distance."""
+
 
 def draw_by_distance(
     groups: Mapping[str, Sequence[Measured]], evidence: Mapping[str, str], path: str | Path, *, width: int
@@ -65,8 +68,13 @@ def _lines(
         colour, style = LINES[k % len(LINES)], styles[k // len(LINES) % len(styles)]
         for run in runs:
             a = run.answers[question]
-            at = [width * (start + end) / 2 for start, end in zip(a.start, a.end, strict=True)]
-            accuracy, low, high = ([100 * value for value in values] for values in (a.accuracy, a.low, a.high))
+            bins = zip(a.start, a.end, a.accuracy, a.low, a.high, a.pixels, strict=True)
+            points = [
+                (width * (start + end) / 2, 100 * accuracy, 100 * low, 100 * high)
+                for start, end, accuracy, low, high, pixels in bins
+                if min(pixels) >= LEAST * sum(map(sum, a.pixels))
+            ]
+            at, accuracy, low, high = zip(*points, strict=True) if points else ((),) * 4
             (line,) = axes.plot(
                 at, accuracy, color=colour, linewidth=thick if len(runs) == 1 else 0.7 * thick, linestyle=style,
                 label=shown[label] + (f", {len(runs)} seeds" if len(runs) > 1 else ""),
@@ -76,10 +84,7 @@ def _lines(
         lines.append(line)
     axes.axhline(50, color=INK, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
     axes.set_xlim(left=0)
-    least = min(
-        100 * accuracy for runs in groups.values() for run in runs for accuracy in run.answers[question].accuracy
-    )
-    axes.set_ylim(min(44.0, least - 3), 101.5)
+    axes.set_ylim(min(44.0, axes.dataLim.ymin - 3), 101.5)
     axes.grid(linewidth=0.6, color=FAINT)
     return lines
 

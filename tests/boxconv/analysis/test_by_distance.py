@@ -160,7 +160,7 @@ def test_each_seed_has_a_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     plot = Axes.plot
 
     def noted(axes: Axes, at: list[float], values: list[float], **style: object) -> list[object]:
-        drawn.append(values)
+        drawn.append(list(values))
         return plot(axes, at, values, **style)
 
     monkeypatch.setattr(Axes, "plot", noted)
