@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from .arguments import as_int
+from .argument_checks import as_int
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -3,7 +3,7 @@
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function
 
-from .arguments import as_bool, as_int
+from .argument_checks import as_bool, as_int
 from .ops import dispatch
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, fx, nn
 
 from . import boxes as box
 from . import project_after_step
-from .arguments import as_bool, as_float, as_int
+from .argument_checks import as_bool, as_float, as_int
 from .functional import box_conv2d
 from .ops import backend
 from .ops.projected_boxes import projected_boxes

@@ -16,23 +16,23 @@ ROOT = LIBRARY.parent
 
 # The other parts of the library that each part may import.
 WITHIN_LIBRARY = {
-    "arguments": set(),
+    "argument_checks": set(),
     "torch_internals": set(),
     "ops": {"torch_internals", "boxes"},
     "boxes": set(),
-    "functional": {"ops", "arguments"},
+    "functional": {"ops", "argument_checks"},
     "state_dicts": {"boxes"},
     "extras": set(),
-    "drawing": {"arguments"},
+    "drawing": {"argument_checks"},
     "sharded": set(),
     "project_after_step": {"sharded"},
     "layer": {
-        "functional", "boxes", "ops", "state_dicts", "project_after_step", "sharded", "arguments", "extras", "drawing",
-        "torch_internals",
+        "functional", "boxes", "ops", "state_dicts", "project_after_step", "sharded", "argument_checks", "extras",
+        "drawing", "torch_internals",
     },
-    "convert": {"layer", "arguments", "torch_internals"},
-    "networks": {"layer", "boxes", "arguments", "extras"},
-    "deploy": {"networks", "layer", "ops", "arguments", "torch_internals", "extras"},
+    "convert": {"layer", "argument_checks", "torch_internals"},
+    "networks": {"layer", "boxes", "argument_checks", "extras"},
+    "deploy": {"networks", "layer", "ops", "argument_checks", "torch_internals", "extras"},
     "__init__": {"functional", "layer", "networks", "ops", "project_after_step"},
 }  # fmt: skip
 TYPES = {("project_after_step", "layer", "BoxConv2d")}  # which only the type checker reads
@@ -59,7 +59,9 @@ WITHIN_TRITON = {
     "short_backward": {"backward", "rows", "shifts", "spans"},
     "projected_boxes": set(),
     "prepared": set(),
-    "launch": {"prepared"},  # which imports the kernels when they are first called
+    "channels_last": set(),
+    "plan": set(),
+    "launch": {"plan", "prepared"},  # which imports the kernels when they are first called
     "__init__": set(),
 }
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 import torch
 from torch import nn
 
-from ..arguments import as_int, as_size
+from ..argument_checks import as_int, as_size
 from .report import Replacement, Report
 from .rules import KINDS, boxes_for, describe, kind, obstacle
 from .watch import Run, watch

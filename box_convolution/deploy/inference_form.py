@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..arguments import as_bool, as_int
+from ..argument_checks import as_bool, as_int
 from ..layer import BoxConv2d
 from ..networks import BoxBottleneck
 from ..torch_internals import has_hooks

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..arguments import as_bool, as_size
+from ..argument_checks import as_bool, as_size
 from ..extras import MissingPackageError, require
 from ..networks.padding import PaddedNetwork
 from . import custom_operators as custom

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..arguments import as_bool, as_float
+from ..argument_checks import as_bool, as_float
 from .dataflow import read
 from .fold import columns_of_zeros, keep_outputs
 from .modules import FusedBoxBottleneck, FusedBoxConv2d

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from ..arguments import as_int, as_size
+from ..argument_checks import as_int, as_size
 from . import enet, erfnet
 from .box_block import BoxBottleneck
 from .stages import Table

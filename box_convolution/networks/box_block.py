@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from ..arguments import as_bool, as_float, as_int
+from ..argument_checks import as_bool, as_float, as_int
 from ..layer import BoxConv2d
 from .residual_sum import residual_sum
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from torch import Tensor, fx, nn
 from torch.nn.functional import max_pool2d, pad
 
-from ..arguments import as_int
+from ..argument_checks import as_int
 from .padding import PaddedNetwork, extents
 from .resampling import ConvBesidePool, deconv3x3
 from .residual_sum import residual_sum

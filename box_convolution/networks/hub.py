@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..arguments import as_int, as_size
+from ..argument_checks import as_int, as_size
 from ..extras import require
 from . import weights
 

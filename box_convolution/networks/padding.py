@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.functional import pad
 
-from ..arguments import as_int
+from ..argument_checks import as_int
 
 
 class PaddedNetwork(nn.Module):

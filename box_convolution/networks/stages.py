@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from ..arguments import as_float
+from ..argument_checks import as_float
 from .box_block import BoxBottleneck
 
 

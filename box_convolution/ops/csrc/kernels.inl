@@ -32,23 +32,34 @@ inline void fill(T* begin, T* end, T value) {
   while (begin < end) *begin++ = value;
 }
 
-#include "doubles.inl"
+#include "float64_vectors.inl"
 #include "spans.inl"
-#include "integral_image.inl"
-#include "integral_backward.inl"
-#include "backward_rows.inl"
-#include "vectors.inl"
-#include "team.inl"
-#include "nhwc.inl"
+#include "integral_image_forward.inl"
+#include "integral_image_backward.inl"
+#include "one_pass_backward.inl"
+#include "float32_vectors.inl"
+#include "work_sharing.inl"
+#include "nhwc_forward.inl"
 #include "nchw_backward.inl"
-#include "nchw.inl"
+#include "nchw_forward.inl"
 #if defined(__AVX512F__)
-#include "no_fixed_point.inl"
+// No fixed point: float64 integral images take no longer here, and are accurate for every plane.
+inline bool NhwcForward::fixed_group(int64_t, int64_t, Failure&) const { return false; }
+
+template <typename T>
+bool Forward<T>::fixed_plane(int64_t, bool, Failure&) const {
+  return false;
+}
+
+template <typename T>
+typename Backward<T>::Done Backward<T>::fixed_plane(int64_t, bool, double*, Failure&) const {
+  return NOTHING;
+}
 #else
-#include "words.inl"
-#include "fixed_point.inl"
-#include "fixed_backward.inl"
-#include "fixed_nchw.inl"
+#include "int32_vectors.inl"
+#include "fixed_point_forward.inl"
+#include "fixed_point_backward.inl"
+#include "fixed_point_planes.inl"
 #endif
 
 }  // namespace BOX_ISA

@@ -1,4 +1,4 @@
-// The gradients of all planes, shared out among threads as in nchw.inl. Included by kernels.inl.
+// The gradients of all planes, shared out among threads as in nchw_forward.inl. Included by kernels.inl.
 
 template <typename T>
 struct Backward {
@@ -45,7 +45,7 @@ struct Backward {
 
   enum Done { NOTHING, GRAD_INPUT, EVERYTHING };
 
-  // Computes a plane in fixed point, in this thread or in all. Returns which gradients were fit for it: see fixed_point.inl.
+  // Computes a plane in fixed point, in this thread or in all. Returns which gradients were fit for it: see fixed_point_forward.inl.
   Done fixed_plane(int64_t plane, bool all_threads, double* edges, Failure& failure) const;
 
   void write(const IntegralImage& adjoint, int64_t plane, Done done, bool finite) const {
@@ -64,7 +64,7 @@ struct Backward {
     return 2 * IntegralImage::size(p.h, p.w) + PaddedRows::size(p.w) + 3 * IntegralImage::pitch_of(p.w);
   }
 
-  // Whether backward_rows.inl serves this call: it reads rows of grad_output in place, as vectors.
+  // Whether one_pass_backward.inl serves this call: it reads rows of grad_output in place, as vectors.
   bool in_one_pass() const {
     return sizeof(T) >= 4 && p.stride == 1 && p.w >= WIDE_ENOUGH && (p.w == 1 || call.grad_output_strides[3] == 1);
   }

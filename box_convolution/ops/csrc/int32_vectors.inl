@@ -1,4 +1,4 @@
-// Vectors of 32-bit integers, with as many lanes as those of float32 in vectors.inl. Included by kernels.inl.
+// Vectors of 32-bit integers, with as many lanes as those of float32 in float32_vectors.inl. Included by kernels.inl.
 
 typedef int32_t Ints __attribute__((vector_size(WIDE * 4)));
 typedef uint32_t Words __attribute__((vector_size(WIDE * 4)));

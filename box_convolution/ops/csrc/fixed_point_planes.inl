@@ -1,4 +1,4 @@
-// Whole planes in fixed point, for nchw.inl, nchw_backward.inl and nhwc.inl. Included by kernels.inl.
+// Whole planes in fixed point, for nchw_forward.inl, nchw_backward.inl and nhwc_forward.inl. Included by kernels.inl.
 
 // Doubles of working memory for the running sums of a strip of columns.
 inline int64_t column_sums_size(int64_t h) { return in_doubles((h + 1) * STRIP * WIDE); }

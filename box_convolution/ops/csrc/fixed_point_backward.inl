@@ -1,4 +1,4 @@
-// Gradients in fixed point, the transpose of fixed_point.inl. Included by kernels.inl.
+// Gradients in fixed point, the transpose of fixed_point_forward.inl. Included by kernels.inl.
 //
 // grad_output is summed over a box's rows first, a strip of columns at a time. This gives ``rows``, the gradient by the
 // averages along rows. The gradient by the input is the running sum, along rows, of the differences of ``rows``, which are

@@ -1,4 +1,4 @@
-// Outputs in NCHW (contiguous), shared out among threads as team.inl says. Included by kernels.inl.
+// Outputs in NCHW (contiguous), shared out among threads as work_sharing.inl says. Included by kernels.inl.
 
 template <typename T>
 struct Forward {
@@ -56,7 +56,7 @@ struct Forward {
   }
 
   // Computes a plane in fixed point, in this thread or in all. Returns false, and has written nothing, if the plane is unfit
-  // for it: see fixed_point.inl.
+  // for it: see fixed_point_forward.inl.
   bool fixed_plane(int64_t plane, bool all_threads, Failure& failure) const;
 
   int32_t by_planes() const {
