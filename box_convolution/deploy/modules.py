@@ -8,6 +8,7 @@ from torch.nn.functional import conv2d
 
 from ..layer import BoxConv2d
 from ..networks import BoxBottleneck
+from ..ops.native import pointwise_dilation
 from ..torch_internals import Float32Buffers, has_hooks
 from .activation import changeable
 
@@ -95,9 +96,8 @@ class FusedBoxBottleneck(nn.Module):
 
 
 class PointwiseConv2d(nn.Conv2d):
-    """A 1x1 convolution of a channels_last image, made twice as fast on one thread by a dilation.
+    """A 1x1 convolution of a channels_last image, made twice as fast on one thread by `pointwise_dilation`.
 
-    Without dilation, PyTorch multiplies matrices there. Dilation does not affect a 1x1 kernel, but selects oneDNN.
     Compiled and exported graphs get the plain convolution.
     """
 
@@ -112,7 +112,7 @@ class PointwiseConv2d(nn.Conv2d):
         dilation = 1
         if not torch.jit.is_scripting() and not torch.compiler.is_compiling():
             last = input.is_contiguous(memory_format=torch.channels_last)
-            dilation = 2 if last and input.device.type == "cpu" and torch.get_num_threads() == 1 else 1
+            dilation = pointwise_dilation() if last and input.device.type == "cpu" else 1
         return conv2d(input, self.weight, self.bias, dilation=dilation)
 
 

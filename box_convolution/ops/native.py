@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn.functional import conv2d
 
 from . import build_record
 from .checks import fused_format, memory_format
@@ -70,8 +71,8 @@ class _Transpose(ctypes.Structure):
 
 class _Activation(ctypes.Structure):
     _fields_ = [
-        *((name, ctypes.c_int64) for name in ("pixels", "channels", "biases")),
-        *((name, ctypes.c_void_p) for name in ("image", "bias", "residual", "slopes")),
+        *((name, ctypes.c_int64) for name in ("pixels", "channels")),
+        *((name, ctypes.c_void_p) for name in ("image", "residual", "slopes")),
         ("threads", ctypes.c_int32),
         ("parallel_for", ctypes.c_void_p),
     ]
@@ -337,28 +338,29 @@ def activate(image: Tensor, residual: Tensor | None, slopes: Tensor | None) -> N
     numbers = None if slopes is None else slopes.float().expand(channels).contiguous()
     pointers = [None if part is None else part.data_ptr() for part in (residual, numbers)]
     pixels = image.numel() // max(channels, 1)
-    call = _Activation(pixels, channels, 0, image.data_ptr(), None, *pointers, torch.get_num_threads(), _parallel_for())
+    call = _Activation(pixels, channels, image.data_ptr(), *pointers, torch.get_num_threads(), _parallel_for())
     library().box_activation(call)
 
 
 def pointwise_planes(image: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
     """See `inference`; ``image`` float32 in channels_last."""
     batch, channels, h, w = image.shape
-    matrix, pixels = weight.flatten(1), image.permute(0, 2, 3, 1).reshape(batch, h * w, channels)
-    if batch == 1:
-        planes = torch.mm(matrix, pixels[0].t())[None]
-    else:
-        planes = torch.bmm(matrix.expand(batch, -1, -1), pixels.mT)
-    if not relu:
-        planes.add_(bias[:, None])
-    elif planes.numel():
-        numbers = bias.contiguous()
-        call = _Activation(
-            batch * len(bias), h * w, len(bias), planes.data_ptr(), numbers.data_ptr(), None, None,
-            torch.get_num_threads(), _parallel_for(),
-        )  # fmt: skip
-        library().box_activation(call)
-    return planes.view(batch, len(bias), h, w)
+    if len(bias) < 8 and torch.get_num_threads() == 1:
+        # So few columns take longer to transpose than to multiply in this way.
+        matrix, pixels = weight.flatten(1), image.permute(0, 2, 3, 1).reshape(batch, h * w, channels)
+        planes = torch.baddbmm(bias[:, None], matrix.expand(batch, -1, -1), pixels.mT).view(batch, len(bias), h, w)
+        return planes.relu_() if relu else planes
+    result = conv2d(image, weight, bias, dilation=pointwise_dilation())
+    planes = torch.empty_like(result, memory_format=torch.contiguous_format)
+    _transpose(batch, h * w, len(bias), result.contiguous(memory_format=torch.channels_last), None, relu, planes)
+    return planes
+
+
+def pointwise_dilation() -> int:
+    """A dilation for 1x1 convolutions of channels_last images, whose result it does not change. With it, PyTorch uses oneDNN
+    on one thread, too. That takes half the time of the matrix product which it would use there.
+    """
+    return 2 if torch.get_num_threads() == 1 else 1
 
 
 def unpool(image: Tensor, values: Tensor, indices: Tensor) -> None:

@@ -36,18 +36,7 @@ void run(const BoxActivation& call, int64_t begin, int64_t end) {
   }
 }
 
-void run_planes(const BoxActivation& call, int64_t begin, int64_t end) {
-  for (int64_t p = begin; p < end; ++p) {
-    float* const plane = call.image + p * call.channels;
-    const float bias = call.bias[p % call.biases];
-    int64_t i = 0;
-    for (; i + 4 <= call.channels; i += 4) store(plane + i, activated<false>(load(plane + i) + bias, Four{}));
-    for (; i < call.channels; ++i) plane[i] = activated<false>(plane[i] + bias, 0.f);
-  }
-}
-
 void run(const BoxActivation& call, int64_t begin, int64_t end) {
-  if (call.bias) return run_planes(call, begin, end);
   if (call.residual)
     call.slopes ? run<true, true>(call, begin, end) : run<true, false>(call, begin, end);
   else

@@ -111,8 +111,24 @@ inline V finished(V value, const Epilogue& epilogue, bool has_residual, const Re
 }
 
 // Sums between a box's left and right edge for 8 outputs at a time, out of a row of running sums: see Weights. With AVX-512,
-// one instruction shifts two vectors into each other: so each vector is loaded only once.
+// one instruction shifts two vectors into each other: so each vector is loaded only once. If the edges are ON_BORDERS of
+// pixels, as those of snapped boxes are, a difference of two numbers is the whole sum.
+template <bool ON_BORDERS>
 struct Between {
+  const double *right, *left;
+
+  Between(const double* right, const double* left) : right(right), left(left) {}
+
+  inline Vec next(const Weights&) {
+    const Vec value = load(right) - load(left);
+    right += LANES;
+    left += LANES;
+    return value;
+  }
+};
+
+template <>
+struct Between<false> {
   const double *right, *left;
 #if defined(__AVX512F__)
   Vec at_right, between;
@@ -144,7 +160,7 @@ struct Between {
 
 // Writes one output row. ``sums``, a row of difference_rows, has for each column q the sum over the box's height of columns
 // 0..q: the difference of its values at the right and the left edge is the output.
-template <typename T, bool PLAIN>
+template <typename T, bool PLAIN, bool ON_BORDERS>
 inline void write_row(T* __restrict out, const double* __restrict sums, const T* __restrict residual, const Span& columns,
                       const Weights& weights, int64_t count, int64_t stride, const Epilogue& epilogue) {
   const double* __restrict right = sums + columns.high - 1;
@@ -157,7 +173,7 @@ inline void write_row(T* __restrict out, const double* __restrict sums, const T*
     }
     return;
   }
-  Between at_edges(right, left);
+  Between<ON_BORDERS> at_edges(right, left);
   int64_t j = 0;
   for (; j + LANES <= count; j += LANES) {
     const Vec value = at_edges.next(weights);
@@ -172,8 +188,8 @@ inline void write_row(T* __restrict out, const double* __restrict sums, const T*
 }
 
 // Writes R rows of ``padded``, for output rows i..i+R-1: sums between the box's top and bottom edge of columns 0..q. R > 1 only
-// with stride 1, where neighbouring output rows share rows of the integral image.
-template <int R>
+// with stride 1, where neighbouring output rows share rows of the integral image. ON_BORDERS: the top and bottom edges are.
+template <int R, bool ON_BORDERS>
 inline void difference_rows(const IntegralImage& integral, const Box& box, const Weights& weights,
                             const PaddedRows& padded, int64_t i,
                             int64_t stride) {
@@ -187,6 +203,10 @@ inline void difference_rows(const IntegralImage& integral, const Box& box, const
   double* const to = padded.first;
   const int64_t to_pitch = padded.pitch, w = integral.w;
   for (int64_t q = 0; q < w; q += LANES) {
+    if (ON_BORDERS) {
+      for (int r = 0; r < R; ++r) store(to + r * to_pitch + q, weights.here * (load(bottom[r] + q) - load(top[r] + q)));
+      continue;
+    }
     Vec at_bottom = load(bottom[0] + q), between = at_bottom - load(top[0] + q);
     for (int r = 0; r < R; ++r) {
       const Vec next_bottom = load(bottom[r + 1] + q), next_between = next_bottom - load(top[r + 1] + q);
@@ -210,15 +230,15 @@ void forward_box(const IntegralImage& integral, const Box& box, const PaddedRows
                  int64_t stride, int64_t begin, int64_t end, const Epilogue& epilogue) {
   constexpr int64_t R = PaddedRows::COUNT;
   const Weights of_rows(box.rows, box.inverse), of_columns(box.columns, 1);
+  const auto sum_rows = of_rows.on_borders() ? difference_rows<R, true> : difference_rows<R, false>;
+  const auto sum_row = of_rows.on_borders() ? difference_rows<1, true> : difference_rows<1, false>;
+  const auto write = of_columns.on_borders() ? write_row<T, PLAIN, true> : write_row<T, PLAIN, false>;
   for (int64_t i = begin; i < end;) {
     const int64_t count = stride == 1 && i + R <= end ? R : 1;
-    if (count == R)
-      difference_rows<R>(integral, box, of_rows, padded, i, 1);
-    else
-      difference_rows<1>(integral, box, of_rows, padded, i, stride);
+    (count == R ? sum_rows : sum_row)(integral, box, of_rows, padded, i, stride);
     for (int64_t r = 0; r < count; ++r, ++i)
-      write_row<T, PLAIN>(out + i * w_out, padded.row(r), residual ? residual + i * w_out : nullptr, box.columns, of_columns,
-                          w_out, stride, epilogue);
+      write(out + i * w_out, padded.row(r), residual ? residual + i * w_out : nullptr, box.columns, of_columns, w_out,
+            stride, epilogue);
   }
 }
 

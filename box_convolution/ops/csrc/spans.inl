@@ -68,6 +68,9 @@ struct Weights {
   Weights(const Span& span, double factor)
       : here(span.low0 * factor), next(span.low1 * factor), rise((span.high1 - span.low1) * factor) {}
 
+  // Whether both edges lie on borders of pixels, at least two pixels apart.
+  bool on_borders() const { return next == 0 && rise == 0; }
+
   // ``between``: the sum at the high edge minus that at the low edge; ``next_between``: the same one row (or column) further;
   // ``ahead``: what the sum at the high edge gains by this step. V is a number or a vector of them.
   template <typename V>
