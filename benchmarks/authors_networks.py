@@ -16,8 +16,8 @@ from types import ModuleType
 import torch
 
 from box_convolution import networks
-from box_convolution.deploy import deploy
-from boxconv.profiling.timing import Repeats, interleaved, keep_freed_memory
+from box_convolution.deploy import deploy, keep_freed_memory
+from boxconv.profiling.timing import Repeats, interleaved
 from boxconv.reports.tables import Table
 
 # For the name of each of our networks, the authors' file and class.

@@ -24,7 +24,8 @@ from report import Document, facts_section
 from sections import Accuracy
 
 from box_convolution import ops
-from boxconv.profiling.timing import Repeats, interleaved, keep_freed_memory
+from box_convolution.deploy import keep_freed_memory
+from boxconv.profiling.timing import Repeats, interleaved
 
 _STARTED = time.perf_counter()
 

@@ -23,13 +23,13 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from torch import Tensor, nn
 
 from box_convolution import networks
-from box_convolution.deploy import deploy, to_onnx
+from box_convolution.deploy import deploy, keep_freed_memory, to_onnx
 from box_convolution.deploy.onnx_files import open_onnx
 from boxconv import open_network
 from boxconv.data.registry import open_split, prepare_of
 from boxconv.inference.scoring_data import data_of, labels_of, validation_scores
 from boxconv.profiling.machine import processor
-from boxconv.profiling.timing import Repeats, interleaved, keep_freed_memory
+from boxconv.profiling.timing import Repeats, interleaved
 
 REFERENCE = "float32, PyTorch"
 

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from box_convolution import networks
-from box_convolution.deploy import custom_operators, deploy, snap_boxes, to_onnx
+from box_convolution.deploy import custom_operators, deploy, keep_freed_memory, snap_boxes, to_onnx
 from box_convolution.deploy.pt2_files import save_program
 from boxconv.profiling.machine import processor
-from boxconv.profiling.timing import Repeats, interleaved, keep_freed_memory
+from boxconv.profiling.timing import Repeats, interleaved
 
 Call = Callable[[], Tensor]
 

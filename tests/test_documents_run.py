@@ -71,7 +71,6 @@ NOTHING_TO_RUN = {
     "boxconv   ": "the diagram of the packages",
     "cmake ": "builds the C library; tests/test_c_example.py does it",
     "@inproceedings": "the paper",
-    "export MALLOC_": "settings of the C library, read when a program starts",
     "box-convolution     0.1.0": "what boxconv doctor prints",
 }
 # Options whose value is written, not read.

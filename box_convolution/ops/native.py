@@ -357,8 +357,8 @@ def pointwise_planes(image: Tensor, weight: Tensor, bias: Tensor, relu: bool) ->
 
 
 def pointwise_dilation() -> int:
-    """A dilation for 1x1 convolutions of channels_last images, whose result it does not change. With it, PyTorch uses oneDNN
-    on one thread, too. That takes half the time of the matrix product which it would use there.
+    """A dilation for 1x1 convolutions of channels_last images. It does not change the result, but with it PyTorch uses
+    oneDNN on one thread, too. That takes half the time of the matrix product which it would use there.
     """
     return 2 if torch.get_num_threads() == 1 else 1
 

@@ -43,8 +43,9 @@ class Bench:
 def run(args: Bench) -> None:
     import torch
 
+    from box_convolution.deploy import keep_freed_memory
+
     from ..profiling import network_speed
-    from ..profiling.timing import keep_freed_memory
 
     _check(args)
     check_outside_data({"--write": args.write})

@@ -27,6 +27,8 @@ class DemoApp:
 def run(args: DemoApp) -> None:
     require_layers(args.network)
 
+    from box_convolution.deploy import keep_freed_memory
+
     from ..app.explorer import Explorer
     from ..app.server import Application, listen, serve
     from ..training.device import choose_device
@@ -37,6 +39,7 @@ def run(args: DemoApp) -> None:
     device = choose_device(args.device)
     opened = open_layers(args.network)
     opened.model.to(device)
+    keep_freed_memory()
     serve(Application(Explorer(args.network, opened), args.host), args.port, _announce)
     print()
 

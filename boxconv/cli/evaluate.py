@@ -55,6 +55,8 @@ class Evaluate(InferenceOptions):
 
 
 def run(args: Evaluate) -> None:
+    from box_convolution.deploy import keep_freed_memory
+
     from ..training.distributed import init_distributed
 
     if args.batch_size < 1:
@@ -64,6 +66,7 @@ def run(args: Evaluate) -> None:
     require_picture("--picture", args.picture)
     outputs = {"--json": args.json, "--picture": args.picture}
     check_outputs(outputs, overwrite=args.overwrite, inputs=(file_of(args.network),), root=args.root)
+    keep_freed_memory()
     with init_distributed() as context:
         _evaluate(args, context)
 

@@ -59,6 +59,8 @@ class Predict(InferenceOptions):
 
 
 def run(args: Predict) -> int:
+    from box_convolution.deploy import keep_freed_memory
+
     from ..data.video import SUFFIXES
     from ..files import sweep
     from ..inference.predict import pending, plan
@@ -74,6 +76,7 @@ def run(args: Predict) -> int:
     opened = open_network(file)
     opened.check(args)
     opened.model.to(device)
+    keep_freed_memory()
     # After a restart by torchrun the outputs of the first attempt are there.
     if mode == "refuse" and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
         mode = "resume"

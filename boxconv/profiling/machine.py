@@ -15,7 +15,7 @@ from box_convolution import __version__
 def facts(threads: Iterable[int], keeps_memory: bool) -> list[list[str]]:
     """Table rows with date, hardware, versions and whatever else influences times.
 
-    threads: numbers of threads that were measured. keeps_memory: the result of `timing.keep_freed_memory`.
+    threads: numbers of threads that were measured. keeps_memory: the result of `keep_freed_memory`.
     """
     settings = [f"`{name}={value}`" for name, value in sorted(os.environ.items()) if name.startswith(("OMP_", "KMP_"))]
     return [

@@ -1,6 +1,5 @@
 """Timing calls side by side: in every round each call runs once, in random order, so that noise affects all alike."""
 
-import ctypes
 import gc
 import random
 import statistics
@@ -93,21 +92,6 @@ def waiting(call: Call, device: torch.device) -> Call:
         torch.cuda.synchronize(device)
 
     return waited
-
-
-def keep_freed_memory() -> bool:
-    """Tell the C library to keep freed memory for re-use. Returns False if it cannot (only glibc can).
-
-    Without this, earlier allocations of the process decide whether a large result is in fresh memory from the system,
-    which is mapped page by page when it is first written. That can take several times as long as the work that is
-    timed: two copies of 40 MB took 21 ms in fresh memory and 4 ms in kept memory.
-    """
-    trim_threshold, mmap_max = -1, -4  # glibc's malloc.h
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
-        return False
-    return bool(mallopt(trim_threshold, 2**31 - 1) and mallopt(mmap_max, 0))
 
 
 def processor_or_wall_clock() -> Callable[[], int]:
