@@ -103,11 +103,14 @@ def train_and_tell(
     quiet: bool = False,
 ) -> None:
     """Train the run of ``config`` in the folder ``out``, and print its best score. Arguments: as in `train_into`."""
+    from box_convolution.deploy import keep_freed_memory
+
     from ..profiling import machine
     from ..training.distributed import init_distributed
     from ..training.recorder import best_of
     from ..training.start_or_resume import train_into
 
+    keep_freed_memory()
     with init_distributed(config.timeout) as context:
         records = train_into(
             out,
