@@ -34,11 +34,11 @@ from boxconv.inference.new_network import network_for
 from boxconv.profiling import machine
 from boxconv.training import checkpoint, loop
 from boxconv.training.config import TrainConfig, to_plain
-from boxconv.training.interrupt import Interrupted
 from boxconv.training.recorder import best_of
 from boxconv.training.run_folder import RunFolder
 from boxconv.training.setup import open_samples
 from boxconv.training.start_or_resume import built
+from boxconv.training.stop_signals import Interrupted
 
 VALIDATION = -1
 """Stands for the validation samples where others are those of an epoch."""

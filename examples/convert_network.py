@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
 
 from box_convolution.convert import replace_dilated
-from boxconv.data.classes import VOID
+from boxconv.data.class_table import VOID
 from boxconv.data.scenes.dataset import RoadScenes
 from boxconv.data.transforms import EvalTransform
 from boxconv.training.evaluation import evaluate, score_table

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from boxconv.data.classes import ClassTable, write_classes
+from boxconv.data.class_table import ClassTable, write_classes
 from boxconv.data.layouts.camvid import COLOURS
 
 THREE = ClassTable(

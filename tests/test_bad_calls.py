@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from box_convolution import BoxBottleneck, BoxConv2d, box_conv2d, networks, ops
-from boxconv.data.classes import ClassTable, read_classes, write_classes
+from boxconv.data.class_table import ClassTable, read_classes, write_classes
 from boxconv.data.datasets import SegmentationFolder
 from boxconv.data.scenes.dataset import SCENE_CLASSES, RoadScenes, draw_scene
 from boxconv.data.transforms import Augment, EvalTransform

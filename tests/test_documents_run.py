@@ -21,7 +21,7 @@ from documents import BLOCKS, ROOT, Block
 from box_convolution import networks
 from box_convolution.ops import native
 from boxconv.cli import main
-from boxconv.data.classes import read_classes
+from boxconv.data.class_table import read_classes
 from boxconv.data.label_encoding import read_palette
 
 TINY = "--size 32 48 --epochs 1 --batch-size 2 --scenes-per-epoch 2 --scenes-for-validation 2 --workers 0"

@@ -38,14 +38,14 @@ WITHIN_LIBRARY = {
 TYPES = {("project_after_step", "layer", "BoxConv2d")}  # which only the type checker reads
 WITHIN_OPS = {
     "epilogue": set(),
-    "checks": {"epilogue"},
+    "tensor_checks": {"epilogue"},
     "reference": {"epilogue"},
     "build_record": set(),
-    "native": {"build_record", "checks", "epilogue"},
-    "triton": {"checks", "epilogue"},
-    "dispatch": {"reference", "native", "triton", "checks", "epilogue"},
-    "fused": {"dispatch", "checks", "epilogue"},
-    "deployed_layers": {"dispatch", "native", "checks", "epilogue"},
+    "native": {"build_record", "tensor_checks", "epilogue"},
+    "triton": {"tensor_checks", "epilogue"},
+    "dispatch": {"reference", "native", "triton", "tensor_checks", "epilogue"},
+    "fused": {"dispatch", "tensor_checks", "epilogue"},
+    "deployed_layers": {"dispatch", "native", "tensor_checks", "epilogue"},
     "projected_boxes": {"dispatch", "triton"},
     "__init__": {"dispatch", "fused", "deployed_layers"},
 }
@@ -60,8 +60,8 @@ WITHIN_TRITON = {
     "projected_boxes": set(),
     "prepared": set(),
     "channels_last": set(),
-    "plan": set(),
-    "launch": {"plan", "prepared"},  # which imports the kernels when they are first called
+    "work_plan": set(),
+    "launch": {"work_plan", "prepared"},  # which imports the kernels when they are first called
     "__init__": set(),
 }
 

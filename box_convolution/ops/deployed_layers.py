@@ -24,8 +24,8 @@ from torch.nn.functional import conv2d, prelu
 from torch.utils.flop_counter import register_flop_formula
 
 from . import dispatch, native
-from .checks import check_fused
 from .epilogue import Epilogue
+from .tensor_checks import check_fused
 
 _library = torch.library.Library("box_convolution", "FRAGMENT")
 _library.define("activate_(Tensor(a!) image, Tensor? residual=None, Tensor? slopes=None) -> ()")

@@ -17,8 +17,8 @@ from torch.utils.flop_counter import register_flop_formula
 
 from ..torch_internals import traced_in_a_transform
 from . import native, reference
-from .checks import check_backward, check_forward, check_out, memory_format, output_shape
 from .epilogue import Epilogue
+from .tensor_checks import check_backward, check_forward, check_out, memory_format, output_shape
 from .triton import launch
 
 

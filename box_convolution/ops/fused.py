@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from .checks import check_fused, fused_format, output_shape
 from .dispatch import autocast_input, box_conv2d_flops, in_forward_mode, serving
 from .epilogue import fused_arguments
+from .tensor_checks import check_fused, fused_format, output_shape
 
 _library = torch.library.Library("box_convolution", "FRAGMENT")
 _library.define(

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn.functional import conv2d
 
 from . import build_record
-from .checks import fused_format, memory_format
 from .epilogue import Epilogue
+from .tensor_checks import fused_format, memory_format
 
 _FILE = {"win32": "box_conv2d.dll", "darwin": "libbox_conv2d.dylib"}.get(sys.platform, "libbox_conv2d.so")
 _ABI_VERSION = 6  # BOX_ABI_VERSION in box_conv2d.h; the structures below repeat those of the headers

@@ -13,7 +13,7 @@ from torch.nn.functional import avg_pool2d
 
 from ..analysis.importance import LayerImportance
 from ..data.bands import Picture, as_rgb
-from ..data.classes import VOID, ClassTable
+from ..data.class_table import VOID, ClassTable
 
 LONGEST = 1280
 """Largest side, in pixels, of the pictures on the page."""

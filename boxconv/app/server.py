@@ -27,7 +27,7 @@ from werkzeug.exceptions import (
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 from werkzeug.wrappers import Request, Response
 
-from ..data.classes import DataError
+from ..data.class_table import DataError
 from ..errors import UsageError
 from ..training.device import is_out_of_memory
 from .explorer import Explorer

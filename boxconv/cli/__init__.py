@@ -81,13 +81,13 @@ def _explain(error: Exception) -> int:
     from box_convolution.deploy.pt2_files import ExportError
     from box_convolution.networks.weights import WeightsError
 
-    from ..data.classes import DataError
+    from ..data.class_table import DataError
     from ..reports.run_comparison import RunError
     from ..training.checkpoint import CheckpointError
     from ..training.device import TrainingError, is_out_of_memory
     from ..training.distributed import DistributedError, is_peer_failure
-    from ..training.interrupt import Interrupted
     from ..training.run_folder import RunFolderError
+    from ..training.stop_signals import Interrupted
 
     if isinstance(error, Interrupted):
         print(f"boxconv: stopped by {error}; the state is saved, go on with --resume", file=sys.stderr)

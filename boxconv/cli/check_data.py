@@ -51,7 +51,7 @@ class CheckData:
 
 def run(args: CheckData) -> int:
     from ..data.checks.check import check
-    from ..data.classes import DataError
+    from ..data.class_table import DataError
     from ..data.registry import classes_of, detect, layout_of, reader_of
 
     for name, least in (("workers", 0), ("limit", 1)):
@@ -88,7 +88,7 @@ def run(args: CheckData) -> int:
 
 def _draft(root: Path, path: Path) -> None:
     from ..data.checks.draft import draft_classes, labels_of
-    from ..data.classes import write_classes
+    from ..data.class_table import write_classes
     from ..data.layouts.folder import POLYGONS, FolderLayout
     from ..data.polygons import BACKGROUND
 

@@ -198,7 +198,7 @@ def _status(unreadable: Sequence[str]) -> int:
 
 def _label_videos(args: Predict, opened: "TrainedNetwork", jobs: Sequence["Job"]) -> list[str]:
     """Label the videos of ``jobs`` and say what came of it; returns why some were left out."""
-    from ..data.classes import DataError
+    from ..data.class_table import DataError
     from ..inference.predict import advised
     from ..inference.video import label_video
     from ..reports.results import frame_pictures

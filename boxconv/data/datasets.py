@@ -14,7 +14,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from .bands import Picture
-from .classes import ClassTable, DataError
+from .class_table import ClassTable, DataError
 from .image_cache import ImageCache
 from .image_files import check_sizes, cut_border, shown
 from .image_reader import RGB, ImageReader

@@ -14,7 +14,7 @@ from PIL import Image
 
 from ..files import write_atomic
 from .bands import Bands, Picture
-from .classes import DataError
+from .class_table import DataError
 from .image_files import shown
 from .layouts.base import Pair
 

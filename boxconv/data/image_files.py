@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 from PIL import Image, UnidentifiedImageError
 
 from .bands import Picture
-from .classes import DataError
+from .class_table import DataError
 
 SUFFIXES = frozenset(
     {

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from .bands import Bands, Picture
-from .classes import DataError
+from .class_table import DataError
 from .image_files import FORMATS, PIXEL_LIMIT, check_regular, decode, opened, shown, undecodable
 
 WHITES = (255, 4095, 65535)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .classes import MOST, VOID, ClassTable, DataError
+from .class_table import MOST, VOID, ClassTable, DataError
 
 Colour = tuple[int, int, int]
 Pixels = npt.NDArray[Any]

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from .classes import ClassTable, DataError
+from .class_table import ClassTable, DataError
 from .image_files import FORMATS as IMAGE_FORMATS
 from .image_files import decoded, shown, undecodable
 from .label_encoding import UNKNOWN, ColourEncoding, LabelEncoding, ValueEncoding, index_encoding

@@ -13,7 +13,7 @@ from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
 from .bands import Bands, Picture
-from .classes import DataError
+from .class_table import DataError
 from .image_files import PIXEL_LIMIT, check_regular, shown
 from .image_reader import ImageReader, channels_first, mapped_array
 from .tiff_strips import TiffStrips

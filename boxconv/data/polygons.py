@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from .classes import VOID, ClassTable, DataError
+from .class_table import VOID, ClassTable, DataError
 from .image_files import PIXEL_LIMIT, check_regular, shown
 
 BACKGROUND = frozenset({"background", "_background_"})

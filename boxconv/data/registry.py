@@ -7,14 +7,14 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from ..errors import UsageError
-from .classes import CAMVID, ClassTable, DataError, read_classes
+from .class_table import ClassTable, DataError, read_classes
 from .config import DataConfig
 from .data_folder import SIGNS
 from .datasets import SegmentationFolder
 from .image_cache import ImageCache
 from .image_reader import ImageReader
 from .layouts.base import Layout
-from .layouts.camvid import CAMVID_FILMS, CamVidLayout
+from .layouts.camvid import CAMVID, CAMVID_FILMS, CamVidLayout
 from .layouts.cityscapes import CITYSCAPES, CityscapesLayout
 from .layouts.folder import FolderLayout
 from .layouts.sunrgbd import SUNRGBD, SunRgbdLayout

@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
-from .classes import DataError
+from .class_table import DataError
 from .image_files import PIXEL_LIMIT, shown, undecodable
 
 # Tag numbers of the TIFF format.

@@ -16,7 +16,7 @@ from PIL import Image, ImageFilter
 from torch import Tensor
 
 from .bands import Bands, Picture
-from .classes import VOID
+from .class_table import VOID
 from .config import MEAN, STD
 from .large_images import LargeImage
 

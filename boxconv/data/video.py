@@ -19,7 +19,7 @@ from PIL import Image
 from box_convolution.extras import MissingPackageError, require
 
 from ..files import replacing
-from .classes import DataError
+from .class_table import DataError
 from .image_files import PIXEL_LIMIT, check_regular, shown
 
 SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".mts", ".m2ts"})

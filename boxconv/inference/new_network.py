@@ -9,7 +9,7 @@ from ..training.config import TrainConfig, option, to_plain
 from .open import TrainedNetwork, file_of, open_layers
 
 if TYPE_CHECKING:
-    from ..data.classes import ClassTable
+    from ..data.class_table import ClassTable
     from ..training.setup import CreateNetwork
 
 OPTIONS = ("in_channels", "symmetric", "initial_boxes", "dilations", "dropout", "box_dropout")

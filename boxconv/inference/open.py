@@ -10,7 +10,7 @@ from .options import InferenceOptions
 
 if TYPE_CHECKING:
     from ..data.bands import Picture
-    from ..data.classes import ClassTable
+    from ..data.class_table import ClassTable
     from ..data.image_reader import ImageReader
     from ..data.large_images import LargeImage
     from ..data.transforms import EvalTransform
@@ -127,7 +127,7 @@ def open_network(path_or_name: str | Path) -> TrainedNetwork:
 
     Raises CheckpointError, ExportError or WeightsError for a file that holds no network.
     """
-    from ..data.classes import ClassTable
+    from ..data.class_table import ClassTable
     from ..data.transforms import EvalTransform
     from ..training import checkpoint
     from ..training.checkpoint import CheckpointError

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import nn
 
 from ..data.bands import Picture
-from ..data.classes import DataError
+from ..data.class_table import DataError
 from ..data.data_folder import check_outside_data
 from ..data.image_files import counted, images_below, left_out, shown
 from ..data.image_reader import NOTE, RGB

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from ..data.classes import ClassTable, DataError
+from ..data.class_table import ClassTable, DataError
 from ..data.data_folder import check_outside_data
 from ..data.image_files import shown
 from ..data.layouts.cityscapes import CITYSCAPES, LABEL_IDS, CityscapesLayout, submission_name

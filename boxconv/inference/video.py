@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ..data.classes import DataError
+from ..data.class_table import DataError
 from ..data.image_files import shown
 from ..data.video import Video, open_video, writing_video
 from ..progress_bar import progress_bar

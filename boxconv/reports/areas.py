@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..data.classes import ClassTable
+from ..data.class_table import ClassTable
 from ..data.image_files import shown
 from ..files import write_atomic
 from .png import bands

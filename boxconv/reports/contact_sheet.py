@@ -14,7 +14,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from ..data.bands import Picture, as_rgb
-from ..data.classes import ClassTable
+from ..data.class_table import ClassTable
 from ..data.image_files import shown
 from ..files import write_atomic
 from .areas import pixels_of_classes

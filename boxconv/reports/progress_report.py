@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ..data.classes import ClassTable
+from ..data.class_table import ClassTable
 from .html import write_report
 from .prediction_picture import prediction_panel
 from .tables import Picture, Section, Table

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..data.bands import Picture, as_rgb
-from ..data.classes import ClassTable, DataError
+from ..data.class_table import ClassTable, DataError
 from ..data.image_files import shown
 from ..data.label_reader import open_label
 from ..files import write_atomic

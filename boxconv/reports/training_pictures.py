@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from box_convolution.drawing import INK, SOFT, canvas
 
-from ..data.classes import ClassTable
+from ..data.class_table import ClassTable
 from .line_colours import BLUE, LINES, ORANGE
 
 

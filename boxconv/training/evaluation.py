@@ -8,15 +8,15 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
 
-from ..data.classes import ClassTable
+from ..data.class_table import ClassTable
 from ..data.transforms import EvalTransform, label_tensor
 from ..progress_bar import progress_bar
 from ..score_names import MEANS
 from .device import device_of
 from .distributed import ALONE, DistributedContext
-from .interrupt import Interrupted
 from .loading import Loader
 from .metrics import ConfusionMatrix
+from .stop_signals import Interrupted
 
 
 class ImageTransform:

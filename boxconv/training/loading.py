@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from ..data.classes import DataError
+from ..data.class_table import DataError
 from ..data.transforms import Augment
 from .config import TrainConfig
 from .distributed import DistributedContext

@@ -7,12 +7,11 @@ from typing import Any
 from torch import nn
 from torch.utils.data import Dataset
 
-from ..data.classes import ClassTable
+from ..data.class_table import ClassTable
 from ..progress_bar import progress_bar
 from ..score_names import SCORES
 from .device import TrainingError
 from .evaluation import evaluate
-from .interrupt import Interrupt, Interrupted, defer_signals
 from .loading import EpochBatches, StepInputs
 from .metrics import ConfusionMatrix
 from .recorder import Recorder, Watch, percent
@@ -21,6 +20,7 @@ from .schedule import learning_rate
 from .setup import Run
 from .state import TrainState, fingerprint, restore
 from .step import LossNotFinite, TrainStep
+from .stop_signals import Interrupt, Interrupted, defer_signals
 
 
 def train(

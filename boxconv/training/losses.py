@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from ..data.classes import VOID
+from ..data.class_table import VOID
 from .config import Loss
 
 FOCUS = 2.0

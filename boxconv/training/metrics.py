@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.classes import VOID, ClassTable
+from ..data.class_table import VOID, ClassTable
 from ..data.datasets import evenly_spaced
 from ..score_names import MEANS
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from ..data.classes import ClassTable
+from ..data.class_table import ClassTable
 from ..data.datasets import evenly_spaced
 from ..data.registry import prepare_of
 from .evaluation import most_likely

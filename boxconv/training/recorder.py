@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..data.classes import ClassTable
+from ..data.class_table import ClassTable
 from . import checkpoint
 from .box_history import BoxHistory
 from .config import to_plain

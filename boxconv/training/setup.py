@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from ..data.checks.check import check
-from ..data.classes import ClassTable, DataError
+from ..data.class_table import ClassTable, DataError
 from ..data.layouts.pairing import describe
 from ..data.registry import classes_of, layout_of, open_split, prepare_of, reader_of
 from ..data.statistics import channel_statistics

@@ -12,11 +12,11 @@ from ..files import Existing
 from . import checkpoint
 from .config import LENGTH, MOVABLE, TrainConfig, option
 from .distributed import ALONE, DistributedContext
-from .interrupt import second_signal_ends_at_once
 from .loop import train
 from .recorder import Watch
 from .run_folder import RunFolder, check_folder
 from .setup import CreateNetwork, Run, build_run
+from .stop_signals import second_signal_ends_at_once
 
 NetworkFor = Callable[..., tuple[TrainConfig, CreateNetwork]]
 """`boxconv.inference.new_network.network_for`, or a function like it; training does not import it."""

@@ -17,7 +17,7 @@ from torch import Tensor
 from box_convolution import box_conv2d, ops
 from box_convolution.ops import dispatch
 from box_convolution.ops.epilogue import Epilogue
-from box_convolution.ops.triton import launch, plan
+from box_convolution.ops.triton import launch, work_plan
 from box_convolution.ops.triton.prepared import Launch
 
 TESTS = Path(__file__).parents[1]
@@ -132,7 +132,7 @@ def test_every_processor_has_work(shape: tuple[int, ...]) -> None:
         short = launch.short_row(4, w, per_channel, 1, forward, H200)
         row = short or launch.share_row(w, H200)
         work = launch.share_work(batch * channels, per_channel, h, row, forward, short is not None, H200)
-        assert work.boxes == (2 if forward else plan._BOXES[row.pieces]), "measured on an H200"
+        assert work.boxes == (2 if forward else work_plan._BOXES[row.pieces]), "measured on an H200"
         rounds = -(-work.items // work.programs)
         warps = 12 if forward else 8
         # More strips forward, so that all have work all the time, were slower: each has to begin.

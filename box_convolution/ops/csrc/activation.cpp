@@ -1,7 +1,7 @@
 // Compiled once, for every machine: memory limits the speed.
 #include "activation.h"
 
-#include "threads.h"
+#include "fallback_threads.h"
 
 namespace box {
 namespace {

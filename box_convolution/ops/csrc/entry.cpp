@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "box_conv2d.h"
-#include "threads.h"
+#include "fallback_threads.h"
 #if defined(BOX_X86)
 #include "machine.h"
 #endif

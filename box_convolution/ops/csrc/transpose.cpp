@@ -4,7 +4,7 @@
 #include "transpose.h"
 
 #include "shuffle.h"
-#include "threads.h"
+#include "fallback_threads.h"
 
 namespace box {
 namespace {

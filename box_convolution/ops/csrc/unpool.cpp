@@ -1,7 +1,7 @@
 // Each thread gets whole cache lines of channels, so that no two threads write to one place, whatever the indices.
 #include "unpool.h"
 
-#include "threads.h"
+#include "fallback_threads.h"
 
 namespace box {
 namespace {

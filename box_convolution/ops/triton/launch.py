@@ -1,4 +1,4 @@
-"""The Triton kernels: whether they can serve, and their launches. How the work is shared out is in plan.py.
+"""The Triton kernels: whether they can serve, and their launches. How the work is shared out is in work_plan.py.
 
 Nothing here reads a number from the device, so that launches can be recorded in a CUDA graph. Triton itself is imported
 with the first call.
@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..checks import fused_format, memory_format
 from ..epilogue import Epilogue
-from .plan import GROUP, SHORT_REGISTERS, Limits, Row, power_of_two, share_row, share_work, short_row
+from ..tensor_checks import fused_format, memory_format
 from .prepared import Launch
+from .work_plan import GROUP, SHORT_REGISTERS, Limits, Row, power_of_two, share_row, share_work, short_row
 
 _OLDEST_TRITON = (3, 6)  # that the kernels were tested with
 _OLDEST_GPU = (7, 0)  # compute capability that Triton compiles for

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...progress_bar import progress_bar
-from ..classes import VOID, ClassTable, DataError
+from ..class_table import VOID, ClassTable, DataError
 from ..image_files import check_regular, shown
 from ..image_reader import RGB, ImageReader
 from ..label_encoding import LabelEncoding

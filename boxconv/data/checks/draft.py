@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..classes import VOID, ClassTable, DataError
+from ..class_table import VOID, ClassTable, DataError
 from ..label_encoding import Colour
 from ..label_reader import label_pixels
 from ..layouts.base import Layout

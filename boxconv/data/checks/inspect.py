@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from ..bands import Picture
-from ..classes import VOID, ClassTable, DataError
+from ..class_table import VOID, ClassTable, DataError
 from ..image_files import FORMATS, check_sizes, cut_border, shown
 from ..image_reader import NOTE, RGB, ImageReader
 from ..label_encoding import LabelEncoding

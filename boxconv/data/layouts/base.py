@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-from ..classes import ClassTable
+from ..class_table import ClassTable
 from ..image_files import SUFFIXES, entries, images_in, shown
 from ..label_encoding import LabelEncoding, index_encoding
 

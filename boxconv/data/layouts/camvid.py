@@ -14,11 +14,27 @@ import re
 from pathlib import Path
 from typing import ClassVar
 
-from ..classes import CAMVID, VOID, ClassTable
+from ..class_table import VOID, ClassTable
 from ..image_files import shown
 from ..label_encoding import Colour, LabelEncoding, colour_encoding, index_encoding
 from .base import Layout, SplitFiles, by_stem
 from .folder import FOLDER
+
+CAMVID = ClassTable(
+    names=(
+        "sky", "building", "pole", "road", "pavement", "tree", "sign symbol", "fence", "car", "pedestrian", "bicyclist",
+    ),
+    colours=(
+        (128, 128, 128), (128, 0, 0), (192, 192, 128), (128, 64, 128), (60, 40, 222), (128, 128, 0),
+        (192, 128, 128), (64, 64, 128), (64, 0, 128), (64, 64, 0), (0, 128, 192),
+    ),
+    categories=(
+        "sky", "construction", "object", "flat", "flat", "nature",
+        "object", "construction", "vehicle", "human", "human",
+    ),
+    void=frozenset({11}),
+)  # fmt: skip
+"""CamVid as in SegNet, ENet and most later papers: 11 classes in their usual colours; label 11 is void."""
 
 SPLITS = ("train", "val", "test")
 CAMVID_FILMS = ("0001TP_", "0006R0_", "0016E5_", "Seq05VD_")

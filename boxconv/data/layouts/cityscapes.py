@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import ClassVar
 
-from ..classes import VOID, ClassTable
+from ..class_table import VOID, ClassTable
 from ..image_files import entries, shown
 from ..label_encoding import LabelEncoding, ValueEncoding
 from .base import DataIssue, Layout, SplitFiles

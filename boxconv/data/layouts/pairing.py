@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ..classes import DataError
+from ..class_table import DataError
 from ..image_files import SUFFIXES, check_regular, counted, kind_of, shown
 from ..label_reader import SUFFIXES as LABEL_SUFFIXES
 from ..label_reader import other_format

@@ -17,7 +17,7 @@ import re
 from pathlib import Path
 from typing import ClassVar
 
-from ..classes import VOID, ClassTable
+from ..class_table import VOID, ClassTable
 from ..image_files import entries, images_in, shown
 from ..label_encoding import LabelEncoding, ValueEncoding
 from .base import DataIssue, Layout, SplitFiles

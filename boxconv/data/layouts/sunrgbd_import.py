@@ -23,7 +23,7 @@ from PIL import Image
 from box_convolution.extras import require
 
 from ...files import write_atomic, write_png
-from ..classes import DataError
+from ..class_table import DataError
 from ..data_folder import check_outside_data
 from ..image_files import check_regular, check_sizes, shown
 from ..image_reader import open_image

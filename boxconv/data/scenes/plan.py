@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from ..classes import ClassTable
+from ..class_table import ClassTable
 
 SCENE_CLASSES = ClassTable(
     names=(

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from ..classes import VOID
+from ..class_table import VOID
 from .plan import EYE, LEAVES, PAINT, RGB, SCENE_CLASSES, Dice, Front, Scene, Thing
 
 Image8 = npt.NDArray[np.uint8]

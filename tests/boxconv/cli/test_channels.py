@@ -10,7 +10,7 @@ from data_trees import THREE, pick, save
 from PIL import Image
 
 from boxconv.cli import main
-from boxconv.data.classes import write_classes
+from boxconv.data.class_table import write_classes
 
 SETTINGS = ["--size", 16, 32, "--batch-size", 2, "--epochs", 1, "--network", "enet_minus", "--data", "folder"]
 

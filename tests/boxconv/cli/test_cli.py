@@ -14,7 +14,7 @@ import pytest
 from command import boxconv
 from PIL import Image
 
-from boxconv.data.classes import write_classes
+from boxconv.data.class_table import write_classes
 from boxconv.data.scenes.dataset import SCENE_CLASSES, draw_scene
 
 SMALL = ["--size", "16", "32", "--batch-size", "2", "--epochs", "1", "--quiet"]

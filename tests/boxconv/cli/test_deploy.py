@@ -18,7 +18,7 @@ from box_convolution.networks import pretrained
 from box_convolution.networks.weights import create_from
 from box_convolution.networks.weights import load as load_weights
 from box_convolution.networks.weights import save as save_weights
-from boxconv.data.classes import write_classes
+from boxconv.data.class_table import write_classes
 from boxconv.data.scenes.dataset import SCENE_CLASSES, draw_scene
 from boxconv.training import checkpoint
 from boxconv.training.config import TrainConfig, to_plain

@@ -12,7 +12,7 @@ from data_trees import THREE, noise, pick, save
 
 from boxconv.cli import main
 from boxconv.cli.commands import COMMANDS
-from boxconv.data.classes import write_classes
+from boxconv.data.class_table import write_classes
 
 
 def printed(monkeypatch: pytest.MonkeyPatch, encoding: str, arguments: list[Any]) -> tuple[int, str]:

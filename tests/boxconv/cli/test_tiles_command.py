@@ -9,7 +9,7 @@ from command import boxconv
 from PIL import Image
 
 from boxconv.data import large_images, tiff_strips
-from boxconv.data.classes import write_classes
+from boxconv.data.class_table import write_classes
 from boxconv.data.scenes.dataset import SCENE_CLASSES, draw_scene
 
 OPTIONS = [

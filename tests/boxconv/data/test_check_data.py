@@ -10,7 +10,7 @@ from data_trees import fingerprint
 from PIL import Image
 
 from boxconv.data.checks.check import Report, check
-from boxconv.data.classes import ClassTable
+from boxconv.data.class_table import ClassTable
 
 CLASSES = ClassTable(("road", "car", "tree"), ((1, 0, 0), (2, 0, 0), (3, 0, 0)), void=frozenset({11}))
 

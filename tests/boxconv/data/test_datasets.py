@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from boxconv.data.classes import ClassTable, DataError
+from boxconv.data.class_table import ClassTable, DataError
 from boxconv.data.datasets import SegmentationFolder, evenly_spaced, seeded
 from boxconv.data.layouts.pairing import find_pairs
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from boxconv.data.classes import ClassTable, DataError
+from boxconv.data.class_table import ClassTable, DataError
 from boxconv.data.image_files import AVIF, images_in, shown
 from boxconv.data.image_reader import open_image
 from boxconv.data.label_reader import open_label

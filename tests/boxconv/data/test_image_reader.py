@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from boxconv.data.bands import Bands, as_rgb, from_pillow
-from boxconv.data.classes import DataError
+from boxconv.data.class_table import DataError
 from boxconv.data.image_reader import NOTE, ImageReader
 from boxconv.data.transforms import unit_range
 

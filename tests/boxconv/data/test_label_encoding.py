@@ -8,7 +8,7 @@ import pytest
 from data_trees import THREE, save
 from PIL import Image
 
-from boxconv.data.classes import DataError, write_classes
+from boxconv.data.class_table import DataError, write_classes
 from boxconv.data.label_encoding import read_palette
 from boxconv.data.label_reader import open_label
 

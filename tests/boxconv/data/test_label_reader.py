@@ -13,7 +13,7 @@ from PIL import Image
 from boxconv.cli import main
 from boxconv.data.checks.check import check
 from boxconv.data.checks.draft import draft_classes
-from boxconv.data.classes import ClassTable, DataError, read_classes, write_classes
+from boxconv.data.class_table import ClassTable, DataError, read_classes, write_classes
 from boxconv.data.label_encoding import read_palette
 from boxconv.data.label_reader import open_label
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from boxconv.data import large_images, tiff_strips
 from boxconv.data.bands import Bands
-from boxconv.data.classes import DataError
+from boxconv.data.class_table import DataError
 from boxconv.data.image_reader import ImageReader
 from boxconv.data.large_images import LargeImage, open_any_size
 

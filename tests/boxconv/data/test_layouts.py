@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from boxconv.data.classes import CAMVID, DataError
+from boxconv.data.class_table import DataError
 from boxconv.data.config import DataConfig
 from boxconv.data.datasets import SegmentationFolder
-from boxconv.data.layouts.camvid import COLOURS, CamVidLayout
+from boxconv.data.layouts.camvid import CAMVID, COLOURS, CamVidLayout
 from boxconv.data.layouts.cityscapes import CITYSCAPES, LABEL_IDS, CityscapesLayout, submission_name
 from boxconv.data.layouts.folder import FOLDER
 from boxconv.data.layouts.pairing import splits_of

@@ -8,7 +8,7 @@ import pytest
 from data_trees import noise, pick
 
 from boxconv.data.checks.check import check
-from boxconv.data.classes import DataError
+from boxconv.data.class_table import DataError
 from boxconv.data.datasets import SegmentationFolder
 from boxconv.data.layouts.sunrgbd import SUNRGBD, SunRgbdLayout
 from boxconv.data.layouts.sunrgbd_import import LABELS, META, SPLITS, plan, write

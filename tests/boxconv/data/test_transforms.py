@@ -9,7 +9,7 @@ from PIL import Image, ImageFilter
 from torch import Tensor
 
 from boxconv.data.bands import Bands
-from boxconv.data.classes import VOID
+from boxconv.data.class_table import VOID
 from boxconv.data.datasets import seeded
 from boxconv.data.transforms import MEAN, STD, Augment, EvalTransform, _Span
 

@@ -5,7 +5,7 @@ import pytest
 from command import boxconv
 from data_trees import THREE, noise, pick, save
 
-from boxconv.data.classes import DataError, write_classes
+from boxconv.data.class_table import DataError, write_classes
 from boxconv.data.config import DataConfig
 from boxconv.data.datasets import SegmentationFolder
 from boxconv.data.layouts.folder import FOLDER, FolderLayout

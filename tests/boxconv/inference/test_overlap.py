@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from boxconv.data.classes import DataError
+from boxconv.data.class_table import DataError
 from boxconv.data.large_images import LargeImage
 from boxconv.files import write_png
 from boxconv.inference.predict import Job, Prediction, predict

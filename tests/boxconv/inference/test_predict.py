@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from boxconv.data.classes import ClassTable, DataError
+from boxconv.data.class_table import ClassTable, DataError
 from boxconv.data.image_files import left_out
 from boxconv.data.transforms import EvalTransform
 from boxconv.inference.predict import Job, pending, plan, predict, predict_image

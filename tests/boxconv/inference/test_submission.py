@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from boxconv.data.classes import DataError
+from boxconv.data.class_table import DataError
 from boxconv.data.layouts.cityscapes import CITYSCAPES, LABEL_IDS
 from boxconv.data.transforms import EvalTransform
 from boxconv.errors import UsageError

@@ -10,8 +10,8 @@ from torch import nn
 
 from box_convolution import networks
 from boxconv.data.bands import from_pillow
-from boxconv.data.classes import CAMVID
 from boxconv.data.large_images import LargeImage
+from boxconv.data.layouts.camvid import CAMVID
 from boxconv.data.transforms import EvalTransform
 from boxconv.errors import UsageError
 from boxconv.inference.averaging import averaged

@@ -13,7 +13,7 @@ from PIL import Image
 
 imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
 
-from boxconv.data.classes import DataError  # noqa: E402
+from boxconv.data.class_table import DataError  # noqa: E402
 from boxconv.data.video import open_video, writing_video  # noqa: E402
 from boxconv.inference.predict import Job  # noqa: E402
 from boxconv.inference.video import label_video  # noqa: E402

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from boxconv.data.classes import ClassTable
+from boxconv.data.class_table import ClassTable
 from boxconv.reports import png
 from boxconv.reports.regions import regions, write_geojson
 

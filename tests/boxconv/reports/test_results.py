@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from boxconv.data.bands import Bands
-from boxconv.data.classes import ClassTable, DataError
+from boxconv.data.class_table import ClassTable, DataError
 from boxconv.reports import png, results
 from boxconv.reports.kinds import ENDINGS
 from boxconv.reports.results import ResultWriter

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from boxconv.data.classes import ClassTable
+from boxconv.data.class_table import ClassTable
 from boxconv.data.scenes.dataset import RoadScenes
 from boxconv.data.transforms import EvalTransform
 from boxconv.training.evaluation import ImageTransform, Patch, evaluate, score_table

@@ -8,10 +8,10 @@ from small_runs import SIZE, Signals, config, same, train
 from boxconv.data.transforms import Augment
 from boxconv.errors import UsageError
 from boxconv.training import checkpoint
-from boxconv.training.interrupt import Interrupted
 from boxconv.training.schedule import learning_rate
 from boxconv.training.start_or_resume import resumed
 from boxconv.training.state import TrainState
+from boxconv.training.stop_signals import Interrupted
 
 
 def records(path):

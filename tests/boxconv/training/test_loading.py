@@ -11,7 +11,7 @@ from faults import runs
 from faults.processes import catches_sigterm, children
 from torch.utils.data import Dataset
 
-from boxconv.data.classes import DataError
+from boxconv.data.class_table import DataError
 from boxconv.training.loading import Loader, ahead
 
 

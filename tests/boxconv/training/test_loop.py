@@ -18,12 +18,12 @@ from boxconv.training import checkpoint, run_folder
 from boxconv.training.box_history import read_history
 from boxconv.training.config import TrainConfig, from_plain, to_plain
 from boxconv.training.device import TrainingError, choose_device
-from boxconv.training.interrupt import Interrupted
 from boxconv.training.loading import EpochBatches
 from boxconv.training.loop import train
 from boxconv.training.run_folder import RunFolder, RunFolderError
 from boxconv.training.setup import Run
 from boxconv.training.start_or_resume import train_into
+from boxconv.training.stop_signals import Interrupted
 
 SIZE = (16, 32)
 CLASSES = RoadScenes.classes

@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from boxconv.data.classes import CAMVID, VOID, ClassTable
+from boxconv.data.class_table import VOID, ClassTable
+from boxconv.data.layouts.camvid import CAMVID
 from boxconv.data.layouts.cityscapes import CITYSCAPES, LABEL_IDS
 from boxconv.score_names import SCORES
 from boxconv.training.metrics import ConfusionMatrix, count_pixels

@@ -9,9 +9,9 @@ from box_convolution import boxes as box
 from boxconv.data.transforms import Augment
 from boxconv.training import checkpoint
 from boxconv.training.distributed import DistributedContext
-from boxconv.training.interrupt import Interrupted
 from boxconv.training.optimizer import create_optimizer, set_learning_rate
 from boxconv.training.step import TrainStep
+from boxconv.training.stop_signals import Interrupted
 
 
 def test_boxes_have_a_weight_decay_of_their_own(tmp_path):

@@ -12,7 +12,7 @@ import boxconv
 from box_convolution.networks import weights
 from boxconv.data import datasets
 from boxconv.data.checks import inspect
-from boxconv.data.classes import DataError
+from boxconv.data.class_table import DataError
 from boxconv.data.label_reader import open_label
 from boxconv.data.scenes.dataset import SCENE_CLASSES, draw_scene
 from boxconv.errors import UsageError

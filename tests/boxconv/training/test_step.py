@@ -16,8 +16,8 @@ from boxconv.errors import UsageError
 from boxconv.training import checkpoint
 from boxconv.training.device import TrainingError
 from boxconv.training.distributed import DistributedContext
-from boxconv.training.interrupt import Interrupted
 from boxconv.training.step import LossNotFinite, TrainStep
+from boxconv.training.stop_signals import Interrupted
 
 
 def train_step(**changes):

@@ -13,8 +13,8 @@ from small_runs import run as build
 from boxconv.cli.train import show_progress
 from boxconv.data.scenes.dataset import RoadScenes
 from boxconv.data.transforms import Augment
-from boxconv.training.interrupt import Interrupted
 from boxconv.training.preview import VOID_COLOUR, Preview, previews
+from boxconv.training.stop_signals import Interrupted
 
 
 def pictures(path):

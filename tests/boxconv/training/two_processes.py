@@ -17,10 +17,10 @@ from boxconv.training import checkpoint
 from boxconv.training.config import TrainConfig
 from boxconv.training.distributed import DistributedContext, DistributedError, init_distributed
 from boxconv.training.evaluation import evaluate
-from boxconv.training.interrupt import Interrupted
 from boxconv.training.loop import train as train_loop
 from boxconv.training.run_folder import RunFolder
 from boxconv.training.setup import Run
+from boxconv.training.stop_signals import Interrupted
 
 SIZE = (16, 32)
 CLASSES = RoadScenes.classes

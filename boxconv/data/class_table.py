@@ -179,20 +179,3 @@ def _integer(text: str, where: str) -> int:
         return int(text)
     except ValueError:
         raise DataError(f"{where} must be an integer, found {text!r}") from None
-
-
-CAMVID = ClassTable(
-    names=(
-        "sky", "building", "pole", "road", "pavement", "tree", "sign symbol", "fence", "car", "pedestrian", "bicyclist",
-    ),
-    colours=(
-        (128, 128, 128), (128, 0, 0), (192, 192, 128), (128, 64, 128), (60, 40, 222), (128, 128, 0),
-        (192, 128, 128), (64, 64, 128), (64, 0, 128), (64, 64, 0), (0, 128, 192),
-    ),
-    categories=(
-        "sky", "construction", "object", "flat", "flat", "nature",
-        "object", "construction", "vehicle", "human", "human",
-    ),
-    void=frozenset({11}),
-)  # fmt: skip
-"""CamVid as in SegNet, ENet and most later papers: 11 classes in their usual colours; label 11 is void."""

@@ -1,4 +1,4 @@
-#include "threads.h"
+#include "fallback_threads.h"
 
 #if defined(_WIN32)
 #include <process.h>

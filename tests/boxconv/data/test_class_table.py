@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from boxconv.data.classes import CAMVID, ClassTable, DataError, read_classes, write_classes
+from boxconv.data.class_table import ClassTable, DataError, read_classes, write_classes
+from boxconv.data.layouts.camvid import CAMVID
 
 TWO = ClassTable(("road", "car"), ((128, 64, 128), (0, 0, 142)), ("flat", "vehicle"), frozenset({7}))
 

@@ -1,4 +1,7 @@
-"""Ctrl-C and SIGTERM end a run in an orderly way: the first signal is recorded, the second ends it at once."""
+"""Ctrl-C and SIGTERM end a run in an orderly way: the first signal is recorded, the second ends it at once.
+
+What a run does about the first one, `loop` decides: it saves its state and raises `Interrupted`.
+"""
 
 import signal
 import threading
