@@ -94,7 +94,7 @@ def _about() -> Section:
     ]
     text = (
         "Times are medians over calls that run as CUDA graphs, with cold caches. All contenders take turns in one "
-        "process, after their results were checked. Ratios are to box_conv2d. "
+        "process, after their results were checked (not those of blocks and networks). Ratios are to box_conv2d. "
         f"`{COPY}` is a plain copy that moves only the bytes that the operator must read and write."
     )
     return Section("How it was measured", text, Table(["", ""], rows, text=True))

@@ -48,7 +48,7 @@ for name in smoke odd_shapes; do
 done
 if [ -z "$rehearse" ]; then
     export BOX_CONVOLUTION_TEST_CASES=200
-    for shard in float32 bfloat16 float16 float64 dense strided repeat graph more compiled waits; do
+    for shard in float32 bfloat16 float16 float64 dense strided repeat graph more compiled waits channels_last; do
         stage $checks "test-$shard" "$python" -m pytest tests/ops/test_on_gpu.py -k "$shard" &
         running="$running $!"
     done

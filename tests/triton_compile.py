@@ -95,6 +95,7 @@ def launches(limits: launcher.Limits, dtype: torch.dtype) -> list[Launch]:
         _call(8, 32, 1, 64, 128, dtype)  # a single warp shares no memory
         image = torch.empty(8, 32, 64, 128, dtype=dtype, device="meta")
         launcher._contiguous(image.to(memory_format=torch.channels_last))
+        launcher._transposed(torch.empty(8, 31, 63, 125, dtype=dtype, device="meta"), torch.channels_last)  # unaligned
         launcher.projected_boxes(torch.empty(32, 4, 4, dtype=dtype, device="meta"), 64, 128)
         if dtype == torch.float32:
             _call(8, 16, 4, 128, 256, dtype)

@@ -96,7 +96,7 @@ class FusedBoxBottleneck(nn.Module):
 
 
 class PointwiseConv2d(nn.Conv2d):
-    """A 1x1 convolution of a channels_last image, made twice as fast on one thread by `pointwise_dilation`.
+    """A 1x1 convolution of a channels_last image. `pointwise_dilation` makes large ones twice as fast on one thread.
 
     Compiled and exported graphs get the plain convolution.
     """
@@ -112,7 +112,7 @@ class PointwiseConv2d(nn.Conv2d):
         dilation = 1
         if not torch.jit.is_scripting() and not torch.compiler.is_compiling():
             last = input.is_contiguous(memory_format=torch.channels_last)
-            dilation = pointwise_dilation() if last and input.device.type == "cpu" else 1
+            dilation = (pointwise_dilation(input) if last and input.device.type == "cpu" else None) or 1
         return conv2d(input, self.weight, self.bias, dilation=dilation)
 
 

@@ -89,10 +89,11 @@ def _add_boxes(
 
 def _pointwise_planes(image: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
     fits = weight.shape == (*bias.shape, image.shape[1], 1, 1) and weight.dtype == bias.dtype == torch.float32
-    if dispatch.serving(image) is native and _fast(image) and fits:
-        return native.pointwise_planes(image, weight, bias, relu)
-    planes = conv2d(image, weight, bias).contiguous()
-    return planes.relu_() if relu else planes
+    with torch.autocast("cpu", enabled=False):
+        if dispatch.serving(image) is native and _fast(image) and fits:
+            return native.pointwise_planes(image, weight, bias, relu)
+        planes = conv2d(image, weight, bias).contiguous()
+        return planes.relu_() if relu else planes
 
 
 def _fast(tensor: Tensor, dtype: torch.dtype = torch.float32) -> bool:

@@ -17,7 +17,8 @@ from .epilogue import Epilogue
 from .tensor_checks import fused_format, memory_format
 
 _FILE = {"win32": "box_conv2d.dll", "darwin": "libbox_conv2d.dylib"}.get(sys.platform, "libbox_conv2d.so")
-_ABI_VERSION = 6  # BOX_ABI_VERSION in box_conv2d.h; the structures below repeat those of the headers
+_LARGE = 2**16  # numbers of an image from which on oneDNN is faster than a matrix product
+_ABI_VERSION = 7  # BOX_ABI_VERSION in box_conv2d.h; the structures below repeat those of the headers
 _NOT_SERVED = 2  # BOX_NOT_SERVED
 _ISA_VARIABLE = "BOX_CONVOLUTION_ISA"
 _DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
@@ -246,7 +247,7 @@ def box_conv2d_fused(input: Tensor, boxes: Tensor, epilogue: Epilogue, normalize
 
 
 def add_boxes(image: Tensor, input: Tensor, boxes: Tensor, epilogue: Epilogue, normalize: bool) -> None:
-    """See `inference`; ``image``, the residual of ``epilogue``, is float32 in channels_last, ``input`` float32."""
+    """See `deployed_layers`; ``image``, the residual of ``epilogue``, is channels_last, ``input`` float32 as well."""
     wide = boxes.to(torch.float64).contiguous()
     rows = _by_rows(input)
     problem = _problem(rows, wide, boxes.dtype == torch.float64, normalize, stride=1)
@@ -333,7 +334,7 @@ def _transpose(
 
 
 def activate(image: Tensor, residual: Tensor | None, slopes: Tensor | None) -> None:
-    """See `inference`; ``image`` and ``residual`` float32 in channels_last."""
+    """See `deployed_layers`; ``image`` and ``residual`` float32 in channels_last."""
     channels = image.shape[1]
     numbers = None if slopes is None else slopes.float().expand(channels).contiguous()
     pointers = [None if part is None else part.data_ptr() for part in (residual, numbers)]
@@ -343,28 +344,34 @@ def activate(image: Tensor, residual: Tensor | None, slopes: Tensor | None) -> N
 
 
 def pointwise_planes(image: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
-    """See `inference`; ``image`` float32 in channels_last."""
+    """See `deployed_layers`; ``image`` float32 in channels_last."""
     batch, channels, h, w = image.shape
-    if len(bias) < 8 and torch.get_num_threads() == 1:
-        # So few columns take longer to transpose than to multiply in this way.
+    dilation = pointwise_dilation(image)
+    # So few columns take longer to transpose than to multiply in another way.
+    few = len(bias) < 8 and torch.get_num_threads() == 1
+    if few or dilation is None:
         matrix, pixels = weight.flatten(1), image.permute(0, 2, 3, 1).reshape(batch, h * w, channels)
         planes = torch.baddbmm(bias[:, None], matrix.expand(batch, -1, -1), pixels.mT).view(batch, len(bias), h, w)
         return planes.relu_() if relu else planes
-    result = conv2d(image, weight, bias, dilation=pointwise_dilation())
+    result = conv2d(image, weight, bias, dilation=dilation).contiguous(memory_format=torch.channels_last)
     planes = torch.empty_like(result, memory_format=torch.contiguous_format)
-    _transpose(batch, h * w, len(bias), result.contiguous(memory_format=torch.channels_last), None, relu, planes)
+    _transpose(batch, h * w, len(bias), result, None, relu, planes)
     return planes
 
 
-def pointwise_dilation() -> int:
-    """A dilation for 1x1 convolutions of channels_last images. It does not change the result, but with it PyTorch uses
-    oneDNN on one thread, too. That takes half the time of the matrix product which it would use there.
+def pointwise_dilation(image: Tensor) -> int | None:
+    """The dilation with which a 1x1 convolution of a large channels_last image is fastest. It changes no result.
+
+    On one thread PyTorch leaves these convolutions to oneDNN only if they are dilated, which takes half the time of the
+    matrix product that it uses else. None for small images, or without oneDNN: there the matrix product is faster.
     """
+    if image.numel() < _LARGE or not getattr(torch.backends.mkldnn, "enabled", True):
+        return None
     return 2 if torch.get_num_threads() == 1 else 1
 
 
 def unpool(image: Tensor, values: Tensor, indices: Tensor) -> None:
-    """See `inference`; all in channels_last, numbers float32, indices int64."""
+    """See `deployed_layers`; all in channels_last, numbers float32, indices int64."""
     batch, channels, h, w = values.shape
     pointers = [tensor.data_ptr() for tensor in (image, values, indices)]
     pixels = image.shape[2] * image.shape[3]

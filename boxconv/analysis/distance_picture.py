@@ -25,7 +25,7 @@ NAMES = {
 }
 
 LEAST = 3e-4
-"""A point is drawn if both look-alikes have at least this share of all pixels of the question at that distance."""
+"""A point is drawn if, at its distance, both look-alikes have at least this share of the pixels of all points."""
 
 
 def draw_by_distance(

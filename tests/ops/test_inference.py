@@ -145,14 +145,16 @@ def test_unpooling_of_other_shapes_is_refused() -> None:
 
 @pytest.mark.usefixtures("_threads")
 @pytest.mark.parametrize("shape", [(2, 8, 5, 7), (1, 64, 40, 60), (3, 5, 9, 1), (0, 4, 5, 5), (1, 1, 2, 3)])
+@pytest.mark.parametrize("outputs", [6, 17])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("memory_format", FORMATS)
 @pytest.mark.parametrize("relu", [False, True])
 def test_pointwise_convolution_to_planes(
-    relu: bool, memory_format: torch.memory_format, dtype: torch.dtype, shape: tuple[int, ...], implementation: str
-) -> None:
+    relu: bool, memory_format: torch.memory_format, dtype: torch.dtype, outputs: int, shape: tuple[int, ...],
+    implementation: str,
+) -> None:  # fmt: skip
     image = torch.randn(shape).to(dtype).to(memory_format=memory_format)
-    weight, bias = torch.randn(6, shape[1], 1, 1).to(dtype), torch.randn(6).to(dtype)
+    weight, bias = torch.randn(outputs, shape[1], 1, 1).to(dtype), torch.randn(outputs).to(dtype)
     expected = conv2d(image, weight, bias)
     with ops.use(implementation):
         planes = OPERATORS.pointwise_planes(image, weight, bias, relu)
@@ -179,6 +181,15 @@ def test_tensors_of_other_shapes_are_computed_as_by_pytorch_or_refused(implement
         ):
             with pytest.raises(RuntimeError):
                 OPERATORS.pointwise_planes(image, other, bias, True)
+
+
+def test_autocast_leaves_the_pointwise_convolution_as_it_is(implementation: str) -> None:
+    image = torch.randn(1, 64, 40, 60).to(memory_format=torch.channels_last)
+    weight, bias = torch.randn(16, 64, 1, 1), torch.randn(16)
+    with ops.use(implementation):
+        expected = OPERATORS.pointwise_planes(image, weight, bias, True)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(OPERATORS.pointwise_planes(image, weight, bias, True), expected)
 
 
 @pytest.mark.usefixtures("_threads")

@@ -1,5 +1,5 @@
-// Gradients from the integral image of integral_image_forward.inl: by the input through the adjoint, by the edges through sums over
-// rows of the integral image.
+// Gradients from the integral image of integral_image_forward.inl: by the input through the adjoint, by the edges through
+// sums over rows of the integral image.
 
 // Sums over all outputs of one box on one plane, of which edge_gradients makes the gradients by its edges.
 struct EdgeSums {

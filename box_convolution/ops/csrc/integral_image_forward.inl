@@ -90,8 +90,8 @@ struct Epilogue {
   bool relu;
 };
 
-// float32 is rounded before the residual is added, because the kernels of nhwc_forward.inl do so: results must not depend on the
-// memory format.
+// float32 is rounded before the residual is added, because the kernels of nhwc_forward.inl do so: results must not depend
+// on the memory format.
 template <typename T>
 inline double before_residual(double value) {
   return sizeof(T) == 4 ? double(float(value)) : value;

@@ -45,7 +45,8 @@ struct Backward {
 
   enum Done { NOTHING, GRAD_INPUT, EVERYTHING };
 
-  // Computes a plane in fixed point, in this thread or in all. Returns which gradients were fit for it: see fixed_point_forward.inl.
+  // Computes a plane in fixed point, in this thread or in all. Returns which gradients were fit for it: see
+  // fixed_point_forward.inl.
   Done fixed_plane(int64_t plane, bool all_threads, double* edges, Failure& failure) const;
 
   void write(const IntegralImage& adjoint, int64_t plane, Done done, bool finite) const {

@@ -124,7 +124,8 @@ struct NhwcForward {
     }
   }
 
-  // Computes a group in fixed point. Returns false, and has written nothing, if a plane is unfit for it: see fixed_point_forward.inl.
+  // Computes a group in fixed point. Returns false, and has written nothing, if a plane is unfit for it: see
+  // fixed_point_forward.inl.
   bool fixed_group(int64_t image, int64_t number, Failure& failure) const;
 
   // Transposes the tile of a part, adds the residual, applies ReLU and writes the output.

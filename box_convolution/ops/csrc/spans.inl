@@ -68,7 +68,7 @@ struct Weights {
   Weights(const Span& span, double factor)
       : here(span.low0 * factor), next(span.low1 * factor), rise((span.high1 - span.low1) * factor) {}
 
-  // Whether both edges lie on borders of pixels, at least two pixels apart.
+  // Whether both edges lie on borders of pixels, at least two pixels apart; or no pixel has a weight.
   bool on_borders() const { return next == 0 && rise == 0; }
 
   // ``between``: the sum at the high edge minus that at the low edge; ``next_between``: the same one row (or column) further;

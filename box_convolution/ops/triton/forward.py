@@ -91,7 +91,7 @@ def between_edges(
 
 @triton.jit
 def load_residual(p_residual, at, inside, STEP: tl.constexpr):
-    """To be called long before the row is written: that hides how long memory takes."""
+    """Best read long before the row is written: that hides how long memory takes."""
     return tl.load(by_groups(p_residual, at, STEP), mask=inside, other=0.0)
 
 

@@ -273,7 +273,7 @@ def _slot(row: Row) -> int:
 
 def _is_wide(h: int, w: int, *row_strides: int) -> bool:
     """Whether places in a plane, and some rows beyond it, need 64 bits."""
-    return 4 * (h + 1) * max(w + 16, *row_strides) >= 2**31
+    return 4 * (h + 16) * max(w + 16, *row_strides) >= 2**31
 
 
 def _empty(like: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -171,3 +171,26 @@ def test_each_seed_has_a_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         runs.append(Measured("enet", seed, {}, 4, {"a or b": answers_of(scenes)}, "here"))
     draw_by_distance({"enet": runs}, {"a or b": "sign"}, tmp_path / "two.svg", width=64)
     assert drawn == [[50.0] * 3, [98.0] * 3]
+
+
+def test_a_distance_that_hardly_any_pixel_of_one_class_has_is_not_drawn(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from matplotlib.axes import Axes
+
+    from boxconv.analysis.by_distance import Measured
+
+    drawn: list[list[float]] = []
+    plot = Axes.plot
+
+    def noted(axes: Axes, at: list[float], values: list[float], **style: object) -> list[object]:
+        drawn.append(list(values))
+        return plot(axes, at, values, **style)
+
+    monkeypatch.setattr(Axes, "plot", noted)
+    scenes = np.zeros((4, 2 * RANGES, 2, 2), np.int64)
+    scenes[:, :2] = [[10_000, 9_000], [10_000, 7_000]]
+    scenes[:, 2] = [[10_000, 0], [4, 4]]
+    run = Measured("enet", 0, {}, 4, {"a or b": answers_of(scenes)}, "here")
+    draw_by_distance({"enet": [run]}, {"a or b": "sign"}, tmp_path / "rare.svg", width=64)
+    assert [len(values) for values in drawn] == [2]
