@@ -200,8 +200,8 @@ def main() -> None:
     found["on shards"] = on_shards(mesh)
     torch.save(found, folder / f"rank{rank}.pt")
     dist.destroy_process_group()
-    # The threads of gloo live as long as a mesh or a wrapped network refers to their group. One that frees a tensor while
-    # Python shuts down aborts the process: PyTorch's fault, and not what is tested here.
+    # The threads of gloo live as long as a mesh or a wrapped network refers to their group, and one that frees a tensor
+    # while Python shuts down aborts the process. That is PyTorch's fault, and not what is tested here.
     os._exit(0)
 
 
