@@ -151,19 +151,25 @@ def test_one_question_alone_can_be_drawn(tmp_path: Path) -> None:
     assert "chance" in (tmp_path / "one.svg").read_text()
 
 
-def test_each_seed_has_a_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[list[float]]:
+    """The values of every line that is plotted."""
     from matplotlib.axes import Axes
 
-    from boxconv.analysis.by_distance import Measured
-
-    drawn: list[list[float]] = []
+    lines: list[list[float]] = []
     plot = Axes.plot
 
     def noted(axes: Axes, at: list[float], values: list[float], **style: object) -> list[object]:
-        drawn.append(list(values))
+        lines.append(list(values))
         return plot(axes, at, values, **style)
 
     monkeypatch.setattr(Axes, "plot", noted)
+    return lines
+
+
+def test_each_seed_has_a_line(drawn: list[list[float]], tmp_path: Path) -> None:
+    from boxconv.analysis.by_distance import Measured
+
     runs = []
     for seed, right in ((0, 50), (1, 98)):
         scenes = np.zeros((4, 2 * RANGES, 2, 2), np.int64)
@@ -173,21 +179,9 @@ def test_each_seed_has_a_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     assert drawn == [[50.0] * 3, [98.0] * 3]
 
 
-def test_a_distance_that_hardly_any_pixel_of_one_class_has_is_not_drawn(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    from matplotlib.axes import Axes
-
+def test_a_distance_that_one_class_hardly_has_is_not_drawn(drawn: list[list[float]], tmp_path: Path) -> None:
     from boxconv.analysis.by_distance import Measured
 
-    drawn: list[list[float]] = []
-    plot = Axes.plot
-
-    def noted(axes: Axes, at: list[float], values: list[float], **style: object) -> list[object]:
-        drawn.append(list(values))
-        return plot(axes, at, values, **style)
-
-    monkeypatch.setattr(Axes, "plot", noted)
     scenes = np.zeros((4, 2 * RANGES, 2, 2), np.int64)
     scenes[:, :2] = [[10_000, 9_000], [10_000, 7_000]]
     scenes[:, 2] = [[10_000, 0], [4, 4]]
