@@ -18,7 +18,7 @@ from .tensor_checks import fused_format, memory_format
 
 _FILE = {"win32": "box_conv2d.dll", "darwin": "libbox_conv2d.dylib"}.get(sys.platform, "libbox_conv2d.so")
 _LARGE = 2**16  # numbers of an image from which on oneDNN is faster than a matrix product
-_ABI_VERSION = 7  # BOX_ABI_VERSION in box_conv2d.h; the structures below repeat those of the headers
+_ABI_VERSION = 8  # BOX_ABI_VERSION in box_conv2d.h; the structures below repeat those of the headers
 _NOT_SERVED = 2  # BOX_NOT_SERVED
 _ISA_VARIABLE = "BOX_CONVOLUTION_ISA"
 _DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
@@ -79,6 +79,15 @@ class _Activation(ctypes.Structure):
     ]
 
 
+class _Pointwise(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("batch", "pixels", "channels", "outputs")),
+        *((name, ctypes.c_void_p) for name in ("image", "weight", "bias", "planes")),
+        *((name, ctypes.c_int32) for name in ("relu", "threads")),
+        ("parallel_for", ctypes.c_void_p),
+    ]
+
+
 class _Unpool(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_int64) for name in ("batch", "pixels", "channels", "image_pixels")),
@@ -112,6 +121,7 @@ def library() -> ctypes.CDLL:
         found.box_transpose.argtypes = [ctypes.POINTER(_Transpose)]
         found.box_activation.argtypes = [ctypes.POINTER(_Activation)]
         found.box_unpool.argtypes = [ctypes.POINTER(_Unpool)]
+        found.box_pointwise.argtypes = [ctypes.POINTER(_Pointwise)]
         for function in (found.box_transpose, found.box_activation, found.box_unpool):
             function.restype = None
         found.box_isa.restype = ctypes.c_char_p
@@ -346,16 +356,18 @@ def activate(image: Tensor, residual: Tensor | None, slopes: Tensor | None) -> N
 def pointwise_planes(image: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
     """See `deployed_layers`; ``image`` float32 in channels_last."""
     batch, channels, h, w = image.shape
-    dilation = pointwise_dilation(image)
-    # So few columns take longer to transpose than to multiply in another way.
-    few = len(bias) < 8 and torch.get_num_threads() == 1
-    if few or dilation is None:
-        matrix, pixels = weight.flatten(1), image.permute(0, 2, 3, 1).reshape(batch, h * w, channels)
-        planes = torch.baddbmm(bias[:, None], matrix.expand(batch, -1, -1), pixels.mT).view(batch, len(bias), h, w)
-        return planes.relu_() if relu else planes
-    result = conv2d(image, weight, bias, dilation=dilation).contiguous(memory_format=torch.channels_last)
-    planes = torch.empty_like(result, memory_format=torch.contiguous_format)
-    _transpose(batch, h * w, len(bias), result, None, relu, planes)
+    planes = image.new_empty(batch, len(bias), h, w)
+    operands = [tensor.contiguous() for tensor in (weight, bias)]
+    pointers = [image.data_ptr(), *(tensor.data_ptr() for tensor in operands), planes.data_ptr()]
+    call = _Pointwise(
+        batch, h * w, channels, len(bias), *pointers, relu, torch.get_num_threads(), _parallel_for()
+    )  # fmt: skip
+    status: int = library().box_pointwise(call)
+    if status == _NOT_SERVED:
+        result = conv2d(image, weight, bias, dilation=pointwise_dilation(image) or 1).contiguous(memory_format=torch.channels_last)
+        _transpose(batch, h * w, len(bias), result, None, relu, planes)
+    elif status:
+        raise MemoryError(f"pointwise_planes: no memory for weights of {tuple(weight.shape)}")
     return planes
 
 

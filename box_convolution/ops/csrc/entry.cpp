@@ -3,16 +3,18 @@
 
 #include "box_conv2d.h"
 #include "fallback_threads.h"
+#include "pointwise.h"
 #if defined(BOX_X86)
 #include "machine.h"
 #endif
 
 namespace box {
 
-#define BOX_DECLARE(isa)                \
-  namespace isa {                       \
-  int32_t forward(const BoxForward&);   \
-  int32_t backward(const BoxBackward&); \
+#define BOX_DECLARE(isa)                  \
+  namespace isa {                         \
+  int32_t forward(const BoxForward&);     \
+  int32_t backward(const BoxBackward&);   \
+  int32_t pointwise(const BoxPointwise&); \
   }
 BOX_DECLARE(baseline)
 #if defined(BOX_X86)
@@ -24,16 +26,17 @@ struct Kernels {
   const char* name;
   int32_t (*forward)(const BoxForward&);
   int32_t (*backward)(const BoxBackward&);
+  int32_t (*pointwise)(const BoxPointwise&);
 };
 
 #if defined(__aarch64__) || defined(_M_ARM64)
-const Kernels BASELINE = {"neon", baseline::forward, baseline::backward};
+const Kernels BASELINE = {"neon", baseline::forward, baseline::backward, baseline::pointwise};
 #else
-const Kernels BASELINE = {"baseline", baseline::forward, baseline::backward};
+const Kernels BASELINE = {"baseline", baseline::forward, baseline::backward, baseline::pointwise};
 #endif
 #if defined(BOX_X86)
-const Kernels AVX2 = {"avx2", avx2::forward, avx2::backward};
-const Kernels AVX512 = {"avx512", avx512::forward, avx512::backward};
+const Kernels AVX2 = {"avx2", avx2::forward, avx2::backward, avx2::pointwise};
+const Kernels AVX512 = {"avx512", avx512::forward, avx512::backward, avx512::pointwise};
 #endif
 
 // The kernels called ``name``; for NULL, the fastest that this machine runs. NULL if there are none of that name.
@@ -49,12 +52,20 @@ const Kernels* find(const char* name) {
 const Kernels* active = find(nullptr);
 
 template <typename Call>
-int32_t run(int32_t (*kernel)(const Call&), const Call& call) {
-  if (call.problem.parallel_for || call.problem.threads <= 1) return kernel(call);
-  Call with_threads = call;
-  with_threads.problem.parallel_for = fan_out;
-  fan_out_threads = call.problem.threads;
-  return kernel(with_threads);
+BoxProblem& problem_of(Call& call) {
+  return call.problem;
+}
+
+BoxPointwise& problem_of(BoxPointwise& call) { return call; }
+
+template <typename Call>
+int32_t run(int32_t (*kernel)(const Call&), Call call) {
+  auto& problem = problem_of(call);
+  if (!problem.parallel_for && problem.threads > 1) {
+    problem.parallel_for = fan_out;
+    fan_out_threads = problem.threads;
+  }
+  return kernel(call);
 }
 
 #if BOX_PLANT_FAULT
@@ -87,6 +98,8 @@ int32_t box_forward(const BoxForward* arguments) {
 }
 
 int32_t box_backward(const BoxBackward* arguments) { return box::run(box::active->backward, *arguments); }
+
+int32_t box_pointwise(const BoxPointwise* arguments) { return box::run(box::active->pointwise, *arguments); }
 
 const char* box_isa(void) { return box::active->name; }
 

@@ -8,6 +8,7 @@
 #endif
 
 #include "box_conv2d.h"
+#include "pointwise.h"
 #include "shuffle.h"
 #include "scratch.h"
 #include "scalar_types.h"
@@ -39,6 +40,7 @@ inline void fill(T* begin, T* end, T value) {
 #include "one_pass_backward.inl"
 #include "float32_vectors.inl"
 #include "work_sharing.inl"
+#include "pointwise.inl"
 #include "nhwc_forward.inl"
 #include "nchw_backward.inl"
 #include "nchw_forward.inl"

@@ -1,30 +1,6 @@
 // float32 outputs in NHWC (channels last), a group of channels at a time: they are computed as planes, and transposed while
 // they are in cache. The residual and ReLU are applied in the same write. Included by kernels.inl.
 
-// Transposes WIDE vectors, in log2(WIDE) rounds, each of which interleaves the two halves of the vectors like cards.
-inline void transpose(Floats (&v)[WIDE]) {
-#if defined(__AVX512F__)
-#define BOX_LOW 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
-#define BOX_HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
-#elif defined(__AVX2__)
-#define BOX_LOW 0, 8, 1, 9, 2, 10, 3, 11
-#define BOX_HIGH 4, 12, 5, 13, 6, 14, 7, 15
-#else
-#define BOX_LOW 0, 4, 1, 5
-#define BOX_HIGH 2, 6, 3, 7
-#endif
-  for (int64_t round = 1; round < WIDE; round *= 2) {
-    Floats dealt[WIDE];
-    for (int64_t k = 0; k < WIDE / 2; ++k) {
-      dealt[2 * k] = __builtin_shufflevector(v[k], v[k + WIDE / 2], BOX_LOW);
-      dealt[2 * k + 1] = __builtin_shufflevector(v[k], v[k + WIDE / 2], BOX_HIGH);
-    }
-    for (int64_t k = 0; k < WIDE; ++k) v[k] = dealt[k];
-  }
-#undef BOX_LOW
-#undef BOX_HIGH
-}
-
 struct NhwcForward {
   static constexpr int64_t LINE = 16, MOST = 2 * LINE;  // channels in a cache line; at most so many in a group
   // float64 numbers that the integral images of a group of two lines may take: 0.75 MiB

@@ -11,12 +11,12 @@ struct Failure {
   volatile int32_t happened = 0;
 };
 
-// Run body(begin, end) over [0, count) on the caller's thread pool.
-template <typename Body>
-void parallel(const BoxProblem& problem, int64_t count, const Body& body) {
+// Run body(begin, end) over [0, count) on the caller's thread pool. Call: BoxProblem or BoxPointwise.
+template <typename Call, typename Body>
+void parallel(const Call& call, int64_t count, const Body& body) {
   if (count <= 0) return;
-  if (!problem.parallel_for || problem.threads <= 1 || count == 1) return body(0, count);
-  problem.parallel_for(
+  if (!call.parallel_for || call.threads <= 1 || count == 1) return body(0, count);
+  call.parallel_for(
       0, count, 1,
       [](int64_t begin, int64_t end, void* context) { (*static_cast<const Body*>(context))(begin, end); },
       const_cast<Body*>(&body));
