@@ -2,7 +2,7 @@
 
 Means are right to 1e-6 of the plane's largest |input|, gradients for edges to 1e-5 of the largest one. The truth is the
 float64 path, which is used for boxes in float64, and which other tests compare with the reference. Every instruction
-set is tested; the fastest, AVX-512, has no fixed point.
+set is tested; with AVX-512, only boxes on borders of pixels are computed in fixed point, and only their means.
 """
 
 from collections.abc import Iterator
@@ -24,6 +24,11 @@ def boxes_for(channels: int, per_channel: int, h: int, w: int) -> Tensor:
     centre = (torch.rand(channels, per_channel, 2) - 0.5) * torch.tensor([h, w])
     low, high = centre - size / 2, centre + size / 2
     return torch.stack((low[..., 0], high[..., 0], low[..., 1], high[..., 1]), -1)
+
+
+def on_borders(boxes: Tensor) -> Tensor:
+    """The nearest boxes with all edges on borders of pixels; some have no area."""
+    return (boxes - 0.5).round() + 0.5
 
 
 def halves(h: int, w: int) -> Tensor:
@@ -66,6 +71,36 @@ def test_accuracy(name: str, h: int, w: int) -> None:
 
 
 @pytest.mark.usefixtures("_isa")
+@pytest.mark.parametrize("name", DATA)
+@pytest.mark.parametrize("smallest", [1, 4])
+@pytest.mark.parametrize(("h", "w"), [(64, 128), (200, 33), (5, 3), (256, 512), (20, 300)])
+def test_boxes_on_borders(h: int, w: int, smallest: int, name: str) -> None:
+    """Boxes from a row of a few pixels, next to which a sum of the largest box has too few digits, to the whole plane."""
+    image = torch.stack([DATA[name](h, w) for _ in range(9)])[None].contiguous()
+    boxes = on_borders(boxes_for(9, 4, h, w))
+    boxes[:, 0] = torch.tensor([-0.5, smallest - 0.5, 0.5, 2.5])
+    boxes[0, 1] = torch.tensor([-h - 0.5, h + 0.5, -w - 0.5, w + 0.5])
+    boxes[1, 1] = torch.tensor([-9 * h - 0.5, h + 0.5, 0.5, 7 * w + 0.5])
+    for normalize in (True, False):
+        actual, truth = (native.box_conv2d(image, b, normalize, 1) for b in (boxes, boxes.double()))
+        area = 1.0 if normalize else ((boxes[..., 1] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 2])).abs()
+        bound = 8e-6 * area * image.pow(2).mean((2, 3)).sqrt()[..., None]
+        error = (actual - truth).abs() - 3e-7 * truth.abs()
+        assert (error.view(9, 4, h, w).amax((2, 3)) <= bound[0]).all()
+
+
+@pytest.mark.usefixtures("_isa")
+@pytest.mark.parametrize(("h", "w"), [(64, 128), (9, 33)])
+def test_boxes_on_borders_are_computed_in_fixed_point(h: int, w: int) -> None:
+    """Else the tests of their accuracy would test nothing. Integers stay exact."""
+    image, boxes = torch.randn(2, 9, h, w), on_borders(boxes_for(9, 4, h, w) * 0.8)
+    boxes[..., 1::2] += 2
+    assert not torch.equal(native.box_conv2d(image, boxes, True, 1), native.box_conv2d(image, boxes.double(), True, 1))
+    image = torch.randint(-100, 100, image.shape).float()
+    assert torch.equal(native.box_conv2d(image, boxes, False, 1), native.box_conv2d(image, boxes.double(), False, 1))
+
+
+@pytest.mark.usefixtures("_isa")
 @pytest.mark.parametrize("scale", [1e-38, 1e-30, 1e-20, 1e20, 1e30, 3e36])
 def test_every_magnitude_of_float32(scale: float) -> None:
     """Beyond the range of fixed point, float64 is used."""
@@ -102,14 +137,16 @@ def test_half_precision_is_rounded_once(dtype: torch.dtype) -> None:
     ("c", "m", "h", "w"),
     [(32, 4, 9, 70), (16, 1, 20, 33), (2, 8, 5, 3), (8, 16, 40, 130), (16, 4, 64, 130), (6, 4, 9, 9)],
 )
+@pytest.mark.parametrize("borders", [False, True])
 @pytest.mark.parametrize("isa", ISAS)
-def test_channels_last_equals_planes(c: int, m: int, h: int, w: int, isa: str) -> None:
+def test_channels_last_equals_planes(c: int, m: int, h: int, w: int, borders: bool, isa: str) -> None:
     """Bit for bit, whether outputs are written directly, past the caches (last but one shape) or copied (last shape).
 
     Up to rounding, if fixed point is impossible for one of the planes that are written together: NaN, few pixels.
     """
     last = torch.channels_last
     image, boxes = torch.randn(2, c, h, w), boxes_for(c, m, h, w)
+    boxes = on_borders(boxes) if borders else boxes
     scale, shift, residual = torch.randn(c * m), torch.randn(c * m), torch.randn(2, c * m, h, w)
     scale[::3] = 0
     spoilt = image.clone()

@@ -127,7 +127,7 @@ typename Backward<T>::Done Backward<T>::fixed_plane(int64_t plane, bool all_thre
   }
 }
 
-inline bool NhwcForward::fixed_group(int64_t image, int64_t number, Failure& failure) const {
+inline bool NhwcForward::fixed_group(int64_t image, int64_t number, const Box* boxes, Failure& failure) const {
   if (!fixed_point<float>(p, p.input_strides[3])) return false;
   constexpr int64_t COLUMNS = STRIP * WIDE;
   const int64_t row_sums = RowSums::size(p.h, p.w), channel_pitch = Tile::channel_pitch_of(p.h * COLUMNS);
@@ -154,7 +154,7 @@ inline bool NhwcForward::fixed_group(int64_t image, int64_t number, Failure& fai
     const Part part{0, p.h, begin, min(begin + COLUMNS, p.w)};
     for (int64_t c = 0; c < group; ++c) {
       const int64_t k = c / p.per_channel, channel = number * group + c;
-      const Box box(p.boxes + 4 * channel, p.h, p.w, p.normalize);
+      const Box& box = boxes[c];
       const Epilogue epilogue = this->epilogue(channel);
       float* out = tile.origin(c, part);
       if (simple_part<float>(box, input(image, number, k), p, part, out, tile.pitch, nullptr, epilogue)) continue;

@@ -29,6 +29,21 @@ inline FloatVec to_floats(Vec v) {
 #endif
 }
 
+typedef uint32_t WordVec __attribute__((vector_size(32)));
+typedef uint32_t WordVecInMemory __attribute__((vector_size(32), aligned(4), may_alias));
+typedef uint64_t LongVec __attribute__((vector_size(64)));
+
+// Rounds numbers below 2^51 to integers, and stores their last 32 bits: where the distance of two float64 numbers is 1, an
+// integer is the end of the number.
+inline void store_words(uint32_t* to, Vec v) {
+  const LongVec bits = reinterpret_cast<LongVec>(v + 0x1.8p52);
+#if defined(__AVX512F__)
+  *reinterpret_cast<WordVecInMemory*>(to) = WordVec(_mm512_cvtepi64_epi32(__m512i(bits)));
+#else
+  *reinterpret_cast<WordVecInMemory*>(to) = __builtin_convertvector(bits, WordVec);
+#endif
+}
+
 // v[0], v[0] + v[1], ...
 inline Vec running_sum(Vec v) {
   const Vec zero = {0};

@@ -8,6 +8,7 @@ inline Words load_words(const uint32_t* from) { return *reinterpret_cast<const W
 inline void store_words(uint32_t* to, Words value) { *reinterpret_cast<WordsInMemory*>(to) = value; }
 inline Floats to_floats(Words value) { return __builtin_convertvector(reinterpret_cast<Ints>(value), Floats); }
 
+#if !defined(__AVX512F__)
 // Rounds to the nearest integers.
 inline Words to_fixed(Floats value) {
 #if defined(__AVX2__)
@@ -43,5 +44,6 @@ inline Words last_of(Words v) {
   return __builtin_shufflevector(v, v, 3, 3, 3, 3);
 #endif
 }
+#endif
 
 inline Words all_of(uint32_t value) { return Words{} + value; }

@@ -39,26 +39,22 @@ inline void fill(T* begin, T* end, T value) {
 #include "integral_image_backward.inl"
 #include "one_pass_backward.inl"
 #include "float32_vectors.inl"
+#include "int32_vectors.inl"
 #include "work_sharing.inl"
+#include "fixed_point_range.inl"
 #include "pointwise.inl"
 #include "nhwc_forward.inl"
 #include "nchw_backward.inl"
 #include "nchw_forward.inl"
 #if defined(__AVX512F__)
-// No fixed point: float64 integral images take no longer here, and are accurate for every plane.
-inline bool NhwcForward::fixed_group(int64_t, int64_t, Failure&) const { return false; }
-
-template <typename T>
-bool Forward<T>::fixed_plane(int64_t, bool, Failure&) const {
-  return false;
-}
+// Boxes on borders alone: float64 integral images take no longer for others here, and are accurate for every plane.
+#include "fixed_integral_image.inl"
 
 template <typename T>
 typename Backward<T>::Done Backward<T>::fixed_plane(int64_t, bool, double*, Failure&) const {
   return NOTHING;
 }
 #else
-#include "int32_vectors.inl"
 #include "fixed_point_forward.inl"
 #include "fixed_point_backward.inl"
 #include "fixed_point_planes.inl"

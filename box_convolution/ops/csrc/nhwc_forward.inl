@@ -9,6 +9,7 @@ struct NhwcForward {
   // cache anyway, and the lines need not be read before they are written. Not if it replaces the residual, whose lines are
   // in cache when they are written.
   static constexpr int64_t STREAMED = int64_t(1) << 20;
+  static constexpr int64_t AHEAD = 48;  // pixels between that which is written and that which is prefetched
 
   const BoxForward& call;
   const BoxProblem& p;
@@ -54,7 +55,7 @@ struct NhwcForward {
     Failure failure;
     parallel(p, p.batch * groups, [&](int64_t begin, int64_t end) {
       for (int64_t task = begin; task < end && !failure.happened; ++task)
-        if (!fixed_group(task / groups, task % groups, failure)) float64_group(task / groups, task % groups, failure);
+        group_of_channels(task / groups, task % groups, failure);
       if (streams) finish_streams();
       thread_scratch().trim();
     });
@@ -70,8 +71,14 @@ struct NhwcForward {
     return {call.scale ? call.scale[channel] : 1.0, call.shift ? call.shift[channel] : 0.0, false};
   }
 
+  void group_of_channels(int64_t image, int64_t number, Failure& failure) const {
+    Box boxes[MOST];
+    for (int64_t c = 0; c < group; ++c) boxes[c] = Box(p.boxes + 4 * (number * group + c), p.h, p.w, p.normalize);
+    if (!fixed_group(image, number, boxes, failure)) float64_group(image, number, boxes, failure);
+  }
+
   // Computes a group from float64 integral images of its planes, a band of rows at a time.
-  void float64_group(int64_t image, int64_t number, Failure& failure) const {
+  void float64_group(int64_t image, int64_t number, const Box* boxes, Failure& failure) const {
     const int64_t integrals = planes * IntegralImage::size(p.h, p.w), padded_rows = PaddedRows::size(p.w);
     const int64_t band = max<int64_t>(PaddedRows::COUNT, 1024 / p.w / PaddedRows::COUNT * PaddedRows::COUNT);
     const int64_t channel_pitch = Tile::channel_pitch_of(band * p.w + WIDE);
@@ -82,8 +89,6 @@ struct NhwcForward {
     for (int64_t k = 0; k < planes; ++k)
       build_integral_image(IntegralImage(memory + k * IntegralImage::size(p.h, p.w), p.h, p.w), input(image, number, k),
                            p.input_strides[2], p.input_strides[3]);
-    Box boxes[MOST];
-    for (int64_t c = 0; c < group; ++c) boxes[c] = Box(p.boxes + 4 * (number * group + c), p.h, p.w, p.normalize);
     for (int64_t top = 0; top < p.h; top += band) {
       const Part part{top, min(top + band, p.h), 0, p.w};
       for (int64_t c = 0; c < group; ++c) {
@@ -100,13 +105,14 @@ struct NhwcForward {
     }
   }
 
-  // Computes a group in fixed point. Returns false, and has written nothing, if a plane is unfit for it: see
-  // fixed_point_forward.inl.
-  bool fixed_group(int64_t image, int64_t number, Failure& failure) const;
+  // Computes a group in fixed point. Returns false, and has written nothing, if a plane or box is unfit for it: see
+  // fixed_point_forward.inl and fixed_integral_image.inl.
+  bool fixed_group(int64_t image, int64_t number, const Box* boxes, Failure& failure) const;
 
   // Transposes the tile of a part, adds the residual, applies ReLU and writes the output.
   void write(const Tile& tile, int64_t image, int64_t number, const Part& part) const {
-    const int64_t channels = groups * group, ahead = 2 * p.w * channels;
+    const int64_t channels = groups * group, ahead = AHEAD * channels;
+    const bool fetches = !streams && call.output != call.residual;
     const float* const residual = static_cast<const float*>(call.residual);
     float* const output = static_cast<float*>(call.output);
     for (int64_t i = part.top; i < part.bottom; ++i) {
@@ -123,7 +129,7 @@ struct NhwcForward {
             // Pixels are too far apart for the machine to prefetch by itself. An address beyond the end does no harm.
             if (c % LINE == 0) {
               if (residual) __builtin_prefetch(residual + at + ahead);
-              if (!streams) __builtin_prefetch(output + at + ahead, 1);
+              if (fetches) __builtin_prefetch(output + at + ahead, 1);
             }
             Floats value = v[k];
             if (residual) value += load_floats(residual + at);

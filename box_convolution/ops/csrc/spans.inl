@@ -8,13 +8,14 @@ struct Span {
   double low0, low1, high0, high1;
   double inverse;    // 1 / length; 1 without normalisation, 0 for length 0
   bool whole_pixel;  // one pixel from border to border
+  bool on_borders;   // both edges lie on borders of pixels
   bool nan;
 
   Span() = default;
   Span(double low_edge, double high_edge, int64_t size, bool normalize) {
     const double length = low_edge == high_edge ? 0.0 : high_edge - low_edge;
     inverse = 0;
-    whole_pixel = false;
+    whole_pixel = on_borders = false;
     nan = length != length;
     if (nan) return;
     inverse = !normalize ? 1.0 : length == 0 ? 0.0 : 1.0 / length;
@@ -25,7 +26,8 @@ struct Span {
     low = int64_t(low_floor);
     high = int64_t(high_floor);
     const double low_part = low_at - low_floor, high_part = high_at - high_floor;
-    whole_pixel = length == 1 && high == low + 1 && low_part == 0 && high_part == 0;
+    on_borders = low_part == 0 && high_part == 0;
+    whole_pixel = on_borders && length == 1 && high == low + 1;
     low0 = 1 - low_part, low1 = low_part;
     high0 = 1 - high_part, high1 = high_part;
     // If both edges lie in one pixel, or in adjacent ones, the integral is a weighted sum of these pixels. Weights that say

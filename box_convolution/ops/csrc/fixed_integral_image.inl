@@ -1,0 +1,197 @@
+// Boxes whose edges lie on borders of pixels, as those of deployed networks, over float32 planes: from integral images of 32-bit
+// integers, half the memory of float64 and twice as many numbers in a vector. For AVX-512, where nothing else is computed in
+// fixed point. Included by kernels.inl.
+//
+// An integral image is summed in float64, and its numbers are rounded to units of which the sum in no box has 2^31. Integers
+// wrap around, so only the sums in boxes must fit into 32 bits. A box is a difference of four numbers of the integral image,
+// so that its sum is wrong by at most 2 units, whatever its size.
+
+struct FixedIntegral {
+  // Largest area of the plane, in areas of its largest box: so float64 has digits below a unit.
+  static constexpr int64_t MOST_AREAS = 4096;
+
+  uint32_t* data;
+  int64_t h, w, end, pitch;
+  double units = 1;  // in 1; a power of two
+
+  FixedIntegral() = default;
+  FixedIntegral(void* memory, int64_t h, int64_t w)
+      : data(static_cast<uint32_t*>(memory)), h(h), w(w), end((w + WIDE - 1) / WIDE * WIDE), pitch(pitch_of(w)) {}
+  static int64_t pitch_of(int64_t w) {
+    const int64_t pitch = (w + WIDE - 1) / WIDE * WIDE + 2 * WIDE;
+    return pitch % 1024 ? pitch : pitch + WIDE;  // rows a multiple of 4 KiB apart would compete for places in the cache
+  }
+  static int64_t size(int64_t h, int64_t w) { return in_doubles((h + 1) * pitch_of(w)); }
+  static int64_t above_size(int64_t w) { return (w + LANES - 1) / LANES * LANES; }
+
+  // row(p)[q] is the sum of all pixels above row p in columns 0..q; 0 for q = -WIDE..-1, and for q = w..end+WIDE-1 as for w - 1.
+  uint32_t* row(int64_t p) const { return data + p * pitch + WIDE; }
+  const uint32_t* clamped(int64_t p) const { return row(min(max<int64_t>(p, 0), h)); }
+
+  // Builds it for these boxes; ``above`` is working memory. Returns false if they or the plane are unfit.
+  bool build(const float* input, int64_t stride_h, const Box* boxes, int64_t count, const BoxProblem& p, double* above) {
+    for (int64_t m = 0; m < count; ++m)
+      if (!boxes[m].nan && !(boxes[m].rows.on_borders && boxes[m].columns.on_borders)) return false;
+    const Magnitude magnitude = magnitude_of(Team{p, false}, FloatPlane<float>(input, stride_h, 1, h, w, nullptr), h, w);
+    if (!holds(magnitude, h, w) || !choose_units(magnitude, boxes, count)) return false;
+    memset(data, 0, sizeof(uint32_t) * size_t(pitch));
+    memset(above, 0, sizeof(double) * size_t(above_size(w)));
+    int64_t r = 0;
+    for (; r + ROWS <= h; r += ROWS) sum_rows<ROWS>(input, stride_h, r, above);
+    for (; r < h; ++r) sum_rows<1>(input, stride_h, r, above);
+    return true;
+  }
+
+ private:
+  bool choose_units(const Magnitude& magnitude, const Box* boxes, int64_t count) {
+    if (magnitude.largest == 0) return true;
+    const double pixels = double(h * w), root_mean_square = 1.001 * magnitude.rms;  // which was summed in float32
+    double most = pixels / MOST_AREAS, least = INFINITY;
+    for (int64_t m = 0; m < count; ++m) {
+      if (boxes[m].nan || boxes[m].whole_pixel) continue;
+      const Span &rows = boxes[m].rows, &columns = boxes[m].columns;
+      const double height = fabs(double(rows.high - rows.low)), width = fabs(double(columns.high - columns.low));
+      if (height * width == 0) continue;
+      most = max(most, min(height, double(h)) * min(width, double(w)));
+      least = min(least, height * width);
+    }
+    // The second is the inequality of Cauchy and Schwarz.
+    const double largest_sum = min(most * double(magnitude.largest), sqrt(most * pixels) * root_mean_square);
+    int exponent;
+    frexp((0x1p31 - 8) / largest_sum, &exponent);
+    units = ldexp(1.0, exponent - 1);
+    return units >= 1 && 2 <= units * FIXED_ERROR * magnitude.rms * least;  // integers stay exact
+  }
+
+  template <int R>
+  void sum_rows(const float* input, int64_t stride_h, int64_t p, double* above) const {
+    const float* in[R];
+    uint32_t* out[R];
+    Vec carry[R];
+    for (int k = 0; k < R; ++k) {
+      in[k] = input + (p + k) * stride_h;
+      out[k] = row(p + k + 1);
+      carry[k] = Vec{0};
+      store_words(out[k] - WIDE, Words{0});
+    }
+    const double scale = units;
+    const auto sum_columns = [&](int64_t q, const auto& read) {
+      Vec sum = load(above + q);
+      for (int k = 0; k < R; ++k) {
+        __builtin_prefetch(in[k] + q + R * stride_h, 0, 2);  // the next rows; an address beyond the end does no harm
+        const Vec v = running_sum(read(in[k] + q)) + carry[k];
+        carry[k] = last_lane(v);
+        sum += v;
+        store_words(out[k] + q, sum * scale);
+      }
+      store(above + q, sum);
+    };
+    int64_t q = 0;
+    for (; q + LANES <= w; q += LANES) sum_columns(q, [&](const float* from) { return widen(from); });
+    if (q < w) sum_columns(q, [&](const float* from) { return gather(from, 1, w - q); });
+    for (int k = 0; k < R; ++k) {
+      const uint32_t total = out[k][w - 1];
+      fill(out[k] + w, out[k] + end, total);
+      store_words(out[k] + end, all_of(total));
+    }
+  }
+};
+
+// Differences of two rows of an integral image, from column ``at`` on, WIDE columns at a time. Whole cache lines are loaded and
+// shifted into place, because a load across two lines takes twice as long.
+struct RowDifference {
+  const uint32_t *bottom, *top;
+  const int64_t last;  // rows do not change beyond the vectors at -WIDE and ``last``
+  int64_t at;
+  const Words places;
+  Words line;
+
+  RowDifference(const uint32_t* bottom, const uint32_t* top, int64_t at, int64_t last)
+      : bottom(bottom), top(top), last(last), at(at - (at & (WIDE - 1))),
+        places(Words{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15} + uint32_t(at & (WIDE - 1))), line(read()) {}
+
+  inline Words read() const {
+    const int64_t place = min(max(at, -WIDE), last);
+    return load_words(bottom + place) - load_words(top + place);
+  }
+
+  inline Words next() {
+    at += WIDE;
+    const Words later = read(), value = Words(_mm512_permutex2var_epi32(__m512i(line), __m512i(places), __m512i(later)));
+    line = later;
+    return value;
+  }
+};
+
+// Calls write(j, vector) with scale * average + shift in columns j..j+WIDE-1 of output row i, for begin <= j < end.
+template <typename Write>
+inline void fixed_row(const FixedIntegral& integral, const Box& box, const Epilogue& epilogue, int64_t i, int64_t begin,
+                      int64_t end, const Write& write) {
+  const uint32_t* const bottom = integral.clamped(i + box.rows.high);
+  const uint32_t* const top = integral.clamped(i + box.rows.low);
+  RowDifference right(bottom, top, begin + box.columns.high - 1, integral.end);
+  RowDifference left(bottom, top, begin + box.columns.low - 1, integral.end);
+  const float factor = float(box.inverse / integral.units * epilogue.scale), shift = float(epilogue.shift);
+  for (int64_t j = begin; j < end; j += WIDE) write(j, to_floats(right.next() - left.next()) * factor + shift);
+}
+
+template <typename T>
+bool Forward<T>::fixed_plane(int64_t plane, bool all_threads, Failure& failure) const {
+  if constexpr (sizeof(T) != sizeof(float)) {
+    return false;
+  } else {
+    if (all_threads || !fixed_point<T>(p, p.input_strides[3])) return false;
+    const int64_t integral_size = FixedIntegral::size(p.h, p.w), above = FixedIntegral::above_size(p.w);
+    double* memory = thread_scratch().get(integral_size + above + p.per_channel * int64_t(sizeof(Box) / sizeof(double)));
+    if (!memory) return failure.happened = BOX_NO_MEMORY, true;
+    Box* const boxes = reinterpret_cast<Box*>(memory + integral_size + above);
+    for (int64_t m = 0; m < p.per_channel; ++m)
+      boxes[m] = Box(p.boxes + 4 * (plane % p.channels * p.per_channel + m), p.h, p.w, p.normalize);
+    FixedIntegral integral(memory, p.h, p.w);
+    if (!integral.build(input(plane), p.input_strides[2], boxes, p.per_channel, p, memory + integral_size)) return false;
+    for (int64_t m = 0; m < p.per_channel; ++m)
+      channel(plane, m, [&](const Box& box, T* out, const T* residual, const Epilogue& epilogue) {
+        if (simple_part(box, input(plane), p, {0, p.h, 0, p.w}, out, p.w, residual, epilogue)) return;
+        for (int64_t i = 0; i < p.h; ++i)
+          fixed_row(integral, box, epilogue, i, 0, p.w, [&](int64_t j, Floats value) {
+            const int64_t at = i * p.w + j, count = min(WIDE, p.w - j);
+            if (residual) value += count == WIDE ? load_floats(residual + at) : read_floats(residual + at, count);
+            if (epilogue.relu) value = value < 0 ? Floats{} : value;
+            count == WIDE ? store_floats(out + at, value) : write_floats(out + at, value, count);
+          });
+      });
+    return true;
+  }
+}
+
+inline bool NhwcForward::fixed_group(int64_t image, int64_t number, const Box* boxes, Failure& failure) const {
+  // NCHW has no fixed point for few planes; results must not depend on the memory format.
+  if (!fixed_point<float>(p, p.input_strides[3]) || p.batch * p.channels < ENOUGH_PLANES) return false;
+  constexpr int64_t COLUMNS = 256;  // of a tile, so that it stays in the first-level cache
+  const int64_t integral_size = FixedIntegral::size(p.h, p.w), above = FixedIntegral::above_size(p.w);
+  const int64_t channel_pitch = Tile::channel_pitch_of(min(p.w, COLUMNS));
+  double* memory = thread_scratch().get(planes * integral_size + above + group * channel_pitch / 2);
+  if (!memory) return failure.happened = BOX_NO_MEMORY, true;
+  double* const rest = memory + planes * integral_size;
+  const Tile tile{reinterpret_cast<float*>(rest + above), 0, channel_pitch};
+  FixedIntegral integrals[MOST];
+  for (int64_t k = 0; k < planes; ++k) {
+    integrals[k] = FixedIntegral(memory + k * integral_size, p.h, p.w);
+    const Box* const first = boxes + k * p.per_channel;
+    if (!integrals[k].build(input(image, number, k), p.input_strides[2], first, p.per_channel, p, rest)) return false;
+  }
+  for (int64_t i = 0; i < p.h; ++i)
+    for (int64_t begin = 0; begin < p.w; begin += COLUMNS) {
+      const Part part{i, i + 1, begin, min(begin + COLUMNS, p.w)};
+      for (int64_t c = 0; c < group; ++c) {
+        const int64_t k = c / p.per_channel;
+        const Epilogue epilogue = this->epilogue(number * group + c);
+        float* const out = tile.origin(c, part);
+        if (simple_part<float>(boxes[c], input(image, number, k), p, part, out, 0, nullptr, epilogue)) continue;
+        fixed_row(integrals[k], boxes[c], epilogue, i, begin, part.end,
+                  [&](int64_t j, Floats value) { store_floats(out + j, value); });
+      }
+      write(tile, image, number, part);
+    }
+  return true;
+}
