@@ -6,17 +6,41 @@
 // wrap around, so only the sums in boxes must fit into 32 bits. A box is a difference of four numbers of the integral image,
 // so that its sum is wrong by at most 2 units, whatever its size.
 
-struct FixedIntegral {
-  // Largest area of the plane, in areas of its largest box: so float64 has digits below a unit.
-  static constexpr int64_t MOST_AREAS = 4096;
+constexpr int64_t MOST_AREAS = 4096;  // of the largest box in a plane; so float64 has digits below a unit
 
+// Units in 1 for the sums of these boxes over a plane, a power of two; 0 if they or the plane are unfit.
+inline double units_for(const float* input, int64_t stride_h, const Box* boxes, const BoxProblem& p) {
+  double pixels = double(p.h * p.w), most = pixels / MOST_AREAS, least = INFINITY;
+  for (int64_t m = 0; m < p.per_channel; ++m) {
+    const Span &rows = boxes[m].rows, &columns = boxes[m].columns;
+    if (boxes[m].nan || boxes[m].whole_pixel) continue;
+    if (!rows.on_borders || !columns.on_borders) return 0;
+    const double height = fabs(double(rows.high - rows.low)), width = fabs(double(columns.high - columns.low));
+    if (height * width == 0) continue;
+    most = max(most, min(height, double(p.h)) * min(width, double(p.w)));
+    least = min(least, height * width);
+  }
+  const FloatPlane<float> plane(input, stride_h, 1, p.h, p.w, nullptr);
+  const Magnitude magnitude = magnitude_of(Team{p, false}, plane, p.h, p.w);
+  if (magnitude.largest == 0) return 1;
+  const double largest = magnitude.largest, rms = 1.001 * magnitude.rms;  // which was summed in float32
+  // Without its largest pixel, a plane must have a quarter of its root mean square; the error is relative to that.
+  if (!squares_fit(magnitude) || largest * largest > 0.9375 * pixels * rms * rms) return 0;
+  int exponent;  // the largest sum is bounded by the inequality of Cauchy and Schwarz, too
+  frexp((0x1p31 - 8) / min(most * largest, sqrt(most * pixels) * rms), &exponent);
+  const double units = ldexp(1.0, exponent - 1);
+  const bool integers_stay = units >= 1;
+  return integers_stay && 2 <= units * FIXED_ERROR * rms / 4 * least ? units : 0;
+}
+
+struct FixedIntegral {
   uint32_t* data;
   int64_t h, w, end, pitch;
-  double units = 1;  // in 1; a power of two
+  double units;  // in 1
 
   FixedIntegral() = default;
-  FixedIntegral(void* memory, int64_t h, int64_t w)
-      : data(static_cast<uint32_t*>(memory)), h(h), w(w), end((w + WIDE - 1) / WIDE * WIDE), pitch(pitch_of(w)) {}
+  FixedIntegral(void* memory, int64_t h, int64_t w, double units)
+      : data(static_cast<uint32_t*>(memory)), h(h), w(w), end((w + WIDE - 1) / WIDE * WIDE), pitch(pitch_of(w)), units(units) {}
   static int64_t pitch_of(int64_t w) {
     const int64_t pitch = (w + WIDE - 1) / WIDE * WIDE + 2 * WIDE;
     return pitch % 1024 ? pitch : pitch + WIDE;  // rows a multiple of 4 KiB apart would compete for places in the cache
@@ -28,41 +52,15 @@ struct FixedIntegral {
   uint32_t* row(int64_t p) const { return data + p * pitch + WIDE; }
   const uint32_t* clamped(int64_t p) const { return row(min(max<int64_t>(p, 0), h)); }
 
-  // Builds it for these boxes; ``above`` is working memory. Returns false if they or the plane are unfit.
-  bool build(const float* input, int64_t stride_h, const Box* boxes, int64_t count, const BoxProblem& p, double* above) {
-    for (int64_t m = 0; m < count; ++m)
-      if (!boxes[m].nan && !(boxes[m].rows.on_borders && boxes[m].columns.on_borders)) return false;
-    const Magnitude magnitude = magnitude_of(Team{p, false}, FloatPlane<float>(input, stride_h, 1, h, w, nullptr), h, w);
-    if (!holds(magnitude, h, w) || !choose_units(magnitude, boxes, count)) return false;
+  void build(const float* input, int64_t stride_h, double* above) const {
     memset(data, 0, sizeof(uint32_t) * size_t(pitch));
     memset(above, 0, sizeof(double) * size_t(above_size(w)));
     int64_t r = 0;
     for (; r + ROWS <= h; r += ROWS) sum_rows<ROWS>(input, stride_h, r, above);
     for (; r < h; ++r) sum_rows<1>(input, stride_h, r, above);
-    return true;
   }
 
  private:
-  bool choose_units(const Magnitude& magnitude, const Box* boxes, int64_t count) {
-    if (magnitude.largest == 0) return true;
-    const double pixels = double(h * w), root_mean_square = 1.001 * magnitude.rms;  // which was summed in float32
-    double most = pixels / MOST_AREAS, least = INFINITY;
-    for (int64_t m = 0; m < count; ++m) {
-      if (boxes[m].nan || boxes[m].whole_pixel) continue;
-      const Span &rows = boxes[m].rows, &columns = boxes[m].columns;
-      const double height = fabs(double(rows.high - rows.low)), width = fabs(double(columns.high - columns.low));
-      if (height * width == 0) continue;
-      most = max(most, min(height, double(h)) * min(width, double(w)));
-      least = min(least, height * width);
-    }
-    // The second is the inequality of Cauchy and Schwarz.
-    const double largest_sum = min(most * double(magnitude.largest), sqrt(most * pixels) * root_mean_square);
-    int exponent;
-    frexp((0x1p31 - 8) / largest_sum, &exponent);
-    units = ldexp(1.0, exponent - 1);
-    return units >= 1 && 2 <= units * FIXED_ERROR * magnitude.rms * least;  // integers stay exact
-  }
-
   template <int R>
   void sum_rows(const float* input, int64_t stride_h, int64_t p, double* above) const {
     const float* in[R];
@@ -147,8 +145,10 @@ bool Forward<T>::fixed_plane(int64_t plane, bool all_threads, Failure& failure) 
     Box* const boxes = reinterpret_cast<Box*>(memory + integral_size + above);
     for (int64_t m = 0; m < p.per_channel; ++m)
       boxes[m] = Box(p.boxes + 4 * (plane % p.channels * p.per_channel + m), p.h, p.w, p.normalize);
-    FixedIntegral integral(memory, p.h, p.w);
-    if (!integral.build(input(plane), p.input_strides[2], boxes, p.per_channel, p, memory + integral_size)) return false;
+    const double units = units_for(input(plane), p.input_strides[2], boxes, p);
+    if (units == 0) return false;
+    const FixedIntegral integral(memory, p.h, p.w, units);
+    integral.build(input(plane), p.input_strides[2], memory + integral_size);
     for (int64_t m = 0; m < p.per_channel; ++m)
       channel(plane, m, [&](const Box& box, T* out, const T* residual, const Epilogue& epilogue) {
         if (simple_part(box, input(plane), p, {0, p.h, 0, p.w}, out, p.w, residual, epilogue)) return;
@@ -167,29 +167,45 @@ bool Forward<T>::fixed_plane(int64_t plane, bool all_threads, Failure& failure) 
 inline bool NhwcForward::fixed_group(int64_t image, int64_t number, const Box* boxes, Failure& failure) const {
   // NCHW has no fixed point for few planes; results must not depend on the memory format.
   if (!fixed_point<float>(p, p.input_strides[3]) || p.batch * p.channels < ENOUGH_PLANES) return false;
-  constexpr int64_t COLUMNS = 256;  // of a tile, so that it stays in the first-level cache
-  const int64_t integral_size = FixedIntegral::size(p.h, p.w), above = FixedIntegral::above_size(p.w);
-  const int64_t channel_pitch = Tile::channel_pitch_of(min(p.w, COLUMNS));
-  double* memory = thread_scratch().get(planes * integral_size + above + group * channel_pitch / 2);
-  if (!memory) return failure.happened = BOX_NO_MEMORY, true;
-  double* const rest = memory + planes * integral_size;
-  const Tile tile{reinterpret_cast<float*>(rest + above), 0, channel_pitch};
-  FixedIntegral integrals[MOST];
+  double units[MOST];
+  int64_t size = 0, at[MOST], unfit = 0;  // of integral images: all sizes, places, and how many are in float64
   for (int64_t k = 0; k < planes; ++k) {
-    integrals[k] = FixedIntegral(memory + k * integral_size, p.h, p.w);
-    const Box* const first = boxes + k * p.per_channel;
-    if (!integrals[k].build(input(image, number, k), p.input_strides[2], first, p.per_channel, p, rest)) return false;
+    units[k] = units_for(input(image, number, k), p.input_strides[2], boxes + k * p.per_channel, p);
+    unfit += units[k] == 0;
+    at[k] = size;
+    size += units[k] == 0 ? IntegralImage::size(p.h, p.w) : FixedIntegral::size(p.h, p.w);
   }
+  if (unfit == planes) return false;
+  const int64_t row_size = max(FixedIntegral::above_size(p.w), PaddedRows::size(p.w));
+  const int64_t columns = unfit ? p.w : min<int64_t>(p.w, 256);  // float64 computes whole rows
+  const int64_t channel_pitch = Tile::channel_pitch_of(columns);
+  double* memory = thread_scratch().get(size + row_size + group * channel_pitch / 2);
+  if (!memory) return failure.happened = BOX_NO_MEMORY, true;
+  double* const row_memory = memory + size;
+  for (int64_t k = 0; k < planes; ++k) {
+    const float* const from = input(image, number, k);
+    if (units[k] == 0)
+      build_integral_image(IntegralImage(memory + at[k], p.h, p.w), from, p.input_strides[2], p.input_strides[3]);
+    else
+      FixedIntegral(memory + at[k], p.h, p.w, units[k]).build(from, p.input_strides[2], row_memory);
+  }
+  const PaddedRows padded(row_memory, p.w);
+  const Tile tile{reinterpret_cast<float*>(row_memory + row_size), 0, channel_pitch};
+  // A row or a part of it at a time, which stays in the first-level cache.
   for (int64_t i = 0; i < p.h; ++i)
-    for (int64_t begin = 0; begin < p.w; begin += COLUMNS) {
-      const Part part{i, i + 1, begin, min(begin + COLUMNS, p.w)};
+    for (int64_t begin = 0; begin < p.w; begin += columns) {
+      const Part part{i, i + 1, begin, min(begin + columns, p.w)};
       for (int64_t c = 0; c < group; ++c) {
         const int64_t k = c / p.per_channel;
         const Epilogue epilogue = this->epilogue(number * group + c);
         float* const out = tile.origin(c, part);
         if (simple_part<float>(boxes[c], input(image, number, k), p, part, out, 0, nullptr, epilogue)) continue;
-        fixed_row(integrals[k], boxes[c], epilogue, i, begin, part.end,
-                  [&](int64_t j, Floats value) { store_floats(out + j, value); });
+        if (units[k] != 0)
+          fixed_row(FixedIntegral(memory + at[k], p.h, p.w, units[k]), boxes[c], epilogue, i, begin, part.end,
+                    [&](int64_t j, Floats value) { store_floats(out + j, value); });
+        else
+          forward_box<float, false>(IntegralImage(memory + at[k], p.h, p.w), boxes[c], padded, out - i * p.w, nullptr, p.w,
+                                    1, i, i + 1, epilogue);
       }
       write(tile, image, number, part);
     }

@@ -83,10 +83,13 @@ Magnitude magnitude_of(const Team& team, const FloatPlane<T>& plane, int64_t h, 
   return {bits_to_float(uint32_t(most)), sqrt(sum / double(h * w))};
 }
 
+// Whether the squares of these numbers are in float32's normal range; no NaN is.
+inline bool squares_fit(const Magnitude& magnitude) { return magnitude.largest > 1e-17f && magnitude.largest < 1e17f; }
+
 // Whether a plane may be computed in fixed point: its squares are in float32's normal range, errors stay below FIXED_ERROR,
 // and the root mean square does not come from a few large pixels alone, next to which the others would lose their digits.
 inline bool holds(const Magnitude& magnitude, int64_t h, int64_t w) {
   if (magnitude.largest == 0) return true;
   const double range = min(FIXED_ERROR * 0x1p31 / double(h + w), sqrt(double(h * w)) / 2);
-  return magnitude.largest > 1e-17f && magnitude.largest < 1e17f && magnitude.largest <= max(range, 1.0) * magnitude.rms;
+  return squares_fit(magnitude) && magnitude.largest <= max(range, 1.0) * magnitude.rms;
 }
