@@ -12,13 +12,15 @@ from typing import Any
 from torch import fx, nn
 
 from .activation import Activation
-from .modules import FusedBoxBottleneck, FusedBoxConv2d, PointwiseConv2d
+from .modules import FusedBoxBottleneck, FusedBoxConv2d, PointwiseConv2d, TransposedConv2x2
+
+
+_OURS = (FusedBoxConv2d, FusedBoxBottleneck, PointwiseConv2d, TransposedConv2x2, Activation)
 
 
 class _Reader(fx.Tracer):
     def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
-        ours = isinstance(module, (FusedBoxConv2d, FusedBoxBottleneck, PointwiseConv2d, Activation))
-        return ours or super().is_leaf_module(module, qualified_name)
+        return isinstance(module, _OURS) or super().is_leaf_module(module, qualified_name)
 
 
 @dataclass(frozen=True)

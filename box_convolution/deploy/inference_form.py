@@ -15,7 +15,7 @@ from .activation import Activation
 from .blocks import deployed_block
 from .dataflow import Dataflow, read
 from .fold import fold_into, fold_norms, is_convolution, keep_outputs, scale_and_shift
-from .modules import ChannelAffine, FusedBoxBottleneck, FusedBoxConv2d, PointwiseConv2d, is_plain
+from .modules import ChannelAffine, FusedBoxBottleneck, FusedBoxConv2d, PointwiseConv2d, TransposedConv2x2, is_plain
 
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 
@@ -72,7 +72,7 @@ def deploy(
     _activate_in_place(flow)
     _overwrite_inputs(deployed, flow)
     if channels_last:
-        deployed = replace_all(deployed, _pointwise).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        deployed = replace_all(deployed, _fast_convolution).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return deployed
 
 
@@ -112,11 +112,15 @@ def _deployed_layer(module: Any) -> Any:
     return deployed_block(module) or module
 
 
-def _pointwise(module: Any) -> Any:
-    plain = type(module) is nn.Conv2d and is_plain(module, nn.Conv2d)
-    if not plain or (module.kernel_size, module.stride, module.padding, module.groups) != ((1, 1), (1, 1), (0, 0), 1):
-        return module
-    return PointwiseConv2d.of(module)
+def _fast_convolution(module: Any) -> Any:
+    """The faster form of a convolution in channels_last; most modules are not replaced."""
+    if type(module) is nn.Conv2d and is_plain(module, nn.Conv2d):
+        shape = (module.kernel_size, module.stride, module.padding, module.groups)
+        return PointwiseConv2d.of(module) if shape == ((1, 1), (1, 1), (0, 0), 1) else module
+    if type(module) is nn.ConvTranspose2d and is_plain(module, nn.ConvTranspose2d) and module.bias is not None:
+        parts = (module.kernel_size, module.stride, module.padding, module.output_padding, module.dilation, module.groups)
+        return TransposedConv2x2.of(module) if parts == ((2, 2), (2, 2), (0, 0), (0, 0), (1, 1), 1) else module
+    return module
 
 
 def _absorb_relus(flow: Dataflow) -> None:

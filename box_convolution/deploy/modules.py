@@ -4,7 +4,7 @@ from typing import Any, TypeGuard, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d
+from torch.nn.functional import conv2d, conv_transpose2d
 
 from ..layer import BoxConv2d
 from ..networks import BoxBottleneck
@@ -116,14 +116,39 @@ class PointwiseConv2d(nn.Conv2d):
         return conv2d(input, self.weight, self.bias, dilation=dilation)
 
 
+class TransposedConv2x2(nn.ConvTranspose2d):
+    """A transposed convolution with 2x2 pixels, stride 2 and a bias, faster for a float32 image in channels_last.
+
+    Compiled and exported graphs get the plain convolution.
+    """
+
+    @classmethod
+    def of(cls, conv: nn.ConvTranspose2d) -> "TransposedConv2x2":
+        """Make one with the parameters of ``conv``, which must be such a convolution."""
+        made = cls(conv.in_channels, conv.out_channels, 2, stride=2, device="meta")
+        made.weight, made.bias = conv.weight, conv.bias
+        return made
+
+    def forward(self, input: Tensor) -> Tensor:  # type: ignore[override]
+        if not torch.jit.is_scripting():  # noqa: SIM102 - TorchScript compiles the whole of a joint condition
+            if _fast_convolution(self, input):
+                output: Tensor = torch.ops.box_convolution.transposed_2x2(input, self.weight, self.bias)
+                return output
+        return conv_transpose2d(input, self.weight, self.bias, stride=2)
+
+
+def _fast_convolution(conv: nn.Module, input: Tensor) -> bool:
+    """Whether the operators of `ops.deployed_layers` compute ``conv`` faster than PyTorch."""
+    if not changeable(input) or conv.bias is None or conv.weight.requires_grad:
+        return False
+    last = input.is_contiguous(memory_format=torch.channels_last) and not input.is_contiguous()
+    return last and input.dtype == conv.weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+
+
 def _as_planes(conv: nn.Module, input: Tensor, relu: bool) -> Tensor | None:
     """[relu](conv(input)) in contiguous memory, which boxes read without transposing it; None if that is not faster."""
     # `changeable` first: torch.compile in PyTorch 2.6 cannot trace what `is_plain` asks.
-    if not changeable(input) or not is_plain(conv, PointwiseConv2d) or conv.bias is None or conv.weight.requires_grad:
-        return None
-    last = input.is_contiguous(memory_format=torch.channels_last) and not input.is_contiguous()
-    single = input.dtype == conv.weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    if not last or not single:
+    if not changeable(input) or not is_plain(conv, PointwiseConv2d) or not _fast_convolution(conv, input):
         return None
     planes: Tensor = torch.ops.box_convolution.pointwise_planes(input, conv.weight, conv.bias, relu)
     return planes

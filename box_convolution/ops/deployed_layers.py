@@ -1,4 +1,4 @@
-"""Four operators for the CPU that speed up what surrounds the convolutions of a deployed network.
+"""Five operators for the CPU that speed up what surrounds the convolutions of a deployed network.
 
     activate_(image, residual, slopes)
         image = prelu(image [+ residual], slopes), or relu of it where there are no slopes
@@ -8,11 +8,14 @@
         image = box_conv2d_fused(input, boxes, scale, shift, image, relu, normalize)
     pointwise_planes(image, weight, bias, relu)
         = [relu](conv2d(image, weight, bias)), a 1x1 convolution; contiguous, which a box convolution reads fastest
+    transposed_2x2(image, weight, bias)
+        = conv_transpose2d(image, weight, bias, stride=2), with 2x2 pixels; in channels_last
 
-image and residual (B, C, H, W), slopes (C,), values and indices (B, C, h, w), weight (K, C, 1, 1), bias (K,); input,
-boxes, scale and shift as in `box_conv2d_fused`. The first three work in place. All are fast for float32 in
-channels_last. There, PyTorch's own operations would make a new tensor each, unpool through an image of zeros, and
-return the convolution in channels_last, which would have to be transposed. For inference only: they have no derivative.
+image and residual (B, C, H, W), slopes (C,), values and indices (B, C, h, w), weight (K, C, 1, 1) or (C, K, 2, 2),
+bias (K,); input, boxes, scale and shift as in `box_conv2d_fused`. The first three work in place. All are fast for float32
+in channels_last. There, PyTorch's own operations would make a new tensor each, unpool through an image of zeros, return
+the 1x1 convolution in channels_last, which would have to be transposed, and take twice as long for the transposed one.
+For inference only: they have no derivative.
 """
 
 import math
@@ -20,7 +23,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d, prelu
+from torch.nn.functional import conv2d, conv_transpose2d, prelu
 from torch.utils.flop_counter import register_flop_formula
 
 from . import dispatch, native
@@ -35,6 +38,7 @@ _library.define(
     "bool normalize=True) -> ()"
 )
 _library.define("pointwise_planes(Tensor image, Tensor weight, Tensor bias, bool relu) -> Tensor")
+_library.define("transposed_2x2(Tensor image, Tensor weight, Tensor bias) -> Tensor")
 
 
 def _activate(image: Tensor, residual: Tensor | None = None, slopes: Tensor | None = None) -> None:
@@ -88,12 +92,25 @@ def _add_boxes(
 
 
 def _pointwise_planes(image: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
-    fits = weight.shape == (*bias.shape, image.shape[1], 1, 1) and weight.dtype == bias.dtype == torch.float32
+    fits = weight.shape == (*bias.shape, image.shape[1], 1, 1) and _float32(weight, bias)
     with torch.autocast("cpu", enabled=False):
         if dispatch.serving(image) is native and _fast(image) and fits:
             return native.pointwise_planes(image, weight, bias, relu)
         planes = conv2d(image, weight, bias).contiguous()
         return planes.relu_() if relu else planes
+
+
+def _transposed_2x2(image: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    fits = weight.shape == (image.shape[1], *bias.shape, 2, 2) and _float32(weight, bias)
+    with torch.autocast("cpu", enabled=False):
+        if dispatch.serving(image) is native and _fast(image) and fits:
+            return native.transposed_2x2(image, weight, bias)
+        output = conv_transpose2d(image, weight, bias, stride=2)
+        return output.contiguous(memory_format=torch.channels_last)
+
+
+def _float32(*tensors: Tensor) -> bool:
+    return all(tensor.dtype == torch.float32 for tensor in tensors)
 
 
 def _fast(tensor: Tensor, dtype: torch.dtype = torch.float32) -> bool:
@@ -104,6 +121,7 @@ _library.impl("activate_", _activate, "CPU")
 _library.impl("unpool_", _unpool, "CPU")
 _library.impl("add_boxes_", _add_boxes, "CPU")
 _library.impl("pointwise_planes", _pointwise_planes, "CPU")
+_library.impl("transposed_2x2", _transposed_2x2, "CPU")
 
 
 @torch.library.register_fake("box_convolution::activate_", lib=_library)
@@ -117,6 +135,12 @@ def _fake_unpool(image: Tensor, values: Tensor, indices: Tensor) -> None: ...
 @torch.library.register_fake("box_convolution::pointwise_planes", lib=_library)
 def _fake_pointwise_planes(image: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
     return image.new_empty(image.shape[0], weight.shape[0], *image.shape[2:])
+
+
+@torch.library.register_fake("box_convolution::transposed_2x2", lib=_library)
+def _fake_transposed_2x2(image: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    output = image.new_empty(image.shape[0], weight.shape[1], 2 * image.shape[2], 2 * image.shape[3])
+    return output.contiguous(memory_format=torch.channels_last)
 
 
 @register_flop_formula(torch.ops.box_convolution.add_boxes_)

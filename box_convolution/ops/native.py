@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d
+from torch.nn.functional import conv2d, conv_transpose2d
 
 from . import build_record
 from .epilogue import Epilogue
@@ -88,6 +88,15 @@ class _Pointwise(ctypes.Structure):
     ]
 
 
+class _Transposed2x2(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("batch", "h", "w", "channels", "outputs")),
+        *((name, ctypes.c_void_p) for name in ("image", "weight", "bias", "output")),
+        ("threads", ctypes.c_int32),
+        ("parallel_for", ctypes.c_void_p),
+    ]
+
+
 class _Unpool(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_int64) for name in ("batch", "pixels", "channels", "image_pixels")),
@@ -122,7 +131,8 @@ def library() -> ctypes.CDLL:
         found.box_activation.argtypes = [ctypes.POINTER(_Activation)]
         found.box_unpool.argtypes = [ctypes.POINTER(_Unpool)]
         found.box_pointwise.argtypes = [ctypes.POINTER(_Pointwise)]
-        for function in (found.box_transpose, found.box_activation, found.box_unpool):
+        found.box_transposed_2x2.argtypes = [ctypes.POINTER(_Transposed2x2)]
+        for function in (found.box_transpose, found.box_unpool):
             function.restype = None
         found.box_isa.restype = ctypes.c_char_p
         found.box_use_isa.argtypes = [ctypes.c_char_p]
@@ -350,7 +360,8 @@ def activate(image: Tensor, residual: Tensor | None, slopes: Tensor | None) -> N
     pointers = [None if part is None else part.data_ptr() for part in (residual, numbers)]
     pixels = image.numel() // max(channels, 1)
     call = _Activation(pixels, channels, image.data_ptr(), *pointers, torch.get_num_threads(), _parallel_for())
-    library().box_activation(call)
+    if library().box_activation(call):
+        raise MemoryError(f"activate_: no memory for {channels} slopes")
 
 
 def pointwise_planes(image: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
@@ -367,8 +378,24 @@ def pointwise_planes(image: Tensor, weight: Tensor, bias: Tensor, relu: bool) ->
         result = conv2d(image, weight, bias, dilation=pointwise_dilation(image) or 1).contiguous(memory_format=torch.channels_last)
         _transpose(batch, h * w, len(bias), result, None, relu, planes)
     elif status:
-        raise MemoryError(f"pointwise_planes: no memory for weights of {tuple(weight.shape)}")
+        raise MemoryError(f"pointwise_planes: no memory for a weight of shape {tuple(weight.shape)}")
     return planes
+
+
+def transposed_2x2(image: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """See `deployed_layers`; ``image`` float32 in channels_last, and so is the result."""
+    batch, channels, h, w = image.shape
+    shape = (batch, len(bias), 2 * h, 2 * w)
+    output = torch.empty(shape, dtype=image.dtype, device=image.device, memory_format=torch.channels_last)
+    operands = [tensor.contiguous() for tensor in (weight, bias)]
+    pointers = [image.data_ptr(), *(tensor.data_ptr() for tensor in operands), output.data_ptr()]
+    call = _Transposed2x2(batch, h, w, channels, len(bias), *pointers, torch.get_num_threads(), _parallel_for())
+    status: int = library().box_transposed_2x2(call)
+    if status == _NOT_SERVED:
+        return conv_transpose2d(image, weight, bias, stride=2).contiguous(memory_format=torch.channels_last)
+    if status:
+        raise MemoryError(f"transposed_2x2: no memory for a weight of shape {tuple(weight.shape)}")
+    return output
 
 
 def pointwise_dilation(image: Tensor) -> int | None:

@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from box_convolution import BoxBottleneck, BoxConv2d, networks
 from box_convolution.deploy import FusedBoxBottleneck, FusedBoxConv2d, deploy
-from box_convolution.deploy.modules import PointwiseConv2d
+from box_convolution.deploy.modules import PointwiseConv2d, TransposedConv2x2
 from box_convolution.networks.enet import Bottleneck
 
 
@@ -90,6 +91,24 @@ def test_pointwise_convolutions_are_those_that_were_there() -> None:
     assert [type(module) for module in deployed] == [PointwiseConv2d, PointwiseConv2d, *[nn.Conv2d] * 4]
     assert_same_answer(network, deployed, 2, 3, 9, 11)
     assert not any(isinstance(module, PointwiseConv2d) for module in deploy(network, channels_last=False))
+
+
+def test_transposed_convolutions_of_2x2_pixels_are_those_that_were_there() -> None:
+    network = nn.Sequential(
+        nn.ConvTranspose2d(3, 4, 2, stride=2),
+        nn.ConvTranspose2d(4, 4, 2, stride=2, bias=False),
+        nn.BatchNorm2d(4),
+        nn.ConvTranspose2d(4, 4, 2, stride=2, bias=False),
+        nn.ConvTranspose2d(4, 4, 2, stride=2, groups=2),
+        nn.ConvTranspose2d(4, 4, 2, stride=1),
+        nn.ConvTranspose2d(4, 4, 3, stride=2),
+        nn.ConvTranspose2d(4, 4, 2, stride=2, padding=1),
+    ).eval()
+    deployed: Any = deploy(network)
+    fast, plain = TransposedConv2x2, nn.ConvTranspose2d
+    assert [type(module) for module in deployed if not isinstance(module, nn.Identity)] == [fast, fast, *[plain] * 5]
+    assert_same_answer(network, deployed, 2, 3, 5, 4)
+    assert_same_answer(network, deploy(deployed), 2, 3, 5, 4)
 
 
 def test_dropped_classes() -> None:

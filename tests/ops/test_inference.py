@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d, max_pool2d, max_unpool2d, prelu
+from torch.nn.functional import conv2d, conv_transpose2d, max_pool2d, max_unpool2d, prelu
 from torch.utils.flop_counter import FlopCounterMode
 
 from box_convolution import ops
@@ -162,6 +162,24 @@ def test_pointwise_convolution_to_planes(
     torch.testing.assert_close(planes, expected.relu() if relu else expected)
 
 
+@pytest.mark.usefixtures("_threads")
+# Less than a vector of pixels, and one more; an output that is written past the caches, and one of odd rows.
+@pytest.mark.parametrize("shape", [(2, 8, 5, 7), (3, 5, 9, 1), (0, 4, 5, 5), (1, 1, 2, 33), (1, 16, 96, 160)])
+@pytest.mark.parametrize("outputs", [1, 8, 19])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("memory_format", FORMATS)
+def test_transposed_convolution_of_2x2_pixels(
+    memory_format: torch.memory_format, dtype: torch.dtype, outputs: int, shape: tuple[int, ...], implementation: str
+) -> None:
+    image = torch.randn(shape).to(dtype).to(memory_format=memory_format)
+    weight, bias = torch.randn(shape[1], outputs, 2, 2).to(dtype), torch.randn(outputs).to(dtype)
+    expected = conv_transpose2d(image, weight, bias, stride=2)
+    with ops.use(implementation):
+        output = OPERATORS.transposed_2x2(image, weight, bias)
+    assert output.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(output, expected)
+
+
 def test_tensors_of_other_shapes_are_computed_as_by_pytorch_or_refused(implementation: str) -> None:
     image = torch.randn(2, 16, 6, 5).to(memory_format=torch.channels_last)
     smaller = torch.randn(1, 16, 1, 1).to(memory_format=torch.channels_last)
@@ -181,6 +199,8 @@ def test_tensors_of_other_shapes_are_computed_as_by_pytorch_or_refused(implement
         ):
             with pytest.raises(RuntimeError):
                 OPERATORS.pointwise_planes(image, other, bias, True)
+            with pytest.raises(RuntimeError):
+                OPERATORS.transposed_2x2(image, other.transpose(0, 1).repeat(1, 1, 2, 2), bias)
 
 
 def test_autocast_leaves_the_pointwise_convolution_as_it_is(implementation: str) -> None:

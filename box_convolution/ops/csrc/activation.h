@@ -19,7 +19,8 @@ typedef struct {
   BoxParallelFor parallel_for;  // NULL: threads of our own
 } BoxActivation;
 
-BOX_API void box_activation(const BoxActivation* arguments);
+// Returns a BoxStatus.
+BOX_API int32_t box_activation(const BoxActivation* arguments);
 
 #ifdef __cplusplus
 }

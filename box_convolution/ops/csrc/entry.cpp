@@ -1,20 +1,24 @@
 // The exported functions, and the choice of the instruction set at run time.
 #include <string.h>
 
+#include "activation.h"
 #include "box_conv2d.h"
 #include "fallback_threads.h"
 #include "pointwise.h"
+#include "transposed_2x2.h"
 #if defined(BOX_X86)
 #include "machine.h"
 #endif
 
 namespace box {
 
-#define BOX_DECLARE(isa)                  \
-  namespace isa {                         \
-  int32_t forward(const BoxForward&);     \
-  int32_t backward(const BoxBackward&);   \
-  int32_t pointwise(const BoxPointwise&); \
+#define BOX_DECLARE(isa)                           \
+  namespace isa {                                  \
+  int32_t forward(const BoxForward&);              \
+  int32_t backward(const BoxBackward&);            \
+  int32_t activation(const BoxActivation&);        \
+  int32_t pointwise(const BoxPointwise&);          \
+  int32_t transposed_2x2(const BoxTransposed2x2&); \
   }
 BOX_DECLARE(baseline)
 #if defined(BOX_X86)
@@ -26,17 +30,21 @@ struct Kernels {
   const char* name;
   int32_t (*forward)(const BoxForward&);
   int32_t (*backward)(const BoxBackward&);
+  int32_t (*activation)(const BoxActivation&);
   int32_t (*pointwise)(const BoxPointwise&);
+  int32_t (*transposed_2x2)(const BoxTransposed2x2&);
 };
 
+#define BOX_KERNELS(isa) isa::forward, isa::backward, isa::activation, isa::pointwise, isa::transposed_2x2
+
 #if defined(__aarch64__) || defined(_M_ARM64)
-const Kernels BASELINE = {"neon", baseline::forward, baseline::backward, baseline::pointwise};
+const Kernels BASELINE = {"neon", BOX_KERNELS(baseline)};
 #else
-const Kernels BASELINE = {"baseline", baseline::forward, baseline::backward, baseline::pointwise};
+const Kernels BASELINE = {"baseline", BOX_KERNELS(baseline)};
 #endif
 #if defined(BOX_X86)
-const Kernels AVX2 = {"avx2", avx2::forward, avx2::backward, avx2::pointwise};
-const Kernels AVX512 = {"avx512", avx512::forward, avx512::backward, avx512::pointwise};
+const Kernels AVX2 = {"avx2", BOX_KERNELS(avx2)};
+const Kernels AVX512 = {"avx512", BOX_KERNELS(avx512)};
 #endif
 
 // The kernels called ``name``; for NULL, the fastest that this machine runs. NULL if there are none of that name.
@@ -51,19 +59,20 @@ const Kernels* find(const char* name) {
 
 const Kernels* active = find(nullptr);
 
-template <typename Call>
-BoxProblem& problem_of(Call& call) {
-  return call.problem;
-}
+BoxProblem& threads_of(BoxForward& call) { return call.problem; }
+BoxProblem& threads_of(BoxBackward& call) { return call.problem; }
 
-BoxPointwise& problem_of(BoxPointwise& call) { return call; }
+template <typename Call>
+Call& threads_of(Call& call) {
+  return call;
+}
 
 template <typename Call>
 int32_t run(int32_t (*kernel)(const Call&), Call call) {
-  auto& problem = problem_of(call);
-  if (!problem.parallel_for && problem.threads > 1) {
-    problem.parallel_for = fan_out;
-    fan_out_threads = problem.threads;
+  auto& with = threads_of(call);
+  if (!with.parallel_for && with.threads > 1) {
+    with.parallel_for = fan_out;
+    fan_out_threads = with.threads;
   }
   return kernel(call);
 }
@@ -99,7 +108,13 @@ int32_t box_forward(const BoxForward* arguments) {
 
 int32_t box_backward(const BoxBackward* arguments) { return box::run(box::active->backward, *arguments); }
 
+int32_t box_activation(const BoxActivation* arguments) { return box::run(box::active->activation, *arguments); }
+
 int32_t box_pointwise(const BoxPointwise* arguments) { return box::run(box::active->pointwise, *arguments); }
+
+int32_t box_transposed_2x2(const BoxTransposed2x2* arguments) {
+  return box::run(box::active->transposed_2x2, *arguments);
+}
 
 const char* box_isa(void) { return box::active->name; }
 

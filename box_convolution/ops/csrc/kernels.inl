@@ -8,7 +8,9 @@
 #endif
 
 #include "box_conv2d.h"
+#include "activation.h"
 #include "pointwise.h"
+#include "transposed_2x2.h"
 #include "shuffle.h"
 #include "scratch.h"
 #include "scalar_types.h"
@@ -42,7 +44,10 @@ inline void fill(T* begin, T* end, T value) {
 #include "int32_vectors.inl"
 #include "work_sharing.inl"
 #include "fixed_point_range.inl"
+#include "activation.inl"
+#include "pixel_products.inl"
 #include "pointwise.inl"
+#include "transposed_2x2.inl"
 #include "nhwc_forward.inl"
 #include "nchw_backward.inl"
 #include "nchw_forward.inl"

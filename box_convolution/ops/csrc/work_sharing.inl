@@ -11,7 +11,7 @@ struct Failure {
   volatile int32_t happened = 0;
 };
 
-// Run body(begin, end) over [0, count) on the caller's thread pool. Call: BoxProblem or BoxPointwise.
+// Run body(begin, end) over [0, count) on the caller's thread pool.
 template <typename Call, typename Body>
 void parallel(const Call& call, int64_t count, const Body& body) {
   if (count <= 0) return;

@@ -1,0 +1,61 @@
+// An addition and an activation in place: see activation.h. Included by kernels.inl.
+
+struct Activated {
+  static constexpr int64_t LEAST = 1 << 15;  // numbers that are worth another thread
+
+  const BoxActivation& call;
+  const int64_t period;  // numbers after which the slopes repeat: a multiple of WIDE, and many, to spare starts of loops
+  const float* slopes;   // period numbers
+
+  Activated(const BoxActivation& call, void* memory) : call(call), period(period_of(call)), slopes(call.slopes) {
+    if (!slopes || period == call.channels) return;
+    float* const repeated = static_cast<float*>(memory);
+    for (int64_t k = 0; k < period; ++k) repeated[k] = call.slopes[k % call.channels];
+    slopes = repeated;
+  }
+  static int64_t period_of(const BoxActivation& call) {
+    if (!call.slopes) return LEAST;
+    const int64_t whole = call.channels % WIDE ? call.channels * WIDE : call.channels;
+    return (255 + whole) / whole * whole;
+  }
+
+  // A NaN stays a NaN. ReLU is not computed as a slope of 0, which would turn an infinity into a NaN.
+  template <bool PRELU, typename V>
+  static inline V of(V value, V slope) {
+    return value < 0 ? (PRELU ? slope * value : V{}) : value;
+  }
+
+  // Numbers begin..end-1 of the image; ``begin`` is a multiple of the period.
+  template <bool RESIDUAL, bool PRELU>
+  void range(int64_t begin, int64_t end) const {
+    for (int64_t start = begin; start < end; start += period) {
+      float* const image = call.image + start;
+      const float* const residual = RESIDUAL ? call.residual + start : nullptr;
+      const int64_t count = min(period, end - start);
+      int64_t c = 0;
+      for (; c + WIDE <= count; c += WIDE) {
+        const Floats value = RESIDUAL ? load_floats(image + c) + load_floats(residual + c) : load_floats(image + c);
+        store_floats(image + c, of<PRELU>(value, PRELU ? load_floats(slopes + c) : Floats{}));
+      }
+      for (; c < count; ++c) {
+        const float value = RESIDUAL ? image[c] + residual[c] : image[c];
+        image[c] = of<PRELU>(value, PRELU ? slopes[c] : 0.f);
+      }
+    }
+  }
+
+  void run() const {
+    const int64_t numbers = call.pixels * call.channels, share = (LEAST + period - 1) / period * period;
+    const auto range = call.residual ? (slopes ? &Activated::range<true, true> : &Activated::range<true, false>)
+                                     : (slopes ? &Activated::range<false, true> : &Activated::range<false, false>);
+    parallel(call, (numbers + share - 1) / share,
+             [&](int64_t begin, int64_t end) { (this->*range)(begin * share, min(end * share, numbers)); });
+  }
+};
+
+int32_t activation(const BoxActivation& call) {
+  void* memory = call.slopes ? shared_scratch().get(in_doubles(Activated::period_of(call))) : nullptr;
+  if (call.slopes && !memory) return BOX_NO_MEMORY;
+  Activated(call, memory).run();
+  return BOX_DONE;
+}
