@@ -150,8 +150,9 @@ def _activate_in_place(flow: Dataflow) -> None:
 def _overwrite_inputs(network: nn.Module, flow: Dataflow) -> None:
     """Let box blocks overwrite their inputs, where these are new tensors which nothing else reads.
 
-    That can be known only if the whole forward code has been read, and no hook keeps what passes. Block and source must
-    stand in the same `nn.Sequential`, so that it may be called alone, too, without damage to the caller's image.
+    That can be known only if the whole forward code has been read, and no hook keeps what passes. Unless block and
+    source stand in the same `nn.Sequential`, the network must mark the input, too: so all parts of the network may be
+    called alone, without damage to the caller's image.
     """
     if [part.root for part in flow.parts] != [network] or any(has_hooks(module) for module in network.modules()):
         return
@@ -164,6 +165,7 @@ def _overwrite_inputs(network: nn.Module, flow: Dataflow) -> None:
         together = type(network.get_submodule(parent)) is nn.Sequential and str(source.target).startswith(f"{parent}.")
         new = isinstance(before, (Activation, FusedBoxBottleneck)) or is_convolution(before)
         block.overwrites = bool(parent) and together and new
+        block.overwrites_temporary = new and not block.overwrites
 
 
 def _drop_classes(network: nn.Module, dropped: set[int], head: str) -> None:

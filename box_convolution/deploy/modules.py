@@ -8,6 +8,7 @@ from torch.nn.functional import conv2d, conv_transpose2d
 
 from ..layer import BoxConv2d
 from ..networks import BoxBottleneck
+from ..networks.temporary import take_temporary
 from ..ops.native import pointwise_dilation
 from ..torch_internals import Float32Buffers, has_hooks
 from .activation import changeable
@@ -63,11 +64,13 @@ class FusedBoxBottleneck(nn.Module):
 
     (B, N, H, W) -> (B, N, H, W). If `prune` has removed outputs of the 1x1 convolution, ``channels`` (C,) is the index
     of the output that each channel of ``box`` reads; else it is None. With ``overwrites``, the result may take the
-    memory of the input, which saves the time to fetch other memory: for inputs that nothing else reads.
+    memory of the input, which saves the time to fetch other memory: for inputs that nothing else reads. With
+    ``overwrites_temporary``, only if the input is marked (`networks.temporary`).
     """
 
     channels: Tensor | None
     overwrites: bool = False
+    overwrites_temporary: bool = False
 
     def __init__(self, block: BoxBottleneck, conv: nn.Conv2d, box: FusedBoxConv2d) -> None:
         """``conv`` and ``box`` have the BatchNorms of ``block`` folded in."""
@@ -90,9 +93,13 @@ class FusedBoxBottleneck(nn.Module):
             narrow = narrow.index_select(1, channels)
             narrow = narrow.contiguous(memory_format=torch.channels_last) if last else narrow
         if not torch.jit.is_scripting():  # noqa: SIM102 - TorchScript compiles the whole of a joint condition
-            if self.overwrites and _is_fast_to_overwrite(self.box, input, narrow):
+            if self._may_overwrite(input) and _is_fast_to_overwrite(self.box, input, narrow):
                 return self.box(narrow, input, overwrite=True)
         return self.box(narrow, input)
+
+    @torch.jit.unused
+    def _may_overwrite(self, input: Tensor) -> bool:
+        return self.overwrites or (self.overwrites_temporary and changeable(input) and take_temporary(input))
 
 
 class PointwiseConv2d(nn.Conv2d):

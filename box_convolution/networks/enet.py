@@ -16,6 +16,7 @@ from .padding import PaddedNetwork, extents
 from .resampling import ConvBesidePool, deconv3x3
 from .residual_sum import residual_sum
 from .stages import BoxBlocks, Table, check_probabilities, stage
+from .temporary import as_temporary
 
 EPS = 1e-3  # of BatchNorm, except in the box blocks
 
@@ -221,9 +222,9 @@ class ENet(PaddedNetwork):
     def logits(self, image: Tensor) -> Tensor:
         half = self.initial(image)
         quarter, indices1 = self.down1(half)
-        eighth, indices2 = self.down2(self.stage1(quarter))
-        quarter = self.stage3(self.up1(self.stage2(eighth), indices2))
-        half = self.stage4(self.up2(quarter, indices1))
+        eighth, indices2 = self.down2(self.stage1(as_temporary(quarter)))
+        quarter = self.stage3(as_temporary(self.up1(self.stage2(as_temporary(eighth)), indices2)))
+        half = self.stage4(as_temporary(self.up2(quarter, indices1)))
         logits: Tensor = self.head(half)
         return logits
 

@@ -29,18 +29,42 @@ def test_sums_and_activations_are_in_place_and_leave_the_image_alone(name: str) 
     assert torch.equal(image, before)
 
 
-@pytest.mark.parametrize(("name", "blocks"), [("boxenet", 11), ("boxonlyenet", 19), ("boxerfnet", 5)])
-def test_box_blocks_overwrite_their_inputs_and_leave_the_image_alone(name: str, blocks: int) -> None:
+def _counted(block: Any, counts: dict[str, int]) -> None:
+    forward = block.box.forward
+
+    def counting(input: Tensor, residual: Tensor | None = None, overwrite: bool = False) -> Tensor:
+        counts["overwritten" if overwrite else "new"] += 1
+        result: Tensor = forward(input, residual, overwrite)
+        return result
+
+    block.box.forward = counting
+
+
+@pytest.mark.parametrize(("name", "blocks", "first"), [("boxenet", 12, 1), ("boxonlyenet", 23, 4), ("boxerfnet", 5, 0)])
+def test_box_blocks_overwrite_their_inputs_and_leave_the_image_alone(name: str, blocks: int, first: int) -> None:
     network = lived_in(networks.create(name, 5, (64, 96)), 2, 3, 64, 96)
-    deployed = deploy(network)
-    overwriting = [m for m in deployed.modules() if isinstance(m, FusedBoxBottleneck) and m.overwrites]
+    deployed: Any = deploy(network)
+    overwriting = [m for m in deployed.modules() if isinstance(m, FusedBoxBottleneck)]
     assert len(overwriting) == blocks
+    counts = {"overwritten": 0, "new": 0}
+    for block in overwriting:
+        _counted(block, counts)
+    with torch.no_grad():
+        deployed(torch.randn(2, 3, 64, 96))
+        assert counts == {"overwritten": blocks, "new": 0}
+        stages = [deployed.stage1, deployed.stage2, *([deployed.stage3, deployed.stage4] if "enet" in name else [])]
+        for stage, channels in zip(stages, (64, 128, 64, 16), strict=False):
+            given = torch.randn(2, channels, 8, 12).contiguous(memory_format=torch.channels_last)
+            copy = given.clone()
+            stage(given)
+            assert torch.equal(given, copy)
+    assert counts["new"] == first
     image = torch.randn(2, 3, 64, 96).contiguous(memory_format=torch.channels_last)
     before = image.clone()
     with torch.no_grad():
         first, second = deployed(image), deployed(image)
         for block in overwriting:
-            block.overwrites = False
+            block.overwrites = block.overwrites_temporary = False
         assert torch.equal(deployed(image), first)
     assert torch.equal(first, second)
     assert torch.equal(image, before)
