@@ -36,11 +36,9 @@ inline double units_for(const float* input, int64_t stride_h, const Box* boxes, 
 struct FixedIntegral {
   uint32_t* data;
   int64_t h, w, end, pitch;
-  double units;  // in 1
 
-  FixedIntegral() = default;
-  FixedIntegral(void* memory, int64_t h, int64_t w, double units)
-      : data(static_cast<uint32_t*>(memory)), h(h), w(w), end((w + WIDE - 1) / WIDE * WIDE), pitch(pitch_of(w)), units(units) {}
+  FixedIntegral(void* memory, int64_t h, int64_t w)
+      : data(static_cast<uint32_t*>(memory)), h(h), w(w), end((w + WIDE - 1) / WIDE * WIDE), pitch(pitch_of(w)) {}
   static int64_t pitch_of(int64_t w) {
     const int64_t pitch = (w + WIDE - 1) / WIDE * WIDE + 2 * WIDE;
     return pitch % 1024 ? pitch : pitch + WIDE;  // rows a multiple of 4 KiB apart would compete for places in the cache
@@ -52,17 +50,17 @@ struct FixedIntegral {
   uint32_t* row(int64_t p) const { return data + p * pitch + WIDE; }
   const uint32_t* clamped(int64_t p) const { return row(min(max<int64_t>(p, 0), h)); }
 
-  void build(const float* input, int64_t stride_h, double* above) const {
+  void build(const float* input, int64_t stride_h, double units, double* above) const {
     memset(data, 0, sizeof(uint32_t) * size_t(pitch));
     memset(above, 0, sizeof(double) * size_t(above_size(w)));
     int64_t r = 0;
-    for (; r + ROWS <= h; r += ROWS) sum_rows<ROWS>(input, stride_h, r, above);
-    for (; r < h; ++r) sum_rows<1>(input, stride_h, r, above);
+    for (; r + ROWS <= h; r += ROWS) sum_rows<ROWS>(input, stride_h, r, units, above);
+    for (; r < h; ++r) sum_rows<1>(input, stride_h, r, units, above);
   }
 
  private:
   template <int R>
-  void sum_rows(const float* input, int64_t stride_h, int64_t p, double* above) const {
+  void sum_rows(const float* input, int64_t stride_h, int64_t p, double units, double* above) const {
     const float* in[R];
     uint32_t* out[R];
     Vec carry[R];
@@ -72,7 +70,6 @@ struct FixedIntegral {
       carry[k] = Vec{0};
       store_words(out[k] - WIDE, Words{0});
     }
-    const double scale = units;
     const auto sum_columns = [&](int64_t q, const auto& read) {
       Vec sum = load(above + q);
       for (int k = 0; k < R; ++k) {
@@ -80,7 +77,7 @@ struct FixedIntegral {
         const Vec v = running_sum(read(in[k] + q)) + carry[k];
         carry[k] = last_lane(v);
         sum += v;
-        store_words(out[k] + q, sum * scale);
+        store_words(out[k] + q, sum * units);
       }
       store(above + q, sum);
     };
@@ -121,17 +118,25 @@ struct RowDifference {
   }
 };
 
-// Calls write(j, vector) with scale * average + shift in columns j..j+WIDE-1 of output row i, for begin <= j < end.
-template <typename Write>
-inline void fixed_row(const FixedIntegral& integral, const Box& box, const Epilogue& epilogue, int64_t i, int64_t begin,
-                      int64_t end, const Write& write) {
-  const uint32_t* const bottom = integral.clamped(i + box.rows.high);
-  const uint32_t* const top = integral.clamped(i + box.rows.low);
-  RowDifference right(bottom, top, begin + box.columns.high - 1, integral.end);
-  RowDifference left(bottom, top, begin + box.columns.low - 1, integral.end);
-  const float factor = float(box.inverse / integral.units * epilogue.scale), shift = float(epilogue.shift);
-  for (int64_t j = begin; j < end; j += WIDE) write(j, to_floats(right.next() - left.next()) * factor + shift);
-}
+// A box over integral images of one size: scale * average + shift.
+struct FixedBox {
+  const Box* box;
+  float factor, shift;
+
+  FixedBox() = default;
+  FixedBox(const Box& box, double units, const Epilogue& epilogue)
+      : box(&box), factor(float(box.inverse / units * epilogue.scale)), shift(float(epilogue.shift)) {}
+
+  // Calls write(j, vector) with columns j..j+WIDE-1 of output row i, for begin <= j < end.
+  template <typename Write>
+  inline void row(const FixedIntegral& integral, int64_t i, int64_t begin, int64_t end, const Write& write) const {
+    const uint32_t* const bottom = integral.clamped(i + box->rows.high);
+    const uint32_t* const top = integral.clamped(i + box->rows.low);
+    RowDifference right(bottom, top, begin + box->columns.high - 1, integral.end);
+    RowDifference left(bottom, top, begin + box->columns.low - 1, integral.end);
+    for (int64_t j = begin; j < end; j += WIDE) write(j, to_floats(right.next() - left.next()) * factor + shift);
+  }
+};
 
 template <typename T>
 bool Forward<T>::fixed_plane(int64_t plane, bool all_threads, Failure& failure) const {
@@ -147,13 +152,14 @@ bool Forward<T>::fixed_plane(int64_t plane, bool all_threads, Failure& failure) 
       boxes[m] = Box(p.boxes + 4 * (plane % p.channels * p.per_channel + m), p.h, p.w, p.normalize);
     const double units = units_for(input(plane), p.input_strides[2], boxes, p);
     if (units == 0) return false;
-    const FixedIntegral integral(memory, p.h, p.w, units);
-    integral.build(input(plane), p.input_strides[2], memory + integral_size);
+    const FixedIntegral integral(memory, p.h, p.w);
+    integral.build(input(plane), p.input_strides[2], units, memory + integral_size);
     for (int64_t m = 0; m < p.per_channel; ++m)
       channel(plane, m, [&](const Box& box, T* out, const T* residual, const Epilogue& epilogue) {
         if (simple_part(box, input(plane), p, {0, p.h, 0, p.w}, out, p.w, residual, epilogue)) return;
+        const FixedBox fixed(box, units, epilogue);
         for (int64_t i = 0; i < p.h; ++i)
-          fixed_row(integral, box, epilogue, i, 0, p.w, [&](int64_t j, Floats value) {
+          fixed.row(integral, i, 0, p.w, [&](int64_t j, Floats value) {
             const int64_t at = i * p.w + j, count = min(WIDE, p.w - j);
             if (residual) value += count == WIDE ? load_floats(residual + at) : read_floats(residual + at, count);
             if (epilogue.relu) value = value < 0 ? Floats{} : value;
@@ -187,8 +193,11 @@ inline bool NhwcForward::fixed_group(int64_t image, int64_t number, const Box* b
     if (units[k] == 0)
       build_integral_image(IntegralImage(memory + at[k], p.h, p.w), from, p.input_strides[2], p.input_strides[3]);
     else
-      FixedIntegral(memory + at[k], p.h, p.w, units[k]).build(from, p.input_strides[2], row_memory);
+      FixedIntegral(memory + at[k], p.h, p.w).build(from, p.input_strides[2], units[k], row_memory);
   }
+  FixedBox fixed[MOST];
+  for (int64_t c = 0; c < group; ++c)
+    fixed[c] = FixedBox(boxes[c], units[c / p.per_channel], epilogue(number * group + c));
   const PaddedRows padded(row_memory, p.w);
   const Tile tile{reinterpret_cast<float*>(row_memory + row_size), 0, channel_pitch};
   // A row or a part of it at a time, which stays in the first-level cache.
@@ -201,8 +210,8 @@ inline bool NhwcForward::fixed_group(int64_t image, int64_t number, const Box* b
         float* const out = tile.origin(c, part);
         if (simple_part<float>(boxes[c], input(image, number, k), p, part, out, 0, nullptr, epilogue)) continue;
         if (units[k] != 0)
-          fixed_row(FixedIntegral(memory + at[k], p.h, p.w, units[k]), boxes[c], epilogue, i, begin, part.end,
-                    [&](int64_t j, Floats value) { store_floats(out + j, value); });
+          fixed[c].row(FixedIntegral(memory + at[k], p.h, p.w), i, begin, part.end,
+                       [&](int64_t j, Floats value) { store_floats(out + j, value); });
         else
           forward_box<float, false>(IntegralImage(memory + at[k], p.h, p.w), boxes[c], padded, out - i * p.w, nullptr, p.w,
                                     1, i, i + 1, epilogue);

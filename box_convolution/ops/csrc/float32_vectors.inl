@@ -11,6 +11,23 @@ constexpr int64_t WIDE = 4;
 typedef float Floats __attribute__((vector_size(WIDE * 4)));
 typedef float FloatsInMemory __attribute__((vector_size(WIDE * 4), aligned(4), may_alias));
 
+// Calls body(k, k * step) for k = 0..WIDE-1, unrolled. The multiples are hidden from the compiler, which else would keep all of
+// them over loops around this, more than there are registers.
+template <typename Body>
+inline void for_multiples(int64_t step, const Body& body) {
+  int64_t one = step, two = 2 * step, three = 3 * step;
+  asm("" : "+r"(one), "+r"(two), "+r"(three));
+  int64_t start = 0;
+#pragma GCC unroll 4
+  for (int64_t k = 0; k < WIDE; k += 4) {
+    body(k, start);
+    body(k + 1, start + one);
+    body(k + 2, start + two);
+    body(k + 3, start + three);
+    start += one + three;
+  }
+}
+
 inline Floats load_floats(const float* from) { return *reinterpret_cast<const FloatsInMemory*>(from); }
 inline void store_floats(float* to, Floats value) { *reinterpret_cast<FloatsInMemory*>(to) = value; }
 

@@ -111,31 +111,46 @@ struct NhwcForward {
 
   // Transposes the tile of a part, adds the residual, applies ReLU and writes the output.
   void write(const Tile& tile, int64_t image, int64_t number, const Part& part) const {
-    const int64_t channels = groups * group, ahead = AHEAD * channels;
-    const bool fetches = !streams && call.output != call.residual;
+    if (streams)
+      call.residual ? write<true, true>(tile, image, number, part) : write<false, true>(tile, image, number, part);
+    else
+      call.residual ? write<true, false>(tile, image, number, part) : write<false, false>(tile, image, number, part);
+  }
+
+  template <bool RESIDUAL, bool STREAMS>
+  void write(const Tile& tile, int64_t image, int64_t number, const Part& part) const {
+    const int64_t channels = groups * group, width = part.end - part.begin;
     const float* const residual = static_cast<const float*>(call.residual);
     float* const output = static_cast<float*>(call.output);
+    const bool fetches = !STREAMS && output != residual;
+    const Floats least = Floats{} + (call.relu ? 0.f : -INFINITY);
+    // Pixels are too far apart for the machine to prefetch by itself.
+    const auto pixel = [&](Floats value, int64_t at, bool whole_line) {
+      if (whole_line) {  // an address beyond the end does no harm
+        if (RESIDUAL) __builtin_prefetch(residual + at + AHEAD * channels);
+        if (fetches) __builtin_prefetch(output + at + AHEAD * channels, 1);
+      }
+      if (RESIDUAL) value += load_floats(residual + at);
+      value = value < least ? least : value;
+      STREAMS ? stream_floats(output + at, value) : store_floats(output + at, value);
+    };
     for (int64_t i = part.top; i < part.bottom; ++i) {
       const float* const from = tile.data + (i - part.top) * tile.pitch;
       const int64_t row = ((image * p.h + i) * p.w + part.begin) * channels + number * group;
-      for (int64_t j = 0; j < part.end - part.begin; j += WIDE)
+      for (int64_t j = 0; j < width; j += WIDE)
         for (int64_t c = 0; c < group; c += WIDE) {
+          const float* const first = from + c * tile.channel_pitch + j;
+          const int64_t at = row + j * channels + c;
           Floats v[WIDE];
-          for (int64_t k = 0; k < WIDE; ++k) v[k] = load_floats(from + (c + k) * tile.channel_pitch + j);
+          for_multiples(tile.channel_pitch, [&](int64_t k, int64_t offset) { v[k] = load_floats(first + offset); });
           transpose(v);
-          const int64_t count = min<int64_t>(WIDE, part.end - part.begin - j);
-          for (int64_t k = 0; k < count; ++k) {
-            const int64_t at = row + (j + k) * channels + c;
-            // Pixels are too far apart for the machine to prefetch by itself. An address beyond the end does no harm.
-            if (c % LINE == 0) {
-              if (residual) __builtin_prefetch(residual + at + ahead);
-              if (fetches) __builtin_prefetch(output + at + ahead, 1);
-            }
-            Floats value = v[k];
-            if (residual) value += load_floats(residual + at);
-            if (call.relu) value = value < 0 ? Floats{} : value;
-            streams ? stream_floats(output + at, value) : store_floats(output + at, value);
+          if (j + WIDE <= width) {
+            for_multiples(channels, [&](int64_t k, int64_t offset) { pixel(v[k], at + offset, c % LINE == 0); });
+            continue;
           }
+          Floats some[WIDE];  // a copy, so that the vectors of whole tiles stay in registers
+          for (int64_t k = 0; k < WIDE; ++k) some[k] = v[k];
+          for (int64_t k = 0; k < width - j; ++k) pixel(some[k], at + k * channels, c % LINE == 0);
         }
     }
   }
