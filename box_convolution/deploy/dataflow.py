@@ -14,7 +14,6 @@ from torch import fx, nn
 from .activation import Activation
 from .modules import FusedBoxBottleneck, FusedBoxConv2d, PointwiseConv2d, TransposedConv2x2
 
-
 _OURS = (FusedBoxConv2d, FusedBoxBottleneck, PointwiseConv2d, TransposedConv2x2, Activation)
 
 

@@ -118,8 +118,9 @@ def _fast_convolution(module: Any) -> Any:
         shape = (module.kernel_size, module.stride, module.padding, module.groups)
         return PointwiseConv2d.of(module) if shape == ((1, 1), (1, 1), (0, 0), 1) else module
     if type(module) is nn.ConvTranspose2d and is_plain(module, nn.ConvTranspose2d) and module.bias is not None:
-        parts = (module.kernel_size, module.stride, module.padding, module.output_padding, module.dilation, module.groups)
-        return TransposedConv2x2.of(module) if parts == ((2, 2), (2, 2), (0, 0), (0, 0), (1, 1), 1) else module
+        sizes, padding = (module.kernel_size, module.stride, module.dilation), (module.padding, module.output_padding)
+        fits = (sizes, padding, module.groups) == (((2, 2), (2, 2), (1, 1)), ((0, 0), (0, 0)), 1)
+        return TransposedConv2x2.of(module) if fits else module
     return module
 
 

@@ -8,7 +8,7 @@ _MARK = "_read_no_more"
 
 def as_temporary(image: Tensor) -> Tensor:
     """Return ``image``, marked; the caller must not read it again. Has no effect in compiled and scripted code."""
-    if not torch.jit.is_scripting():
+    if not torch.jit.is_scripting():  # noqa: SIM102 - TorchScript compiles the whole of a joint condition
         if not torch.compiler.is_compiling() and isinstance(image, Tensor):
             setattr(image, _MARK, True)
     return image

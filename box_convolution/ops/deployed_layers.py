@@ -12,10 +12,10 @@
         = conv_transpose2d(image, weight, bias, stride=2), with 2x2 pixels; in channels_last
 
 image and residual (B, C, H, W), slopes (C,), values and indices (B, C, h, w), weight (K, C, 1, 1) or (C, K, 2, 2),
-bias (K,); input, boxes, scale and shift as in `box_conv2d_fused`. The first three work in place. All are fast for float32
-in channels_last. There, PyTorch's own operations would make a new tensor each, unpool through an image of zeros, return
-the 1x1 convolution in channels_last, which would have to be transposed, and take twice as long for the transposed one.
-For inference only: they have no derivative.
+bias (K,); input, boxes, scale and shift as in `box_conv2d_fused`. The first three work in place. All are fast for
+float32 in channels_last. There, PyTorch's own operations would make a new tensor each, unpool through an image of
+zeros, return the 1x1 convolution in channels_last, which would have to be transposed, and take twice as long for the
+transposed one. For inference only: they have no derivative.
 """
 
 import math

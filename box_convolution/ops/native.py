@@ -375,7 +375,8 @@ def pointwise_planes(image: Tensor, weight: Tensor, bias: Tensor, relu: bool) ->
     )  # fmt: skip
     status: int = library().box_pointwise(call)
     if status == _NOT_SERVED:
-        result = conv2d(image, weight, bias, dilation=pointwise_dilation(image) or 1).contiguous(memory_format=torch.channels_last)
+        result = conv2d(image, weight, bias, dilation=pointwise_dilation(image) or 1)
+        result = result.contiguous(memory_format=torch.channels_last)
         _transpose(batch, h * w, len(bias), result, None, relu, planes)
     elif status:
         raise MemoryError(f"pointwise_planes: no memory for a weight of shape {tuple(weight.shape)}")

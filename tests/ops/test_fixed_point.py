@@ -75,7 +75,7 @@ def test_accuracy(name: str, h: int, w: int) -> None:
 @pytest.mark.parametrize("smallest", [1, 4])
 @pytest.mark.parametrize(("h", "w"), [(64, 128), (200, 33), (5, 3), (256, 512), (20, 300)])
 def test_boxes_on_borders(h: int, w: int, smallest: int, name: str) -> None:
-    """Boxes from a row of a few pixels, next to which a sum of the largest box has too few digits, to the whole plane."""
+    """Boxes of few pixels, for which the units of the largest box may be too coarse, to the whole plane."""
     image = torch.stack([DATA[name](h, w) for _ in range(9)])[None].contiguous()
     boxes = on_borders(boxes_for(9, 4, h, w))
     boxes[:, 0] = torch.tensor([-0.5, smallest - 0.5, 0.5, 2.5])
