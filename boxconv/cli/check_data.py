@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import tyro
 
-from ..data.config import DataConfig, option
+from ..data.config import DataConfig, OnDisk, option
 from ..errors import UsageError
 from ..files import write_atomic
 from .outputs import check_outputs
@@ -19,7 +19,7 @@ class CheckData:
 
     root: tyro.conf.Positional[Path]
     """Folder of the data set."""
-    data: Literal["auto", "camvid", "cityscapes", "sunrgbd", "folder"] = "auto"
+    data: Literal["auto", OnDisk] = "auto"
     """Kind of data set. auto recognises it by its folders; folder means images/SPLIT/* and labels/SPLIT/*.png."""
     classes: Path | None = None
     """CSV file of the classes; by default ROOT/classes.csv."""

@@ -12,7 +12,8 @@ MEAN = (0.28471, 0.32577, 0.28767)
 STD = (0.18672, 0.18991, 0.18665)
 """Channel means and standard deviations of Cityscapes, which the paper's networks were trained with."""
 
-Data = Literal["scenes", "camvid", "cityscapes", "sunrgbd", "folder"]
+OnDisk = Literal["camvid", "cityscapes", "sunrgbd", "folder"]
+Data = Literal["scenes", OnDisk]
 
 
 @dataclass(frozen=True)

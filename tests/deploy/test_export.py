@@ -193,6 +193,19 @@ def test_one_image_where_rounding_decides_is_no_difference(network: nn.Module) -
     assert len(calls) == agreement.INPUTS
 
 
+def test_what_rounding_explains_is_no_difference() -> None:
+    """Networks whose answers jump with the last digit of the input; not more, and not everywhere else."""
+    jumps = lambda image: image + (image * 2**22 % 1 > 0.5)  # noqa: E731
+    others = {
+        "rounded in another way": (lambda image: image + (image * (1 + 3e-7) * 2**22 % 1 > 0.5), True),
+        "another network": (lambda image: jumps(image) + 3 * (image > 0), False),
+    }
+    for name, (other, same) in others.items():
+        ((largest, share),) = agreement.differences(jumps, other, images((32, 32)))
+        assert largest > 0.1, name
+        assert (share == 0) == same, name
+
+
 def test_unusable_files(tmp_path: Path, onnx_file: Path, program_file: Path, network: nn.Module) -> None:
     readers = ("x.onnx", onnx_files.open_onnx, onnx_file), ("x.pt2", pt2_files.open_program, program_file)
     for name, reader, good in readers:
