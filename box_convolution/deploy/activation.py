@@ -13,6 +13,8 @@ def changeable(image: Tensor) -> bool:
 
     They work on the CPU and have no derivative. Compiled, exported and traced graphs get PyTorch's operations instead.
     """
+    if not isinstance(image, Tensor):  # of `torch.fx`
+        return False
     recorded = torch.compiler.is_compiling() or torch.jit.is_tracing() or image.requires_grad or in_forward_mode()
     return image.device.type == "cpu" and image.ndim == 4 and not recorded
 

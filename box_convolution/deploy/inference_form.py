@@ -10,6 +10,7 @@ from torch import nn
 from ..argument_checks import as_bool, as_int
 from ..layer import BoxConv2d
 from ..networks import BoxBottleneck
+from ..networks.padding import PaddedNetwork
 from ..torch_internals import has_hooks
 from .activation import Activation
 from .blocks import deployed_block
@@ -35,8 +36,9 @@ def deploy(
     - dropout is removed, and boxes are numbers instead of parameters;
     - images are in channels_last memory, with which convolutions are fastest on CPUs, and on GPUs in half precision;
     - on the CPU, activations and box blocks overwrite images that nothing else in the network reads. So a hook that is
-      added later and keeps what a layer reads or writes must copy it, in a pre-hook what it reads. No image that the
-      caller passes to the network, or to an `nn.Sequential` in it, is overwritten.
+      added later and keeps what a layer reads or writes must copy it, in a pre-hook what it reads; and what replaces a
+      layer or its output later must be new. No image that the caller passes to the network, or to an `nn.Sequential`
+      in it, is overwritten.
 
     This works for any network: its forward code is traced to see what can be folded. Layers that are called in several
     places, have hooks or override ``forward``, and BatchNorms without running statistics, are not changed. The original
@@ -152,8 +154,8 @@ def _overwrite_inputs(network: nn.Module, flow: Dataflow) -> None:
     """Let box blocks overwrite their inputs, where these are new tensors which nothing else reads.
 
     That can be known only if the whole forward code has been read, and no hook keeps what passes. Unless block and
-    source stand in the same `nn.Sequential`, the network must mark the input, too: so all parts of the network may be
-    called alone, without damage to the caller's image.
+    source stand in the same `nn.Sequential`, the network must pass the input on, too (`networks.temporary`): so all
+    parts of the network may be called alone, without damage to the caller's image.
     """
     if [part.root for part in flow.parts] != [network] or any(has_hooks(module) for module in network.modules()):
         return
@@ -167,6 +169,10 @@ def _overwrite_inputs(network: nn.Module, flow: Dataflow) -> None:
         new = isinstance(before, (Activation, FusedBoxBottleneck)) or is_convolution(before)
         block.overwrites = bool(parent) and together and new
         block.overwrites_temporary = new and not block.overwrites
+    if any(isinstance(block, FusedBoxBottleneck) and block.overwrites_temporary for block in network.modules()):
+        for module in network.modules():
+            if isinstance(module, PaddedNetwork):
+                module.deployed = True
 
 
 def _drop_classes(network: nn.Module, dropped: set[int], head: str) -> None:

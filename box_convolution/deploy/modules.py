@@ -65,7 +65,7 @@ class FusedBoxBottleneck(nn.Module):
     (B, N, H, W) -> (B, N, H, W). If `prune` has removed outputs of the 1x1 convolution, ``channels`` (C,) is the index
     of the output that each channel of ``box`` reads; else it is None. With ``overwrites``, the result may take the
     memory of the input, which saves the time to fetch other memory: for inputs that nothing else reads. With
-    ``overwrites_temporary``, only if the input is marked (`networks.temporary`).
+    ``overwrites_temporary``, only if the network has just passed the input on (`networks.temporary`).
     """
 
     channels: Tensor | None
@@ -113,11 +113,11 @@ class PointwiseConv2d(nn.Conv2d):
         """Make one with the parameters of ``conv``, which must be a plain 1x1 convolution."""
         made = cls(conv.in_channels, conv.out_channels, 1, bias=False, device="meta")
         made.weight, made.bias = conv.weight, conv.bias
-        return made
+        return made.train(conv.training)
 
     def forward(self, input: Tensor) -> Tensor:
         dilation = 1
-        if not torch.jit.is_scripting() and not torch.compiler.is_compiling():
+        if not torch.jit.is_scripting() and not torch.compiler.is_compiling() and isinstance(input, Tensor):
             last = input.is_contiguous(memory_format=torch.channels_last)
             dilation = (pointwise_dilation(input) if last and input.device.type == "cpu" else None) or 1
         return conv2d(input, self.weight, self.bias, dilation=dilation)
@@ -134,19 +134,22 @@ class TransposedConv2x2(nn.ConvTranspose2d):
         """Make one with the parameters of ``conv``, which must be such a convolution."""
         made = cls(conv.in_channels, conv.out_channels, 2, stride=2, device="meta")
         made.weight, made.bias = conv.weight, conv.bias
-        return made
+        return made.train(conv.training)
 
-    def forward(self, input: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         if not torch.jit.is_scripting():  # noqa: SIM102 - TorchScript compiles the whole of a joint condition
-            if _fast_convolution(self, input):
+            if output_size is None and _fast_convolution(self, input):
                 output: Tensor = torch.ops.box_convolution.transposed_2x2(input, self.weight, self.bias)
                 return output
-        return conv_transpose2d(input, self.weight, self.bias, stride=2)
+        more = [0, 0]
+        if output_size is not None:
+            more = [output_size[-2] - 2 * input.shape[-2], output_size[-1] - 2 * input.shape[-1]]
+        return conv_transpose2d(input, self.weight, self.bias, stride=2, output_padding=more)
 
 
 def _fast_convolution(conv: nn.Module, input: Tensor) -> bool:
     """Whether the operators of `ops.deployed_layers` compute ``conv`` faster than PyTorch."""
-    if not changeable(input) or conv.bias is None or conv.weight.requires_grad:
+    if not changeable(input) or conv.bias is None or conv.weight.requires_grad or conv.bias.requires_grad:
         return False
     last = input.is_contiguous(memory_format=torch.channels_last) and not input.is_contiguous()
     return last and input.dtype == conv.weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")

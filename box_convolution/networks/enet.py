@@ -222,9 +222,11 @@ class ENet(PaddedNetwork):
     def logits(self, image: Tensor) -> Tensor:
         half = self.initial(image)
         quarter, indices1 = self.down1(half)
-        eighth, indices2 = self.down2(self.stage1(as_temporary(quarter)))
-        quarter = self.stage3(as_temporary(self.up1(self.stage2(as_temporary(eighth)), indices2)))
-        half = self.stage4(as_temporary(self.up2(quarter, indices1)))
+        eighth, indices2 = self.down2(self.stage1(as_temporary(quarter, self.deployed)))
+        quarter = self.up1(self.stage2(as_temporary(eighth, self.deployed)), indices2)
+        quarter = self.stage3(as_temporary(quarter, self.deployed))
+        half = self.up2(quarter, indices1)
+        half = self.stage4(as_temporary(half, self.deployed))
         logits: Tensor = self.head(half)
         return logits
 

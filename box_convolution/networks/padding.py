@@ -25,6 +25,7 @@ class PaddedNetwork(nn.Module):
     def __init__(self, in_channels: int = 3) -> None:
         super().__init__()
         self.in_channels = as_int("in_channels", in_channels, least=1)
+        self.deployed = False  # by `deploy`, which lets some blocks overwrite what they read
 
     def logits(self, image: Tensor) -> Tensor:
         """(B, in_channels, H, W) with H and W multiples of 8 -> (B, num_classes, H, W)."""

@@ -92,7 +92,7 @@ def _add_boxes(
 
 
 def _pointwise_planes(image: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
-    fits = weight.shape == (*bias.shape, image.shape[1], 1, 1) and _float32(weight, bias)
+    fits = weight.shape == (*bias.shape, image.shape[1], 1, 1) and _fit(weight, bias)
     with torch.autocast("cpu", enabled=False):
         if dispatch.serving(image) is native and _fast(image) and fits:
             return native.pointwise_planes(image, weight, bias, relu)
@@ -101,7 +101,7 @@ def _pointwise_planes(image: Tensor, weight: Tensor, bias: Tensor, relu: bool) -
 
 
 def _transposed_2x2(image: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    fits = weight.shape == (image.shape[1], *bias.shape, 2, 2) and _float32(weight, bias)
+    fits = weight.shape == (image.shape[1], *bias.shape, 2, 2) and _fit(weight, bias)
     with torch.autocast("cpu", enabled=False):
         if dispatch.serving(image) is native and _fast(image) and fits:
             return native.transposed_2x2(image, weight, bias)
@@ -109,8 +109,8 @@ def _transposed_2x2(image: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return output.contiguous(memory_format=torch.channels_last)
 
 
-def _float32(*tensors: Tensor) -> bool:
-    return all(tensor.dtype == torch.float32 for tensor in tensors)
+def _fit(weight: Tensor, bias: Tensor) -> bool:
+    return bias.ndim == 1 and weight.dtype == bias.dtype == torch.float32 and weight.numel() > 0
 
 
 def _fast(tensor: Tensor, dtype: torch.dtype = torch.float32) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.fx
 from deployment import NORMS, assert_same_answer, lived_in, types_in
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
@@ -109,6 +110,35 @@ def test_transposed_convolutions_of_2x2_pixels_are_those_that_were_there() -> No
     assert [type(module) for module in deployed if not isinstance(module, nn.Identity)] == [fast, fast, *[plain] * 5]
     assert_same_answer(network, deployed, 2, 3, 5, 4)
     assert_same_answer(network, deploy(deployed), 2, 3, 5, 4)
+
+
+def test_an_output_size_is_given_to_a_transposed_convolution() -> None:
+    class Upsampling(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.down, self.up = nn.Conv2d(3, 8, 2, stride=2), nn.ConvTranspose2d(8, 4, 2, stride=2)
+
+        def forward(self, image: Tensor) -> Tensor:
+            output: Tensor = self.up(self.down(image), output_size=image.shape[-2:])
+            return output
+
+    network = Upsampling().eval()
+    for h, w in ((8, 10), (9, 10), (8, 11)):
+        assert_same_answer(network, deploy(network), 2, 3, h, w)
+
+
+@pytest.mark.parametrize("name", ["weight", "bias"])
+def test_derivatives_by_the_parameters_of_the_last_layer(name: str) -> None:
+    deployed: Any = deploy(networks.create("enet", 5, (32, 32)))
+    parameter = getattr(deployed.head, name).requires_grad_()
+    deployed(torch.randn(1, 3, 32, 32)).sum().backward()
+    assert parameter.grad.abs().sum() > 0
+
+
+def test_traced_by_fx() -> None:
+    deployed = deploy(nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.ConvTranspose2d(8, 4, 2, stride=2)).eval())
+    image = torch.randn(1, 3, 6, 7)
+    torch.testing.assert_close(torch.fx.symbolic_trace(deployed)(image), deployed(image))
 
 
 def test_dropped_classes() -> None:

@@ -1,5 +1,6 @@
 """On the CPU, deployed networks change images in place: only those that nothing else reads."""
 
+import copy
 from typing import Any
 
 import pytest
@@ -137,6 +138,28 @@ def test_box_blocks_leave_what_others_may_read(network: nn.Module, expected: set
         for part in deployed.children() if isinstance(network, _Stages) else ():
             part(image)
     assert torch.equal(image, before)
+
+
+def test_what_a_hook_kept_of_another_network_is_not_overwritten() -> None:
+    """Not even by the block that would read it, nor if it comes from the deployed network and was copied."""
+    network = lived_in(networks.create("boxonlyenet", 5, (64, 64)), 2, 3, 64, 64)
+    deployed: Any = deploy(network)
+    kept: dict[str, Tensor] = {}
+    keep = lambda name: lambda module, args, output: kept.update({name: output[0] if "down" in name else output})  # noqa: E731
+    for name in ("down1", "down2", "up1", "up2"):
+        network.get_submodule(name).register_forward_hook(keep(name))
+    copies = lambda name: lambda module, args, output: kept.update({name: copy.deepcopy(output)})  # noqa: E731
+    with torch.no_grad():
+        network(torch.randn(1, 3, 64, 64))
+        for name, stage in (("down1", "stage1"), ("down2", "stage2"), ("up1", "stage3"), ("up2", "stage4")):
+            before = kept[name].clone()
+            assert torch.equal(deployed.get_submodule(stage)(kept[name]), deployed.get_submodule(stage)(kept[name]))
+            assert torch.equal(kept[name], before)
+        deployed.up2.register_forward_hook(copies("copy"))
+        deployed(torch.randn(1, 3, 64, 64))
+        before = kept["copy"].clone()
+        deployed.stage4(kept["copy"])
+    assert torch.equal(kept["copy"], before)
 
 
 def test_box_blocks_overwrite_nothing_that_hooks_may_keep() -> None:

@@ -101,6 +101,25 @@ def test_boxes_on_borders_are_computed_in_fixed_point(h: int, w: int) -> None:
 
 
 @pytest.mark.usefixtures("_isa")
+@pytest.mark.parametrize("channels", [4, 9])
+def test_boxes_on_borders_do_not_depend_on_the_batch(channels: int) -> None:
+    image, boxes = torch.randn(5, channels, 30, 50), on_borders(boxes_for(channels, 4, 30, 50))
+    both = native.box_conv2d(image, boxes, True, 1)
+    assert torch.equal(both[:1], native.box_conv2d(image[:1], boxes, True, 1))
+
+
+@pytest.mark.usefixtures("_isa")
+@pytest.mark.parametrize("scale", [1e-37, -1e-30, 1e30])
+def test_boxes_on_borders_with_a_scale(scale: float) -> None:
+    if scale == 1e-37 and native.isa() != "avx512":
+        pytest.skip("this instruction set multiplies in float32, where so small factors have few digits")
+    image, boxes = torch.randn(1, 16, 20, 32), torch.tensor([-1.5, 2.5, -3.5, 1.5]).expand(16, 1, 4)
+    scales = torch.full((16,), scale)
+    actual, truth = (native.box_conv2d_fused(image, b, Epilogue(scales), True, 1) for b in (boxes, boxes.double()))
+    assert (actual - truth).abs().max() <= 1e-6 * truth.abs().max()
+
+
+@pytest.mark.usefixtures("_isa")
 @pytest.mark.parametrize("scale", [1e-38, 1e-30, 1e-20, 1e20, 1e30, 3e36])
 def test_every_magnitude_of_float32(scale: float) -> None:
     """Beyond the range of fixed point, float64 is used."""

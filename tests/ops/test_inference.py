@@ -196,11 +196,12 @@ def test_tensors_of_other_shapes_are_computed_as_by_pytorch_or_refused(implement
             (weight, torch.randn(4).double()),
             (weight[:, :8], torch.randn(4)),
             (weight.double(), torch.randn(4)),
+            (torch.randn(2, 2, 16, 1, 1), torch.randn(2, 2)),
         ):
             with pytest.raises(RuntimeError):
                 OPERATORS.pointwise_planes(image, other, bias, True)
             with pytest.raises(RuntimeError):
-                OPERATORS.transposed_2x2(image, other.transpose(0, 1).repeat(1, 1, 2, 2), bias)
+                OPERATORS.transposed_2x2(image, other.transpose(0, -3).repeat(1, 1, 2, 2), bias)
 
 
 def test_autocast_leaves_the_pointwise_convolution_as_it_is(implementation: str) -> None:

@@ -4,7 +4,7 @@ struct Activated {
   static constexpr int64_t LEAST = 1 << 15;  // numbers that are worth another thread
 
   const BoxActivation& call;
-  const int64_t period;  // numbers after which the slopes repeat: a multiple of WIDE, and many, to spare starts of loops
+  const int64_t period;  // numbers after which the slopes repeat; many, to spare starts of loops
   const float* slopes;   // period numbers
 
   Activated(const BoxActivation& call, void* memory) : call(call), period(period_of(call)), slopes(call.slopes) {
@@ -15,7 +15,7 @@ struct Activated {
   }
   static int64_t period_of(const BoxActivation& call) {
     if (!call.slopes) return LEAST;
-    const int64_t whole = call.channels % WIDE ? call.channels * WIDE : call.channels;
+    const int64_t whole = call.channels % WIDE && call.channels < 256 ? call.channels * WIDE : call.channels;
     return (255 + whole) / whole * whole;
   }
 
@@ -54,8 +54,10 @@ struct Activated {
 };
 
 int32_t activation(const BoxActivation& call) {
+  if (call.pixels <= 0 || call.channels <= 0) return BOX_DONE;
   void* memory = call.slopes ? shared_scratch().get(in_doubles(Activated::period_of(call))) : nullptr;
   if (call.slopes && !memory) return BOX_NO_MEMORY;
   Activated(call, memory).run();
+  shared_scratch().trim();
   return BOX_DONE;
 }

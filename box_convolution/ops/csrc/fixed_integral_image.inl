@@ -8,17 +8,19 @@
 
 constexpr int64_t MOST_AREAS = 4096;  // of the largest box in a plane; so float64 has digits below a unit
 
-// Units in 1 for the sums of these boxes over a plane, a power of two; 0 if they or the plane are unfit.
-inline double units_for(const float* input, int64_t stride_h, const Box* boxes, const BoxProblem& p) {
-  double pixels = double(p.h * p.w), most = pixels / MOST_AREAS, least = INFINITY;
+// Units in 1 for the sums of these boxes over a plane, a power of two; 0 if they or the plane are unfit. ``scale``: of each
+// box's average, or NULL.
+inline double units_for(const float* input, int64_t stride_h, const Box* boxes, const float* scale, const BoxProblem& p) {
+  double pixels = double(p.h * p.w), most = pixels / MOST_AREAS, least = INFINITY, factor = INFINITY;
   for (int64_t m = 0; m < p.per_channel; ++m) {
     const Span &rows = boxes[m].rows, &columns = boxes[m].columns;
-    if (boxes[m].nan || boxes[m].whole_pixel) continue;
+    if (boxes[m].nan || boxes[m].whole_pixel || (scale && scale[m] == 0)) continue;
     if (!rows.on_borders || !columns.on_borders) return 0;
     const double height = fabs(double(rows.high - rows.low)), width = fabs(double(columns.high - columns.low));
     if (height * width == 0) continue;
     most = max(most, min(height, double(p.h)) * min(width, double(p.w)));
     least = min(least, height * width);
+    factor = min(factor, fabs(boxes[m].inverse * (scale ? double(scale[m]) : 1.0)));
   }
   const FloatPlane<float> plane(input, stride_h, 1, p.h, p.w, nullptr);
   const Magnitude magnitude = magnitude_of(Team{p, false}, plane, p.h, p.w);
@@ -29,8 +31,8 @@ inline double units_for(const float* input, int64_t stride_h, const Box* boxes, 
   int exponent;  // the largest sum is bounded by the inequality of Cauchy and Schwarz, too
   frexp((0x1p31 - 8) / min(most * largest, sqrt(most * pixels) * rms), &exponent);
   const double units = ldexp(1.0, exponent - 1);
-  const bool integers_stay = units >= 1;
-  return integers_stay && 2 <= units * FIXED_ERROR * rms / 4 * least ? units : 0;
+  const bool integers_stay = units >= 1, normal = factor / units >= 0x1p-126;
+  return integers_stay && normal && 2 <= units * FIXED_ERROR * rms / 4 * least ? units : 0;
 }
 
 struct FixedIntegral {
@@ -139,18 +141,20 @@ struct FixedBox {
 };
 
 template <typename T>
-bool Forward<T>::fixed_plane(int64_t plane, bool all_threads, Failure& failure) const {
+bool Forward<T>::fixed_plane(int64_t plane, bool, Failure& failure) const {
   if constexpr (sizeof(T) != sizeof(float)) {
     return false;
   } else {
-    if (all_threads || !fixed_point<T>(p, p.input_strides[3])) return false;
+    // Whatever the size of the batch, by_rows works without fixed point.
+    if (p.channels < ENOUGH_PLANES || !fixed_point<T>(p, p.input_strides[3])) return false;
     const int64_t integral_size = FixedIntegral::size(p.h, p.w), above = FixedIntegral::above_size(p.w);
     double* memory = thread_scratch().get(integral_size + above + p.per_channel * int64_t(sizeof(Box) / sizeof(double)));
     if (!memory) return failure.happened = BOX_NO_MEMORY, true;
     Box* const boxes = reinterpret_cast<Box*>(memory + integral_size + above);
     for (int64_t m = 0; m < p.per_channel; ++m)
       boxes[m] = Box(p.boxes + 4 * (plane % p.channels * p.per_channel + m), p.h, p.w, p.normalize);
-    const double units = units_for(input(plane), p.input_strides[2], boxes, p);
+    const float* const scale = call.scale ? call.scale + plane % p.channels * p.per_channel : nullptr;
+    const double units = units_for(input(plane), p.input_strides[2], boxes, scale, p);
     if (units == 0) return false;
     const FixedIntegral integral(memory, p.h, p.w);
     integral.build(input(plane), p.input_strides[2], units, memory + integral_size);
@@ -171,12 +175,13 @@ bool Forward<T>::fixed_plane(int64_t plane, bool all_threads, Failure& failure) 
 }
 
 inline bool NhwcForward::fixed_group(int64_t image, int64_t number, const Box* boxes, Failure& failure) const {
-  // NCHW has no fixed point for few planes; results must not depend on the memory format.
-  if (!fixed_point<float>(p, p.input_strides[3]) || p.batch * p.channels < ENOUGH_PLANES) return false;
+  // NCHW has no fixed point for few channels; results must not depend on the memory format.
+  if (!fixed_point<float>(p, p.input_strides[3]) || p.channels < ENOUGH_PLANES) return false;
   double units[MOST];
   int64_t size = 0, at[MOST], unfit = 0;  // of integral images: all sizes, places, and how many are in float64
   for (int64_t k = 0; k < planes; ++k) {
-    units[k] = units_for(input(image, number, k), p.input_strides[2], boxes + k * p.per_channel, p);
+    const float* const scale = call.scale ? call.scale + number * group + k * p.per_channel : nullptr;
+    units[k] = units_for(input(image, number, k), p.input_strides[2], boxes + k * p.per_channel, scale, p);
     unfit += units[k] == 0;
     at[k] = size;
     size += units[k] == 0 ? IntegralImage::size(p.h, p.w) : FixedIntegral::size(p.h, p.w);

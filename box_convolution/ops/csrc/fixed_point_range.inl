@@ -83,8 +83,8 @@ Magnitude magnitude_of(const Team& team, const FloatPlane<T>& plane, int64_t h, 
   return {bits_to_float(uint32_t(most)), sqrt(sum / double(h * w))};
 }
 
-// Whether the squares of these numbers are in float32's normal range; no NaN is.
-inline bool squares_fit(const Magnitude& magnitude) { return magnitude.largest > 1e-17f && magnitude.largest < 1e17f; }
+// Whether the squares of these numbers, which count, are in float32's normal range; no NaN is.
+inline bool squares_fit(const Magnitude& magnitude) { return magnitude.largest > 1e-14f && magnitude.largest < 1e17f; }
 
 // Whether a plane may be computed in fixed point: its squares are in float32's normal range, errors stay below FIXED_ERROR,
 // and the root mean square does not come from a few large pixels alone, next to which the others would lose their digits.

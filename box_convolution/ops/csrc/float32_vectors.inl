@@ -16,7 +16,9 @@ typedef float FloatsInMemory __attribute__((vector_size(WIDE * 4), aligned(4), m
 template <typename Body>
 inline void for_multiples(int64_t step, const Body& body) {
   int64_t one = step, two = 2 * step, three = 3 * step;
+#if defined(__x86_64__) || defined(__aarch64__)
   asm("" : "+r"(one), "+r"(two), "+r"(three));
+#endif
   int64_t start = 0;
 #pragma GCC unroll 4
   for (int64_t k = 0; k < WIDE; k += 4) {

@@ -70,6 +70,7 @@ int32_t transposed_2x2(const BoxTransposed2x2& call) {
     if (!tile) return void(failure.happened = BOX_NO_MEMORY);
     for (int64_t number = begin; number < end; ++number) kernel.run(number, tile);
     finish_streams();
+    thread_scratch().trim();
   });
   shared_scratch().trim();
   return failure.happened;
