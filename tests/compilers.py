@@ -25,6 +25,7 @@ CASES = [
     "tests/ops/test_cpu_library.py::test_the_library_needs_the_c_library_alone",
     "tests/ops/test_fixed_point.py",
     "tests/ops/test_exact.py",
+    "tests/ops/test_inference.py",
 ]
 RANDOM_CASES = ["tests/ops/test_against_oracle.py", "-k", "cpu and (float32 or sliver or nothing)"]
 FEW = {"BOX_CONVOLUTION_TIMES_THE_CASES": "0.2"}

@@ -180,6 +180,26 @@ def test_transposed_convolution_of_2x2_pixels(
     torch.testing.assert_close(output, expected)
 
 
+@pytest.mark.parametrize("isa", [] if native.status() else native.isas())
+@pytest.mark.parametrize("channels", [1, 4, 16, 19, 48, 300])
+def test_every_instruction_set(channels: int, isa: str) -> None:
+    """Channels that are few, a multiple of a vector, and neither."""
+    image = torch.randn(2, channels, 5, 21).to(memory_format=torch.channels_last)
+    slopes, residual = torch.randn(channels), torch.randn(image.shape).to(memory_format=torch.channels_last)
+    weight, wide = (torch.randn(shape) / channels**0.5 for shape in ((21, channels, 1, 1), (channels, 21, 2, 2)))
+    bias = torch.randn(21)
+    with native.use_isa(isa):
+        torch.testing.assert_close(OPERATORS.pointwise_planes(image, weight, bias, False), conv2d(image, weight, bias))
+        torch.testing.assert_close(
+            OPERATORS.transposed_2x2(image, wide, bias), conv_transpose2d(image, wide, bias, stride=2)
+        )
+        for add in (None, residual):
+            for factors in (None, slopes):
+                changed, total = image.clone(), image if add is None else image + add
+                OPERATORS.activate_(changed, add, factors)
+                assert torch.equal(changed, total.relu() if factors is None else prelu(total, factors))
+
+
 def test_tensors_of_other_shapes_are_computed_as_by_pytorch_or_refused(implementation: str) -> None:
     image = torch.randn(2, 16, 6, 5).to(memory_format=torch.channels_last)
     smaller = torch.randn(1, 16, 1, 1).to(memory_format=torch.channels_last)
