@@ -96,7 +96,7 @@ def read_run(folder: Path, defaults: Mapping[str, Any], noted_by: str) -> Run:
             # A run that was extended later had another learning rate than one of that length from the start.
             settings=settings_of(config, defaults)
             | ({"extended after": content["extended"]} if content.get("extended") else {}),
-            curve=[[r["epoch"], round(r["val_class_iou"], 5)] for r in records if "val_class_iou" in r],
+            curve=[[r["epoch"], round(r["val_class_iou"], 7)] for r in records if "val_class_iou" in r],
             scores={name: last[f"val_{name}"] for name in SCORES},
             train_class_iou=last["train_class_iou"],
             train_loss=last["train_loss"],
