@@ -100,3 +100,7 @@ def test_the_speed_is_that_of_the_performance_page() -> None:
         speeds[name]["forward, 1 thread"].replace(" ... ", " to ") for name in ("conv 3x3", "conv 3x3, channels_last")
     )
     assert f"**{slower} times** as fast as a depthwise 3x3 convolution with as many outputs ({faster} times" in README
+    times = RESULTS.partition("## Networks, CPU, 1 thread")[2]
+    ratios = (re.search(rf"^\| {name} .*? ([01]\.\d+) \|", times, re.MULTILINE) for name in ("boxenet", "boxonlyenet"))
+    boxenet, boxonlyenet = (float(ratio[1]) for ratio in ratios)
+    assert f"BoxENet takes **{boxenet:.2f}** and BoxOnlyENet **{boxonlyenet:.2f}** of ENet's time" in README
