@@ -74,7 +74,7 @@ def deploy(
     _activate_in_place(flow)
     _overwrite_inputs(deployed, flow)
     if channels_last:
-        deployed = replace_all(deployed, _fast_convolution).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        deployed = replace_all(deployed, _faster_form).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return deployed
 
 
@@ -114,8 +114,8 @@ def _deployed_layer(module: Any) -> Any:
     return deployed_block(module) or module
 
 
-def _fast_convolution(module: Any) -> Any:
-    """The faster form of a convolution in channels_last; most modules are not replaced."""
+def _faster_form(module: Any) -> Any:
+    """What computes ``module`` faster in channels_last; itself for most modules."""
     if type(module) is nn.Conv2d and is_plain(module, nn.Conv2d):
         shape = (module.kernel_size, module.stride, module.padding, module.groups)
         return PointwiseConv2d.of(module) if shape == ((1, 1), (1, 1), (0, 0), 1) else module

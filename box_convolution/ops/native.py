@@ -370,9 +370,7 @@ def pointwise_planes(image: Tensor, weight: Tensor, bias: Tensor, relu: bool) ->
     planes = image.new_empty(batch, len(bias), h, w)
     operands = [tensor.contiguous() for tensor in (weight, bias)]
     pointers = [image.data_ptr(), *(tensor.data_ptr() for tensor in operands), planes.data_ptr()]
-    call = _Pointwise(
-        batch, h * w, channels, len(bias), *pointers, relu, torch.get_num_threads(), _parallel_for()
-    )  # fmt: skip
+    call = _Pointwise(batch, h * w, channels, len(bias), *pointers, relu, torch.get_num_threads(), _parallel_for())
     status: int = library().box_pointwise(call)
     if status == _NOT_SERVED:
         result = conv2d(image, weight, bias, dilation=pointwise_dilation(image) or 1)

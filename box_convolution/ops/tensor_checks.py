@@ -57,26 +57,24 @@ def fused_format(input: Tensor, residual: Tensor | None) -> torch.memory_format:
 def check_backward(grad_output: Tensor, input: Tensor, boxes: Tensor, stride: int) -> None:
     """Raise TypeError or ValueError unless ``grad_output`` fits the output of ``box_conv2d(input, boxes)``."""
     check_forward(input, boxes, stride)
+    _check_like_output("grad_output", grad_output, input, boxes, stride)
+
+
+def _check_like_output(name: str, tensor: Tensor, input: Tensor, boxes: Tensor, stride: int) -> None:
     expected = output_shape(input, boxes, stride)
-    if tuple(grad_output.shape) != expected:
-        raise ValueError(f"grad_output must have the output's shape {expected}, got {_describe(grad_output)}")
-    if grad_output.dtype != input.dtype:
-        raise TypeError(f"grad_output must have the input's dtype {input.dtype}, got {_describe(grad_output)}")
-    if grad_output.device != input.device:
-        raise ValueError(f"grad_output must be on the input's device {input.device}, got {grad_output.device}")
+    if tuple(tensor.shape) != expected:
+        raise ValueError(f"{name} must have the output's shape {expected}, got {_describe(tensor)}")
+    if tensor.dtype != input.dtype:
+        raise TypeError(f"{name} must have the input's dtype {input.dtype}, got {_describe(tensor)}")
+    if tensor.device != input.device:
+        raise ValueError(f"{name} must be on the input's device {input.device}, got {tensor.device}")
 
 
 def check_out(out: Tensor, input: Tensor, boxes: Tensor, stride: int) -> None:
     """Raise TypeError or ValueError unless the result can be written to ``out``."""
     if not isinstance(out, Tensor):
         raise TypeError(f"out must be a torch.Tensor, got {type(out).__name__}")
-    expected = output_shape(input, boxes, stride)
-    if tuple(out.shape) != expected:
-        raise ValueError(f"out must have the output's shape {expected}, got {_describe(out)}")
-    if out.dtype != input.dtype:
-        raise TypeError(f"out must have the input's dtype {input.dtype}, got {_describe(out)}")
-    if out.device != input.device:
-        raise ValueError(f"out must be on the input's device {input.device}, got {out.device}")
+    _check_like_output("out", out, input, boxes, stride)
     if not out.is_contiguous():
         raise ValueError(f"out must be contiguous, got strides {out.stride()}")
     if out.untyped_storage().data_ptr() == input.untyped_storage().data_ptr() and out.numel():

@@ -121,12 +121,12 @@ struct RowDifference {
 };
 
 // A box over integral images of one size: scale * average + shift.
-struct FixedBox {
+struct BoxOnBorders {
   const Box* box;
   float factor, shift;
 
-  FixedBox() = default;
-  FixedBox(const Box& box, double units, const Epilogue& epilogue)
+  BoxOnBorders() = default;
+  BoxOnBorders(const Box& box, double units, const Epilogue& epilogue)
       : box(&box), factor(float(box.inverse / units * epilogue.scale)), shift(float(epilogue.shift)) {}
 
   // Calls write(j, vector) with columns j..j+WIDE-1 of output row i, for begin <= j < end.
@@ -161,7 +161,7 @@ bool Forward<T>::fixed_plane(int64_t plane, bool, Failure& failure) const {
     for (int64_t m = 0; m < p.per_channel; ++m)
       channel(plane, m, [&](const Box& box, T* out, const T* residual, const Epilogue& epilogue) {
         if (simple_part(box, input(plane), p, {0, p.h, 0, p.w}, out, p.w, residual, epilogue)) return;
-        const FixedBox fixed(box, units, epilogue);
+        const BoxOnBorders fixed(box, units, epilogue);
         for (int64_t i = 0; i < p.h; ++i)
           fixed.row(integral, i, 0, p.w, [&](int64_t j, Floats value) {
             const int64_t at = i * p.w + j, count = min(WIDE, p.w - j);
@@ -200,9 +200,9 @@ inline bool NhwcForward::fixed_group(int64_t image, int64_t number, const Box* b
     else
       FixedIntegral(memory + at[k], p.h, p.w).build(from, p.input_strides[2], units[k], row_memory);
   }
-  FixedBox fixed[MOST];
+  BoxOnBorders fixed[MOST];
   for (int64_t c = 0; c < group; ++c)
-    fixed[c] = FixedBox(boxes[c], units[c / p.per_channel], epilogue(number * group + c));
+    fixed[c] = BoxOnBorders(boxes[c], units[c / p.per_channel], epilogue(number * group + c));
   const PaddedRows padded(row_memory, p.w);
   const Tile tile{reinterpret_cast<float*>(row_memory + row_size), 0, channel_pitch};
   // A row or a part of it at a time, which stays in the first-level cache.

@@ -47,8 +47,8 @@ inline void fill(T* begin, T* end, T value) {
 #include "activation.inl"
 #include "pixel_products.inl"
 #include "pointwise.inl"
-#include "transposed_2x2.inl"
 #include "nhwc_forward.inl"
+#include "transposed_2x2.inl"
 #include "nchw_backward.inl"
 #include "nchw_forward.inl"
 #if defined(__AVX512F__)

@@ -5,15 +5,13 @@
 
 #if defined(__AVX2__)
 struct Transposed2x2 {
-  static constexpr int64_t STREAMED = int64_t(1) << 20;  // as in nhwc_forward.inl
-
   const BoxTransposed2x2& call;
   const PixelProducts upper, lower;  // dy = 0 and 1
   const bool streams;
 
   Transposed2x2(const BoxTransposed2x2& call, double* memory)
       : call(call), upper(call.channels, 2 * call.outputs, memory), lower(call.channels, 2 * call.outputs, memory + size(call)),
-        streams(4 * call.batch * call.h * call.w * call.outputs >= STREAMED) {
+        streams(4 * call.batch * call.h * call.w * call.outputs >= NhwcForward::STREAMED) {
     for (int64_t k = 0; k < call.outputs; ++k)
       for (int64_t dx = 0; dx < 2; ++dx) {
         const int64_t column = dx * call.outputs + k;
