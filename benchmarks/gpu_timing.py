@@ -2,6 +2,7 @@
 
 import random
 import statistics
+import time
 from collections.abc import Callable, Hashable, Mapping
 from typing import TypeVar
 
@@ -10,6 +11,7 @@ import torch
 Call = Callable[[], object]
 Key = TypeVar("Key", bound=Hashable)
 WARM_UP = 3
+IN_A_ROW = 20
 
 
 def captured(call: Call) -> Call:
@@ -51,3 +53,22 @@ def interleaved(calls: Mapping[Key, Call], rounds: int) -> dict[Key, float]:
     return {
         name: statistics.median(1e3 * start.elapsed_time(end) for start, end in pairs) for name, pairs in events.items()
     }
+
+
+def back_to_back(calls: Mapping[Key, Call], rounds: int) -> dict[Key, float]:
+    """Median microseconds of each call where many follow each other: the longer of the host's time and the GPU's."""
+    for call in calls.values():
+        for _ in range(WARM_UP):
+            call()
+    taken: dict[Key, list[float]] = {name: [] for name in calls}
+    order, shuffled = list(calls), random.Random(0)
+    for _ in range(rounds):
+        shuffled.shuffle(order)
+        for name in order:
+            torch.cuda.synchronize()
+            start = time.perf_counter()
+            for _ in range(IN_A_ROW):
+                calls[name]()
+            torch.cuda.synchronize()
+            taken[name].append((time.perf_counter() - start) / IN_A_ROW)
+    return {name: 1e6 * statistics.median(seconds) for name, seconds in taken.items()}

@@ -93,6 +93,18 @@ def test_against_the_reference(shape: tuple[int, ...], stride: int) -> None:
             assert_gradient(actual, truth)
 
 
+@pytest.mark.parametrize("shape", [*SHAPES, (8, 16, 4, 128, 256)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_fused_gives_what_its_parts_give(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    image, boxes, residual = problem(*shape, dtype=dtype)
+    scale, shift = torch.randn(2, shape[1] * shape[2], device="cuda")
+    scale[1], boxes[0, 1, 0] = 0, float("nan")  # where a scale is 0, its box is not looked at
+    actual = torch.ops.box_convolution.box_conv2d_fused(image, boxes, scale, shift, residual, True)
+    boxes[0, 1] = 0
+    truth = box_conv2d(image.double(), boxes.double()) * scale.double()[:, None, None] + shift.double()[:, None, None]
+    assert_values(actual, (truth + residual.double()).relu(), 10.0)
+
+
 @pytest.mark.parametrize("stride", [1, 2], ids=["dense", "strided"])
 def test_more_rows_than_65535(stride: int) -> None:
     """The last rows equal those of a small plane: boxes are low, and only the last outputs have a gradient."""
