@@ -91,15 +91,15 @@ def recorded(limits: launcher.Limits) -> Iterator[list[Launch]]:
 def launches(limits: launcher.Limits, dtype: torch.dtype) -> list[Launch]:
     """Every kernel there is for ``dtype``; and of wider rows, unaligned and long ones and other options for float32."""
     with recorded(limits) as found:
-        _call(8, 32, 4, 64, 128, dtype)
+        _call(8, 32, 4, 64, 128, dtype, fused=True)
         _call(8, 32, 1, 64, 128, dtype)  # a single warp shares no memory
         image = torch.empty(8, 32, 64, 128, dtype=dtype, device="meta")
         launcher._contiguous(image.to(memory_format=torch.channels_last))
         launcher._transposed(torch.empty(8, 31, 63, 125, dtype=dtype, device="meta"), torch.channels_last)  # unaligned
         launcher.projected_boxes(torch.empty(32, 4, 4, dtype=dtype, device="meta"), 64, 128)
         if dtype == torch.float32:
-            _call(8, 16, 4, 128, 256, dtype)
-            _call(8, 8, 2, 256, 512, dtype)
+            _call(8, 16, 4, 128, 256, dtype, fused=True)
+            _call(8, 8, 2, 256, 512, dtype, fused=True)
             _call(1, 2, 2, 8, 45, dtype)
             _call(1, 1, 1, 8, 5000, dtype)
             _call(8, 32, 4, 64, 128, dtype, stride=2, fused=True, output_mask=[True, False])

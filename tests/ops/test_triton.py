@@ -104,6 +104,10 @@ def test_in_the_interpreter_of_triton_3_6() -> None:
 H200 = launch.Limits(processors=132)
 
 
+def registers(row: work_plan.Row, forward: bool) -> int:
+    return launch.short_registers(4, row, forward, residual=False)
+
+
 @pytest.mark.parametrize("planes", [1, 7, 64, 128, 256, 2048, 65_536 * 64, 2**33])
 @pytest.mark.parametrize(
     "size", [(1, 1), (1, 70_001), (64, 128), (256, 512), (1024, 2048), (70_001, 1), (40_000, 40_000)]
@@ -115,7 +119,7 @@ def test_work_is_shared_out_whole(planes: int, size: tuple[int, int], forward: b
     short = launch.short_row(4, w, 5, stride, forward, H200)
     assert (short is not None) == (stride == 1 and w in (128, 512))
     row = short or launch.share_row(w, H200)
-    work = launch.share_work(planes, 5, h, row, forward, short is not None, H200)
+    work = launch.share_work(planes, 5, h, row, forward, short and registers(row, forward), H200)
     assert work.strips * work.strip >= h > (work.strips - 1) * work.strip
     assert work.together * work.boxes >= 5 > (work.together - 1) * work.boxes
     assert work.items == planes * work.strips * (work.together if forward else 1)
@@ -131,7 +135,9 @@ def test_every_processor_has_work(shape: tuple[int, ...]) -> None:
     for forward in (True, False):
         short = launch.short_row(4, w, per_channel, 1, forward, H200)
         row = short or launch.share_row(w, H200)
-        work = launch.share_work(batch * channels, per_channel, h, row, forward, short is not None, H200)
+        work = launch.share_work(
+            batch * channels, per_channel, h, row, forward, short and registers(row, forward), H200
+        )
         assert work.boxes == (2 if forward else work_plan._BOXES[row.pieces]), "measured on an H200"
         rounds = -(-work.items // work.programs)
         warps = 12 if forward else 8
@@ -146,7 +152,7 @@ def test_every_processor_has_work(shape: tuple[int, ...]) -> None:
 def test_what_short_rows_move_fits_near_memory(w: int, per_channel: int, forward: bool, warp: int) -> None:
     limits = launch.Limits(processors=132, warp=warp)
     if row := launch.short_row(4, w, per_channel, 1, forward, limits):
-        work = launch.share_work(8, per_channel, 64, row, forward, True, limits)
+        work = launch.share_work(8, per_channel, 64, row, forward, registers(row, forward), limits)
         rows = launch._SHORT_ROWS[row.pieces] if forward else work.boxes
         two_edges_of_four_columns = 2 * 4 * 8
         assert two_edges_of_four_columns * rows * row.pieces * work.boxes * row.threads <= 2**15

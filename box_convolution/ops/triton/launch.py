@@ -17,7 +17,7 @@ from torch import Tensor
 from ..epilogue import Epilogue
 from ..tensor_checks import fused_format, memory_format
 from .prepared import Launch
-from .work_plan import GROUP, SHORT_REGISTERS, Limits, Row, power_of_two, share_row, share_work, short_row
+from .work_plan import GROUP, Limits, Row, power_of_two, share_row, share_work, short_registers, short_row
 
 _OLDEST_TRITON = (3, 6)  # that the kernels were tested with
 _OLDEST_GPU = (7, 0)  # compute capability that Triton compiles for
@@ -95,8 +95,8 @@ def _forward(
     last = out is None and fused_format(input, residual) == torch.channels_last
     shape_out, launch, counts = _prepare_forward(
         _kernels()[:2], limits(device), image.shape, image.stride(), image.dtype, edges.shape[1],
-        normalize, stride, relu, _aligned(image), out is None or _aligned(out),
-        device, edges.dtype, scale is None, shift is None, residual is None,
+        normalize, stride, relu, residual is not None, _aligned(image), out is None or _aligned(out),
+        device, edges.dtype, scale is None, shift is None,
     )  # fmt: skip
     output = _empty(input, shape_out) if out is None else out
     if launch is not None:
@@ -109,7 +109,7 @@ def _forward(
 @functools.lru_cache(1024)
 def _prepare_forward(
     kernels: tuple[Any, ...], bounds: Limits, shape: tuple[int, ...], strides: tuple[int, ...], dtype: torch.dtype,
-    per_channel: int, normalize: bool, stride: int, relu: bool, aligned: bool, aligned_out: bool,
+    per_channel: int, normalize: bool, stride: int, relu: bool, residual: bool, aligned: bool, aligned_out: bool,
     *kinds_of_tensors: object,
 ) -> tuple[tuple[int, ...], Launch | None, tuple[int, ...]]:  # fmt: skip
     """The output's shape; the launch, None for an empty output; and how many numbers its scratch memory has, if any."""
@@ -121,21 +121,22 @@ def _prepare_forward(
     stride = min(stride, max(h, w))  # a larger one looks at the first pixel, too
     short = short_row(dtype.itemsize, w, per_channel, stride, True, bounds)
     row = short or share_row(w, bounds)
-    work = share_work(batch * channels, per_channel, h_out, row, True, short is not None, bounds)
+    registers = short and short_registers(dtype.itemsize, row, True, residual)
+    work = share_work(batch * channels, per_channel, h_out, row, True, registers, bounds)
     numbers: tuple[int, ...] = (
         work.items, channels, per_channel, h, w, h_out, w_out, work.together, work.strips, work.strip, *strides[:3],
     )  # fmt: skip
     constants = {
         "NORMALIZE": normalize, "RELU": relu, "WIDE": _is_wide(h, w, strides[2]),
         "STEP": _step(w, strides, dtype, aligned), "STEP_OUT": _step(w_out, (), dtype, aligned_out),
-        "ROWS": _SHORT_ROWS[row.pieces] if short else _ROWS, "N": row.pieces, "C": work.boxes, "K": row.threads,
+        "ROWS": _SHORT_ROWS[row.pieces] if registers else _ROWS, "N": row.pieces, "C": work.boxes, "K": row.threads,
     }  # fmt: skip
     counts: tuple[int, ...] = ()
     options = {"num_warps": work.warps, **_OPTIONS}
     in_scratch, short_rows = kernels
-    if short:
+    if registers:
         kernel = short_rows.box_short_rows
-        options |= _registers(SHORT_REGISTERS[True], bounds)
+        options |= _registers(registers, bounds)
     else:
         kernel = in_scratch.box_rows
         numbers += (stride,)
@@ -187,7 +188,8 @@ def _prepare_backward(
     planes = batch * channels
     short = short_row(dtype.itemsize, w, per_channel, stride, False, bounds)
     row = short or share_row(w, bounds)
-    work = share_work(planes, per_channel, h, row, False, short is not None, bounds)
+    registers = short and short_registers(dtype.itemsize, row, False, residual=False)
+    work = share_work(planes, per_channel, h, row, False, registers, bounds)
     numbers: tuple[int, ...] = (
         work.items, planes, channels, per_channel, h, w, h_out, w_out, work.strips, work.strip,
         *strides_out[:3], *strides[:3],
@@ -201,9 +203,9 @@ def _prepare_backward(
     counts: tuple[int, ...] = (planes * work.strips * per_channel * 5 if by_boxes else 1,)
     options = {"num_warps": work.warps, **_OPTIONS}
     in_scratch, short_rows = kernels
-    if short:
+    if registers:
         kernel = short_rows.grad_short_rows
-        options |= _registers(SHORT_REGISTERS[False], bounds)
+        options |= _registers(registers, bounds)
     else:
         kernel = in_scratch.grad_rows
         numbers += (stride,)

@@ -6,7 +6,9 @@ For rows that one kernel is faster for than another, and how many boxes, threads
 from typing import NamedTuple
 
 GROUP = 4  # neighbouring columns that a thread has, E in rows.py
-SHORT_REGISTERS = {True: 168, False: 255}  # of a thread that walks down short rows, forward and backward
+_FORWARD_REGISTERS, _BACKWARD_REGISTERS = 168, 255  # of a thread that walks down short rows
+# Those of a forward pass that reads a residual, by pieces of a row and bytes of a number.
+_RESIDUAL_REGISTERS = {(1, 4): 200, (1, 2): 200, (2, 4): 232, (2, 2): 168}
 _MOST_MOVED = 512  # threads and boxes' rows that the backward pass moves at a time: 32 KB, of which every GPU has 64
 _BOXES = {1: 4, 2: 1}  # as many as the backward pass has registers for, of rows in so many pieces
 
@@ -66,6 +68,13 @@ def short_row(size: int, w: int, per_channel: int, stride: int, forward: bool, l
     return row if stride == 1 and size <= 4 and fast and several else None
 
 
+def short_registers(size: int, row: Row, forward: bool, residual: bool) -> int:
+    """The most registers of a thread that walks down short rows of numbers of ``size`` bytes."""
+    if not forward:
+        return _BACKWARD_REGISTERS
+    return _RESIDUAL_REGISTERS[row.pieces, size] if residual else _FORWARD_REGISTERS
+
+
 def share_row(w: int, limits: Limits) -> Row:
     """One warp has a row of up to 256 pixels, so that its sums go through no other."""
     groups = max(2, power_of_two(-(-w // GROUP)))  # Triton 3.6 cannot compile tensors of which only E is not 1
@@ -86,14 +95,17 @@ def _boxes(per_channel: int, row: Row, forward: bool, short: bool, limits: Limit
 
 
 def share_work(
-    planes: int, per_channel: int, walked: int, row: Row, forward: bool, short: bool, limits: Limits
+    planes: int, per_channel: int, walked: int, row: Row, forward: bool, registers: int | None, limits: Limits
 ) -> Plan:
-    """For planes of ``walked`` rows to walk down; forward, with a channel's groups of boxes in items of their own."""
-    boxes = _boxes(per_channel, row, forward, short, limits)
+    """For planes of ``walked`` rows to walk down; forward, with a channel's groups of boxes in items of their own.
+
+    ``registers`` are those of a thread that walks down short rows, None for other rows.
+    """
+    boxes = _boxes(per_channel, row, forward, registers is not None, limits)
     together = -(-per_channel // boxes)
     warps = max(1, boxes * row.threads // limits.warp)
-    if short:
-        room = limits.warps * 128 // SHORT_REGISTERS[forward]
+    if registers is not None:
+        room = limits.warps * 128 // registers
     else:
         room = limits.warps if forward and row.pieces == 1 else limits.warps // 2
     resident = limits.processors * max(1, room // warps)
