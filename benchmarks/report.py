@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from box_convolution.ops import native
+from box_convolution.ops import cpu_library
 from boxconv.profiling import machine
 from boxconv.reports.tables import LINE, Section, Table
 
@@ -44,4 +44,4 @@ def facts_section(implementation: str, threads: Iterable[int], keeps_memory: boo
 
 def _implementation(name: str) -> str:
     """Name of the implementation; for "cpu" with the instruction set that its kernels use here."""
-    return f"{name}, {native.isa()}" if name == "cpu" else name
+    return f"{name}, {cpu_library.isa()}" if name == "cpu" else name

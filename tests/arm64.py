@@ -21,7 +21,7 @@ from tolerances import assert_gradient, assert_values
 from torch import Tensor
 
 from box_convolution import box_conv2d, ops
-from box_convolution.ops import native
+from box_convolution.ops import cpu_library, native
 
 ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build" / "arm64"
@@ -110,7 +110,7 @@ def check(stream: memoryview, jobs: list[Job]) -> int:
         case, image, boxes = job.case, job.image, job.boxes
         arrays = [tensor.detach().double().numpy() for tensor in (job.grad, image, boxes)]
         status, at = taken(stream, at, (1,), torch.int64)
-        assert status.item() == 0 or (job.pixels and status.item() == native._NOT_SERVED)
+        assert status.item() == 0 or (job.pixels and status.item() == cpu_library.NOT_SERVED)
         if status.item() == 0:
             truth = oracle.box_conv2d(*arrays[1:], normalize=case.normalize, stride=case.stride)
             b, c, h, w = truth.shape
@@ -118,8 +118,8 @@ def check(stream: memoryview, jobs: list[Job]) -> int:
             output = output.permute(0, 3, 1, 2) if job.pixels else output
             assert_values(output, truth, image.abs().max().item() * (1 if case.normalize else h * w * case.stride**2))
             # AVX2's kernels do the same operations as NEON's; those with AVX-512 sum in float64.
-            if image.dtype == torch.float32 and not job.exact and "avx2" in native.isas():
-                with ops.use("cpu"), native.use_isa("avx2"), torch.no_grad():
+            if image.dtype == torch.float32 and not job.exact and "avx2" in cpu_library.isas():
+                with ops.use("cpu"), cpu_library.use_isa("avx2"), torch.no_grad():
                     here = box_conv2d(image, boxes, normalize=case.normalize, stride=case.stride)
                 assert torch.equal(output, here), case
                 same += 1

@@ -9,10 +9,10 @@ ROOT = Path(__file__).parent.parent
 _INSIDE = """
 import sys, pytest
 from box_convolution import ops
-from box_convolution.ops import native
+from box_convolution.ops import cpu_library
 ops.__path__.insert(0, sys.argv[1])
-if not native.library()._name.startswith(sys.argv[1]):
-    sys.exit("another library was loaded: " + native.library()._name)
+if not cpu_library.library()._name.startswith(sys.argv[1]):
+    sys.exit("another library was loaded: " + cpu_library.library()._name)
 sys.exit(pytest.main(sys.argv[2:]))
 """
 
@@ -37,9 +37,12 @@ def build_library(build: Path, prefix: Path, settings: dict[str, str]) -> Path:
 
 def instruction_sets(folder: Path) -> list[str]:
     """Instruction sets of the library in ``folder`` that this machine supports."""
-    script = (
-        "import sys; from box_convolution import ops; ops.__path__.insert(0, sys.argv[1]); print(*ops.native.isas())"
-    )
+    script = """
+import sys
+from box_convolution import ops
+ops.__path__.insert(0, sys.argv[1])
+print(*ops.cpu_library.isas())
+"""
     command = [sys.executable, "-c", script, str(folder)]
     return subprocess.run(command, cwd=ROOT, check=True, text=True, stdout=subprocess.PIPE).stdout.split()
 

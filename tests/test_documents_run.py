@@ -19,7 +19,7 @@ import torch
 from documents import BLOCKS, ROOT, Block
 
 from box_convolution import networks
-from box_convolution.ops import native
+from box_convolution.ops import cpu_library
 from boxconv.cli import main
 from boxconv.data.class_table import read_classes
 from boxconv.data.label_encoding import read_palette
@@ -190,7 +190,7 @@ def test_commands_run(
     for command in to_run(block):
         status = run(substituted(command))
         output = capsys.readouterr()
-        without_kernels = command == "boxconv doctor" and native.status() is not None
+        without_kernels = command == "boxconv doctor" and cpu_library.status() is not None
         assert status == (1 if without_kernels else 0), f"{command}: {output.err}"
         assert "Traceback" not in output.err
 

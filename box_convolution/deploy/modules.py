@@ -9,7 +9,7 @@ from torch.nn.functional import conv2d, conv_transpose2d
 from ..layer import BoxConv2d
 from ..networks import BoxBottleneck
 from ..networks.temporary import take_temporary
-from ..ops.native import pointwise_dilation
+from ..ops.native_layers import pointwise_dilation
 from ..torch_internals import Float32Buffers, has_hooks
 from .activation import changeable
 

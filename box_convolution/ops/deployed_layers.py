@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d, conv_transpose2d, prelu
 from torch.utils.flop_counter import register_flop_formula
 
-from . import dispatch, native
+from . import dispatch, native, native_layers
 from .epilogue import Epilogue
 from .tensor_checks import check_fused
 
@@ -44,7 +44,7 @@ _library.define("transposed_2x2(Tensor image, Tensor weight, Tensor bias) -> Ten
 def _activate(image: Tensor, residual: Tensor | None = None, slopes: Tensor | None = None) -> None:
     same = residual is None or (residual.shape == image.shape and _fast(residual))
     if dispatch.serving(image) is native and _fast(image) and same:
-        native.activate(image, residual, slopes)
+        native_layers.activate(image, residual, slopes)
         return
     if residual is not None:
         image.add_(residual)
@@ -63,7 +63,7 @@ def _unpool(image: Tensor, values: Tensor, indices: Tensor) -> None:
             f"{tuple(values.shape)}, indices {tuple(indices.shape)}, image {tuple(image.shape)}"
         )
     if dispatch.serving(image) is native and _fast(image) and _fast(values) and _fast(indices, torch.int64):
-        native.unpool(image, values, indices)
+        native_layers.unpool(image, values, indices)
         return
     if image.dtype.itemsize == 2:  # in a tenth of the time
         wide = image.float()
@@ -95,7 +95,7 @@ def _pointwise_planes(image: Tensor, weight: Tensor, bias: Tensor, relu: bool) -
     fits = weight.shape == (*bias.shape, image.shape[1], 1, 1) and _fit(weight, bias)
     with torch.autocast("cpu", enabled=False):
         if dispatch.serving(image) is native and _fast(image) and fits:
-            return native.pointwise_planes(image, weight, bias, relu)
+            return native_layers.pointwise_planes(image, weight, bias, relu)
         planes = conv2d(image, weight, bias).contiguous()
         return planes.relu_() if relu else planes
 
@@ -104,7 +104,7 @@ def _transposed_2x2(image: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     fits = weight.shape == (image.shape[1], *bias.shape, 2, 2) and _fit(weight, bias)
     with torch.autocast("cpu", enabled=False):
         if dispatch.serving(image) is native and _fast(image) and fits:
-            return native.transposed_2x2(image, weight, bias)
+            return native_layers.transposed_2x2(image, weight, bias)
         output = conv_transpose2d(image, weight, bias, stride=2)
         return output.contiguous(memory_format=torch.channels_last)
 

@@ -16,7 +16,7 @@ from torch.autograd import forward_ad
 from torch.utils.flop_counter import register_flop_formula
 
 from ..torch_internals import traced_in_a_transform
-from . import native, reference
+from . import cpu_library, native, reference
 from .epilogue import Epilogue
 from .tensor_checks import check_backward, check_forward, check_out, memory_format, output_shape
 from .triton import launch
@@ -50,7 +50,7 @@ def _fastest(device: torch.device) -> str:
     """Name the fastest implementation for ``device``. If that is the reference for want of kernels, warn."""
     if device.type not in ("cpu", "cuda"):
         return "reference"
-    reason = native.status() if device.type == "cpu" else launch.status(device)
+    reason = cpu_library.status() if device.type == "cpu" else launch.status(device)
     if reason is not None:
         warnings.warn(f"box_conv2d runs on its plain-PyTorch reference, which is slow: {reason}", stacklevel=2)
         return "reference"
@@ -84,7 +84,7 @@ def use(name: str) -> Iterator[None]:
     if name not in IMPLEMENTATIONS:
         raise ValueError(f"name must be one of {sorted(IMPLEMENTATIONS)}, got {name!r}")
     if name == "cpu":
-        native.library()
+        cpu_library.library()
     if name == "triton" and (reason := launch.status()) is not None:
         raise OSError(reason)
     previous, _forced = _forced, name

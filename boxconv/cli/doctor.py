@@ -63,7 +63,7 @@ def _layer() -> Iterator[Finding]:
         else "CPU"
     )
     from box_convolution import extras
-    from box_convolution.ops import native
+    from box_convolution.ops import cpu_library
     from box_convolution.ops.triton import launch
 
     outdated = [package for package in extras.requirements("") if not package.satisfied()]
@@ -73,12 +73,12 @@ def _layer() -> Iterator[Finding]:
     ]
     yield Finding("threads", f"{torch.get_num_threads()} of {os.cpu_count()} cores {' '.join(variables)}".strip())
     try:
-        reason = native.status()
+        reason = cpu_library.status()
     except (OSError, ValueError) as error:  # BOX_CONVOLUTION_ISA asks for what is not there
         reason = str(error)
     if reason is None:
-        others = ", ".join(name for name in native.isas() if name != native.isa())
-        yield Finding("on the CPU", f"C++ kernels, {native.isa()}{f' (also there: {others})' if others else ''}")
+        others = ", ".join(name for name in cpu_library.isas() if name != cpu_library.isa())
+        yield Finding("on the CPU", f"C++ kernels, {cpu_library.isa()}{f' (also there: {others})' if others else ''}")
     else:
         what, _, remedy = reason.partition(". ")
         yield Finding("on the CPU", f"the slow reference: {what}", remedy or what, grave=True)

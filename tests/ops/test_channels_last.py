@@ -7,9 +7,11 @@ import torch
 from torch import Tensor
 
 from box_convolution import box_conv2d
-from box_convolution.ops import native, reference
+from box_convolution.ops import cpu_library, native, reference
 
-pytestmark = pytest.mark.skipif(native.status() is not None, reason="no C++ library: native.status() says why")
+pytestmark = pytest.mark.skipif(
+    cpu_library.status() is not None, reason="no C++ library"
+)
 SHAPES = [(2, 3, 5, 7), (1, 64, 40, 50), (3, 16, 4, 4), (1, 33, 1, 90), (2, 1, 4, 4), (3, 4, 1, 1), (1, 300, 3, 5)]
 
 
@@ -18,7 +20,7 @@ def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     before = torch.get_num_threads()
     torch.set_num_threads(1 if request.param == "one thread" else 3)
     if request.param == "own threads":
-        monkeypatch.setattr(native, "_parallel_for", lambda: 0)
+        monkeypatch.setattr(cpu_library, "parallel_for", lambda: 0)
     yield
     torch.set_num_threads(before)
 

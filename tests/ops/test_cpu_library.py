@@ -1,6 +1,7 @@
 """The C++ library: loading it, errors, all instruction sets, and no access outside of its arrays."""
 
 import _ctypes
+import ctypes
 import itertools
 import os
 import re
@@ -17,9 +18,9 @@ from tolerances import assert_gradient, assert_values
 from torch import Tensor
 
 from box_convolution import ops
-from box_convolution.ops import native, reference
+from box_convolution.ops import cpu_library, native, reference
 
-needs_library = pytest.mark.skipif(native.status() is not None, reason="no C++ library: native.status() says why")
+needs_library = pytest.mark.skipif(cpu_library.status() is not None, reason="no C++ library")
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 # Few planes (rows and boxes are shared out among threads) and many (planes are); widths that are multiples of a vector
 # and others.
@@ -30,10 +31,10 @@ GUARD = 64
 @pytest.fixture
 def loader() -> Iterator[None]:
     """Search for the library again, in this test and after it."""
-    for cached in (native.library, native.status):
+    for cached in (cpu_library.library, cpu_library.status):
         cached.cache_clear()
     yield
-    for cached in (native.library, native.status):
+    for cached in (cpu_library.library, cpu_library.status):
         cached.cache_clear()
 
 
@@ -41,15 +42,15 @@ def loader() -> Iterator[None]:
 def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
     """A function that sets the number of threads, with PyTorch's parallel loop or the library's (before torch 2.10)."""
     if request.param == "own threads":
-        monkeypatch.setattr(native, "_parallel_for", lambda: 0)
-    elif not native._parallel_for():
+        monkeypatch.setattr(cpu_library, "parallel_for", lambda: 0)
+    elif not cpu_library.parallel_for():
         pytest.skip("this PyTorch lends no parallel loop")
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)
 
 
-ISAS = [] if native.status() else native.isas()
+ISAS = [] if cpu_library.status() else cpu_library.isas()
 
 
 def problem(
@@ -101,8 +102,8 @@ def test_every_instruction_set(
     isa: str, shape: tuple[int, ...], normalize: bool, stride: int, dtype: torch.dtype
 ) -> None:
     image, boxes, grad = problem(shape, dtype, stride)
-    with native.use_isa(isa):
-        assert native.isa() == isa
+    with cpu_library.use_isa(isa):
+        assert cpu_library.isa() == isa
         output = native.box_conv2d(image, boxes, normalize, stride)
         gradients = native.box_conv2d_backward(grad, image, boxes, normalize, stride, [True, True])
     scale = image.abs().max().item() * (1 if normalize else shape[-1] * shape[-2])
@@ -150,13 +151,13 @@ def test_nothing_outside_is_read_or_written(shape: tuple[int, ...], stride: int,
         output = guard(torch.full(grad.shape, nan, dtype=dtype))
         grad_image = guard(torch.full(image.shape, nan, dtype=dtype))
         grad_boxes = guard(torch.full(boxes.shape, nan, dtype=torch.float64))
-        with native.use_isa(isa):
+        with cpu_library.use_isa(isa):
             call = native._problem(image, boxes, exact, True, stride)
-            assert not native.library().box_forward(native._Forward(call, output.data_ptr(), None, None, None, 0, 0))
+            forward = native._Forward(call, output.data_ptr(), None, None, None, 0, 0)
+            assert not cpu_library.library().box_forward(ctypes.byref(forward))
             strides = native._Strides(*grad.stride())
-            assert not native.library().box_backward(
-                native._Backward(call, grad.data_ptr(), strides, grad_image.data_ptr(), grad_boxes.data_ptr())
-            )
+            backward = native._Backward(call, grad.data_ptr(), strides, grad_image.data_ptr(), grad_boxes.data_ptr())
+            assert not cpu_library.library().box_backward(ctypes.byref(backward))
         assert all(intact() for intact in checks)
         for result in (output, grad_image, grad_boxes):
             assert not result.isnan().any()
@@ -173,7 +174,7 @@ def test_pixels_of_a_row_may_lie_apart(
     image, boxes, grad = problem(shape, dtype)
     image, grad = (tensor.transpose(2, 3).contiguous().transpose(2, 3) for tensor in (image, grad))
     dense = image.contiguous()
-    with native.use_isa(isa):
+    with cpu_library.use_isa(isa):
         expected = native.box_conv2d(dense, boxes, True, 1)
         expected_grads = native.box_conv2d_backward(grad.contiguous(), dense, boxes, True, 1, [True, True])
         monkeypatch.setattr(native, "_by_rows", lambda tensor: tensor)
@@ -192,7 +193,7 @@ def test_number_of_threads_changes_no_bit(isa: str, threads: Callable[[int], Non
         results = []
         for count in (1, 2, 4, 8):
             threads(count)
-            with native.use_isa(isa):
+            with cpu_library.use_isa(isa):
                 output = native.box_conv2d(image, boxes, True, 1)
                 results.append((output, *native.box_conv2d_backward(grad, image, boxes, True, 1, [True, True])))
         for other in results[1:]:
@@ -204,7 +205,7 @@ def test_number_of_threads_changes_no_bit(isa: str, threads: Callable[[int], Non
 @pytest.mark.parametrize("planes", [1, 2, 7, 64, 1000])
 def test_own_threads_cover_every_plane(count: int, planes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """More threads than rows, boxes or planes, and far more than any machine has."""
-    monkeypatch.setattr(native, "_parallel_for", lambda: 0)
+    monkeypatch.setattr(cpu_library, "parallel_for", lambda: 0)
     monkeypatch.setattr(torch, "get_num_threads", lambda: count)
     image, boxes, _ = problem((1, planes, 1, 3, 4), torch.float32)
     output = native.box_conv2d(image, boxes, True, 1)
@@ -241,7 +242,7 @@ def run(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
     start = (
         "import os, sys, torch\n"
         "from box_convolution import ops\n"
-        "from box_convolution.ops import native\n"
+        "from box_convolution.ops import cpu_library, native\n"
         f"ops.__path__[:] = {list(ops.__path__)!r}\n"
     )
     command = [sys.executable, "-c", start + script]
@@ -256,14 +257,14 @@ def test_after_a_fork() -> None:
         """
 import signal
 image, boxes = torch.randn(2, 8, 30, 40), torch.rand(8, 3, 4)
-lent, own = native._parallel_for, lambda: 0
+lent, own = cpu_library.parallel_for, lambda: 0
 torch.set_num_threads(4)
 expected = native.box_conv2d(image, boxes, True, 1)
 child = os.fork()
 signal.alarm(60)
 torch.set_num_threads(1)
 assert torch.equal(expected, native.box_conv2d(image, boxes, True, 1))
-torch.get_num_threads, native._parallel_for = lambda: 4, own
+torch.get_num_threads, cpu_library.parallel_for = lambda: 4, own
 assert torch.equal(expected, native.box_conv2d(image, boxes, True, 1))
 assert not child or os.waitpid(child, 0)[1] == 0
 """
@@ -274,27 +275,27 @@ assert not child or os.waitpid(child, 0)[1] == 0
 @needs_library
 @pytest.mark.parametrize("isa", ISAS)
 def test_instruction_set_by_environment(isa: str) -> None:
-    done = run("print(native.isa())", BOX_CONVOLUTION_ISA=isa)
+    done = run("print(cpu_library.isa())", BOX_CONVOLUTION_ISA=isa)
     assert (done.returncode, done.stdout.strip()) == (0, isa), done.stderr
 
 
 @needs_library
 def test_a_forced_instruction_set_is_undone() -> None:
-    before = native.isa()
+    before = cpu_library.isa()
     for name in ISAS:
-        with native.use_isa(name):
-            assert native.isa() == name
-        assert native.isa() == before
+        with cpu_library.use_isa(name):
+            assert cpu_library.isa() == name
+        assert cpu_library.isa() == before
 
 
 @needs_library
 def test_unknown_instruction_set() -> None:
-    before = native.isa()
+    before = cpu_library.isa()
     message = r"name must be one of \[.*'\] with this library .*, got 'sse9'"
-    with pytest.raises(ValueError, match=message), native.use_isa("sse9"):
+    with pytest.raises(ValueError, match=message), cpu_library.use_isa("sse9"):
         pass
-    assert native.isa() == before
-    done = run("print(native.status())", BOX_CONVOLUTION_ISA="sse9")
+    assert cpu_library.isa() == before
+    done = run("print(cpu_library.status())", BOX_CONVOLUTION_ISA="sse9")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith(
         "ValueError: environment variable BOX_CONVOLUTION_ISA must be one of"
@@ -305,13 +306,13 @@ def reason(monkeypatch: pytest.MonkeyPatch, folder: Path) -> str:
     """Why the library in ``folder`` cannot be used."""
     monkeypatch.setattr(ops, "__path__", [str(folder)])
     monkeypatch.delenv("BOX_CONVOLUTION_ISA", raising=False)  # with it, the same is an error
-    status = native.status()
+    status = cpu_library.status()
     assert status is not None
     assert "\n" not in status
     assert str(folder) in status
     assert "Reinstall box-convolution with a C++ compiler" in status
     with pytest.raises(OSError):
-        native.library()
+        cpu_library.library()
     return status
 
 
@@ -323,25 +324,25 @@ def test_no_library_where_one_is_asked_for(loader: None, monkeypatch: pytest.Mon
     monkeypatch.setattr(ops, "__path__", [str(tmp_path)])
     monkeypatch.setenv("BOX_CONVOLUTION_ISA", "baseline")
     with pytest.raises(OSError, match="it was not built"):
-        native.status()
+        cpu_library.status()
 
 
 def test_no_library_but_a_file(loader: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """This happens if a wheel for another platform was unpacked."""
-    (tmp_path / native._FILE).write_text("not a library")
-    assert f"{tmp_path / native._FILE} cannot be used: " in reason(monkeypatch, tmp_path)
+    (tmp_path / cpu_library.FILE).write_text("not a library")
+    assert f"{tmp_path / cpu_library.FILE} cannot be used: " in reason(monkeypatch, tmp_path)
 
 
 def test_another_library(loader: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    shutil.copy(_ctypes.__file__, tmp_path / native._FILE)
+    shutil.copy(_ctypes.__file__, tmp_path / cpu_library.FILE)
     assert "box_abi_version" in reason(monkeypatch, tmp_path)
 
 
 @needs_library
 def test_library_of_another_version(loader: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = Path(native.library()._name).parent
-    native.library.cache_clear()
-    monkeypatch.setattr(native, "_ABI_VERSION", 99)
+    folder = Path(cpu_library.library()._name).parent
+    cpu_library.library.cache_clear()
+    monkeypatch.setattr(cpu_library, "_ABI_VERSION", 99)
     assert "of the interface, this package needs 99" in reason(monkeypatch, folder)
 
 
@@ -349,10 +350,10 @@ def test_library_of_another_version(loader: None, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.skipif(sys.platform != "linux", reason="reads an ELF file's dependencies with ldd")
 def test_the_library_needs_the_c_library_alone() -> None:
     """glibc 2.28 (2018) is enough, as for PyTorch, on whatever system it was built."""
-    listed = subprocess.run(["ldd", native.library()._name], capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(["ldd", cpu_library.library()._name], capture_output=True, text=True, check=True).stdout
     if "libasan" in listed:
         pytest.skip("a library for `make sanitize`")
     names = {line.split()[0].split("/")[-1].split(".so")[0] for line in listed.splitlines()}
     assert {name for name in names if not name.startswith(("linux-vdso", "ld-linux"))} <= {"libc", "libm"}
-    versions = re.findall(rb"GLIBC_2\.(\d+)", Path(native.library()._name).read_bytes())
+    versions = re.findall(rb"GLIBC_2\.(\d+)", Path(cpu_library.library()._name).read_bytes())
     assert max(map(int, versions)) <= 28

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from box_convolution import box_conv2d, ops
-from box_convolution.ops import native
+from box_convolution.ops import cpu_library
 
-ISAS = [] if native.status() else native.isas()
+ISAS = [] if cpu_library.status() else cpu_library.isas()
 ROUNDING = 2.0**-22  # of a result itself, in float32: factors and the result are rounded
 
 
@@ -24,7 +24,7 @@ def forced(implementation: str, isa: str | None) -> Iterator[None]:
         if isa is None:
             yield
         else:
-            with native.use_isa(isa):
+            with cpu_library.use_isa(isa):
                 yield
 
 
@@ -90,7 +90,7 @@ def test_boxes_over_zeros_alone_average_to_zero(isa: str, last: bool) -> None:
     boxes = torch.rand(8, 2, 4) * torch.tensor([-4.0, 4, -4, 4])
     boxes[0, 0], boxes[1, 1] = torch.tensor([-0.3, -0.2, -4, 4]), torch.tensor([-4, 4, 0.4, 0.6])  # thin ones
     given = image.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
-    with native.use_isa(isa):
+    with cpu_library.use_isa(isa):
         inside = box_conv2d(given, boxes)[..., 15:30, 25:55]
     assert torch.equal(inside, torch.zeros_like(inside))
 

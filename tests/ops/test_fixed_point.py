@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from box_convolution.ops import native
+from box_convolution.ops import cpu_library, native
 from box_convolution.ops.epilogue import Epilogue
 
-pytestmark = pytest.mark.skipif(native.status() is not None, reason="no C++ library")
-ISAS = [] if native.status() else native.isas()
+pytestmark = pytest.mark.skipif(cpu_library.status() is not None, reason="no C++ library")
+ISAS = [] if cpu_library.status() else cpu_library.isas()
 
 
 def boxes_for(channels: int, per_channel: int, h: int, w: int) -> Tensor:
@@ -50,7 +50,7 @@ DATA = {
 
 @pytest.fixture(params=ISAS)
 def _isa(request: pytest.FixtureRequest) -> Iterator[None]:
-    with native.use_isa(request.param):
+    with cpu_library.use_isa(request.param):
         yield
 
 
@@ -111,7 +111,7 @@ def test_boxes_on_borders_do_not_depend_on_the_batch(channels: int) -> None:
 @pytest.mark.usefixtures("_isa")
 @pytest.mark.parametrize("scale", [1e-37, -1e-30, 1e30])
 def test_boxes_on_borders_with_a_scale(scale: float) -> None:
-    if scale == 1e-37 and native.isa() != "avx512":
+    if scale == 1e-37 and cpu_library.isa() != "avx512":
         pytest.skip("this instruction set multiplies in float32, where so small factors have few digits")
     image, boxes = torch.randn(1, 16, 20, 32), torch.tensor([-1.5, 2.5, -3.5, 1.5]).expand(16, 1, 4)
     scales = torch.full((16,), scale)
@@ -171,7 +171,7 @@ def test_channels_last_equals_planes(c: int, m: int, h: int, w: int, borders: bo
     spoilt = image.clone()
     spoilt[1, 1, 2, 1] = float("nan")
     boxes[1, 0, 0] = float("nan")
-    with native.use_isa(isa):
+    with cpu_library.use_isa(isa):
         for x in (image, spoilt):
             for parts in ((None, None, None), (scale, None, residual), (None, shift, None), (scale, shift, residual)):
                 for relu in (False, True):

@@ -9,7 +9,7 @@ from torch.nn.functional import conv2d, conv_transpose2d, max_pool2d, max_unpool
 from torch.utils.flop_counter import FlopCounterMode
 
 from box_convolution import ops
-from box_convolution.ops import native
+from box_convolution.ops import cpu_library
 
 OPERATORS = torch.ops.box_convolution
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
@@ -82,14 +82,14 @@ def test_boxes_are_added_in_place(
             assert (image.stride(), image.data_ptr()) == (stride, pointer)
 
 
-@pytest.mark.parametrize("isa", [] if native.status() else native.isas())
+@pytest.mark.parametrize("isa", [] if cpu_library.status() else cpu_library.isas())
 def test_boxes_are_added_in_place_with_every_instruction_set(isa: str) -> None:
     """Also where a huge pixel leaves a group of planes to float64 sums: nothing may have been written before."""
     input = torch.randn(2, 16, 40, 60)
     input[1, 5, 20, 30] = 1e6
     boxes = (torch.rand(16, 4, 4) - 0.5) * 30
     image = torch.randn(2, 64, 40, 60).to(memory_format=torch.channels_last)
-    with native.use_isa(isa):
+    with cpu_library.use_isa(isa):
         expected = OPERATORS.box_conv2d_fused(input, boxes, None, None, image)
         OPERATORS.add_boxes_(image, input, boxes)
     assert torch.equal(image, expected)
@@ -180,7 +180,7 @@ def test_transposed_convolution_of_2x2_pixels(
     torch.testing.assert_close(output, expected)
 
 
-@pytest.mark.parametrize("isa", [] if native.status() else native.isas())
+@pytest.mark.parametrize("isa", [] if cpu_library.status() else cpu_library.isas())
 @pytest.mark.parametrize("channels", [1, 4, 16, 19, 48, 300])
 def test_every_instruction_set(channels: int, isa: str) -> None:
     """Channels that are few, a multiple of a vector, and neither."""
@@ -188,7 +188,7 @@ def test_every_instruction_set(channels: int, isa: str) -> None:
     slopes, residual = torch.randn(channels), torch.randn(image.shape).to(memory_format=torch.channels_last)
     weight, wide = (torch.randn(shape) / channels**0.5 for shape in ((21, channels, 1, 1), (channels, 21, 2, 2)))
     bias = torch.randn(21)
-    with native.use_isa(isa):
+    with cpu_library.use_isa(isa):
         torch.testing.assert_close(OPERATORS.pointwise_planes(image, weight, bias, False), conv2d(image, weight, bias))
         torch.testing.assert_close(
             OPERATORS.transposed_2x2(image, wide, bias), conv_transpose2d(image, wide, bias, stride=2)

@@ -3,23 +3,23 @@
 import pytest
 
 from box_convolution import extras
-from box_convolution.ops import build_record, native
+from box_convolution.ops import build_record, cpu_library
 from boxconv.cli import doctor, main
 
 
 def test_one_screen(capsys):
-    assert main(["doctor"]) == (0 if native.status() is None else 1)
+    assert main(["doctor"]) == (0 if cpu_library.status() is None else 1)
     lines = capsys.readouterr().out.splitlines()
     names = [line.partition("  ")[0] for line in lines]
     assert {"box-convolution", "Python", "PyTorch", "threads", "on the CPU", "Triton", "for the commands"} <= set(names)
     assert len(lines) <= 24
 
 
-@pytest.mark.skipif(native.status() is not None, reason="no C++ kernels here")
+@pytest.mark.skipif(cpu_library.status() is not None, reason="no C++ kernels here")
 def test_the_instruction_set_in_use(capsys):
-    with native.use_isa("baseline" if "baseline" in native.isas() else native.isa()):
+    with cpu_library.use_isa("baseline" if "baseline" in cpu_library.isas() else cpu_library.isa()):
         main(["doctor"])
-        assert f"C++ kernels, {native.isa()}" in capsys.readouterr().out
+        assert f"C++ kernels, {cpu_library.isa()}" in capsys.readouterr().out
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def no_kernels(monkeypatch):
         return f"libbox_conv2d.so was not built: {build_record.reason()}. Reinstall: {build_record.reinstall()}"
 
     monkeypatch.setattr(build_record, "_text", lambda name: "GNU 9.4.0 /usr/bin/c++: error: it is old\n")
-    monkeypatch.setattr(native, "status", status)
+    monkeypatch.setattr(cpu_library, "status", status)
 
 
 @pytest.mark.parametrize("compilers", ["", "g++"])

@@ -1,0 +1,111 @@
+"""The C++ kernels of `deployed_layers`, called with PyTorch's tensors. All images are float32 in channels_last."""
+
+import ctypes
+
+import torch
+from torch import Tensor
+from torch.nn.functional import conv2d, conv_transpose2d
+
+from . import cpu_library, native
+
+_LARGE = 2**16  # numbers of an image from which on oneDNN is faster than a matrix product
+
+
+class _Activation(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("pixels", "channels")),
+        *((name, ctypes.c_void_p) for name in ("image", "residual", "slopes")),
+        ("threads", ctypes.c_int32),
+        ("parallel_for", ctypes.c_void_p),
+    ]
+
+
+class _Pointwise(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("batch", "pixels", "channels", "outputs")),
+        *((name, ctypes.c_void_p) for name in ("image", "weight", "bias", "planes")),
+        *((name, ctypes.c_int32) for name in ("relu", "threads")),
+        ("parallel_for", ctypes.c_void_p),
+    ]
+
+
+class _Transposed2x2(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("batch", "h", "w", "channels", "outputs")),
+        *((name, ctypes.c_void_p) for name in ("image", "weight", "bias", "output")),
+        ("threads", ctypes.c_int32),
+        ("parallel_for", ctypes.c_void_p),
+    ]
+
+
+class _Unpool(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("batch", "pixels", "channels", "image_pixels")),
+        *((name, ctypes.c_void_p) for name in ("image", "values", "indices")),
+        ("threads", ctypes.c_int32),
+        ("parallel_for", ctypes.c_void_p),
+    ]
+
+
+def activate(image: Tensor, residual: Tensor | None, slopes: Tensor | None) -> None:
+    """See `deployed_layers`; ``image`` and ``residual`` float32 in channels_last."""
+    channels = image.shape[1]
+    numbers = None if slopes is None else slopes.float().expand(channels).contiguous()
+    pointers = [None if part is None else part.data_ptr() for part in (residual, numbers)]
+    pixels = image.numel() // max(channels, 1)
+    call = _Activation(pixels, channels, image.data_ptr(), *pointers, *cpu_library.workers())
+    if cpu_library.library().box_activation(ctypes.byref(call)):
+        raise MemoryError(f"activate_: no memory for {channels} slopes")
+
+
+def pointwise_planes(image: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
+    """See `deployed_layers`; ``image`` float32 in channels_last."""
+    batch, channels, h, w = image.shape
+    planes = image.new_empty(batch, len(bias), h, w)
+    operands = [tensor.contiguous() for tensor in (weight, bias)]
+    pointers = [image.data_ptr(), *(tensor.data_ptr() for tensor in operands), planes.data_ptr()]
+    call = _Pointwise(batch, h * w, channels, len(bias), *pointers, relu, *cpu_library.workers())
+    status: int = cpu_library.library().box_pointwise(ctypes.byref(call))
+    if status == cpu_library.NOT_SERVED:
+        result = conv2d(image, weight, bias, dilation=pointwise_dilation(image) or 1)
+        result = result.contiguous(memory_format=torch.channels_last)
+        native.transpose(batch, h * w, len(bias), result, None, relu, planes)
+    elif status:
+        raise MemoryError(f"pointwise_planes: no memory for a weight of shape {tuple(weight.shape)}")
+    return planes
+
+
+def transposed_2x2(image: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """See `deployed_layers`; ``image`` float32 in channels_last, and so is the result."""
+    batch, channels, h, w = image.shape
+    shape = (batch, len(bias), 2 * h, 2 * w)
+    output = torch.empty(shape, dtype=image.dtype, device=image.device, memory_format=torch.channels_last)
+    operands = [tensor.contiguous() for tensor in (weight, bias)]
+    pointers = [image.data_ptr(), *(tensor.data_ptr() for tensor in operands), output.data_ptr()]
+    call = _Transposed2x2(batch, h, w, channels, len(bias), *pointers, *cpu_library.workers())
+    status: int = cpu_library.library().box_transposed_2x2(ctypes.byref(call))
+    if status == cpu_library.NOT_SERVED:
+        return conv_transpose2d(image, weight, bias, stride=2).contiguous(memory_format=torch.channels_last)
+    if status:
+        raise MemoryError(f"transposed_2x2: no memory for a weight of shape {tuple(weight.shape)}")
+    return output
+
+
+def pointwise_dilation(image: Tensor) -> int | None:
+    """The dilation with which a 1x1 convolution of a large channels_last image is fastest. It changes no result.
+
+    On one thread PyTorch leaves these convolutions to oneDNN only if they are dilated, which takes half the time of the
+    matrix product that it uses else. None for small images, or without oneDNN: there the matrix product is faster.
+    """
+    if image.numel() < _LARGE or not getattr(torch.backends.mkldnn, "enabled", True):
+        return None
+    return 2 if torch.get_num_threads() == 1 else 1
+
+
+def unpool(image: Tensor, values: Tensor, indices: Tensor) -> None:
+    """See `deployed_layers`; all in channels_last, numbers float32, indices int64."""
+    batch, channels, h, w = values.shape
+    pointers = [tensor.data_ptr() for tensor in (image, values, indices)]
+    pixels = image.shape[2] * image.shape[3]
+    call = _Unpool(batch, h * w, channels, pixels, *pointers, *cpu_library.workers())
+    cpu_library.library().box_unpool(ctypes.byref(call))
