@@ -4,12 +4,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn.functional import max_pool2d, pad
+from torch.nn.functional import conv2d, max_pool2d, pad
 
 from ..networks.enet import Bottleneck, Downsample, Upsample, unpool
 from ..networks.erfnet import NonBottleneck1d
+from ..networks.resampling import ConvBesidePool, halve
 from .activation import Activation, changeable
-from .modules import is_plain
+from .modules import ChannelAffine, is_fast_convolution, is_plain
+
+_TOGETHER = 16  # output channels that oneDNN computes together
 
 
 class ResidualBlock(nn.Module):
@@ -46,6 +49,54 @@ class UnpooledBlock(nn.Module):
     def forward(self, input: Tensor, indices: Tensor) -> Tensor:
         output: Tensor = self.act(_with_unpooled(self.branch(input), self.skip(input), indices))
         return output
+
+
+class PoolBesideConv(nn.Module):
+    """`ConvBesidePool` for an image of few channels: the convolution leaves room for the pooled image in its output.
+
+    The room costs nothing where the convolution computes that many channels anyway (`_has_room`).
+    """
+
+    def __init__(self, conv: nn.Conv2d, norm: ChannelAffine, act: Activation) -> None:
+        super().__init__()
+        self.conv, self.norm, self.act = conv, norm, act
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not torch.jit.is_scripting():
+            output = _convolved_and_pooled(self.conv, self.norm, self.act, input)
+            if output is not None:
+                return output
+        joined: Tensor = self.act(self.norm(torch.cat((self.conv(input), halve(input)), 1)))
+        return joined
+
+
+def _convolved_and_pooled(conv: Any, norm: Any, act: Any, input: Tensor) -> Tensor | None:
+    """All of `PoolBesideConv`, in two steps; None if that is not faster, or if a layer was changed."""
+    if not changeable(input) or input.shape[2] % 2 or input.shape[3] % 2:
+        return None
+    plain = is_plain(conv, nn.Conv2d) and is_plain(norm, ChannelAffine) and is_plain(act, Activation)
+    if not plain or not is_fast_convolution(conv, input):
+        return None
+    pooled = norm.scale.shape[0]
+    bias = pad(conv.bias, (0, pooled))
+    image = conv2d(input, pad(conv.weight, (0, 0, 0, 0, 0, 0, 0, pooled)), bias, conv.stride, conv.padding)
+    torch.ops.box_convolution.pool_beside_(image, input, norm.scale.flatten(), norm.shift.flatten(), act.slopes)
+    return image
+
+
+def pool_beside_conv(module: nn.Module) -> nn.Module | None:
+    """Make the faster form of a `ConvBesidePool` whose norm has been folded; None for other modules."""
+    if not is_plain(module, ConvBesidePool) or not module.beside or not is_plain(module.dropout, nn.Identity):
+        return None
+    conv, norm, act = (module.get_submodule(name) for name in ("conv", "norm", "act"))
+    if is_plain(conv, nn.Conv2d) and is_plain(norm, ChannelAffine) and is_plain(act, Activation) and _has_room(conv):
+        return PoolBesideConv(conv, norm, act)
+    return None
+
+
+def _has_room(conv: nn.Conv2d) -> bool:
+    filters, pooled = conv.out_channels, conv.in_channels
+    return -(-filters // _TOGETHER) == -(-(filters + pooled) // _TOGETHER)
 
 
 @fx.wrap

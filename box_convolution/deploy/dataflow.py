@@ -12,9 +12,9 @@ from typing import Any
 from torch import fx, nn
 
 from .activation import Activation
-from .modules import FusedBoxBottleneck, FusedBoxConv2d, PointwiseConv2d, TransposedConv2x2
+from .modules import FastTransposedConv2d, FusedBoxBottleneck, FusedBoxConv2d, PointwiseConv2d
 
-_OURS = (FusedBoxConv2d, FusedBoxBottleneck, PointwiseConv2d, TransposedConv2x2, Activation)
+_OURS = (FusedBoxConv2d, FusedBoxBottleneck, PointwiseConv2d, FastTransposedConv2d, Activation)
 
 
 class _Reader(fx.Tracer):

@@ -9,11 +9,11 @@ from torch import Tensor, fx, nn
 
 from ..torch_internals import has_hooks
 from .dataflow import Dataflow, Part
-from .modules import ChannelAffine, FusedBoxConv2d, PointwiseConv2d, TransposedConv2x2
+from .modules import ChannelAffine, FastTransposedConv2d, FusedBoxConv2d, PointwiseConv2d
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, PointwiseConv2d)
-_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, TransposedConv2x2)
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, FastTransposedConv2d)
 
 
 def scale_and_shift(norm: Any) -> tuple[Tensor, Tensor] | None:

@@ -13,10 +13,10 @@ from ..networks import BoxBottleneck
 from ..networks.padding import PaddedNetwork
 from ..torch_internals import has_hooks
 from .activation import Activation
-from .blocks import deployed_block
+from .blocks import deployed_block, pool_beside_conv
 from .dataflow import Dataflow, read
 from .fold import fold_into, fold_norms, is_convolution, keep_outputs, scale_and_shift
-from .modules import ChannelAffine, FusedBoxBottleneck, FusedBoxConv2d, PointwiseConv2d, TransposedConv2x2, is_plain
+from .modules import ChannelAffine, FastTransposedConv2d, FusedBoxBottleneck, FusedBoxConv2d, PointwiseConv2d, is_plain
 
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 
@@ -120,10 +120,8 @@ def _faster_form(module: Any) -> Any:
         shape = (module.kernel_size, module.stride, module.padding, module.groups)
         return PointwiseConv2d.of(module) if shape == ((1, 1), (1, 1), (0, 0), 1) else module
     if type(module) is nn.ConvTranspose2d and is_plain(module, nn.ConvTranspose2d) and module.bias is not None:
-        sizes, padding = (module.kernel_size, module.stride, module.dilation), (module.padding, module.output_padding)
-        fits = (sizes, padding, module.groups) == (((2, 2), (2, 2), (1, 1)), ((0, 0), (0, 0)), 1)
-        return TransposedConv2x2.of(module) if fits else module
-    return module
+        return FastTransposedConv2d.of(module) if FastTransposedConv2d.fits(module) else module
+    return pool_beside_conv(module) or module
 
 
 def _absorb_relus(flow: Dataflow) -> None:

@@ -123,31 +123,45 @@ class PointwiseConv2d(nn.Conv2d):
         return conv2d(input, self.weight, self.bias, dilation=dilation)
 
 
-class TransposedConv2x2(nn.ConvTranspose2d):
-    """A transposed convolution with 2x2 pixels, stride 2 and a bias, faster for a float32 image in channels_last.
+class FastTransposedConv2d(nn.ConvTranspose2d):
+    """A transposed convolution that doubles the resolution, faster for a float32 image in channels_last.
 
-    Compiled and exported graphs get the plain convolution.
+    It has 2x2 pixels, or 3x3 pixels with padding and output padding 1, and a bias. Compiled and exported graphs get the
+    plain convolution.
     """
 
+    @staticmethod
+    def fits(conv: nn.ConvTranspose2d) -> bool:
+        """Whether ``conv`` is such a convolution, and is one that takes PyTorch longer."""
+        size, _ = conv.kernel_size
+        more = size - 2
+        wanted = ((size, size), (2, 2), (1, 1), (more, more), (more, more), 1)
+        shape = (conv.kernel_size, conv.stride, conv.dilation, conv.padding, conv.output_padding, conv.groups)
+        return shape == wanted and (size == 2 or (size == 3 and conv.out_channels % 16 != 0))
+
     @classmethod
-    def of(cls, conv: nn.ConvTranspose2d) -> "TransposedConv2x2":
-        """Make one with the parameters of ``conv``, which must be such a convolution."""
-        made = cls(conv.in_channels, conv.out_channels, 2, stride=2, device="meta")
+    def of(cls, conv: nn.ConvTranspose2d) -> "FastTransposedConv2d":
+        """Make one with the parameters of ``conv``, which `fits`."""
+        size, _ = conv.kernel_size
+        more = size - 2
+        made = cls(conv.in_channels, conv.out_channels, size, 2, more, more, device="meta")
         made.weight, made.bias = conv.weight, conv.bias
         return made.train(conv.training)
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         if not torch.jit.is_scripting():  # noqa: SIM102 - TorchScript compiles the whole of a joint condition
-            if output_size is None and _fast_convolution(self, input):
-                output: Tensor = torch.ops.box_convolution.transposed_2x2(input, self.weight, self.bias)
+            if output_size is None and is_fast_convolution(self, input):
+                output: Tensor = torch.ops.box_convolution.transposed_conv(input, self.weight, self.bias)
                 return output
-        more = [0, 0]
+        padding = self.kernel_size[0] - 2
+        more = [padding, padding]
         if output_size is not None:
-            more = [output_size[-2] - 2 * input.shape[-2], output_size[-1] - 2 * input.shape[-1]]
-        return conv_transpose2d(input, self.weight, self.bias, stride=2, output_padding=more)
+            shift = 2 * padding - self.kernel_size[0] + 2
+            more = [output_size[-2] - 2 * input.shape[-2] + shift, output_size[-1] - 2 * input.shape[-1] + shift]
+        return conv_transpose2d(input, self.weight, self.bias, stride=2, padding=padding, output_padding=more)
 
 
-def _fast_convolution(conv: nn.Module, input: Tensor) -> bool:
+def is_fast_convolution(conv: nn.Module, input: Tensor) -> bool:
     """Whether the operators of `ops.deployed_layers` compute ``conv`` faster than PyTorch."""
     if not changeable(input) or conv.bias is None or conv.weight.requires_grad or conv.bias.requires_grad:
         return False
@@ -158,7 +172,7 @@ def _fast_convolution(conv: nn.Module, input: Tensor) -> bool:
 def _as_planes(conv: nn.Module, input: Tensor, relu: bool) -> Tensor | None:
     """[relu](conv(input)) in contiguous memory, which boxes read without transposing it; None if that is not faster."""
     # `changeable` first: torch.compile in PyTorch 2.6 cannot trace what `is_plain` asks.
-    if not changeable(input) or not is_plain(conv, PointwiseConv2d) or not _fast_convolution(conv, input):
+    if not changeable(input) or not is_plain(conv, PointwiseConv2d) or not is_fast_convolution(conv, input):
         return None
     planes: Tensor = torch.ops.box_convolution.pointwise_planes(input, conv.weight, conv.bias, relu)
     return planes

@@ -1,4 +1,4 @@
-"""Five operators for the CPU that speed up what surrounds the convolutions of a deployed network.
+"""Six operators for the CPU that speed up what surrounds the convolutions of a deployed network.
 
     activate_(image, residual, slopes)
         image = prelu(image [+ residual], slopes), or relu of it where there are no slopes
@@ -6,16 +6,20 @@
         image[b, c, indices[b, c, i, j]] += values[b, c, i, j], indices into the flat plane as those of `max_pool2d`
     add_boxes_(image, input, boxes, scale, shift, relu, normalize)
         image = box_conv2d_fused(input, boxes, scale, shift, image, relu, normalize)
+    pool_beside_(image, input, scale, shift, slopes)
+        the last K channels of image = scale * max_pool2d(input, 2) + shift; then image = prelu(image, slopes), or relu
     pointwise_planes(image, weight, bias, relu)
         = [relu](conv2d(image, weight, bias)), a 1x1 convolution; contiguous, which a box convolution reads fastest
-    transposed_2x2(image, weight, bias)
-        = conv_transpose2d(image, weight, bias, stride=2), with 2x2 pixels; in channels_last
+    transposed_conv(image, weight, bias)
+        = conv_transpose2d(image, weight, bias, stride=2, padding=n, output_padding=n), where n is 0 for a weight of 2x2
+          pixels and 1 for 3x3: twice as many rows and columns as the image; in channels_last
 
-image and residual (B, C, H, W), slopes (C,), values and indices (B, C, h, w), weight (K, C, 1, 1) or (C, K, 2, 2),
-bias (K,); input, boxes, scale and shift as in `box_conv2d_fused`. The first three work in place. All are fast for
-float32 in channels_last. There, PyTorch's own operations would make a new tensor each, unpool through an image of
-zeros, return the 1x1 convolution in channels_last, which would have to be transposed, and take twice as long for the
-transposed one. For inference only: they have no derivative.
+image and residual (B, C, H, W), slopes (C,), values and indices (B, C, h, w), weight (K, C, 1, 1), or (C, K, 2 + n,
+2 + n), bias (K,); input, boxes, scale and shift as in `box_conv2d_fused`, but for pool_beside_ input (B, K, 2H, 2W),
+scale and shift (K,). The first four work in place. All are fast for float32 in channels_last. There, PyTorch's own
+operations would make a new tensor each, copy what was convolved and what was pooled to put them side by side, unpool
+through an image of zeros, return the 1x1 convolution in channels_last, which would have to be transposed, and take up
+to twice as long for the transposed one. For inference only: they have no derivative.
 """
 
 import math
@@ -23,7 +27,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d, conv_transpose2d, prelu
+from torch.nn.functional import conv2d, max_pool2d, prelu
 from torch.utils.flop_counter import register_flop_formula
 
 from . import dispatch, native, native_layers
@@ -37,8 +41,9 @@ _library.define(
     "add_boxes_(Tensor(a!) image, Tensor input, Tensor boxes, Tensor? scale=None, Tensor? shift=None, bool relu=False, "
     "bool normalize=True) -> ()"
 )
+_library.define("pool_beside_(Tensor(a!) image, Tensor input, Tensor scale, Tensor shift, Tensor? slopes=None) -> ()")
 _library.define("pointwise_planes(Tensor image, Tensor weight, Tensor bias, bool relu) -> Tensor")
-_library.define("transposed_2x2(Tensor image, Tensor weight, Tensor bias) -> Tensor")
+_library.define("transposed_conv(Tensor image, Tensor weight, Tensor bias) -> Tensor")
 
 
 def _activate(image: Tensor, residual: Tensor | None = None, slopes: Tensor | None = None) -> None:
@@ -91,6 +96,23 @@ def _add_boxes(
     image.copy_(implementation.box_conv2d_fused(input, boxes, epilogue, normalize, stride=1))
 
 
+def _pool_beside(image: Tensor, input: Tensor, scale: Tensor, shift: Tensor, slopes: Tensor | None = None) -> None:
+    batch, channels, h, w = image.shape
+    pooled = input.shape[1]
+    if input.shape != (batch, pooled, 2 * h, 2 * w) or pooled > channels or not scale.shape == shift.shape == (pooled,):
+        raise ValueError(
+            f"input must have shape (batch, K, 2 * height, 2 * width), scale and shift (K,), for at most all channels "
+            f"of image, got input {tuple(input.shape)}, scale {tuple(scale.shape)}, shift {tuple(shift.shape)}, image "
+            f"{tuple(image.shape)}"
+        )
+    fast = dispatch.serving(image) is native and _fast(image) and _fast(input)
+    if fast and native_layers.pool_beside(image, input, scale, shift, slopes):
+        return
+    largest = max_pool2d(input, 2) if image.numel() else input[..., :h, :w]
+    image.narrow(1, channels - pooled, pooled).copy_(largest * scale[:, None, None] + shift[:, None, None])
+    _activate(image, None, slopes)
+
+
 def _pointwise_planes(image: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
     fits = weight.shape == (*bias.shape, image.shape[1], 1, 1) and _fit(weight, bias)
     with torch.autocast("cpu", enabled=False):
@@ -100,13 +122,14 @@ def _pointwise_planes(image: Tensor, weight: Tensor, bias: Tensor, relu: bool) -
         return planes.relu_() if relu else planes
 
 
-def _transposed_2x2(image: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    fits = weight.shape == (image.shape[1], *bias.shape, 2, 2) and _fit(weight, bias)
+def _transposed_conv(image: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    if weight.shape[2:] not in ((2, 2), (3, 3)):
+        raise ValueError(f"weight must have 2x2 or 3x3 pixels, got shape {tuple(weight.shape)}")
+    fits = weight.shape[:-2] == (image.shape[1], *bias.shape) and _fit(weight, bias)
     with torch.autocast("cpu", enabled=False):
         if dispatch.serving(image) is native and _fast(image) and fits:
-            return native_layers.transposed_2x2(image, weight, bias)
-        output = conv_transpose2d(image, weight, bias, stride=2)
-        return output.contiguous(memory_format=torch.channels_last)
+            return native_layers.transposed_conv(image, weight, bias)
+        return native_layers.doubled(image, weight, bias)
 
 
 def _fit(weight: Tensor, bias: Tensor) -> bool:
@@ -120,8 +143,9 @@ def _fast(tensor: Tensor, dtype: torch.dtype = torch.float32) -> bool:
 _library.impl("activate_", _activate, "CPU")
 _library.impl("unpool_", _unpool, "CPU")
 _library.impl("add_boxes_", _add_boxes, "CPU")
+_library.impl("pool_beside_", _pool_beside, "CPU")
 _library.impl("pointwise_planes", _pointwise_planes, "CPU")
-_library.impl("transposed_2x2", _transposed_2x2, "CPU")
+_library.impl("transposed_conv", _transposed_conv, "CPU")
 
 
 @torch.library.register_fake("box_convolution::activate_", lib=_library)
@@ -132,13 +156,17 @@ def _fake_activate(image: Tensor, residual: Tensor | None = None, slopes: Tensor
 def _fake_unpool(image: Tensor, values: Tensor, indices: Tensor) -> None: ...
 
 
+@torch.library.register_fake("box_convolution::pool_beside_", lib=_library)
+def _fake_pool_beside(*_: object, **__: object) -> None: ...
+
+
 @torch.library.register_fake("box_convolution::pointwise_planes", lib=_library)
 def _fake_pointwise_planes(image: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
     return image.new_empty(image.shape[0], weight.shape[0], *image.shape[2:])
 
 
-@torch.library.register_fake("box_convolution::transposed_2x2", lib=_library)
-def _fake_transposed_2x2(image: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+@torch.library.register_fake("box_convolution::transposed_conv", lib=_library)
+def _fake_transposed_conv(image: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     output = image.new_empty(image.shape[0], weight.shape[1], 2 * image.shape[2], 2 * image.shape[3])
     return output.contiguous(memory_format=torch.channels_last)
 

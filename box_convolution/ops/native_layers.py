@@ -20,6 +20,15 @@ class _Activation(ctypes.Structure):
     ]
 
 
+class _PoolBeside(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("batch", "h", "w", "channels", "pooled")),
+        *((name, ctypes.c_void_p) for name in ("image", "input", "scale", "shift", "slopes")),
+        ("threads", ctypes.c_int32),
+        ("parallel_for", ctypes.c_void_p),
+    ]
+
+
 class _Pointwise(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_int64) for name in ("batch", "pixels", "channels", "outputs")),
@@ -29,11 +38,11 @@ class _Pointwise(ctypes.Structure):
     ]
 
 
-class _Transposed2x2(ctypes.Structure):
+class _TransposedConv(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_int64) for name in ("batch", "h", "w", "channels", "outputs")),
         *((name, ctypes.c_void_p) for name in ("image", "weight", "bias", "output")),
-        ("threads", ctypes.c_int32),
+        *((name, ctypes.c_int32) for name in ("size", "threads")),
         ("parallel_for", ctypes.c_void_p),
     ]
 
@@ -58,6 +67,20 @@ def activate(image: Tensor, residual: Tensor | None, slopes: Tensor | None) -> N
         raise MemoryError(f"activate_: no memory for {channels} slopes")
 
 
+def pool_beside(image: Tensor, input: Tensor, scale: Tensor, shift: Tensor, slopes: Tensor | None) -> bool:
+    """See `deployed_layers`. False, with nothing written, if no kernel does it."""
+    batch, channels, h, w = image.shape
+    numbers = [scale.float().contiguous(), shift.float().contiguous()]
+    factors = None if slopes is None else slopes.float().expand(channels).contiguous()
+    pointers = [tensor.data_ptr() for tensor in (image, input, *numbers)]
+    pointer = None if factors is None else factors.data_ptr()
+    call = _PoolBeside(batch, h, w, channels, input.shape[1], *pointers, pointer, *cpu_library.workers())
+    status: int = cpu_library.library().box_pool_beside(ctypes.byref(call))
+    if status not in (0, cpu_library.NOT_SERVED):
+        raise MemoryError(f"pool_beside_: no memory for {channels} slopes")
+    return status == 0
+
+
 def pointwise_planes(image: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
     """See `deployed_layers`; ``image`` float32 in channels_last."""
     batch, channels, h, w = image.shape
@@ -75,20 +98,27 @@ def pointwise_planes(image: Tensor, weight: Tensor, bias: Tensor, relu: bool) ->
     return planes
 
 
-def transposed_2x2(image: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def transposed_conv(image: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """See `deployed_layers`; ``image`` float32 in channels_last, and so is the result."""
-    batch, channels, h, w = image.shape
+    (batch, channels, h, w), size = image.shape, weight.shape[3]
     shape = (batch, len(bias), 2 * h, 2 * w)
     output = torch.empty(shape, dtype=image.dtype, device=image.device, memory_format=torch.channels_last)
     operands = [tensor.contiguous() for tensor in (weight, bias)]
     pointers = [image.data_ptr(), *(tensor.data_ptr() for tensor in operands), output.data_ptr()]
-    call = _Transposed2x2(batch, h, w, channels, len(bias), *pointers, *cpu_library.workers())
-    status: int = cpu_library.library().box_transposed_2x2(ctypes.byref(call))
+    call = _TransposedConv(batch, h, w, channels, len(bias), *pointers, size, *cpu_library.workers())
+    status: int = cpu_library.library().box_transposed_conv(ctypes.byref(call))
     if status == cpu_library.NOT_SERVED:
-        return conv_transpose2d(image, weight, bias, stride=2).contiguous(memory_format=torch.channels_last)
+        return doubled(image, weight, bias)
     if status:
-        raise MemoryError(f"transposed_2x2: no memory for a weight of shape {tuple(weight.shape)}")
+        raise MemoryError(f"transposed_conv: no memory for a weight of shape {tuple(weight.shape)}")
     return output
+
+
+def doubled(image: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """The same by PyTorch."""
+    more = weight.shape[-1] - 2
+    output = conv_transpose2d(image, weight, bias, stride=2, padding=more, output_padding=more)
+    return output.contiguous(memory_format=torch.channels_last)
 
 
 def pointwise_dilation(image: Tensor) -> int | None:

@@ -13,8 +13,10 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from box_convolution import BoxBottleneck, BoxConv2d, networks
 from box_convolution.deploy import FusedBoxBottleneck, FusedBoxConv2d, deploy
-from box_convolution.deploy.modules import PointwiseConv2d, TransposedConv2x2
+from box_convolution.deploy.blocks import PoolBesideConv
+from box_convolution.deploy.modules import FastTransposedConv2d, PointwiseConv2d
 from box_convolution.networks.enet import Bottleneck
+from box_convolution.networks.resampling import ConvBesidePool
 
 
 @pytest.mark.parametrize("name", networks.names())
@@ -94,37 +96,66 @@ def test_pointwise_convolutions_are_those_that_were_there() -> None:
     assert not any(isinstance(module, PointwiseConv2d) for module in deploy(network, channels_last=False))
 
 
-def test_transposed_convolutions_of_2x2_pixels_are_those_that_were_there() -> None:
+def test_transposed_convolutions_are_those_that_were_there() -> None:
     network = nn.Sequential(
         nn.ConvTranspose2d(3, 4, 2, stride=2),
         nn.ConvTranspose2d(4, 4, 2, stride=2, bias=False),
         nn.BatchNorm2d(4),
         nn.ConvTranspose2d(4, 4, 2, stride=2, bias=False),
+        nn.ConvTranspose2d(4, 4, 3, 2, 1, 1),
+        nn.ConvTranspose2d(4, 16, 3, 2, 1, 1),  # PyTorch is as fast
+        nn.ConvTranspose2d(16, 4, 3, 2, 1, 0),
         nn.ConvTranspose2d(4, 4, 2, stride=2, groups=2),
         nn.ConvTranspose2d(4, 4, 2, stride=1),
         nn.ConvTranspose2d(4, 4, 3, stride=2),
         nn.ConvTranspose2d(4, 4, 2, stride=2, padding=1),
     ).eval()
     deployed: Any = deploy(network)
-    fast, plain = TransposedConv2x2, nn.ConvTranspose2d
-    assert [type(module) for module in deployed if not isinstance(module, nn.Identity)] == [fast, fast, *[plain] * 5]
+    fast, plain = FastTransposedConv2d, nn.ConvTranspose2d
+    types = [type(module) for module in deployed if not isinstance(module, nn.Identity)]
+    assert types == [fast, fast, plain, fast, *[plain] * 6]
     assert_same_answer(network, deployed, 2, 3, 5, 4)
     assert_same_answer(network, deploy(deployed), 2, 3, 5, 4)
 
 
-def test_an_output_size_is_given_to_a_transposed_convolution() -> None:
+@pytest.mark.parametrize("more", [0, 1])
+def test_an_output_size_is_given_to_a_transposed_convolution(more: int) -> None:
     class Upsampling(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.down, self.up = nn.Conv2d(3, 8, 2, stride=2), nn.ConvTranspose2d(8, 4, 2, stride=2)
+            self.down, self.up = nn.Conv2d(3, 8, 2, stride=2), nn.ConvTranspose2d(8, 4, 2 + more, 2, more, more)
 
         def forward(self, image: Tensor) -> Tensor:
-            output: Tensor = self.up(self.down(image), output_size=image.shape[-2:])
+            output: Tensor = self.up(self.down(image), output_size=[size - more for size in image.shape[-2:]])
             return output
 
     network = Upsampling().eval()
-    for h, w in ((8, 10), (9, 10), (8, 11)):
+    for h, w in ((8, 10), (9, 10), (8, 11), (9, 11)):
         assert_same_answer(network, deploy(network), 2, 3, h, w)
+
+
+def test_pooling_beside_a_convolution() -> None:
+    """The deployed block answers as before, whether its convolution leaves room for the pooled image or not."""
+    for channels_in, channels_out, room in (
+        (3, 16, True),
+        (1, 16, True),
+        (16, 64, False),
+        (3, 12, True),
+        (16, 32, False),
+    ):
+        for act in (nn.ReLU(), nn.PReLU(channels_out)):
+            network = lived_in(
+                nn.Sequential(ConvBesidePool(channels_in, channels_out, act, eps=1e-3)), 2, channels_in, 12, 34
+            )
+            deployed: Any = deploy(network)
+            assert isinstance(deployed[0], PoolBesideConv) == room
+            assert_same_answer(network, deployed, 2, channels_in, 12, 34)
+            assert not isinstance(deploy(network, channels_last=False)[0], PoolBesideConv)  # type: ignore[index]
+            seen: list[object] = []
+            handle = deployed[0].conv.register_forward_hook(lambda *arguments, seen=seen: seen.append(arguments))
+            assert_same_answer(network, deployed, 2, channels_in, 12, 34)
+            assert seen, "a hook that is added later is called"
+            handle.remove()
 
 
 @pytest.mark.parametrize("name", ["weight", "bias"])

@@ -163,21 +163,84 @@ def test_pointwise_convolution_to_planes(
 
 
 @pytest.mark.usefixtures("_threads")
-# Less than a vector of pixels, and one more; an output that is written past the caches, and one of odd rows.
-@pytest.mark.parametrize("shape", [(2, 8, 5, 7), (3, 5, 9, 1), (0, 4, 5, 5), (1, 1, 2, 33), (1, 16, 96, 160)])
+# Pixels: less than a vector, whole ones, and one more; outputs: one written past the caches, and one of odd rows.
+@pytest.mark.parametrize(
+    "shape", [(2, 8, 5, 7), (3, 5, 9, 1), (0, 4, 5, 5), (1, 1, 2, 33), (2, 3, 4, 32), (1, 16, 96, 160)]
+)
 @pytest.mark.parametrize("outputs", [1, 8, 19])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("memory_format", FORMATS)
-def test_transposed_convolution_of_2x2_pixels(
-    memory_format: torch.memory_format, dtype: torch.dtype, outputs: int, shape: tuple[int, ...], implementation: str
-) -> None:
+@pytest.mark.parametrize("size", [2, 3])
+def test_transposed_convolution(
+    size: int, memory_format: torch.memory_format, dtype: torch.dtype, outputs: int, shape: tuple[int, ...],
+    implementation: str,
+) -> None:  # fmt: skip
     image = torch.randn(shape).to(dtype).to(memory_format=memory_format)
-    weight, bias = torch.randn(shape[1], outputs, 2, 2).to(dtype), torch.randn(outputs).to(dtype)
-    expected = conv_transpose2d(image, weight, bias, stride=2)
+    weight, bias = torch.randn(shape[1], outputs, size, size).to(dtype), torch.randn(outputs).to(dtype)
+    expected = conv_transpose2d(image, weight, bias, 2, size - 2, size - 2)
     with ops.use(implementation):
-        output = OPERATORS.transposed_2x2(image, weight, bias)
+        output = OPERATORS.transposed_conv(image, weight, bias)
     assert output.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(output, expected)
+
+
+@pytest.mark.usefixtures("_threads")
+def test_a_nan_reaches_few_outputs_of_a_transposed_convolution(implementation: str) -> None:
+    """The nine that see it, and at most their left neighbours; none in the next row or image."""
+    weight, bias = torch.randn(4, 5, 3, 3), torch.randn(5)
+    for row, column in ((0, 0), (3, 0), (3, 16), (4, 16), (4, 15)):
+        image = torch.randn(2, 4, 5, 17).to(memory_format=torch.channels_last)
+        image[0, 2, row, column] = float("nan")
+        with ops.use(implementation):
+            output = OPERATORS.transposed_conv(image, weight, bias)
+        expected = conv_transpose2d(image, weight, bias, 2, 1, 1)
+        assert output[expected.isnan()].isnan().all()
+        expected[0, :, max(0, 2 * row - 1) : 2 * row + 2, max(0, 2 * column - 2)] = float("nan")
+        torch.testing.assert_close(torch.where(expected.isnan(), expected, output), expected, equal_nan=True)
+
+
+@pytest.mark.usefixtures("_threads")
+# Pooled channels: three, all, those of a single pixel, more than a vector, more than the kernel's piece of a row holds.
+@pytest.mark.parametrize(
+    "shape", [(2, 16, 3, 40, 60), (1, 5, 5, 3, 17), (2, 4, 1, 1, 1), (1, 40, 33, 4, 9), (1, 1030, 1029, 1, 2),
+              (0, 4, 3, 5, 5), (1, 16, 3, 2, 700)],
+)  # fmt: skip
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("memory_format", FORMATS)
+def test_pooling_beside(
+    memory_format: torch.memory_format, dtype: torch.dtype, shape: tuple[int, ...], implementation: str
+) -> None:
+    batch, channels, pooled, h, w = shape
+    image = torch.randn(batch, channels, h, w).to(dtype).to(memory_format=memory_format)
+    input = torch.randn(batch, pooled, 2 * h, 2 * w).to(dtype).to(memory_format=memory_format)
+    if batch:
+        input[0, 0, 0, 1], input[-1, -1, -1, -2] = float("nan"), float("inf")
+    scale, shift, slopes = torch.randn(pooled).to(dtype), torch.randn(pooled).to(dtype), torch.randn(channels).to(dtype)
+    largest = max_pool2d(input, 2) if batch else torch.zeros(0, pooled, h, w, dtype=dtype)
+    beside = image[:, : channels - pooled], largest * scale[:, None, None] + shift[:, None, None]
+    for numbers in (None, slopes, slopes[:1]):
+        changed = image.clone()
+        with ops.use(implementation):
+            OPERATORS.pool_beside_(changed, input, scale, shift, numbers)
+        total = torch.cat(beside, 1)
+        expected = total.relu() if numbers is None else prelu(total, numbers)
+        torch.testing.assert_close(changed, expected, equal_nan=True)
+        assert changed.stride() == image.stride()
+
+
+def test_pooling_beside_of_other_shapes_is_refused(implementation: str) -> None:
+    image, input, numbers = torch.zeros(1, 8, 5, 4), torch.ones(1, 3, 10, 8), torch.ones(3)
+    with ops.use(implementation):
+        for bad in (
+            (input[..., :9, :], numbers, numbers),
+            (input, numbers[:2], numbers),
+            (input, numbers, numbers[:2]),
+            (input.expand(2, -1, -1, -1), numbers, numbers),
+            (input.repeat(1, 3, 1, 1), numbers.repeat(3), numbers.repeat(3)),
+        ):
+            with pytest.raises(ValueError, match=r"input must have shape .* image \(1, 8, 5, 4\)"):
+                OPERATORS.pool_beside_(image, *bad)
+    assert not image.any()
 
 
 @pytest.mark.parametrize("isa", [] if cpu_library.status() else cpu_library.isas())
@@ -186,13 +249,21 @@ def test_every_instruction_set(channels: int, isa: str) -> None:
     """Channels that are few, a multiple of a vector, and neither."""
     image = torch.randn(2, channels, 5, 21).to(memory_format=torch.channels_last)
     slopes, residual = torch.randn(channels), torch.randn(image.shape).to(memory_format=torch.channels_last)
-    weight, wide = (torch.randn(shape) / channels**0.5 for shape in ((21, channels, 1, 1), (channels, 21, 2, 2)))
+    weight = torch.randn(21, channels, 1, 1) / channels**0.5
     bias = torch.randn(21)
     with cpu_library.use_isa(isa):
         torch.testing.assert_close(OPERATORS.pointwise_planes(image, weight, bias, False), conv2d(image, weight, bias))
-        torch.testing.assert_close(
-            OPERATORS.transposed_2x2(image, wide, bias), conv_transpose2d(image, wide, bias, stride=2)
-        )
+        for size in (2, 3):
+            wide = torch.randn(channels, 21, size, size) / channels**0.5
+            torch.testing.assert_close(
+                OPERATORS.transposed_conv(image, wide, bias),
+                conv_transpose2d(image, wide, bias, 2, size - 2, size - 2),
+            )
+        input = torch.randn(2, channels, 10, 42).to(memory_format=torch.channels_last)
+        beside, pooled = torch.cat([image, image], 1).to(memory_format=torch.channels_last), max_pool2d(input, 2)
+        expected = torch.cat([image, pooled * slopes[:, None, None] + 1], 1).relu()
+        OPERATORS.pool_beside_(beside, input, slopes, torch.ones(channels))
+        torch.testing.assert_close(beside, expected)
         for add in (None, residual):
             for factors in (None, slopes):
                 changed, total = image.clone(), image if add is None else image + add
@@ -221,7 +292,7 @@ def test_tensors_of_other_shapes_are_computed_as_by_pytorch_or_refused(implement
             with pytest.raises(RuntimeError):
                 OPERATORS.pointwise_planes(image, other, bias, True)
             with pytest.raises(RuntimeError):
-                OPERATORS.transposed_2x2(image, other.transpose(0, -3).repeat(1, 1, 2, 2), bias)
+                OPERATORS.transposed_conv(image, other.transpose(0, -3).repeat(1, 1, 2, 2), bias)
 
 
 def test_autocast_leaves_the_pointwise_convolution_as_it_is(implementation: str) -> None:

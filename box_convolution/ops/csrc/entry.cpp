@@ -4,8 +4,9 @@
 #include "activation.h"
 #include "box_conv2d.h"
 #include "fallback_threads.h"
+#include "pool_beside.h"
 #include "pointwise.h"
-#include "transposed_2x2.h"
+#include "transposed_conv.h"
 #if defined(BOX_X86)
 #include "machine.h"
 #endif
@@ -17,8 +18,9 @@ namespace box {
   int32_t forward(const BoxForward&);              \
   int32_t backward(const BoxBackward&);            \
   int32_t activation(const BoxActivation&);        \
+  int32_t pool_beside(const BoxPoolBeside&);       \
   int32_t pointwise(const BoxPointwise&);          \
-  int32_t transposed_2x2(const BoxTransposed2x2&); \
+  int32_t transposed_conv(const BoxTransposedConv&); \
   }
 BOX_DECLARE(baseline)
 #if defined(BOX_X86)
@@ -31,11 +33,13 @@ struct Kernels {
   int32_t (*forward)(const BoxForward&);
   int32_t (*backward)(const BoxBackward&);
   int32_t (*activation)(const BoxActivation&);
+  int32_t (*pool_beside)(const BoxPoolBeside&);
   int32_t (*pointwise)(const BoxPointwise&);
-  int32_t (*transposed_2x2)(const BoxTransposed2x2&);
+  int32_t (*transposed_conv)(const BoxTransposedConv&);
 };
 
-#define BOX_KERNELS(isa) isa::forward, isa::backward, isa::activation, isa::pointwise, isa::transposed_2x2
+#define BOX_KERNELS(isa) \
+  isa::forward, isa::backward, isa::activation, isa::pool_beside, isa::pointwise, isa::transposed_conv
 
 #if defined(__aarch64__) || defined(_M_ARM64)
 const Kernels BASELINE = {"neon", BOX_KERNELS(baseline)};
@@ -110,10 +114,12 @@ int32_t box_backward(const BoxBackward* arguments) { return box::run(box::active
 
 int32_t box_activation(const BoxActivation* arguments) { return box::run(box::active->activation, *arguments); }
 
+int32_t box_pool_beside(const BoxPoolBeside* arguments) { return box::run(box::active->pool_beside, *arguments); }
+
 int32_t box_pointwise(const BoxPointwise* arguments) { return box::run(box::active->pointwise, *arguments); }
 
-int32_t box_transposed_2x2(const BoxTransposed2x2* arguments) {
-  return box::run(box::active->transposed_2x2, *arguments);
+int32_t box_transposed_conv(const BoxTransposedConv* arguments) {
+  return box::run(box::active->transposed_conv, *arguments);
 }
 
 const char* box_isa(void) { return box::active->name; }

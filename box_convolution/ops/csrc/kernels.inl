@@ -9,8 +9,9 @@
 
 #include "box_conv2d.h"
 #include "activation.h"
+#include "pool_beside.h"
 #include "pointwise.h"
-#include "transposed_2x2.h"
+#include "transposed_conv.h"
 #include "shuffle.h"
 #include "scratch.h"
 #include "scalar_types.h"
@@ -45,10 +46,11 @@ inline void fill(T* begin, T* end, T value) {
 #include "work_sharing.inl"
 #include "fixed_point_range.inl"
 #include "activation.inl"
+#include "pool_beside.inl"
 #include "pixel_products.inl"
 #include "pointwise.inl"
 #include "nhwc_forward.inl"
-#include "transposed_2x2.inl"
+#include "transposed_conv.inl"
 #include "nchw_backward.inl"
 #include "nchw_forward.inl"
 #if defined(__AVX512F__)

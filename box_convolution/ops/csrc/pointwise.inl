@@ -32,7 +32,8 @@ struct Pointwise {
       const int64_t outputs = min(WIDE, call.outputs - k);
       if (begin + WIDE <= call.pixels) {
         Floats sum[WIDE];
-        products.tile(from, k, sum);
+        products.start(k, sum);
+        products.add(from, call.channels, call.channels, k, sum);
         transpose(sum);
         for (int64_t j = 0; j < outputs; ++j) store_floats(to + j * call.pixels, activated(sum[j]));
         continue;
