@@ -116,7 +116,7 @@ def parallel_for() -> int:
         loaded = ctypes.CDLL(str(beside) if beside.is_file() else name)
     except OSError:
         return 0
-    function = getattr(loaded, "torchparallel_for", None)
+    function = getattr(loaded, "torch_parallel_for", None)
     return ctypes.cast(function, ctypes.c_void_p).value or 0 if function else 0
 
 

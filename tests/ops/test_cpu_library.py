@@ -249,6 +249,12 @@ def run(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=120, env=os.environ | environment)
 
 
+@pytest.mark.skipif(tuple(map(int, torch.__version__.split(".")[:2])) < (2, 10), reason="it lends no threads yet")
+def test_pytorch_lends_its_threads() -> None:
+    """Threads of our own beside waiting ones of PyTorch's would take up to twice as long."""
+    assert cpu_library.parallel_for()
+
+
 @needs_library
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_after_a_fork() -> None:
