@@ -9,6 +9,7 @@ from . import cpu_library
 from .epilogue import Epilogue
 from .tensor_checks import fused_format, memory_format
 
+_ENOUGH_PLANES = 8  # of work_sharing.inl
 _DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
 _Strides = ctypes.c_int64 * 4
 
@@ -155,7 +156,8 @@ def box_conv2d_backward(
     grad_boxes = boxes.new_empty(boxes.shape if output_mask[1] else 0, dtype=torch.float64)
     if grad_output.numel() == 0:
         return grad_input.zero_(), grad_boxes.zero_().to(boxes.dtype)
-    image, grad, wide = _by_rows(input), _by_rows(grad_output), boxes.to(torch.float64).contiguous()
+    image, wide = _by_rows(input), boxes.to(torch.float64).contiguous()
+    grad = grad_output if _gathered(grad_output, input) else _by_rows(grad_output)
     exact = boxes.dtype == torch.float64
     problem = _problem(image, wide, exact, normalize, stride)
     call = _Backward(
@@ -166,6 +168,12 @@ def box_conv2d_backward(
     if output_mask[0] and memory_format(input) == torch.channels_last:
         grad_input = _pixels(grad_input)
     return grad_input, grad_boxes.to(boxes.dtype)
+
+
+def _gathered(grad_output: Tensor, input: Tensor) -> bool:
+    """Whether the kernel takes ``grad_output`` in channels_last, and moves it to planes by parts that stay in cache."""
+    enough = input.shape[0] * input.shape[1] >= _ENOUGH_PLANES
+    return enough and input.dtype == torch.float32 and memory_format(grad_output) == torch.channels_last
 
 
 def _by_rows(tensor: Tensor) -> Tensor:

@@ -9,9 +9,7 @@ from torch import Tensor
 from box_convolution import box_conv2d
 from box_convolution.ops import cpu_library, native, reference
 
-pytestmark = pytest.mark.skipif(
-    cpu_library.status() is not None, reason="no C++ library"
-)
+pytestmark = pytest.mark.skipif(cpu_library.status() is not None, reason="no C++ library")
 SHAPES = [(2, 3, 5, 7), (1, 64, 40, 50), (3, 16, 4, 4), (1, 33, 1, 90), (2, 1, 4, 4), (3, 4, 1, 1), (1, 300, 3, 5)]
 
 
@@ -63,6 +61,25 @@ def test_convolution_and_gradients(dtype: torch.dtype) -> None:
     for tensor in (output, image.grad):
         assert tensor.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(output, reference.box_conv2d(plain, boxes, True, 1))
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("isa", [] if cpu_library.status() else cpu_library.isas())
+# Channels that fill cache lines, do not, or fill more than one; rows of whole vectors and not; one column; strides.
+@pytest.mark.parametrize(
+    "shape",
+    [(2, 8, 4, 9, 32), (3, 5, 3, 7, 21), (2, 9, 1, 6, 5), (1, 8, 20, 5, 17), (2, 12, 2, 5, 1), (1, 16, 4, 130, 140)],
+)
+@pytest.mark.parametrize("stride", [1, 2])
+def test_gradients_in_channels_last_have_the_same_bits(stride: int, shape: tuple[int, ...], isa: str) -> None:
+    batch, channels, per_channel, h, w = shape
+    image, boxes = torch.randn(batch, channels, h, w), torch.randn(channels, per_channel, 4) * 4
+    grad = torch.randn(batch, channels * per_channel, h, w)[..., ::stride, ::stride].contiguous()
+    last = image.contiguous(memory_format=torch.channels_last), grad.contiguous(memory_format=torch.channels_last)
+    with cpu_library.use_isa(isa):
+        expected = native.box_conv2d_backward(grad, image, boxes, True, stride, [True, True])
+        actual = native.box_conv2d_backward(last[1], last[0], boxes, True, stride, [True, True])
+    assert all(map(torch.equal, actual, expected))
 
 
 def _same_bits(one: Tensor, other: Tensor) -> bool:

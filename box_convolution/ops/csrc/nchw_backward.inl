@@ -151,28 +151,56 @@ struct Backward {
   int32_t by_planes(double* edges) const {
     Failure failure;
     parallel(p, planes, [&](int64_t begin, int64_t end) {
-      for (int64_t plane = begin; plane < end; ++plane) {
-        const Done done = fixed_plane(plane, false, edges + plane * p.per_channel * 4, failure);
-        if (done == EVERYTHING) continue;
-        if (in_one_pass()) {
-          band(plane, 0, p.h, done, edges + plane * p.per_channel * 4, failure);
-          continue;
-        }
-        double* memory = thread_scratch().get(working_size());
-        if (!memory) return void(failure.happened = 1);
-        const IntegralImage integral(memory, p.h, p.w), adjoint(memory + IntegralImage::size(p.h, p.w), p.h, p.w);
-        const PaddedRows padded(memory + 2 * IntegralImage::size(p.h, p.w), p.w);
-        double* taps = memory + 2 * IntegralImage::size(p.h, p.w) + PaddedRows::size(p.w);
-        build_integral_image(integral, input(plane), p.input_strides[2], p.input_strides[3]);
-        clear(adjoint);
-        bool finite = true;
-        for (int64_t m = 0; m < p.per_channel; ++m)
-          finite &= box(integral, adjoint, padded, taps, plane, m, edges + (plane * p.per_channel + m) * 4);
-        write(adjoint, plane, done, finite);
+      Scratch scratch;
+      for (int64_t plane = begin; plane < end && !failure.happened;) {
+        BoxBackward with = call;
+        const int64_t count = gathered() ? gather(plane, end, scratch, with) : 1;
+        if (!count) return void(failure.happened = 1);
+        for (const int64_t next = plane + count; plane < next; ++plane) Backward(with).whole_plane(plane, edges, failure);
       }
       thread_scratch().trim();
     });
     return failure.happened;
+  }
+
+  // A plane by this thread alone.
+  void whole_plane(int64_t plane, double* edges, Failure& failure) const {
+    const Done done = fixed_plane(plane, false, edges + plane * p.per_channel * 4, failure);
+    if (done == EVERYTHING) return;
+    if (in_one_pass()) return band(plane, 0, p.h, done, edges + plane * p.per_channel * 4, failure);
+    double* memory = thread_scratch().get(working_size());
+    if (!memory) return void(failure.happened = 1);
+    const IntegralImage integral(memory, p.h, p.w), adjoint(memory + IntegralImage::size(p.h, p.w), p.h, p.w);
+    const PaddedRows padded(memory + 2 * IntegralImage::size(p.h, p.w), p.w);
+    double* taps = memory + 2 * IntegralImage::size(p.h, p.w) + PaddedRows::size(p.w);
+    build_integral_image(integral, input(plane), p.input_strides[2], p.input_strides[3]);
+    clear(adjoint);
+    bool finite = true;
+    for (int64_t m = 0; m < p.per_channel; ++m)
+      finite &= box(integral, adjoint, padded, taps, plane, m, edges + (plane * p.per_channel + m) * 4);
+    write(adjoint, plane, done, finite);
+  }
+
+  // Whether planes of grad_output are gathered from pixels in NHWC before they are read.
+  bool gathered() const { return sizeof(T) == 4 && call.grad_output_strides[1] == 1 && call.grad_output_strides[3] != 1; }
+
+  // Gathers grad_output for ``plane`` and as many planes after it, before ``end``, as share cache lines with it. Returns how
+  // many these are, and sets ``with`` to a call that reads them; 0: out of memory.
+  int64_t gather(int64_t plane, int64_t end, Scratch& scratch, BoxBackward& with) const {
+    constexpr int64_t LINE = 16;
+    const int64_t c = plane % p.channels, together = max<int64_t>(1, LINE / p.per_channel);
+    const int64_t count = min(min(together - c % together, end - plane), p.channels - c);
+    // Planes a power of two apart would meet in the same lines of a cache.
+    const int64_t outputs = count * p.per_channel, size = (h_out * w_out + 2 * LINE - 1) / LINE * LINE;
+    float* const to = reinterpret_cast<float*>(scratch.get(in_doubles(outputs * size)));
+    if (!to) return 0;
+    const float* const from = reinterpret_cast<const float*>(grad_output(plane, 0));
+    for (int64_t i = 0; i < h_out; ++i)
+      planes_of_pixels(from + i * call.grad_output_strides[2], call.grad_output_strides[3], w_out, outputs, to + i * w_out, size);
+    const int64_t strides[4] = {0, size, w_out, 1};
+    memcpy(with.grad_output_strides, strides, sizeof(strides));
+    with.grad_output = reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(to) - sizeof(float) * size_t(c * p.per_channel * size));
+    return count;
   }
 
   // Each task is one box with an adjoint of its own; the adjoints are then summed in the order of the boxes.
