@@ -52,10 +52,7 @@ class UnpooledBlock(nn.Module):
 
 
 class PoolBesideConv(nn.Module):
-    """`ConvBesidePool` for an image of few channels: the convolution leaves room for the pooled image in its output.
-
-    The room costs nothing where the convolution computes that many channels anyway (`_has_room`).
-    """
+    """`ConvBesidePool` that pools, puts side by side and activates in one pass."""
 
     def __init__(self, conv: nn.Conv2d, norm: ChannelAffine, act: Activation) -> None:
         super().__init__()
@@ -71,16 +68,19 @@ class PoolBesideConv(nn.Module):
 
 
 def _convolved_and_pooled(conv: Any, norm: Any, act: Any, input: Tensor) -> Tensor | None:
-    """All of `PoolBesideConv`, in two steps; None if that is not faster, or if a layer was changed."""
+    """What `PoolBesideConv` returns; None if there is no faster way to it, or if a layer was changed."""
     if not changeable(input) or input.shape[2] % 2 or input.shape[3] % 2:
         return None
     plain = is_plain(conv, nn.Conv2d) and is_plain(norm, ChannelAffine) and is_plain(act, Activation)
     if not plain or not is_fast_convolution(conv, input):
         return None
-    pooled = norm.scale.shape[0]
-    bias = pad(conv.bias, (0, pooled))
-    image = conv2d(input, pad(conv.weight, (0, 0, 0, 0, 0, 0, 0, pooled)), bias, conv.stride, conv.padding)
-    torch.ops.box_convolution.pool_beside_(image, input, norm.scale.flatten(), norm.shift.flatten(), act.slopes)
+    pooled, numbers = conv.in_channels, (input, norm.scale.flatten(), norm.shift.flatten(), act.slopes)
+    if -(-conv.out_channels // _TOGETHER) != -(-(conv.out_channels + pooled) // _TOGETHER):
+        return torch.ops.box_convolution.pool_beside(conv(input), *numbers)
+    # The convolution computes as many channels anyway: it leaves room for the pooled image in its output.
+    weight, bias = pad(conv.weight, (0, 0, 0, 0, 0, 0, 0, pooled)), pad(conv.bias, (0, pooled))
+    image = conv2d(input, weight, bias, conv.stride, conv.padding)
+    torch.ops.box_convolution.pool_beside_(image, *numbers)
     return image
 
 
@@ -89,14 +89,9 @@ def pool_beside_conv(module: nn.Module) -> nn.Module | None:
     if not is_plain(module, ConvBesidePool) or not module.beside or not is_plain(module.dropout, nn.Identity):
         return None
     conv, norm, act = (module.get_submodule(name) for name in ("conv", "norm", "act"))
-    if is_plain(conv, nn.Conv2d) and is_plain(norm, ChannelAffine) and is_plain(act, Activation) and _has_room(conv):
+    if is_plain(conv, nn.Conv2d) and is_plain(norm, ChannelAffine) and is_plain(act, Activation):
         return PoolBesideConv(conv, norm, act)
     return None
-
-
-def _has_room(conv: nn.Conv2d) -> bool:
-    filters, pooled = conv.out_channels, conv.in_channels
-    return -(-filters // _TOGETHER) == -(-(filters + pooled) // _TOGETHER)
 
 
 @fx.wrap

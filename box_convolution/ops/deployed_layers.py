@@ -1,4 +1,4 @@
-"""Six operators for the CPU that speed up what surrounds the convolutions of a deployed network.
+"""Seven operators for the CPU that speed up what surrounds the convolutions of a deployed network.
 
     activate_(image, residual, slopes)
         image = prelu(image [+ residual], slopes), or relu of it where there are no slopes
@@ -8,6 +8,8 @@
         image = box_conv2d_fused(input, boxes, scale, shift, image, relu, normalize)
     pool_beside_(image, input, scale, shift, slopes)
         the last K channels of image = scale * max_pool2d(input, 2) + shift; then image = prelu(image, slopes), or relu
+    pool_beside(filtered, input, scale, shift, slopes)
+        = the same in a new image, whose first channels are those of filtered (B, C, H, W)
     pointwise_planes(image, weight, bias, relu)
         = [relu](conv2d(image, weight, bias)), a 1x1 convolution; contiguous, which a box convolution reads fastest
     transposed_conv(image, weight, bias)
@@ -16,7 +18,7 @@
 
 image and residual (B, C, H, W), slopes (C,), values and indices (B, C, h, w), weight (K, C, 1, 1), or (C, K, 2 + n,
 2 + n), bias (K,); input, boxes, scale and shift as in `box_conv2d_fused`, but for pool_beside_ input (B, K, 2H, 2W),
-scale and shift (K,). The first four work in place. All are fast for float32 in channels_last. There, PyTorch's own
+scale and shift (K,). Those with a _ work in place. All are fast for float32 in channels_last. There, PyTorch's own
 operations would make a new tensor each, copy what was convolved and what was pooled to put them side by side, unpool
 through an image of zeros, return the 1x1 convolution in channels_last, which would have to be transposed, and take up
 to twice as long for the transposed one. For inference only: they have no derivative.
@@ -42,6 +44,7 @@ _library.define(
     "bool normalize=True) -> ()"
 )
 _library.define("pool_beside_(Tensor(a!) image, Tensor input, Tensor scale, Tensor shift, Tensor? slopes=None) -> ()")
+_library.define("pool_beside(Tensor filtered, Tensor input, Tensor scale, Tensor shift, Tensor? slopes=None) -> Tensor")
 _library.define("pointwise_planes(Tensor image, Tensor weight, Tensor bias, bool relu) -> Tensor")
 _library.define("transposed_conv(Tensor image, Tensor weight, Tensor bias) -> Tensor")
 
@@ -96,21 +99,45 @@ def _add_boxes(
     image.copy_(implementation.box_conv2d_fused(input, boxes, epilogue, normalize, stride=1))
 
 
-def _pool_beside(image: Tensor, input: Tensor, scale: Tensor, shift: Tensor, slopes: Tensor | None = None) -> None:
-    batch, channels, h, w = image.shape
-    pooled = input.shape[1]
-    if input.shape != (batch, pooled, 2 * h, 2 * w) or pooled > channels or not scale.shape == shift.shape == (pooled,):
-        raise ValueError(
-            f"input must have shape (batch, K, 2 * height, 2 * width), scale and shift (K,), for at most all channels "
-            f"of image, got input {tuple(input.shape)}, scale {tuple(scale.shape)}, shift {tuple(shift.shape)}, image "
-            f"{tuple(image.shape)}"
-        )
+def _pool_beside_(image: Tensor, input: Tensor, scale: Tensor, shift: Tensor, slopes: Tensor | None = None) -> None:
+    channels = image.shape[1]
+    pooled = _check_pooled("image", image, input, scale, shift)
+    if pooled > channels:
+        raise ValueError(f"input must have at most the {channels} channels of image, got {pooled}")
     fast = dispatch.serving(image) is native and _fast(image) and _fast(input)
-    if fast and native_layers.pool_beside(image, input, scale, shift, slopes):
+    if fast and native_layers.pool_beside(image, None, input, scale, shift, slopes):
         return
-    largest = max_pool2d(input, 2) if image.numel() else input[..., :h, :w]
-    image.narrow(1, channels - pooled, pooled).copy_(largest * scale[:, None, None] + shift[:, None, None])
+    image.narrow(1, channels - pooled, pooled).copy_(_pooled(input, scale, shift))
     _activate(image, None, slopes)
+
+
+def _pool_beside(filtered: Tensor, input: Tensor, scale: Tensor, shift: Tensor, slopes: Tensor | None = None) -> Tensor:
+    channels = filtered.shape[1] + _check_pooled("filtered", filtered, input, scale, shift)
+    if dispatch.serving(filtered) is native and _fast(filtered) and _fast(input):
+        shape = (filtered.shape[0], channels, *filtered.shape[2:])
+        image = torch.empty(shape, dtype=filtered.dtype, memory_format=torch.channels_last)
+        if native_layers.pool_beside(image, filtered, input, scale, shift, slopes):
+            return image
+    image = torch.cat((filtered, _pooled(input, scale, shift)), 1)
+    _activate(image, None, slopes)
+    return image
+
+
+def _check_pooled(name: str, image: Tensor, input: Tensor, scale: Tensor, shift: Tensor) -> int:
+    """Return the number of channels of ``input``, which is twice as high and wide as ``image``."""
+    batch, _, h, w = image.shape
+    pooled = input.shape[1]
+    if input.shape != (batch, pooled, 2 * h, 2 * w) or not scale.shape == shift.shape == (pooled,):
+        raise ValueError(
+            f"input must have shape (batch, K, 2 * height, 2 * width), scale and shift (K,), got input "
+            f"{tuple(input.shape)}, scale {tuple(scale.shape)}, shift {tuple(shift.shape)}, {name} {tuple(image.shape)}"
+        )
+    return pooled
+
+
+def _pooled(input: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    largest = max_pool2d(input, 2) if input.numel() else input[..., ::2, ::2]
+    return largest * scale[:, None, None] + shift[:, None, None]
 
 
 def _pointwise_planes(image: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
@@ -143,7 +170,8 @@ def _fast(tensor: Tensor, dtype: torch.dtype = torch.float32) -> bool:
 _library.impl("activate_", _activate, "CPU")
 _library.impl("unpool_", _unpool, "CPU")
 _library.impl("add_boxes_", _add_boxes, "CPU")
-_library.impl("pool_beside_", _pool_beside, "CPU")
+_library.impl("pool_beside_", _pool_beside_, "CPU")
+_library.impl("pool_beside", _pool_beside, "CPU")
 _library.impl("pointwise_planes", _pointwise_planes, "CPU")
 _library.impl("transposed_conv", _transposed_conv, "CPU")
 
@@ -157,7 +185,16 @@ def _fake_unpool(image: Tensor, values: Tensor, indices: Tensor) -> None: ...
 
 
 @torch.library.register_fake("box_convolution::pool_beside_", lib=_library)
-def _fake_pool_beside(*_: object, **__: object) -> None: ...
+def _fake_pool_beside_(*_: object, **__: object) -> None: ...
+
+
+@torch.library.register_fake("box_convolution::pool_beside", lib=_library)
+def _fake_pool_beside(
+    filtered: Tensor, input: Tensor, scale: Tensor, shift: Tensor, slopes: Tensor | None = None
+) -> Tensor:
+    image = filtered.new_empty(filtered.shape[0], filtered.shape[1] + input.shape[1], *filtered.shape[2:])
+    last = filtered.is_contiguous(memory_format=torch.channels_last)
+    return image.contiguous(memory_format=torch.channels_last) if last else image
 
 
 @torch.library.register_fake("box_convolution::pointwise_planes", lib=_library)

@@ -23,7 +23,7 @@ class _Activation(ctypes.Structure):
 class _PoolBeside(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_int64) for name in ("batch", "h", "w", "channels", "pooled")),
-        *((name, ctypes.c_void_p) for name in ("image", "input", "scale", "shift", "slopes")),
+        *((name, ctypes.c_void_p) for name in ("image", "filtered", "input", "scale", "shift", "slopes")),
         ("threads", ctypes.c_int32),
         ("parallel_for", ctypes.c_void_p),
     ]
@@ -67,17 +67,19 @@ def activate(image: Tensor, residual: Tensor | None, slopes: Tensor | None) -> N
         raise MemoryError(f"activate_: no memory for {channels} slopes")
 
 
-def pool_beside(image: Tensor, input: Tensor, scale: Tensor, shift: Tensor, slopes: Tensor | None) -> bool:
-    """See `deployed_layers`. False, with nothing written, if no kernel does it."""
+def pool_beside(
+    image: Tensor, filtered: Tensor | None, input: Tensor, scale: Tensor, shift: Tensor, slopes: Tensor | None
+) -> bool:
+    """See `deployed_layers`; for pool_beside_ ``filtered`` is None. False, with nothing written, if none serves."""
     batch, channels, h, w = image.shape
     numbers = [scale.float().contiguous(), shift.float().contiguous()]
     factors = None if slopes is None else slopes.float().expand(channels).contiguous()
-    pointers = [tensor.data_ptr() for tensor in (image, input, *numbers)]
-    pointer = None if factors is None else factors.data_ptr()
-    call = _PoolBeside(batch, h, w, channels, input.shape[1], *pointers, pointer, *cpu_library.workers())
+    tensors = image, filtered, input, *numbers, factors
+    pointers = [None if tensor is None else tensor.data_ptr() for tensor in tensors]
+    call = _PoolBeside(batch, h, w, channels, input.shape[1], *pointers, *cpu_library.workers())
     status: int = cpu_library.library().box_pool_beside(ctypes.byref(call))
     if status not in (0, cpu_library.NOT_SERVED):
-        raise MemoryError(f"pool_beside_: no memory for {channels} slopes")
+        raise MemoryError(f"pool_beside: no memory for {channels} slopes")
     return status == 0
 
 

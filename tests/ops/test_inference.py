@@ -226,6 +226,10 @@ def test_pooling_beside(
         expected = total.relu() if numbers is None else prelu(total, numbers)
         torch.testing.assert_close(changed, expected, equal_nan=True)
         assert changed.stride() == image.stride()
+        filtered = image[:, : channels - pooled].to(memory_format=memory_format)
+        with ops.use(implementation):
+            joined = OPERATORS.pool_beside(filtered, input, scale, shift, numbers)
+        torch.testing.assert_close(joined, expected, equal_nan=True)
 
 
 def test_pooling_beside_of_other_shapes_is_refused(implementation: str) -> None:
@@ -236,10 +240,12 @@ def test_pooling_beside_of_other_shapes_is_refused(implementation: str) -> None:
             (input, numbers[:2], numbers),
             (input, numbers, numbers[:2]),
             (input.expand(2, -1, -1, -1), numbers, numbers),
-            (input.repeat(1, 3, 1, 1), numbers.repeat(3), numbers.repeat(3)),
         ):
-            with pytest.raises(ValueError, match=r"input must have shape .* image \(1, 8, 5, 4\)"):
-                OPERATORS.pool_beside_(image, *bad)
+            for name, operator in (("image", OPERATORS.pool_beside_), ("filtered", OPERATORS.pool_beside)):
+                with pytest.raises(ValueError, match=rf"input must have shape .* {name} \(1, 8, 5, 4\)"):
+                    operator(image, *bad)
+        with pytest.raises(ValueError, match="at most the 8 channels of image, got 9"):
+            OPERATORS.pool_beside_(image, input.repeat(1, 3, 1, 1), numbers.repeat(3), numbers.repeat(3))
     assert not image.any()
 
 

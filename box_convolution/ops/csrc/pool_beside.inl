@@ -30,13 +30,22 @@ struct PooledBeside {
         const float* const top = call.input + (4 * row * call.w + 2 * start) * pooled;
         larger_of(top, top + 2 * call.w * pooled, found, count);
         larger_of(found, found + pooled, found, count - pooled);
-        const int64_t first = (row * call.w + start) * channels;
-        float* const image = call.image + first + channels - pooled;
+        const int64_t first = row * call.w + start, others = channels - pooled;
+        float* const image = call.image + first * channels;
+        if (call.filtered) copy(call.filtered + first * others, pixels, others, image);
         for (int64_t j = 0; j < pixels; ++j)
           for (int64_t k = 0; k < pooled; ++k)
-            image[j * channels + k] = call.scale[k] * found[2 * j * pooled + k] + call.shift[k];
-        act.template range<false, PRELU>(first, first + pixels * channels);
+            image[j * channels + others + k] = call.scale[k] * found[2 * j * pooled + k] + call.shift[k];
+        act.template range<false, PRELU>(first * channels, (first + pixels) * channels);
       }
+    }
+  }
+
+  void copy(const float* from, int64_t pixels, int64_t others, float* to) const {
+    for (int64_t j = 0; j < pixels; ++j, from += others, to += call.channels) {
+      int64_t c = 0;
+      for (; c + WIDE <= others; c += WIDE) store_floats(to + c, load_floats(from + c));
+      for (; c < others; ++c) to[c] = from[c];
     }
   }
 
