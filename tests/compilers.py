@@ -23,6 +23,7 @@ CASES = [
     "tests/ops/test_cpu_library.py::test_nothing_outside_is_read_or_written",
     "tests/ops/test_cpu_library.py::test_number_of_threads_changes_no_bit",
     "tests/ops/test_cpu_library.py::test_the_library_needs_the_c_library_alone",
+    "tests/ops/test_channels_last.py",
     "tests/ops/test_fixed_point.py",
     "tests/ops/test_exact.py",
     "tests/ops/test_inference.py",

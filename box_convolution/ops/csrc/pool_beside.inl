@@ -9,14 +9,14 @@ struct PooledBeside {
   // A NaN among the two is the result.
   template <typename V>
   static inline V larger(V a, V b) {
-    return (a < b) | (b != b) ? b : a;
+    return ((a < b) | (b != b)) ? b : a;
   }
 
   // Writes the larger of a[k] and b[k] to to[k]; ``to`` may be a, and b a place after it.
   static inline void larger_of(const float* a, const float* b, float* to, int64_t count) {
     int64_t k = 0;
     for (; k + WIDE <= count; k += WIDE) store_floats(to + k, larger(load_floats(a + k), load_floats(b + k)));
-    for (; k < count; ++k) to[k] = (a[k] < b[k]) | (b[k] != b[k]) ? b[k] : a[k];
+    for (; k < count; ++k) to[k] = larger(a[k], b[k]);
   }
 
   // Rows begin..end-1 of all images. POOLED is the number of pooled channels, or 0.
