@@ -289,6 +289,7 @@ def block_table(times: dict[tuple[str, str], float]) -> Table:
     return Table(["", "box block", *(cell for peer in peers for cell in (peer, "box block / this"))], rows)
 
 
+@torch.no_grad()
 def _deployed_section(rounds: int) -> Section:
     """Blocks, and networks on one image and on eight, deployed in both memory formats."""
     b, c, h, w = BLOCKS

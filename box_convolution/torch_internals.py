@@ -20,11 +20,11 @@ __all__ = [
     "GraphError",
     "TorchDispatchMode",
     "has_hooks",
+    "in_a_transform",
     "missing",
     "saved",
     "sequence_number",
     "shape_of_input",
-    "traced_in_a_transform",
     "tree_leaves",
 ]
 
@@ -55,8 +55,8 @@ def missing() -> list[str]:
     return named + [f"{owner}: {name}" for owner, names in wanted.items() for name in names if not hasattr(owner, name)]
 
 
-def traced_in_a_transform() -> bool:
-    """Whether `torch.compile` traces inside a transform (torch.func.grad, jvp, vmap ...) or forward mode.
+def in_a_transform() -> bool:
+    """Whether this runs inside a transform (torch.func.grad, jvp, vmap ...) or forward mode, or is traced there.
 
     False if PyTorch lacks the names: PyTorch itself then raises an error for what it cannot differentiate.
     """

@@ -5,17 +5,20 @@ from torch import Tensor, nn
 from torch.nn.functional import prelu
 
 from ..ops.dispatch import in_forward_mode
+from ..torch_internals import in_a_transform
 
 
 @torch.jit.unused
 def changeable(image: Tensor) -> bool:
     """Whether the operators of `ops.deployed_layers` may change ``image``, which the caller has just made.
 
-    They work on the CPU and have no derivative. Compiled, exported and traced graphs get PyTorch's operations instead.
+    They work on the CPU, and have no derivative and no rule for vmap. Compiled, exported and traced graphs get
+    PyTorch's operations instead.
     """
     if not isinstance(image, Tensor):  # of `torch.fx`
         return False
-    recorded = torch.compiler.is_compiling() or torch.jit.is_tracing() or image.requires_grad or in_forward_mode()
+    recorded = torch.compiler.is_compiling() or torch.jit.is_tracing() or image.requires_grad
+    recorded = recorded or in_forward_mode() or in_a_transform()
     return image.device.type == "cpu" and image.ndim == 4 and not recorded
 
 

@@ -1,6 +1,6 @@
 """Deployed blocks of ENet and ERFNet. They add and activate in place, in tensors that they have made themselves."""
 
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, fx, nn
@@ -71,15 +71,18 @@ def _convolved_and_pooled(conv: Any, norm: Any, act: Any, input: Tensor) -> Tens
     """What `PoolBesideConv` returns; None if there is no faster way to it, or if a layer was changed."""
     if not changeable(input) or input.shape[2] % 2 or input.shape[3] % 2:
         return None
-    plain = is_plain(conv, nn.Conv2d) and is_plain(norm, ChannelAffine) and is_plain(act, Activation)
-    if not plain or not is_fast_convolution(conv, input):
+    if not _halves(conv) or not is_plain(norm, ChannelAffine) or not is_plain(act, Activation):
+        return None
+    bias = conv.bias
+    learned = any(number is not None and number.requires_grad for number in (norm.scale, norm.shift, act.slopes))
+    if learned or bias is None or not is_fast_convolution(conv, input):
         return None
     pooled, numbers = conv.in_channels, (input, norm.scale.flatten(), norm.shift.flatten(), act.slopes)
     if -(-conv.out_channels // _TOGETHER) != -(-(conv.out_channels + pooled) // _TOGETHER):
         return torch.ops.box_convolution.pool_beside(conv(input), *numbers)
     # The convolution computes as many channels anyway: it leaves room for the pooled image in its output.
-    weight, bias = pad(conv.weight, (0, 0, 0, 0, 0, 0, 0, pooled)), pad(conv.bias, (0, pooled))
-    image = conv2d(input, weight, bias, conv.stride, conv.padding)
+    weight = pad(conv.weight, (0, 0, 0, 0, 0, 0, 0, pooled))
+    image = conv2d(input, weight, pad(bias, (0, pooled)), stride=2, padding=1)
     torch.ops.box_convolution.pool_beside_(image, *numbers)
     return image
 
@@ -89,9 +92,17 @@ def pool_beside_conv(module: nn.Module) -> nn.Module | None:
     if not is_plain(module, ConvBesidePool) or not module.beside or not is_plain(module.dropout, nn.Identity):
         return None
     conv, norm, act = (module.get_submodule(name) for name in ("conv", "norm", "act"))
-    if is_plain(conv, nn.Conv2d) and is_plain(norm, ChannelAffine) and is_plain(act, Activation):
+    if _halves(conv) and is_plain(norm, ChannelAffine) and is_plain(act, Activation):
         return PoolBesideConv(conv, norm, act)
     return None
+
+
+def _halves(conv: nn.Module) -> TypeGuard[nn.Conv2d]:
+    """Whether ``conv`` is the convolution that `ConvBesidePool` makes: others may have replaced it."""
+    if type(conv) is not nn.Conv2d or not is_plain(conv, nn.Conv2d):
+        return False
+    settings = (conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups, conv.padding_mode)
+    return settings == ((3, 3), (2, 2), (1, 1), (1, 1), 1, "zeros")
 
 
 @fx.wrap

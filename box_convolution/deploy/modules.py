@@ -10,7 +10,7 @@ from ..layer import BoxConv2d
 from ..networks import BoxBottleneck
 from ..networks.temporary import take_temporary
 from ..ops.native_layers import pointwise_dilation
-from ..torch_internals import Float32Buffers, has_hooks
+from ..torch_internals import Float32Buffers, has_hooks, in_a_transform
 from .activation import changeable
 
 
@@ -118,7 +118,7 @@ class PointwiseConv2d(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         dilation = 1
         if not torch.jit.is_scripting() and not torch.compiler.is_compiling() and isinstance(input, Tensor):
-            last = input.is_contiguous(memory_format=torch.channels_last)
+            last = not in_a_transform() and input.is_contiguous(memory_format=torch.channels_last)
             dilation = (pointwise_dilation(input) if last and input.device.type == "cpu" else None) or 1
         return conv2d(input, self.weight, self.bias, dilation=dilation)
 
@@ -149,8 +149,10 @@ class FastTransposedConv2d(nn.ConvTranspose2d):
         return made.train(conv.training)
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
-        if not torch.jit.is_scripting():  # noqa: SIM102 - TorchScript compiles the whole of a joint condition
-            if output_size is None and is_fast_convolution(self, input):
+        if not torch.jit.is_scripting():
+            if output_size is not None:
+                return super().forward(input, output_size)
+            if is_fast_convolution(self, input):
                 output: Tensor = torch.ops.box_convolution.transposed_conv(input, self.weight, self.bias)
                 return output
         padding = self.kernel_size[0] - 2

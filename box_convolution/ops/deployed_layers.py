@@ -9,7 +9,7 @@
     pool_beside_(image, input, scale, shift, slopes)
         the last K channels of image = scale * max_pool2d(input, 2) + shift; then image = prelu(image, slopes), or relu
     pool_beside(filtered, input, scale, shift, slopes)
-        = the same in a new image, whose first channels are those of filtered (B, C, H, W)
+        = the same in a new image, in channels_last, whose first channels are those of filtered (B, C, H, W)
     pointwise_planes(image, weight, bias, relu)
         = [relu](conv2d(image, weight, bias)), a 1x1 convolution; contiguous, which a box convolution reads fastest
     transposed_conv(image, weight, bias)
@@ -70,6 +70,8 @@ def _unpool(image: Tensor, values: Tensor, indices: Tensor) -> None:
             f"values and indices must have equal shapes, and the image's batch and channels, got values "
             f"{tuple(values.shape)}, indices {tuple(indices.shape)}, image {tuple(image.shape)}"
         )
+    if not image.numel():
+        return
     if dispatch.serving(image) is native and _fast(image) and _fast(values) and _fast(indices, torch.int64):
         native_layers.unpool(image, values, indices)
         return
@@ -114,11 +116,10 @@ def _pool_beside_(image: Tensor, input: Tensor, scale: Tensor, shift: Tensor, sl
 def _pool_beside(filtered: Tensor, input: Tensor, scale: Tensor, shift: Tensor, slopes: Tensor | None = None) -> Tensor:
     channels = filtered.shape[1] + _check_pooled("filtered", filtered, input, scale, shift)
     if dispatch.serving(filtered) is native and _fast(filtered) and _fast(input):
-        shape = (filtered.shape[0], channels, *filtered.shape[2:])
-        image = torch.empty(shape, dtype=filtered.dtype, memory_format=torch.channels_last)
+        image = _empty(filtered, (filtered.shape[0], channels, *filtered.shape[2:]))
         if native_layers.pool_beside(image, filtered, input, scale, shift, slopes):
             return image
-    image = torch.cat((filtered, _pooled(input, scale, shift)), 1)
+    image = torch.cat((filtered, _pooled(input, scale, shift)), 1).contiguous(memory_format=torch.channels_last)
     _activate(image, None, slopes)
     return image
 
@@ -192,9 +193,8 @@ def _fake_pool_beside_(*_: object, **__: object) -> None: ...
 def _fake_pool_beside(
     filtered: Tensor, input: Tensor, scale: Tensor, shift: Tensor, slopes: Tensor | None = None
 ) -> Tensor:
-    image = filtered.new_empty(filtered.shape[0], filtered.shape[1] + input.shape[1], *filtered.shape[2:])
-    last = filtered.is_contiguous(memory_format=torch.channels_last)
-    return image.contiguous(memory_format=torch.channels_last) if last else image
+    batch, channels, h, w = filtered.shape
+    return _empty(filtered, (batch, channels + input.shape[1], h, w))
 
 
 @torch.library.register_fake("box_convolution::pointwise_planes", lib=_library)
@@ -204,13 +204,22 @@ def _fake_pointwise_planes(image: Tensor, weight: Tensor, bias: Tensor, relu: bo
 
 @torch.library.register_fake("box_convolution::transposed_conv", lib=_library)
 def _fake_transposed_conv(image: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    output = image.new_empty(image.shape[0], weight.shape[1], 2 * image.shape[2], 2 * image.shape[3])
-    return output.contiguous(memory_format=torch.channels_last)
+    return _empty(image, (image.shape[0], weight.shape[1], 2 * image.shape[2], 2 * image.shape[3]))
+
+
+def _empty(like: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
 
 
 @register_flop_formula(torch.ops.box_convolution.add_boxes_)
 def _add_boxes_flops(image_shape: Any, input_shape: Any, *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
     return 2 * math.prod(input_shape) + 4 * math.prod(image_shape)  # as for box_conv2d
+
+
+@register_flop_formula([torch.ops.box_convolution.pointwise_planes, torch.ops.box_convolution.transposed_conv])
+def _convolution_flops(image_shape: Any, weight_shape: Any, *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
+    """Each pixel of the image is multiplied with all weights of its channel."""
+    return 2 * math.prod(image_shape) * math.prod(weight_shape) // image_shape[1]
 
 
 @torch.library.register_fake("box_convolution::add_boxes_", lib=_library)

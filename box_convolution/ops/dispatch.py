@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.utils.flop_counter import register_flop_formula
 
-from ..torch_internals import traced_in_a_transform
+from ..torch_internals import in_a_transform
 from . import cpu_library, native, reference
 from .epilogue import Epilogue
 from .tensor_checks import check_backward, check_forward, check_out, memory_format, output_shape
@@ -268,7 +268,7 @@ class box_conv2d(torch.autograd.Function):  # named as its node in autograd's gr
 def differentiable(input: Tensor, boxes: Tensor, normalize: bool, stride: int) -> Tensor:
     """`box_conv2d` under every kind of differentiation; costs nothing where the formula works."""
     if torch.compiler.is_compiling():
-        if not traced_in_a_transform():
+        if not in_a_transform():
             return _call(input, boxes, normalize, stride)
     elif not in_forward_mode():
         for call in _ways(input, boxes):

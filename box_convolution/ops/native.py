@@ -171,7 +171,7 @@ def box_conv2d_backward(
 
 
 def _gathered(grad_output: Tensor, input: Tensor) -> bool:
-    """Whether the kernel takes ``grad_output`` in channels_last, and moves it to planes by parts that stay in cache."""
+    """Whether the kernel takes ``grad_output`` in channels_last, and moves it to planes, a few at a time."""
     enough = input.shape[0] * input.shape[1] >= _ENOUGH_PLANES
     return enough and input.dtype == torch.float32 and memory_format(grad_output) == torch.channels_last
 

@@ -153,6 +153,47 @@ def test_pooling_beside_a_convolution() -> None:
     assert not isinstance(deploy(network)[0], PoolBesideConv)  # type: ignore[index]  # it pools nothing
 
 
+@pytest.mark.parametrize(
+    "conv",
+    [
+        nn.Conv2d(2, 14, 3, stride=2, padding=1, padding_mode="reflect"),
+        nn.Conv2d(2, 14, 3, stride=2, padding=2, dilation=2),
+        nn.Conv2d(2, 14, 3, stride=2, padding=1, groups=2),
+        nn.Conv2d(2, 14, 2, stride=2),
+    ],
+)
+def test_pooling_beside_another_convolution(conv: nn.Conv2d) -> None:
+    block: Any = ConvBesidePool(2, 16, nn.ReLU(), eps=1e-3)
+    block.conv = conv
+    network = lived_in(nn.Sequential(block), 2, 2, 12, 34)
+    assert_same_answer(network, deploy(network), 2, 2, 12, 34)
+    deployed: Any = deploy(nn.Sequential(ConvBesidePool(2, 16, nn.ReLU(), eps=1e-3)))
+    image = torch.randn(2, 2, 12, 34)
+    with torch.no_grad():
+        deployed[0].conv = conv.requires_grad_(False)  # after it was deployed
+        actual = deployed(image)
+        assert torch.equal(actual[:, :14], conv(image).relu())
+
+
+def test_numbers_of_a_deployed_block_may_learn() -> None:
+    deployed: Any = deploy(nn.Sequential(ConvBesidePool(3, 16, nn.PReLU(16), eps=1e-3)))
+    for number in (deployed[0].norm.scale, deployed[0].norm.shift):
+        number.requires_grad_()
+        assert deployed(torch.randn(1, 3, 8, 8).to(memory_format=torch.channels_last)).requires_grad
+        number.requires_grad_(False)
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+@pytest.mark.parametrize("name", ["enet", "boxenet", "boxonlyenet", "erfnet", "boxerfnet"])
+def test_deployed_networks_take_no_images_and_work_in_vmap(name: str) -> None:
+    network = networks.create(name, 5, (32, 64)).eval()
+    for deployed in (deploy(network), deploy(network, channels_last=False)):
+        assert deployed(torch.ones(0, 3, 32, 64)).shape == (0, 5, 32, 64)
+        images = torch.randn(2, 1, 3, 32, 64)
+        together = torch.func.vmap(deployed)(images)
+        torch.testing.assert_close(together, torch.stack([deployed(image) for image in images]))
+
+
 @pytest.mark.parametrize("name", ["weight", "bias"])
 def test_derivatives_by_the_parameters_of_the_last_layer(name: str) -> None:
     deployed: Any = deploy(networks.create("enet", 5, (32, 32)))

@@ -16,10 +16,12 @@ DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 FORMATS = [torch.contiguous_format, torch.channels_last]
 
 
-@pytest.fixture(params=[1, 3])
-def _threads(request: pytest.FixtureRequest) -> Iterator[None]:
+@pytest.fixture(params=["one thread", "torch's threads", "own threads"])
+def _threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
+    torch.set_num_threads(1 if request.param == "one thread" else 3)
+    if request.param == "own threads":
+        monkeypatch.setattr(cpu_library, "parallel_for", lambda: 0)
     yield
     torch.set_num_threads(before)
 
@@ -93,6 +95,33 @@ def test_boxes_are_added_in_place_with_every_instruction_set(isa: str) -> None:
         expected = OPERATORS.box_conv2d_fused(input, boxes, None, None, image)
         OPERATORS.add_boxes_(image, input, boxes)
     assert torch.equal(image, expected)
+
+
+@pytest.mark.parametrize("memory_format", FORMATS)
+def test_what_is_promised_to_compilers(memory_format: torch.memory_format) -> None:
+    image = torch.randn(2, 5, 6, 4).to(memory_format=memory_format)
+    numbers = torch.randn(3), torch.randn(3)
+    for arguments in ((image, torch.randn(2, 3, 12, 8), *numbers), (image, image.repeat(1, 1, 2, 2)[:, :3], *numbers)):
+        torch.library.opcheck(OPERATORS.pool_beside.default, arguments)
+    for outputs, size in ((7, 2), (7, 3), (1, 2)):
+        arguments = image, torch.randn(5, outputs, size, size), torch.randn(outputs)
+        torch.library.opcheck(OPERATORS.transposed_conv.default, arguments)
+
+
+def test_operations_of_convolutions_are_counted() -> None:
+    image, weight, wide = torch.randn(2, 5, 6, 4), torch.randn(7, 5, 1, 1), torch.randn(5, 7, 3, 3)
+    counts = []
+    for call in (
+        lambda: conv2d(image, weight),
+        lambda: OPERATORS.pointwise_planes(image, weight, torch.zeros(7), False),
+        lambda: conv_transpose2d(image, wide, None, 2, 1, 1),
+        lambda: OPERATORS.transposed_conv(image, wide, torch.zeros(7)),
+    ):
+        with FlopCounterMode(display=False) as counter:
+            call()
+        counts.append(counter.get_total_flops())
+    assert counts[0] == counts[1] > 0
+    assert counts[2] == counts[3] > 0
 
 
 def test_operations_of_boxes_in_place_are_counted() -> None:
@@ -200,10 +229,10 @@ def test_a_nan_reaches_few_outputs_of_a_transposed_convolution(implementation: s
 
 
 @pytest.mark.usefixtures("_threads")
-# Pooled channels: three, all, those of a single pixel, more than a vector, more than the kernel's piece of a row holds.
+# Pooled channels: three, all, none, of a single pixel, more than a vector, more than the kernel's piece of a row holds.
 @pytest.mark.parametrize(
-    "shape", [(2, 16, 3, 40, 60), (1, 5, 5, 3, 17), (2, 4, 1, 1, 1), (1, 40, 33, 4, 9), (1, 1030, 1029, 1, 2),
-              (0, 4, 3, 5, 5), (1, 16, 3, 2, 700)],
+    "shape", [(2, 16, 3, 40, 60), (1, 5, 5, 3, 17), (1, 4, 0, 3, 5), (2, 4, 1, 1, 1), (1, 40, 33, 4, 9),
+              (1, 1030, 1029, 1, 2), (0, 4, 3, 5, 5), (1, 16, 3, 2, 700)],
 )  # fmt: skip
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("memory_format", FORMATS)
@@ -213,10 +242,10 @@ def test_pooling_beside(
     batch, channels, pooled, h, w = shape
     image = torch.randn(batch, channels, h, w).to(dtype).to(memory_format=memory_format)
     input = torch.randn(batch, pooled, 2 * h, 2 * w).to(dtype).to(memory_format=memory_format)
-    if batch:
+    if input.numel():
         input[0, 0, 0, 1], input[-1, -1, -1, -2] = float("nan"), float("inf")
     scale, shift, slopes = torch.randn(pooled).to(dtype), torch.randn(pooled).to(dtype), torch.randn(channels).to(dtype)
-    largest = max_pool2d(input, 2) if batch else torch.zeros(0, pooled, h, w, dtype=dtype)
+    largest = max_pool2d(input, 2) if input.numel() else torch.zeros(batch, pooled, h, w, dtype=dtype)
     beside = image[:, : channels - pooled], largest * scale[:, None, None] + shift[:, None, None]
     for numbers in (None, slopes, slopes[:1]):
         changed = image.clone()
@@ -230,6 +259,7 @@ def test_pooling_beside(
         with ops.use(implementation):
             joined = OPERATORS.pool_beside(filtered, input, scale, shift, numbers)
         torch.testing.assert_close(joined, expected, equal_nan=True)
+        assert joined.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_pooling_beside_of_other_shapes_is_refused(implementation: str) -> None:
@@ -270,6 +300,7 @@ def test_every_instruction_set(channels: int, isa: str) -> None:
         expected = torch.cat([image, pooled * slopes[:, None, None] + 1], 1).relu()
         OPERATORS.pool_beside_(beside, input, slopes, torch.ones(channels))
         torch.testing.assert_close(beside, expected)
+        assert torch.equal(OPERATORS.pool_beside(image, input, slopes, torch.ones(channels)), beside)
         for add in (None, residual):
             for factors in (None, slopes):
                 changed, total = image.clone(), image if add is None else image + add

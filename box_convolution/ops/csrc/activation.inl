@@ -25,7 +25,7 @@ struct Activated {
     return value < 0 ? (PRELU ? slope * value : V{}) : value;
   }
 
-  // Numbers begin..end-1 of the image; ``begin`` is a multiple of the period.
+  // Numbers begin..end-1 of the image; ``begin`` is a multiple of the channels.
   template <bool RESIDUAL, bool PRELU>
   void range(int64_t begin, int64_t end) const {
     for (int64_t start = begin; start < end; start += period) {

@@ -20,7 +20,7 @@ extern "C" {
 #define BOX_API __attribute__((visibility("default")))
 #endif
 
-// Raise it with every change of the types and functions of the headers: ops/native.py refuses a library of another version.
+// Raise it with every change of the types and functions of the headers: ops/cpu_library.py refuses a library of another version.
 #define BOX_ABI_VERSION 9
 BOX_API int32_t box_abi_version(void);
 

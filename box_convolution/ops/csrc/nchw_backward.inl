@@ -184,11 +184,11 @@ struct Backward {
   // Whether planes of grad_output are gathered from pixels in NHWC before they are read.
   bool gathered() const { return sizeof(T) == 4 && call.grad_output_strides[1] == 1 && call.grad_output_strides[3] != 1; }
 
-  // Gathers grad_output for ``plane`` and as many planes after it, before ``end``, as share cache lines with it. Returns how
+  // Gathers grad_output for ``plane`` and as many planes after it, before ``end``, as fill a cache line with it. Returns how
   // many these are, and sets ``with`` to a call that reads them; 0: out of memory.
   int64_t gather(int64_t plane, int64_t end, Scratch& scratch, BoxBackward& with) const {
     constexpr int64_t LINE = 16;
-    const int64_t c = plane % p.channels, together = max<int64_t>(1, LINE / p.per_channel);
+    const int64_t c = plane % p.channels, together = (LINE + p.per_channel - 1) / p.per_channel;
     const int64_t count = min(min(together - c % together, end - plane), p.channels - c);
     // Planes a power of two apart would meet in the same lines of a cache.
     const int64_t outputs = count * p.per_channel, size = (h_out * w_out + 2 * LINE - 1) / LINE * LINE;

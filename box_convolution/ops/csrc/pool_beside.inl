@@ -1,7 +1,7 @@
 // Max pooling beside a convolution, and the activation of both: see pool_beside.h. Included by kernels.inl.
 
 struct PooledBeside {
-  static constexpr int64_t MOST = 2048;  // numbers of a piece of two rows, which stays in the first cache
+  static constexpr int64_t MOST = 2048;  // numbers of a piece of a row, the larger of two rows, which stays in the first cache
 
   const BoxPoolBeside& call;
   const Activated act;
@@ -60,8 +60,8 @@ struct PooledBeside {
 };
 
 int32_t pool_beside(const BoxPoolBeside& call) {
-  if (call.batch <= 0 || call.h <= 0 || call.w <= 0 || call.pooled <= 0) return BOX_DONE;
-  if (2 * call.pooled > PooledBeside::MOST) return BOX_NOT_SERVED;
+  if (call.pooled <= 0 || 2 * call.pooled > PooledBeside::MOST) return BOX_NOT_SERVED;
+  if (call.batch <= 0 || call.h <= 0 || call.w <= 0) return BOX_DONE;
   const BoxActivation after{call.batch * call.h * call.w, call.channels, call.image, nullptr, call.slopes, 1, nullptr};
   void* memory = call.slopes ? shared_scratch().get(in_doubles(Activated::period_of(after))) : nullptr;
   if (call.slopes && !memory) return BOX_NO_MEMORY;

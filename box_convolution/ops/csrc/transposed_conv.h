@@ -12,8 +12,8 @@ extern "C" {
 // With size 2, output[b][2 * i + y][2 * j + x][k] = bias[k] + sum over c of weight[c][k][y][x] * image[b][i][j][c].
 // With size 3, output[b][i'][j'][k] = bias[k] + sum over c, y and x of weight[c][k][y][x] * image[b][i][j][c] where
 // i' = 2 * i - 1 + y and j' = 2 * j - 1 + x, and the output has twice as many rows and columns as the image.
-// All contiguous. The order of a sum depends on the sizes alone. A number that is not finite may also make the outputs to the
-// left of those that see it NaN.
+// All contiguous. The order of a sum depends on the sizes alone. A pixel that is not finite may also make the outputs to the
+// left of those that see it NaN, and a weight that is not finite those of the last column.
 typedef struct {
   int64_t batch, h, w, channels, outputs;
   const float* image;
