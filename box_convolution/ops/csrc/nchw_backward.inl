@@ -1,5 +1,24 @@
 // The gradients of all planes, shared out among threads as in nchw_forward.inl. Included by kernels.inl.
 
+// Moves ``channels`` of ``pixels``, which are ``apart`` numbers apart, to as many planes of ``size`` numbers.
+inline void planes_of_pixels(
+    const float* from, int64_t apart, int64_t pixels, int64_t channels, float* to, int64_t size) {
+  int64_t j = 0;
+  for (; j + WIDE <= pixels; j += WIDE) {
+    for (int64_t start = 0; start < channels && channels >= WIDE; start += WIDE) {
+      const int64_t c = min(start, channels - WIDE);  // the last ones again, if they fill no vector
+      Floats tile[WIDE];
+      for (int64_t k = 0; k < WIDE; ++k) tile[k] = load_floats(from + (j + k) * apart + c);
+      transpose(tile);
+      for (int64_t k = 0; k < WIDE; ++k) store_floats(to + (c + k) * size + j, tile[k]);
+    }
+    for (int64_t c = 0; c < channels && channels < WIDE; ++c)
+      for (int64_t k = j; k < j + WIDE; ++k) to[c * size + k] = from[k * apart + c];
+  }
+  for (; j < pixels; ++j)
+    for (int64_t c = 0; c < channels; ++c) to[c * size + j] = from[j * apart + c];
+}
+
 template <typename T>
 struct Backward {
   const BoxBackward& call;
