@@ -72,26 +72,26 @@ def test_calls_of_the_operator_do_without(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.delattr(torch._C, "_are_functorch_transforms_active")
     with pytest.raises(AttributeError):
         torch._C._are_functorch_transforms_active()
-    assert not torch_internals.traced_in_a_transform()
+    assert not torch_internals.in_a_transform()
     monkeypatch.undo()
 
     def gone(*_: Any) -> Any:
         raise AssertionError("a private name was used")
 
-    for name in ("traced_in_a_transform", "has_hooks", "saved", "sequence_number", "shape_of_input"):
+    for name in ("in_a_transform", "has_hooks", "saved", "sequence_number", "shape_of_input"):
         monkeypatch.setattr(torch_internals, name, gone)
-    monkeypatch.setattr("box_convolution.ops.dispatch.traced_in_a_transform", gone)
+    monkeypatch.setattr("box_convolution.ops.dispatch.in_a_transform", gone)
     actual = box_conv2d(IMAGE, BOXES), grad(loss)(IMAGE), jvp(loss, (IMAGE,), (IMAGE,))[1]
     for one, other in zip(actual, expected, strict=True):
         torch.testing.assert_close(one, other)
 
 
 def test_without_a_level_of_forward_mode(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not torch_internals.traced_in_a_transform()
+    assert not torch_internals.in_a_transform()
     with forward_ad.dual_level():
-        assert torch_internals.traced_in_a_transform()
+        assert torch_internals.in_a_transform()
         monkeypatch.setattr(torch_internals, "forward_ad", SimpleNamespace())
-        assert not torch_internals.traced_in_a_transform()
+        assert not torch_internals.in_a_transform()
 
 
 def test_a_graph_that_cannot_be_read_is_an_error_not_a_network_without_convolutions(
