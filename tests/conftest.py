@@ -1,6 +1,7 @@
 """Fixtures for all tests."""
 
 import signal
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from hypothesis import settings
 
 from box_convolution import box_conv2d, ops
+from box_convolution.ops import cpu_library
 from box_convolution.ops.dispatch import IMPLEMENTATIONS
 
 settings.register_profile("box_convolution", deadline=None, derandomize=False, print_blob=True)
@@ -21,6 +23,17 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(params=["one thread", "torch's threads", "own threads"])
+def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Run the test with one thread, and with three of PyTorch's and of the C++ library's."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if request.param == "one thread" else 3)
+    if request.param == "own threads":
+        monkeypatch.setattr(cpu_library, "parallel_for", lambda: 0)
+    yield
+    torch.set_num_threads(before)
 
 
 def _serves_cpu(name: str) -> bool:

@@ -1,7 +1,5 @@
 """Conversion between NCHW and channels_last in C++, compared with PyTorch's own."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor
@@ -11,16 +9,6 @@ from box_convolution.ops import cpu_library, native, reference
 
 pytestmark = pytest.mark.skipif(cpu_library.status() is not None, reason="no C++ library")
 SHAPES = [(2, 3, 5, 7), (1, 64, 40, 50), (3, 16, 4, 4), (1, 33, 1, 90), (2, 1, 4, 4), (3, 4, 1, 1), (1, 300, 3, 5)]
-
-
-@pytest.fixture(params=["one thread", "torch's threads", "own threads"])
-def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1 if request.param == "one thread" else 3)
-    if request.param == "own threads":
-        monkeypatch.setattr(cpu_library, "parallel_for", lambda: 0)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

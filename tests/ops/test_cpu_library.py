@@ -39,7 +39,7 @@ def loader() -> Iterator[None]:
 
 
 @pytest.fixture(params=["torch's threads", "own threads"])
-def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
+def set_threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
     """A function that sets the number of threads, with PyTorch's parallel loop or the library's (before torch 2.10)."""
     if request.param == "own threads":
         monkeypatch.setattr(cpu_library, "parallel_for", lambda: 0)
@@ -187,12 +187,12 @@ def test_pixels_of_a_row_may_lie_apart(
 
 @needs_library
 @pytest.mark.parametrize("isa", ISAS)
-def test_number_of_threads_changes_no_bit(isa: str, threads: Callable[[int], None]) -> None:
+def test_number_of_threads_changes_no_bit(isa: str, set_threads: Callable[[int], None]) -> None:
     for shape, exact in itertools.product((*SHAPES, (1, 2, 5, 300, 40), (3, 7, 2, 20, 30)), (False, True)):
         image, boxes, grad = problem(shape, torch.float32, exact=exact)
         results = []
         for count in (1, 2, 4, 8):
-            threads(count)
+            set_threads(count)
             with cpu_library.use_isa(isa):
                 output = native.box_conv2d(image, boxes, True, 1)
                 results.append((output, *native.box_conv2d_backward(grad, image, boxes, True, 1, [True, True])))
@@ -213,8 +213,8 @@ def test_own_threads_cover_every_plane(count: int, planes: int, monkeypatch: pyt
 
 
 @needs_library
-def test_python_threads(threads: Callable[[int], None]) -> None:
-    threads(2)
+def test_python_threads(set_threads: Callable[[int], None]) -> None:
+    set_threads(2)
     image, boxes, grad = problem((2, 5, 3, 40, 50), torch.float32)
     expected = (
         native.box_conv2d(image, boxes, True, 1),

@@ -1,7 +1,5 @@
 """The operators of deployed networks compared with PyTorch's operations."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor
@@ -16,16 +14,6 @@ DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 FORMATS = [torch.contiguous_format, torch.channels_last]
 
 
-@pytest.fixture(params=["one thread", "torch's threads", "own threads"])
-def _threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1 if request.param == "one thread" else 3)
-    if request.param == "own threads":
-        monkeypatch.setattr(cpu_library, "parallel_for", lambda: 0)
-    yield
-    torch.set_num_threads(before)
-
-
 def special(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """Noise with zeros of both signs, infinities and a NaN."""
     image = torch.randn(shape).to(dtype)
@@ -33,7 +21,7 @@ def special(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
     return image
 
 
-@pytest.mark.usefixtures("_threads")
+@pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("shape", [(2, 3, 5, 7), (1, 16, 40, 60), (2, 33, 9, 1), (0, 4, 5, 5), (1, 1, 2, 3)])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("memory_format", FORMATS)
@@ -60,7 +48,7 @@ def test_activation(
             assert changed.stride() == image.stride()
 
 
-@pytest.mark.usefixtures("_threads")
+@pytest.mark.usefixtures("threads")
 # Planes for which there are kernels in channels_last, too few channels for three threads, and rows for two groups.
 @pytest.mark.parametrize("shape", [(2, 16, 40, 60), (1, 4, 9, 7), (1, 3, 5, 6), (1, 32, 130, 1), (0, 4, 5, 5)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -141,7 +129,7 @@ def test_boxes_that_do_not_fit_the_image_are_refused() -> None:
     assert not image.any()
 
 
-@pytest.mark.usefixtures("_threads")
+@pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("channels", [1, 3, 16, 40])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("memory_format", FORMATS)
@@ -155,7 +143,7 @@ def test_unpooling(memory_format: torch.memory_format, dtype: torch.dtype, chann
     assert torch.equal(image, expected)
 
 
-@pytest.mark.usefixtures("_threads")
+@pytest.mark.usefixtures("threads")
 def test_unpooling_adds_where_indices_meet(implementation: str) -> None:
     image, values = (torch.ones(1, 40, 2, 2).to(memory_format=torch.channels_last) for _ in range(2))
     indices = torch.full((1, 40, 2, 2), 3).to(memory_format=torch.channels_last)
@@ -172,7 +160,7 @@ def test_unpooling_of_other_shapes_is_refused() -> None:
         OPERATORS.unpool_(torch.ones(2, 4, 4, 4), values, torch.zeros(1, 4, 2, 2, dtype=torch.long))
 
 
-@pytest.mark.usefixtures("_threads")
+@pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("shape", [(2, 8, 5, 7), (1, 64, 40, 60), (3, 5, 9, 1), (0, 4, 5, 5), (1, 1, 2, 3)])
 @pytest.mark.parametrize("outputs", [6, 17])
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -191,7 +179,7 @@ def test_pointwise_convolution_to_planes(
     torch.testing.assert_close(planes, expected.relu() if relu else expected)
 
 
-@pytest.mark.usefixtures("_threads")
+@pytest.mark.usefixtures("threads")
 # Pixels: less than a vector, whole ones, and one more; outputs: one written past the caches, and one of odd rows.
 @pytest.mark.parametrize(
     "shape", [(2, 8, 5, 7), (3, 5, 9, 1), (0, 4, 5, 5), (1, 1, 2, 33), (2, 3, 4, 32), (1, 16, 96, 160)]
@@ -213,7 +201,7 @@ def test_transposed_convolution(
     torch.testing.assert_close(output, expected)
 
 
-@pytest.mark.usefixtures("_threads")
+@pytest.mark.usefixtures("threads")
 def test_a_nan_reaches_few_outputs_of_a_transposed_convolution(implementation: str) -> None:
     """The nine that see it, and at most their left neighbours; none in the next row or image."""
     weight, bias = torch.randn(4, 5, 3, 3), torch.randn(5)
@@ -228,7 +216,7 @@ def test_a_nan_reaches_few_outputs_of_a_transposed_convolution(implementation: s
         torch.testing.assert_close(torch.where(expected.isnan(), expected, output), expected, equal_nan=True)
 
 
-@pytest.mark.usefixtures("_threads")
+@pytest.mark.usefixtures("threads")
 # Pooled channels: three, all, none, of a single pixel, more than a vector, more than the kernel's piece of a row holds.
 @pytest.mark.parametrize(
     "shape", [(2, 16, 3, 40, 60), (1, 5, 5, 3, 17), (1, 4, 0, 3, 5), (2, 4, 1, 1, 1), (1, 40, 33, 4, 9),
@@ -341,7 +329,7 @@ def test_autocast_leaves_the_pointwise_convolution_as_it_is(implementation: str)
             assert torch.equal(OPERATORS.pointwise_planes(image, weight, bias, True), expected)
 
 
-@pytest.mark.usefixtures("_threads")
+@pytest.mark.usefixtures("threads")
 def test_a_nan_stays_one_through_the_pointwise_convolution(implementation: str) -> None:
     image = torch.randn(1, 16, 3, 5).to(memory_format=torch.channels_last)
     image[0, 3, 1, 2] = float("nan")
