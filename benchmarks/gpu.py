@@ -46,7 +46,6 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 MODES = ("forward", "forward + backward")
 BACKWARD = "backward"
 DEPLOYED = "Deployed"
-CHANNELS_LAST = ", channels_last"
 FASTER = "the faster CUDA graph of each"
 EAGER = f"eager, {FASTER}"
 NETWORKS, IMAGE = ("boxenet", "boxonlyenet", "enet", "boxerfnet", "erfnet"), (512, 1024)
@@ -237,11 +236,12 @@ def _block_section(mode: str, rounds: int) -> Section:
     for last in (False, True):
         calls = block_calls(mode, last)
         torch.set_default_device(None)  # a default device makes each call of PyTorch take the CPU longer
-        for (name, way), microseconds in back_to_back(calls, rounds).items() if not last else ():
-            times[name, f"{way}, one after the other"] = microseconds
+        if not last:
+            for (name, way), microseconds in back_to_back(calls, rounds).items():
+                times[name, f"{way}, one after the other"] = microseconds
         graphs = {key: captured(call) for key, call in calls.items()}
         for (name, way), microseconds in interleaved(graphs, rounds).items():
-            times[name, f"{way}, CUDA graph{CHANNELS_LAST if last else ''}"] = microseconds
+            times[name, f"{way}, CUDA graph{', channels_last' if last else ''}"] = microseconds
         torch.set_default_device("cuda")
     return Section(
         f"Blocks, {mode}",

@@ -142,9 +142,8 @@ class FastTransposedConv2d(nn.ConvTranspose2d):
     @classmethod
     def of(cls, conv: nn.ConvTranspose2d) -> "FastTransposedConv2d":
         """Make one with the parameters of ``conv``, which `fits`."""
-        size, _ = conv.kernel_size
-        more = size - 2
-        made = cls(conv.in_channels, conv.out_channels, size, 2, more, more, device="meta")
+        (size, _), (padding, _) = conv.kernel_size, conv.output_padding  # and conv.padding: they are equal
+        made = cls(conv.in_channels, conv.out_channels, size, 2, padding, padding, device="meta")
         made.weight, made.bias = conv.weight, conv.bias
         return made.train(conv.training)
 
@@ -155,12 +154,14 @@ class FastTransposedConv2d(nn.ConvTranspose2d):
             if is_fast_convolution(self, input):
                 output: Tensor = torch.ops.box_convolution.transposed_conv(input, self.weight, self.bias)
                 return output
-        padding = self.kernel_size[0] - 2
-        more = [padding, padding]
+        padding = self.output_padding  # and that of the input: they are equal
+        rows, columns = padding
         if output_size is not None:
-            shift = 2 * padding - self.kernel_size[0] + 2
-            more = [output_size[-2] - 2 * input.shape[-2] + shift, output_size[-1] - 2 * input.shape[-1] + shift]
-        return conv_transpose2d(input, self.weight, self.bias, stride=2, padding=padding, output_padding=more)
+            rows = output_size[-2] - 2 * input.shape[-2] + rows
+            columns = output_size[-1] - 2 * input.shape[-1] + columns
+        return conv_transpose2d(
+            input, self.weight, self.bias, stride=2, padding=padding, output_padding=[rows, columns]
+        )
 
 
 def is_fast_convolution(conv: nn.Module, input: Tensor) -> bool:

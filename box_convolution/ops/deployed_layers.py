@@ -116,7 +116,7 @@ def _pool_beside_(image: Tensor, input: Tensor, scale: Tensor, shift: Tensor, sl
 def _pool_beside(filtered: Tensor, input: Tensor, scale: Tensor, shift: Tensor, slopes: Tensor | None = None) -> Tensor:
     channels = filtered.shape[1] + _check_pooled("filtered", filtered, input, scale, shift)
     if dispatch.serving(filtered) is native and _fast(filtered) and _fast(input):
-        image = _empty(filtered, (filtered.shape[0], channels, *filtered.shape[2:]))
+        image = native.empty_channels_last(filtered, (filtered.shape[0], channels, *filtered.shape[2:]))
         if native_layers.pool_beside(image, filtered, input, scale, shift, slopes):
             return image
     image = torch.cat((filtered, _pooled(input, scale, shift)), 1).contiguous(memory_format=torch.channels_last)
@@ -194,7 +194,7 @@ def _fake_pool_beside(
     filtered: Tensor, input: Tensor, scale: Tensor, shift: Tensor, slopes: Tensor | None = None
 ) -> Tensor:
     batch, channels, h, w = filtered.shape
-    return _empty(filtered, (batch, channels + input.shape[1], h, w))
+    return native.empty_channels_last(filtered, (batch, channels + input.shape[1], h, w))
 
 
 @torch.library.register_fake("box_convolution::pointwise_planes", lib=_library)
@@ -204,11 +204,7 @@ def _fake_pointwise_planes(image: Tensor, weight: Tensor, bias: Tensor, relu: bo
 
 @torch.library.register_fake("box_convolution::transposed_conv", lib=_library)
 def _fake_transposed_conv(image: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return _empty(image, (image.shape[0], weight.shape[1], 2 * image.shape[2], 2 * image.shape[3]))
-
-
-def _empty(like: Tensor, shape: tuple[int, ...]) -> Tensor:
-    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
+    return native.empty_channels_last(image, (image.shape[0], weight.shape[1], 2 * image.shape[2], 2 * image.shape[3]))
 
 
 @register_flop_formula(torch.ops.box_convolution.add_boxes_)

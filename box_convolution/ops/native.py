@@ -98,7 +98,7 @@ def box_conv2d_fused(input: Tensor, boxes: Tensor, epilogue: Epilogue, normalize
     image, wide = _by_rows(input), boxes.to(torch.float64).contiguous()
     problem = _problem(image, wide, boxes.dtype == torch.float64, normalize, stride)
     if last:
-        output = torch.empty(shape, dtype=input.dtype, device=input.device, memory_format=torch.channels_last)
+        output = empty_channels_last(input, shape)
         if _into_pixels(output, problem, epilogue):
             return output
     # A channels_last residual is added while the output is transposed, so that it need not be transposed itself.
@@ -168,6 +168,11 @@ def box_conv2d_backward(
     if output_mask[0] and memory_format(input) == torch.channels_last:
         grad_input = _pixels(grad_input)
     return grad_input, grad_boxes.to(boxes.dtype)
+
+
+def empty_channels_last(like: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """A new tensor with the dtype and device of ``like``."""
+    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
 
 
 def _gathered(grad_output: Tensor, input: Tensor) -> bool:

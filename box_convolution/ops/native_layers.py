@@ -103,8 +103,7 @@ def pointwise_planes(image: Tensor, weight: Tensor, bias: Tensor, relu: bool) ->
 def transposed_conv(image: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """See `deployed_layers`; ``image`` float32 in channels_last, and so is the result."""
     (batch, channels, h, w), size = image.shape, weight.shape[3]
-    shape = (batch, len(bias), 2 * h, 2 * w)
-    output = torch.empty(shape, dtype=image.dtype, device=image.device, memory_format=torch.channels_last)
+    output = native.empty_channels_last(image, (batch, len(bias), 2 * h, 2 * w))
     operands = [tensor.contiguous() for tensor in (weight, bias)]
     pointers = [image.data_ptr(), *(tensor.data_ptr() for tensor in operands), output.data_ptr()]
     call = _TransposedConv(batch, h, w, channels, len(bias), *pointers, size, *cpu_library.workers())
