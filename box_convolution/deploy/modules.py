@@ -81,7 +81,11 @@ class FusedBoxBottleneck(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         narrow: Tensor | None = None
+        overwrite = False
         if not torch.jit.is_scripting():
+            overwrite = self._may_overwrite(input)
+            if overwrite and self._overwrite_at_once(input):
+                return input
             narrow = _as_planes(self.conv, input, self.inner_relu)
         if narrow is None:
             narrow = self.conv(input)
@@ -93,13 +97,24 @@ class FusedBoxBottleneck(nn.Module):
             narrow = narrow.index_select(1, channels)
             narrow = narrow.contiguous(memory_format=torch.channels_last) if last else narrow
         if not torch.jit.is_scripting():  # noqa: SIM102 - TorchScript compiles the whole of a joint condition
-            if self._may_overwrite(input) and _is_fast_to_overwrite(self.box, input, narrow):
+            if overwrite and _is_fast_to_overwrite(self.box, input, narrow):
                 return self.box(narrow, input, overwrite=True)
         return self.box(narrow, input)
 
     @torch.jit.unused
     def _may_overwrite(self, input: Tensor) -> bool:
         return self.overwrites or (self.overwrites_temporary and changeable(input) and take_temporary(input))
+
+    @torch.jit.unused
+    def _overwrite_at_once(self, input: Tensor) -> bool:
+        """Overwrite the input in one operator; False, with nothing done, if no kernel does, or a layer was changed."""
+        conv, box = self.conv, self.box
+        if self.channels is not None or not is_plain(box, FusedBoxConv2d) or not _is_pointwise(conv, input):
+            return False
+        torch.ops.box_convolution.box_block_(
+            input, conv.weight, conv.bias, self.inner_relu, box.boxes, box.scale, box.shift, box.relu, box.normalize
+        )
+        return True
 
 
 class PointwiseConv2d(nn.Conv2d):
@@ -174,11 +189,16 @@ def is_fast_convolution(conv: nn.Module, input: Tensor) -> bool:
 
 def _as_planes(conv: nn.Module, input: Tensor, relu: bool) -> Tensor | None:
     """[relu](conv(input)) in contiguous memory, which boxes read without transposing it; None if that is not faster."""
-    # `changeable` first: torch.compile in PyTorch 2.6 cannot trace what `is_plain` asks.
-    if not changeable(input) or not is_plain(conv, PointwiseConv2d) or not is_fast_convolution(conv, input):
+    if not _is_pointwise(conv, input):
         return None
     planes: Tensor = torch.ops.box_convolution.pointwise_planes(input, conv.weight, conv.bias, relu)
     return planes
+
+
+def _is_pointwise(conv: nn.Module, input: Tensor) -> TypeGuard[PointwiseConv2d]:
+    """Whether operators of `ops.deployed_layers` compute the 1x1 convolution ``conv``."""
+    # `changeable` first: torch.compile in PyTorch 2.6 cannot trace what `is_plain` asks.
+    return changeable(input) and is_plain(conv, PointwiseConv2d) and is_fast_convolution(conv, input)
 
 
 def _is_fast_to_overwrite(box: nn.Module, input: Tensor, narrow: Tensor) -> bool:

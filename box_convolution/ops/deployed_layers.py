@@ -1,4 +1,4 @@
-"""Seven operators for the CPU that speed up what surrounds the convolutions of a deployed network.
+"""Eight operators for the CPU that speed up what surrounds the convolutions of a deployed network.
 
     activate_(image, residual, slopes)
         image = prelu(image [+ residual], slopes), or relu of it where there are no slopes
@@ -6,6 +6,8 @@
         image[b, c, indices[b, c, i, j]] += values[b, c, i, j], indices into the flat plane as those of `max_pool2d`
     add_boxes_(image, input, boxes, scale, shift, relu, normalize)
         image = box_conv2d_fused(input, boxes, scale, shift, image, relu, normalize)
+    box_block_(image, weight, bias, inner_relu, boxes, scale, shift, relu, normalize)
+        the same with input = pointwise_planes(image, weight, bias, inner_relu)
     pool_beside_(image, input, scale, shift, slopes)
         the last K channels of image = scale * max_pool2d(input, 2) + shift; then image = prelu(image, slopes), or relu
     pool_beside(filtered, input, scale, shift, slopes)
@@ -42,6 +44,10 @@ _library.define("unpool_(Tensor(a!) image, Tensor values, Tensor indices) -> ()"
 _library.define(
     "add_boxes_(Tensor(a!) image, Tensor input, Tensor boxes, Tensor? scale=None, Tensor? shift=None, bool relu=False, "
     "bool normalize=True) -> ()"
+)
+_library.define(
+    "box_block_(Tensor(a!) image, Tensor weight, Tensor bias, bool inner_relu, Tensor boxes, Tensor? scale=None, "
+    "Tensor? shift=None, bool relu=False, bool normalize=True) -> ()"
 )
 _library.define("pool_beside_(Tensor(a!) image, Tensor input, Tensor scale, Tensor shift, Tensor? slopes=None) -> ()")
 _library.define("pool_beside(Tensor filtered, Tensor input, Tensor scale, Tensor shift, Tensor? slopes=None) -> Tensor")
@@ -92,11 +98,35 @@ def _add_boxes(
     relu: bool = False,
     normalize: bool = True,
 ) -> None:
-    epilogue = Epilogue(scale, shift, image, relu)
+    _add_measured(image, input, None, boxes, Epilogue(scale, shift, image, relu), normalize)
+
+
+def _box_block(
+    image: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    inner_relu: bool,
+    boxes: Tensor,
+    scale: Tensor | None = None,
+    shift: Tensor | None = None,
+    relu: bool = False,
+    normalize: bool = True,
+) -> None:
+    magnitudes = None
+    if dispatch.serving(image) is native and _fast(image) and _fits(image, weight, bias):
+        input, magnitudes = native_layers.measured_planes(image, weight, bias, inner_relu)
+    else:
+        input = _pointwise_planes(image, weight, bias, inner_relu)
+    _add_measured(image, input, magnitudes, boxes, Epilogue(scale, shift, image, relu), normalize)
+
+
+def _add_measured(
+    image: Tensor, input: Tensor, magnitudes: Tensor | None, boxes: Tensor, epilogue: Epilogue, normalize: bool
+) -> None:
     check_fused(input, boxes, epilogue, stride=1)
     implementation = dispatch.serving(image)
     if implementation is native and _fast(image) and input.dtype == torch.float32:
-        native.add_boxes(image, input, boxes, epilogue, normalize)
+        native.add_boxes(image, input, boxes, epilogue, normalize, magnitudes)
         return
     image.copy_(implementation.box_conv2d_fused(input, boxes, epilogue, normalize, stride=1))
 
@@ -142,25 +172,29 @@ def _pooled(input: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 
 
 def _pointwise_planes(image: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
-    fits = weight.shape == (*bias.shape, image.shape[1], 1, 1) and _fit(weight, bias)
     with torch.autocast("cpu", enabled=False):
-        if dispatch.serving(image) is native and _fast(image) and fits:
+        if dispatch.serving(image) is native and _fast(image) and _fits(image, weight, bias):
             return native_layers.pointwise_planes(image, weight, bias, relu)
         planes = conv2d(image, weight, bias).contiguous()
         return planes.relu_() if relu else planes
 
 
+def _fits(image: Tensor, weight: Tensor, bias: Tensor) -> bool:
+    """Whether they make a 1x1 convolution of ``image``."""
+    return weight.shape == (*bias.shape, image.shape[1], 1, 1) and _are_plain(weight, bias)
+
+
 def _transposed_conv(image: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     if weight.shape[2:] not in ((2, 2), (3, 3)):
         raise ValueError(f"weight must have 2x2 or 3x3 pixels, got shape {tuple(weight.shape)}")
-    fits = weight.shape[:-2] == (image.shape[1], *bias.shape) and _fit(weight, bias)
+    fits = weight.shape[:-2] == (image.shape[1], *bias.shape) and _are_plain(weight, bias)
     with torch.autocast("cpu", enabled=False):
         if dispatch.serving(image) is native and _fast(image) and fits:
             return native_layers.transposed_conv(image, weight, bias)
         return native_layers.doubled(image, weight, bias)
 
 
-def _fit(weight: Tensor, bias: Tensor) -> bool:
+def _are_plain(weight: Tensor, bias: Tensor) -> bool:
     return bias.ndim == 1 and weight.dtype == bias.dtype == torch.float32 and weight.numel() > 0
 
 
@@ -171,6 +205,7 @@ def _fast(tensor: Tensor, dtype: torch.dtype = torch.float32) -> bool:
 _library.impl("activate_", _activate, "CPU")
 _library.impl("unpool_", _unpool, "CPU")
 _library.impl("add_boxes_", _add_boxes, "CPU")
+_library.impl("box_block_", _box_block, "CPU")
 _library.impl("pool_beside_", _pool_beside_, "CPU")
 _library.impl("pool_beside", _pool_beside, "CPU")
 _library.impl("pointwise_planes", _pointwise_planes, "CPU")
@@ -218,5 +253,17 @@ def _convolution_flops(image_shape: Any, weight_shape: Any, *args: Any, out_shap
     return 2 * math.prod(image_shape) * math.prod(weight_shape) // image_shape[1]
 
 
+@register_flop_formula(torch.ops.box_convolution.box_block_)
+def _box_block_flops(
+    image_shape: Any, weight_shape: Any, bias_shape: Any, *args: Any, out_shape: Any = None, **kwargs: Any
+) -> int:
+    batch, _, h, w = image_shape
+    return _convolution_flops(image_shape, weight_shape) + _add_boxes_flops(image_shape, (batch, *bias_shape, h, w))
+
+
 @torch.library.register_fake("box_convolution::add_boxes_", lib=_library)
 def _fake_add_boxes(*_: object, **__: object) -> None: ...
+
+
+@torch.library.register_fake("box_convolution::box_block_", lib=_library)
+def _fake_box_block(*_: object, **__: object) -> None: ...

@@ -37,6 +37,7 @@ class _Forward(ctypes.Structure):
         ("residual", ctypes.c_void_p),
         ("relu", ctypes.c_int32),
         ("pixels", ctypes.c_int32),
+        ("magnitudes", ctypes.c_void_p),
     ]
 
 
@@ -112,12 +113,22 @@ def box_conv2d_fused(input: Tensor, boxes: Tensor, epilogue: Epilogue, normalize
     return _pixels(output, residual, epilogue.relu) if later else _pixels(output)
 
 
-def add_boxes(image: Tensor, input: Tensor, boxes: Tensor, epilogue: Epilogue, normalize: bool) -> None:
-    """See `deployed_layers`; ``image``, the residual of ``epilogue``, is channels_last, ``input`` float32 as well."""
+def add_boxes(
+    image: Tensor,
+    input: Tensor,
+    boxes: Tensor,
+    epilogue: Epilogue,
+    normalize: bool,
+    magnitudes: Tensor | None = None,
+) -> None:
+    """See `deployed_layers`; ``image``, the residual of ``epilogue``, is channels_last, ``input`` float32 as well.
+
+    ``magnitudes``: BoxMagnitude of box_conv2d.h of each plane of ``input``, if they are known.
+    """
     wide = boxes.to(torch.float64).contiguous()
     rows = _by_rows(input)
     problem = _problem(rows, wide, boxes.dtype == torch.float64, normalize, stride=1)
-    if not image.numel() or _into_pixels(image, problem, epilogue):
+    if not image.numel() or _into_pixels(image, problem, epilogue, magnitudes):
         return
     planes = image.new_empty(image.shape)
     _check(_forward(problem, planes, epilogue._replace(residual=None, relu=False), pixels=False), problem)
@@ -125,25 +136,28 @@ def add_boxes(image: Tensor, input: Tensor, boxes: Tensor, epilogue: Epilogue, n
     transpose(batch, channels, h * w, planes, image, epilogue.relu, image)
 
 
-def _into_pixels(output: Tensor, problem: _Problem, epilogue: Epilogue) -> bool:
+def _into_pixels(output: Tensor, problem: _Problem, epilogue: Epilogue, magnitudes: Tensor | None = None) -> bool:
     """Write to ``output``, in channels_last; it may be the residual. False, with nothing written, if no kernel does."""
     # The kernels for channels_last outputs give a thread at least 16 channels: are there enough for every thread?
     if output.shape[0] * output.shape[1] < 16 * torch.get_num_threads():
         return False
     if epilogue.residual is not None:
         epilogue = epilogue._replace(residual=epilogue.residual.contiguous(memory_format=torch.channels_last))
-    status = _forward(problem, output, epilogue, pixels=True)
+    status = _forward(problem, output, epilogue, magnitudes, pixels=True)
     if status == cpu_library.NOT_SERVED:
         return False
     _check(status, problem)
     return True
 
 
-def _forward(problem: _Problem, output: Tensor, epilogue: Epilogue, *, pixels: bool) -> int:
+def _forward(
+    problem: _Problem, output: Tensor, epilogue: Epilogue, magnitudes: Tensor | None = None, *, pixels: bool
+) -> int:
     """Call the kernel; the residual has the memory format of ``output``."""
     scale, shift = (None if part is None else part.contiguous() for part in (epilogue.scale, epilogue.shift))
     pointers = [None if part is None else part.data_ptr() for part in (scale, shift, epilogue.residual)]
-    call = _Forward(problem, output.data_ptr(), *pointers, epilogue.relu, pixels)
+    known = None if magnitudes is None else magnitudes.data_ptr()
+    call = _Forward(problem, output.data_ptr(), *pointers, epilogue.relu, pixels, known)
     status: int = cpu_library.library().box_forward(ctypes.byref(call))
     return status
 

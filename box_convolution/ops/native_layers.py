@@ -32,7 +32,7 @@ class _PoolBeside(ctypes.Structure):
 class _Pointwise(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_int64) for name in ("batch", "pixels", "channels", "outputs")),
-        *((name, ctypes.c_void_p) for name in ("image", "weight", "bias", "planes")),
+        *((name, ctypes.c_void_p) for name in ("image", "weight", "bias", "planes", "magnitudes")),
         *((name, ctypes.c_int32) for name in ("relu", "threads")),
         ("parallel_for", ctypes.c_void_p),
     ]
@@ -85,10 +85,25 @@ def pool_beside(
 
 def pointwise_planes(image: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
     """See `deployed_layers`; ``image`` float32 in channels_last."""
+    return _pointwise(image, weight, bias, relu, None)[0]
+
+
+def measured_planes(image: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> tuple[Tensor, Tensor | None]:
+    """`pointwise_planes`, and of each plane a BoxMagnitude of box_conv2d.h: two numbers of 8 bytes; None if unknown."""
+    magnitudes = image.new_empty(image.shape[0], len(bias), 2, dtype=torch.float64)
+    planes, measured = _pointwise(image, weight, bias, relu, magnitudes)
+    return planes, magnitudes if measured else None
+
+
+def _pointwise(
+    image: Tensor, weight: Tensor, bias: Tensor, relu: bool, magnitudes: Tensor | None
+) -> tuple[Tensor, bool]:
+    """The planes, and whether a kernel made them; only that writes ``magnitudes``."""
     batch, channels, h, w = image.shape
     planes = image.new_empty(batch, len(bias), h, w)
     operands = [tensor.contiguous() for tensor in (weight, bias)]
     pointers = [image.data_ptr(), *(tensor.data_ptr() for tensor in operands), planes.data_ptr()]
+    pointers.append(0 if magnitudes is None else magnitudes.data_ptr())
     call = _Pointwise(batch, h * w, channels, len(bias), *pointers, relu, *cpu_library.workers())
     status: int = cpu_library.library().box_pointwise(ctypes.byref(call))
     if status == cpu_library.NOT_SERVED:
@@ -97,7 +112,7 @@ def pointwise_planes(image: Tensor, weight: Tensor, bias: Tensor, relu: bool) ->
         native.transpose(batch, h * w, len(bias), result, None, relu, planes)
     elif status:
         raise MemoryError(f"pointwise_planes: no memory for a weight of shape {tuple(weight.shape)}")
-    return planes
+    return planes, status == 0
 
 
 def transposed_conv(image: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from deployment import assert_same_answer, lived_in, types_in
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from box_convolution import BoxBottleneck, networks
 from box_convolution.deploy import FusedBoxBottleneck, deploy
@@ -69,6 +70,33 @@ def test_box_blocks_overwrite_their_inputs_and_leave_the_image_alone(name: str, 
         assert torch.equal(deployed(image), first)
     assert torch.equal(first, second)
     assert torch.equal(image, before)
+
+
+class _Counted(TorchDispatchMode):
+    """Counts the calls of one operator."""
+
+    def __init__(self, operator: Any) -> None:
+        super().__init__()
+        self.operator, self.calls = operator, 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.calls += func is self.operator
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("name", "blocks"), [("boxenet", 12), ("boxonlyenet", 23), ("boxerfnet", 5)])
+def test_box_blocks_that_overwrite_are_one_operator(name: str, blocks: int) -> None:
+    network = lived_in(networks.create(name, 5, (64, 96)), 2, 3, 64, 96)
+    deployed, in_steps = deploy(network), deploy(network)
+    for block in in_steps.modules():
+        if isinstance(block, FusedBoxBottleneck):
+            block.overwrites = block.overwrites_temporary = False
+    image = torch.randn(2, 3, 64, 96)
+    with torch.no_grad():
+        with _Counted(torch.ops.box_convolution.box_block_.default) as counted:
+            actual = deployed(image)
+        torch.testing.assert_close(actual, in_steps(image), rtol=0, atol=1e-5)
+    assert counted.calls == blocks
 
 
 def _block() -> BoxBottleneck:

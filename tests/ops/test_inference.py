@@ -85,6 +85,65 @@ def test_boxes_are_added_in_place_with_every_instruction_set(isa: str) -> None:
     assert torch.equal(image, expected)
 
 
+@pytest.mark.usefixtures("threads")
+# Pixels in whole tiles and chunks, one pixel more, and fewer than a tile; outputs in one vector, and in two.
+@pytest.mark.parametrize("shape", [(2, 32, 24, 40), (1, 64, 41, 25), (1, 32, 1, 9), (0, 32, 5, 5)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("memory_format", FORMATS)
+@pytest.mark.parametrize("inner_relu", [False, True])
+def test_box_block_gives_what_its_parts_give(
+    inner_relu: bool,
+    memory_format: torch.memory_format,
+    dtype: torch.dtype,
+    shape: tuple[int, ...],
+    implementation: str,
+) -> None:
+    channels = shape[1] // 4
+    boxes = torch.randint(-9, 9, (channels, 4, 4)) + 0.5
+    weight, bias = torch.randn(channels, shape[1], 1, 1).to(dtype) / 8, torch.randn(channels).to(dtype)
+    image = torch.randn(shape).to(dtype).to(memory_format=memory_format)
+    rest = boxes, torch.randn(shape[1]), torch.randn(shape[1]), True
+    with ops.use(implementation):
+        expected, changed = image.clone(), image.clone()
+        OPERATORS.add_boxes_(expected, OPERATORS.pointwise_planes(image, weight, bias, inner_relu), *rest)
+        OPERATORS.box_block_(changed, weight, bias, inner_relu, *rest)
+    torch.testing.assert_close(changed, expected)
+    assert changed.stride() == image.stride()
+
+
+@pytest.mark.parametrize("isa", [] if cpu_library.status() else cpu_library.isas())
+@pytest.mark.parametrize("pixel", [(0, 0), (20, 3), (40, 24)])
+@pytest.mark.parametrize("value", [1e6, -1e6, float("nan"), float("inf")])
+def test_box_block_sees_the_pixels_that_fixed_point_cannot_hold(value: float, pixel: tuple[int, int], isa: str) -> None:
+    """What the 1x1 convolution knows of its planes decides which are summed in fixed point; the last pixel counts."""
+    image = torch.randn(1, 64, 41, 25).to(memory_format=torch.channels_last)
+    image[0, 3, pixel[0], pixel[1]] = value
+    boxes = torch.randint(-9, 9, (16, 4, 4)) + 0.5
+    weight, bias = torch.randn(16, 64, 1, 1) / 8, torch.randn(16)
+    with cpu_library.use_isa(isa):
+        planes = OPERATORS.pointwise_planes(image, weight, bias, False)
+        exact = OPERATORS.box_conv2d(planes.double(), boxes.double()) + image
+        OPERATORS.box_block_(image, weight, bias, False, boxes)
+    torch.testing.assert_close(image.double(), exact, equal_nan=True, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("isa", [] if cpu_library.status() else cpu_library.isas())
+def test_box_block_does_not_depend_on_threads(isa: str) -> None:
+    image = torch.randn(2, 64, 70, 90).to(memory_format=torch.channels_last)
+    rest = torch.randn(16, 64, 1, 1), torch.randn(16), True, torch.randint(-30, 30, (16, 4, 4)) + 0.5
+    results = []
+    with cpu_library.use_isa(isa):
+        for threads in (1, 2, 3):
+            before = torch.get_num_threads()
+            torch.set_num_threads(threads)
+            changed = image.clone()
+            OPERATORS.box_block_(changed, *rest)
+            torch.set_num_threads(before)
+            results.append(changed)
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(results[0], results[2])
+
+
 @pytest.mark.parametrize("memory_format", FORMATS)
 def test_what_is_promised_to_compilers(memory_format: torch.memory_format) -> None:
     image = torch.randn(2, 5, 6, 4).to(memory_format=memory_format)
@@ -120,12 +179,21 @@ def test_operations_of_boxes_in_place_are_counted() -> None:
             call()
         counts.append(counter.get_total_flops())
     assert counts[0] == counts[1] > 0
+    weight = torch.randn(4, 8, 1, 1)
+    with FlopCounterMode(display=False) as counter:
+        OPERATORS.box_block_(image, weight, torch.zeros(4), True, boxes)
+    assert counter.get_total_flops() == counts[0] + 2 * weight.numel() * 6 * 5
 
 
-def test_boxes_that_do_not_fit_the_image_are_refused() -> None:
-    image = torch.zeros(1, 8, 5, 5)
-    with pytest.raises(ValueError, match="residual"):
-        OPERATORS.add_boxes_(image, torch.zeros(1, 4, 5, 5), torch.zeros(4, 4, 4))
+def test_boxes_that_do_not_fit_the_image_are_refused(implementation: str) -> None:
+    image, boxes = torch.zeros(1, 8, 5, 5).to(memory_format=torch.channels_last), torch.zeros(4, 4, 4)
+    with ops.use(implementation):
+        with pytest.raises(ValueError, match="residual"):
+            OPERATORS.add_boxes_(image, torch.zeros(1, 4, 5, 5), boxes)
+        with pytest.raises(ValueError, match="residual"):
+            OPERATORS.box_block_(image, torch.ones(4, 8, 1, 1), torch.ones(4), True, boxes)
+        with pytest.raises(ValueError, match="channels"):
+            OPERATORS.box_block_(image, torch.ones(2, 8, 1, 1), torch.ones(2), True, boxes)
     assert not image.any()
 
 

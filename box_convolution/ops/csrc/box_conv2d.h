@@ -21,7 +21,7 @@ extern "C" {
 #endif
 
 // Raise it with every change of the types and functions of the headers: ops/cpu_library.py refuses a library of another version.
-#define BOX_ABI_VERSION 9
+#define BOX_ABI_VERSION 10
 BOX_API int32_t box_abi_version(void);
 
 enum BoxStatus { BOX_DONE = 0, BOX_NO_MEMORY = 1, BOX_NOT_SERVED = 2 };
@@ -31,6 +31,12 @@ enum BoxDtype { BOX_FLOAT32 = 0, BOX_FLOAT64 = 1, BOX_BFLOAT16 = 2, BOX_FLOAT16 
 // The signature is that of torch_parallel_for in torch/csrc/stable/c/shim.h, which can be passed directly.
 typedef void (*BoxBody)(int64_t begin, int64_t end, void* context);
 typedef int32_t (*BoxParallelFor)(int64_t begin, int64_t end, int64_t grain, BoxBody body, void* context);
+
+// Of a plane: its largest |value|, infinity or NaN if it has one, and its root mean square, which may be off by a thousandth.
+typedef struct {
+  float largest;
+  double rms;
+} BoxMagnitude;
 
 typedef struct {
   int64_t batch, channels, per_channel, h, w, stride;
@@ -56,6 +62,7 @@ typedef struct {
   const void* residual;
   int32_t relu;
   int32_t pixels;  // 1: output and residual are NHWC (channels last); BOX_NOT_SERVED where there is no kernel for that
+  const BoxMagnitude* magnitudes;  // with ``pixels``, of the planes of the input, (batch, channels), if they are known
 } BoxForward;
 
 // grad_output: like the output, any strides. grad_input (batch, channels, h, w), contiguous, or NULL.

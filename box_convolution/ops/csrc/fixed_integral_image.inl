@@ -9,8 +9,9 @@
 constexpr int64_t MOST_AREAS = 4096;  // of the largest box in a plane; so float64 has digits below a unit
 
 // Units in 1 for the sums of these boxes over a plane, a power of two; 0 if they or the plane are unfit. ``scale``: of each
-// box's average, or NULL.
-inline double units_for(const float* input, int64_t stride_h, const Box* boxes, const float* scale, const BoxProblem& p) {
+// box's average, or NULL. ``measure()`` returns the magnitude of the plane.
+template <typename Measure>
+inline double units_for(const Box* boxes, const float* scale, const BoxProblem& p, const Measure& measure) {
   double pixels = double(p.h * p.w), most = pixels / MOST_AREAS, least = INFINITY, factor = INFINITY;
   for (int64_t m = 0; m < p.per_channel; ++m) {
     const Span &rows = boxes[m].rows, &columns = boxes[m].columns;
@@ -22,8 +23,7 @@ inline double units_for(const float* input, int64_t stride_h, const Box* boxes, 
     least = min(least, height * width);
     factor = min(factor, fabs(boxes[m].inverse * (scale ? double(scale[m]) : 1.0)));
   }
-  const FloatPlane<float> plane(input, stride_h, 1, p.h, p.w, nullptr);
-  const Magnitude magnitude = magnitude_of(Team{p, false}, plane, p.h, p.w);
+  const BoxMagnitude magnitude = measure();
   if (magnitude.largest == 0) return 1;
   const double largest = magnitude.largest, rms = 1.001 * magnitude.rms;  // which was summed in float32
   // Without its largest pixel, a plane must have a quarter of its root mean square; the error is relative to that.
@@ -50,7 +50,6 @@ struct FixedIntegral {
 
   // row(p)[q] is the sum of all pixels above row p in columns 0..q; 0 for q = -WIDE..-1, and for q = w..end+WIDE-1 as for w - 1.
   uint32_t* row(int64_t p) const { return data + p * pitch + WIDE; }
-  const uint32_t* clamped(int64_t p) const { return row(min(max<int64_t>(p, 0), h)); }
 
   void build(const float* input, int64_t stride_h, double units, double* above) const {
     memset(data, 0, sizeof(uint32_t) * size_t(pitch));
@@ -94,49 +93,57 @@ struct FixedIntegral {
   }
 };
 
-// Differences of two rows of an integral image, from column ``at`` on, WIDE columns at a time. Whole cache lines are loaded and
-// shifted into place, because a load across two lines takes twice as long.
-struct RowDifference {
-  const uint32_t *bottom, *top;
-  const int64_t last;  // rows do not change beyond the vectors at -WIDE and ``last``
-  int64_t at;
-  const Words places;
-  Words line;
-
-  RowDifference(const uint32_t* bottom, const uint32_t* top, int64_t at, int64_t last)
-      : bottom(bottom), top(top), last(last), at(at - (at & (WIDE - 1))),
-        places(Words{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15} + uint32_t(at & (WIDE - 1))), line(read()) {}
-
-  inline Words read() const {
-    const int64_t place = min(max(at, -WIDE), last);
-    return load_words(bottom + place) - load_words(top + place);
-  }
-
-  inline Words next() {
-    at += WIDE;
-    const Words later = read(), value = Words(_mm512_permutex2var_epi32(__m512i(line), __m512i(places), __m512i(later)));
-    line = later;
-    return value;
-  }
-};
-
-// A box over integral images of one size: scale * average + shift.
+// A box over an integral image: scale * average + shift.
 struct BoxOnBorders {
-  const Box* box;
+  const uint32_t* first_row;
+  int64_t h, pitch, low, high;  // low, high: the rows between which the box lies for output row 0
+  // Differences of two rows are loaded in whole cache lines and shifted into place, because a load across two lines takes
+  // twice as long. Which lines, and how far, is the same in every row: for columns j..j+WIDE-1 of the right edge, lines
+  // at[0] and at[2] at ``at = lines + 2 * j / WIDE``; of the left edge at[1] and at[3].
+  const int32_t* lines;
+  Words right, left;
   float factor, shift;
 
   BoxOnBorders() = default;
-  BoxOnBorders(const Box& box, double units, const Epilogue& epilogue)
-      : box(&box), factor(float(box.inverse / units * epilogue.scale)), shift(float(epilogue.shift)) {}
+  // Lines are written to ``memory``, which has lines_size(w) numbers.
+  BoxOnBorders(const Box& box, const FixedIntegral& integral, double units, const Epilogue& epilogue, int32_t* memory)
+      : first_row(integral.row(0)), h(integral.h), pitch(integral.pitch), low(box.rows.low), high(box.rows.high),
+        lines(memory), right(shift_of(box.columns.high - 1)), left(shift_of(box.columns.low - 1)),
+        factor(float(box.inverse / units * epilogue.scale)), shift(float(epilogue.shift)) {
+    for (int64_t j = 0; j < lines_size(integral.w) / 2; ++j) {
+      memory[2 * j] = line_of(box.columns.high - 1 + j * WIDE, integral);
+      memory[2 * j + 1] = line_of(box.columns.low - 1 + j * WIDE, integral);
+    }
+  }
+  static int64_t lines_size(int64_t w) { return 2 * ((w + WIDE - 1) / WIDE + 1); }
 
-  // Calls write(j, vector) with columns j..j+WIDE-1 of output row i, for begin <= j < end.
+  // Calls write(j, vector) with columns j..j+WIDE-1 of output row i, for begin <= j < end; begin is a multiple of WIDE.
   template <typename Write>
-  inline void row(const FixedIntegral& integral, int64_t i, int64_t begin, int64_t end, const Write& write) const {
-    const uint32_t* const bottom = integral.clamped(i + box->rows.high);
-    const uint32_t* const top = integral.clamped(i + box->rows.low);
-    RowDifference right(bottom, top, begin + box->columns.high - 1, integral.end);
-    RowDifference left(bottom, top, begin + box->columns.low - 1, integral.end);
-    for (int64_t j = begin; j < end; j += WIDE) write(j, to_floats(right.next() - left.next()) * factor + shift);
+  inline void row(int64_t i, int64_t begin, int64_t end, const Write& write) const {
+    const uint32_t* const bottom = first_row + min(max<int64_t>(i + high, 0), h) * pitch;
+    const uint32_t* const top = first_row + min(max<int64_t>(i + low, 0), h) * pitch;
+    const int32_t* at = lines + 2 * begin / WIDE;
+    const auto difference = [&](int32_t line) { return load_words(bottom + line) - load_words(top + line); };
+    Words to_right = difference(at[0]), to_left = difference(at[1]);
+    for (int64_t j = begin; j < end; j += WIDE) {
+      at += 2;
+      const Words next_right = difference(at[0]), next_left = difference(at[1]);
+      const Words sum = shifted(to_right, right, next_right) - shifted(to_left, left, next_left);
+      to_right = next_right, to_left = next_left;
+      write(j, to_floats(sum) * factor + shift);
+    }
+  }
+
+ private:
+  static Words shift_of(int64_t column) {
+    return Words{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15} + uint32_t(column & (WIDE - 1));
+  }
+  // Rows do not change beyond the lines at -WIDE and ``end``.
+  static int32_t line_of(int64_t column, const FixedIntegral& integral) {
+    return int32_t(min(max(column - (column & (WIDE - 1)), -WIDE), integral.end));
+  }
+  static Words shifted(Words line, Words places, Words next) {
+    return Words(_mm512_permutex2var_epi32(__m512i(line), __m512i(places), __m512i(next)));
   }
 };
 
@@ -147,23 +154,27 @@ bool Forward<T>::fixed_plane(int64_t plane, bool, Failure& failure) const {
   } else {
     // Whatever the size of the batch, by_rows works without fixed point.
     if (p.channels < ENOUGH_PLANES || !fixed_point<T>(p, p.input_strides[3])) return false;
-    const int64_t integral_size = FixedIntegral::size(p.h, p.w), above = FixedIntegral::above_size(p.w);
-    double* memory = thread_scratch().get(integral_size + above + p.per_channel * int64_t(sizeof(Box) / sizeof(double)));
+    const int64_t integral_size = FixedIntegral::size(p.h, p.w);
+    const int64_t row_size = max(FixedIntegral::above_size(p.w), in_doubles(BoxOnBorders::lines_size(p.w)));
+    double* memory = thread_scratch().get(integral_size + row_size + p.per_channel * int64_t(sizeof(Box) / sizeof(double)));
     if (!memory) return failure.happened = BOX_NO_MEMORY, true;
-    Box* const boxes = reinterpret_cast<Box*>(memory + integral_size + above);
+    Box* const boxes = reinterpret_cast<Box*>(memory + integral_size + row_size);
     for (int64_t m = 0; m < p.per_channel; ++m)
       boxes[m] = Box(p.boxes + 4 * (plane % p.channels * p.per_channel + m), p.h, p.w, p.normalize);
     const float* const scale = call.scale ? call.scale + plane % p.channels * p.per_channel : nullptr;
-    const double units = units_for(input(plane), p.input_strides[2], boxes, scale, p);
+    const double units = units_for(boxes, scale, p, [&] {
+      const FloatPlane<float> image(input(plane), p.input_strides[2], 1, p.h, p.w, nullptr);
+      return magnitude_of(Team{p, false}, image, p.h, p.w);
+    });
     if (units == 0) return false;
     const FixedIntegral integral(memory, p.h, p.w);
     integral.build(input(plane), p.input_strides[2], units, memory + integral_size);
     for (int64_t m = 0; m < p.per_channel; ++m)
       channel(plane, m, [&](const Box& box, T* out, const T* residual, const Epilogue& epilogue) {
         if (simple_part(box, input(plane), p, {0, p.h, 0, p.w}, out, p.w, residual, epilogue)) return;
-        const BoxOnBorders fixed(box, units, epilogue);
+        const BoxOnBorders fixed(box, integral, units, epilogue, reinterpret_cast<int32_t*>(memory + integral_size));
         for (int64_t i = 0; i < p.h; ++i)
-          fixed.row(integral, i, 0, p.w, [&](int64_t j, Floats value) {
+          fixed.row(i, 0, p.w, [&](int64_t j, Floats value) {
             const int64_t at = i * p.w + j, count = min(WIDE, p.w - j);
             if (residual) value += count == WIDE ? load_floats(residual + at) : read_floats(residual + at, count);
             if (epilogue.relu) value = value < 0 ? Floats{} : value;
@@ -181,13 +192,14 @@ inline bool NhwcForward::fixed_group(int64_t image, int64_t number, const Box* b
   int64_t size = 0, at[MOST], unfit = 0;  // of integral images: all sizes, places, and how many are in float64
   for (int64_t k = 0; k < planes; ++k) {
     const float* const scale = call.scale ? call.scale + number * group + k * p.per_channel : nullptr;
-    units[k] = units_for(input(image, number, k), p.input_strides[2], boxes + k * p.per_channel, scale, p);
+    units[k] = units_for(boxes + k * p.per_channel, scale, p, [&] { return magnitude(image, number, k); });
     unfit += units[k] == 0;
     at[k] = size;
     size += units[k] == 0 ? IntegralImage::size(p.h, p.w) : FixedIntegral::size(p.h, p.w);
   }
   if (unfit == planes) return false;
-  const int64_t row_size = max(FixedIntegral::above_size(p.w), PaddedRows::size(p.w));
+  const int64_t lines_size = BoxOnBorders::lines_size(p.w);
+  const int64_t row_size = max(FixedIntegral::above_size(p.w), PaddedRows::size(p.w)) + in_doubles(lines_size * group);
   const int64_t columns = unfit ? p.w : min<int64_t>(p.w, 256);  // float64 computes whole rows
   const int64_t channel_pitch = Tile::channel_pitch_of(columns);
   double* memory = thread_scratch().get(size + row_size + group * channel_pitch / 2);
@@ -201,8 +213,15 @@ inline bool NhwcForward::fixed_group(int64_t image, int64_t number, const Box* b
       FixedIntegral(memory + at[k], p.h, p.w).build(from, p.input_strides[2], units[k], row_memory);
   }
   BoxOnBorders fixed[MOST];
-  for (int64_t c = 0; c < group; ++c)
-    fixed[c] = BoxOnBorders(boxes[c], units[c / p.per_channel], epilogue(number * group + c));
+  bool other[MOST];  // those that need no sums, or sums in float64
+  int32_t* const lines = reinterpret_cast<int32_t*>(row_memory + row_size) - lines_size * group;
+  for (int64_t c = 0; c < group; ++c) {
+    const int64_t k = c / p.per_channel;
+    const Epilogue epilogue = this->epilogue(number * group + c);
+    other[c] = units[k] == 0 || needs_no_sums(boxes[c], epilogue);
+    if (!other[c])
+      fixed[c] = BoxOnBorders(boxes[c], FixedIntegral(memory + at[k], p.h, p.w), units[k], epilogue, lines + c * lines_size);
+  }
   const PaddedRows padded(row_memory, p.w);
   const Tile tile{reinterpret_cast<float*>(row_memory + row_size), 0, channel_pitch};
   // A row or a part of it at a time, which stays in the first-level cache.
@@ -210,14 +229,14 @@ inline bool NhwcForward::fixed_group(int64_t image, int64_t number, const Box* b
     for (int64_t begin = 0; begin < p.w; begin += columns) {
       const Part part{i, i + 1, begin, min(begin + columns, p.w)};
       for (int64_t c = 0; c < group; ++c) {
+        float* const out = tile.origin(c, part);
+        if (!other[c]) {
+          fixed[c].row(i, begin, part.end, [&](int64_t j, Floats value) { store_floats(out + j, value); });
+          continue;
+        }
         const int64_t k = c / p.per_channel;
         const Epilogue epilogue = this->epilogue(number * group + c);
-        float* const out = tile.origin(c, part);
-        if (simple_part<float>(boxes[c], input(image, number, k), p, part, out, 0, nullptr, epilogue)) continue;
-        if (units[k] != 0)
-          fixed[c].row(FixedIntegral(memory + at[k], p.h, p.w), i, begin, part.end,
-                       [&](int64_t j, Floats value) { store_floats(out + j, value); });
-        else
+        if (!simple_part<float>(boxes[c], input(image, number, k), p, part, out, 0, nullptr, epilogue))
           forward_box<float, false>(IntegralImage(memory + at[k], p.h, p.w), boxes[c], padded, out - i * p.w, nullptr, p.w,
                                     1, i, i + 1, epilogue);
       }

@@ -81,7 +81,7 @@ struct GradientRange {
 
   // Whether the rounding of each pixel, by largest * length / 2^31, is small compared with most pixels: an edge's gradient sums
   // over all of them.
-  bool keeps_digits(const Magnitude& magnitude) const { return magnitude.largest * length <= 2e4 * magnitude.rms; }
+  bool keeps_digits(const BoxMagnitude& magnitude) const { return magnitude.largest * length <= 2e4 * magnitude.rms; }
 
   // ``count`` differences are summed, each of them rounded by up to a half.
   double scale(double count) const { return sum == 0 ? 1 : (FULL_SCALE - count) / max(sum, difference); }

@@ -16,7 +16,7 @@
 constexpr double FULL_SCALE = 2147450880.0;  // under 2^31, with room for the rounding of float32 factors
 
 // Whether units for pixels and sums of this magnitude are at most 1, so that integers stay exact.
-inline bool integers_hold(const Magnitude& magnitude, int64_t h, int64_t w) {
+inline bool integers_hold(const BoxMagnitude& magnitude, int64_t h, int64_t w) {
   return double(magnitude.largest) * double(w) * double(max<int64_t>(h, 64)) <= 0x1p30;
 }
 

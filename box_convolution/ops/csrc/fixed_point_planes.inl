@@ -18,7 +18,7 @@ bool Forward<T>::fixed_plane(int64_t plane, bool all_threads, Failure& failure) 
     const FloatPlane<T> image(input(plane), p.input_strides[2], p.input_strides[3], p.h, p.w, memory);
     RowSums sums(memory + floats, p.h, p.w);
     const Team team{p, all_threads};
-    const Magnitude magnitude = magnitude_of(team, image, p.h, p.w);
+    const BoxMagnitude magnitude = magnitude_of(team, image, p.h, p.w);
     if (!holds(magnitude, p.h, p.w) || !integers_hold(magnitude, p.h, p.w)) return false;
     sums.fill(team, image, scale_of(double(p.w), magnitude.largest));
     const int64_t width = all_threads ? STRIP * WIDE : p.w, strips = (p.w + width - 1) / width;
@@ -65,14 +65,14 @@ typename Backward<T>::Done Backward<T>::fixed_plane(int64_t plane, bool all_thre
     double* const targets_memory = image_memory + floats + rows;
     double* const working = targets_memory + rows * targets;
     const FloatPlane<T> image(input(plane), p.input_strides[2], p.input_strides[3], p.h, p.w, image_memory);
-    const Magnitude magnitude = magnitude_of(team, image, p.h, p.w);
+    const BoxMagnitude magnitude = magnitude_of(team, image, p.h, p.w);
     const float largest = magnitude.largest;
     bool with_edges = call.grad_boxes && holds(magnitude, p.h, p.w), finite = true;
     GradientRange range;
     for (int64_t m = 0; m < boxes; ++m) {
       const FloatPlane<T> grad(grad_output(plane, m), call.grad_output_strides[2], call.grad_output_strides[3], p.h, p.w,
                                working);
-      const Magnitude of_grad = magnitude_of(team, grad, p.h, p.w);
+      const BoxMagnitude of_grad = magnitude_of(team, grad, p.h, p.w);
       if (!holds(of_grad, p.h, p.w)) return NOTHING;
       largest_grads[m] = of_grad.largest;
       const double product = double(largest) * largest_grads[m];
@@ -143,7 +143,7 @@ inline bool NhwcForward::fixed_group(int64_t image, int64_t number, const Box* b
   double scales[MOST];
   for (int64_t k = 0; k < planes; ++k) {
     const FloatPlane<float> plane(input(image, number, k), p.input_strides[2], p.input_strides[3], p.h, p.w, nullptr);
-    const Magnitude magnitude = magnitude_of(team, plane, p.h, p.w);
+    const BoxMagnitude magnitude = this->magnitude(image, number, k);
     if (!holds(magnitude, p.h, p.w) || !integers_hold(magnitude, p.h, p.w)) return false;
     RowSums sums(memory + k * row_sums, p.h, p.w);
     sums.fill(team, plane, scale_of(double(p.w), magnitude.largest));

@@ -40,14 +40,8 @@ struct FloatPlane<float> {
   const float* row(int64_t r) const { return data + r * stride; }
 };
 
-// The largest |value| of a plane (infinity or NaN if it has one), and its root mean square.
-struct Magnitude {
-  float largest = 0;
-  double rms = 0;
-};
-
 template <typename T>
-Magnitude magnitude_of(const Team& team, const FloatPlane<T>& plane, int64_t h, int64_t w) {
+BoxMagnitude magnitude_of(const Team& team, const FloatPlane<T>& plane, int64_t h, int64_t w) {
   constexpr int64_t PARTS = 64;
   int32_t largest[PARTS] = {0};  // bits of a number without its sign: they order as numbers do, NaN last
   double squares[PARTS] = {0};
@@ -84,11 +78,11 @@ Magnitude magnitude_of(const Team& team, const FloatPlane<T>& plane, int64_t h, 
 }
 
 // Whether the squares of these numbers, which count, are in float32's normal range; no NaN is.
-inline bool squares_fit(const Magnitude& magnitude) { return magnitude.largest > 1e-14f && magnitude.largest < 1e17f; }
+inline bool squares_fit(const BoxMagnitude& magnitude) { return magnitude.largest > 1e-14f && magnitude.largest < 1e17f; }
 
 // Whether a plane may be computed in fixed point: its squares are in float32's normal range, errors stay below FIXED_ERROR,
 // and the root mean square does not come from a few large pixels alone, next to which the others would lose their digits.
-inline bool holds(const Magnitude& magnitude, int64_t h, int64_t w) {
+inline bool holds(const BoxMagnitude& magnitude, int64_t h, int64_t w) {
   if (magnitude.largest == 0) return true;
   const double range = min(FIXED_ERROR * 0x1p31 / double(h + w), sqrt(double(h * w)) / 2);
   return squares_fit(magnitude) && magnitude.largest <= max(range, 1.0) * magnitude.rms;

@@ -271,16 +271,20 @@ void move_image(const T* input, int64_t stride_h, int64_t stride_w, int64_t h, i
   }
 }
 
-// Writes a part that needs no sums: the scale is 0, the box has a NaN, or the box is one whole pixel. Else returns false.
+// Whether an output needs no sums: the scale is 0, the box has a NaN, or the box is one whole pixel.
+inline bool needs_no_sums(const Box& box, const Epilogue& epilogue) {
+  return epilogue.scale == 0 || box.nan || box.whole_pixel;
+}
+
+// Writes a part that needs no sums. Else returns false.
 template <typename T>
 bool simple_part(const Box& box, const T* input, const BoxProblem& p, const Part& part, T* out, int64_t out_pitch,
                  const T* residual, const Epilogue& epilogue) {
+  if (!needs_no_sums(box, epilogue)) return false;
   if (epilogue.scale == 0 || box.nan)
     constant_part(epilogue.scale == 0 ? 0.0 : double(NAN), part, out, out_pitch, residual, epilogue);
-  else if (box.whole_pixel)
+  else
     move_image(input, p.input_strides[2], p.input_strides[3], p.h, p.w, box, p.stride, part, out, out_pitch, residual,
                epilogue);
-  else
-    return false;
   return true;
 }

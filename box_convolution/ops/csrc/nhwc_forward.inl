@@ -66,6 +66,13 @@ struct NhwcForward {
     return static_cast<const float*>(p.input) + image * p.input_strides[0] + (number * planes + k) * p.input_strides[1];
   }
 
+  // Of an input plane, whose pixels in a row are adjacent.
+  BoxMagnitude magnitude(int64_t image, int64_t number, int64_t k) const {
+    if (call.magnitudes) return call.magnitudes[image * p.channels + number * planes + k];
+    const FloatPlane<float> plane(input(image, number, k), p.input_strides[2], 1, p.h, p.w, nullptr);
+    return magnitude_of(Team{p, false}, plane, p.h, p.w);
+  }
+
   // Without residual and ReLU, which ``write`` applies.
   Epilogue epilogue(int64_t channel) const {
     return {call.scale ? call.scale[channel] : 1.0, call.shift ? call.shift[channel] : 0.0, false};

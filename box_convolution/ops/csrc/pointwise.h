@@ -17,6 +17,7 @@ typedef struct {
   const float* weight;
   const float* bias;
   float* planes;
+  BoxMagnitude* magnitudes;  // of the planes, (batch, outputs), or NULL
   int32_t relu;
   int32_t threads;
   BoxParallelFor parallel_for;  // NULL: threads of our own
