@@ -28,27 +28,59 @@ class ResidualBlock(nn.Module):
 
 
 class PooledBlock(nn.Module):
-    """`Downsample` that adds the pooled input to the first channels, instead of padding it with channels of zeros."""
+    """`Downsample` that adds the pooled input to the first channels, instead of padding it with channels of zeros.
+
+    It pools, adds and activates in one pass.
+    """
 
     def __init__(self, branch: nn.Module, act: Activation) -> None:
         super().__init__()
         self.branch, self.act = branch, act
 
     def forward(self, input: Tensor) -> tuple[Tensor, Tensor]:
+        image = self.branch(input)
+        if not torch.jit.is_scripting():
+            places = _add_pooled(image, input, self.act)
+            if places is not None:
+                return image, places
         skip, indices = max_pool2d(input, 2, return_indices=True)
-        return self.act(_with_first_channels(self.branch(input), skip)), indices
+        return self.act(_with_first_channels(image, skip)), indices
 
 
 class UnpooledBlock(nn.Module):
-    """`Upsample` that adds each value at its index, instead of adding a whole image that is zero elsewhere."""
+    """`Upsample` that adds each value at its index, instead of adding a whole image that is zero elsewhere.
+
+    It adds and activates in one pass.
+    """
 
     def __init__(self, branch: nn.Module, skip: nn.Module, act: Activation) -> None:
         super().__init__()
         self.branch, self.skip, self.act = branch, skip, act
 
     def forward(self, input: Tensor, indices: Tensor) -> Tensor:
-        output: Tensor = self.act(_with_unpooled(self.branch(input), self.skip(input), indices))
+        image, values = self.branch(input), self.skip(input)
+        if not torch.jit.is_scripting():  # noqa: SIM102 - TorchScript compiles the whole of a joint condition
+            if _is_relu(self.act) and changeable(image):
+                torch.ops.box_convolution.unpool_(image, values, indices, True)
+                return image
+        output: Tensor = self.act(_with_unpooled(image, values, indices))
         return output
+
+
+def _is_relu(act: Any) -> bool:
+    return is_plain(act, Activation) and act.slopes is None
+
+
+def _add_pooled(image: Tensor, input: Tensor, act: Any) -> Tensor | None:
+    """Make ``image`` what `PooledBlock` returns, and return the indices; None, with nothing done, if it cannot be."""
+    if not changeable(image) or not changeable(input) or input.shape[2] % 2 or input.shape[3] % 2:
+        return None
+    if not is_plain(act, Activation) or not image.dtype == input.dtype == torch.float32:
+        return None
+    if act.slopes is not None and act.slopes.requires_grad:
+        return None
+    indices: Tensor = torch.ops.box_convolution.pool_add_(image, input, act.slopes)
+    return indices
 
 
 class PoolBesideConv(nn.Module):

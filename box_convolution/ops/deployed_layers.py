@@ -1,9 +1,12 @@
-"""Eight operators for the CPU that speed up what surrounds the convolutions of a deployed network.
+"""Nine operators for the CPU that speed up what surrounds the convolutions of a deployed network.
 
     activate_(image, residual, slopes)
         image = prelu(image [+ residual], slopes), or relu of it where there are no slopes
-    unpool_(image, values, indices)
-        image[b, c, indices[b, c, i, j]] += values[b, c, i, j], indices into the flat plane as those of `max_pool2d`
+    pool_add_(image, input, slopes)
+        image[:, :K] += max_pool2d(input, 2); image = prelu(image, slopes), or relu; returns the indices of max_pool2d
+    unpool_(image, values, indices, relu)
+        image[b, c, indices[b, c, i, j]] += values[b, c, i, j], indices into the flat plane as those of `max_pool2d`;
+        image = [relu](image)
     add_boxes_(image, input, boxes, scale, shift, relu, normalize)
         image = box_conv2d_fused(input, boxes, scale, shift, image, relu, normalize)
     box_block_(image, weight, bias, inner_relu, boxes, scale, shift, relu, normalize)
@@ -18,12 +21,12 @@
         = conv_transpose2d(image, weight, bias, stride=2, padding=n, output_padding=n), where n is 0 for a weight of 2x2
           pixels and 1 for 3x3: twice as many rows and columns as the image; in channels_last
 
-image and residual (B, C, H, W), slopes (C,), values and indices (B, C, h, w), weight (K, C, 1, 1), or (C, K, 2 + n,
-2 + n), bias (K,); input, boxes, scale and shift as in `box_conv2d_fused`, but for pool_beside_ input (B, K, 2H, 2W),
-scale and shift (K,). Those with a _ work in place. All are fast for float32 in channels_last. There, PyTorch's own
-operations would make a new tensor each, copy what was convolved and what was pooled to put them side by side, unpool
-through an image of zeros, return the 1x1 convolution in channels_last, which would have to be transposed, and take up
-to twice as long for the transposed one. For inference only: they have no derivative.
+image and residual (B, C, H, W), slopes (C,), values and indices (B, C, h, w), weight (K, C, 1, 1), or (C, K, 2 + n, 2 +
+n), bias (K,); input, boxes, scale and shift as in `box_conv2d_fused`, but for pool_add_ and pool_beside_ input (B, K,
+2H, 2W), and scale and shift (K,). Those with a _ work in place. All are fast for float32 in channels_last. There,
+PyTorch's own operations would make a new tensor each, copy what was convolved and what was pooled to put them side by
+side, unpool through an image of zeros, return the 1x1 convolution in channels_last, which would have to be transposed,
+and take up to twice as long for the transposed one. For inference only: they have no derivative.
 """
 
 import math
@@ -40,7 +43,8 @@ from .tensor_checks import check_fused
 
 _library = torch.library.Library("box_convolution", "FRAGMENT")
 _library.define("activate_(Tensor(a!) image, Tensor? residual=None, Tensor? slopes=None) -> ()")
-_library.define("unpool_(Tensor(a!) image, Tensor values, Tensor indices) -> ()")
+_library.define("pool_add_(Tensor(a!) image, Tensor input, Tensor? slopes=None) -> Tensor")
+_library.define("unpool_(Tensor(a!) image, Tensor values, Tensor indices, bool relu=False) -> ()")
 _library.define(
     "add_boxes_(Tensor(a!) image, Tensor input, Tensor boxes, Tensor? scale=None, Tensor? shift=None, bool relu=False, "
     "bool normalize=True) -> ()"
@@ -70,7 +74,27 @@ def _activate(image: Tensor, residual: Tensor | None = None, slopes: Tensor | No
         image.copy_(prelu(image, slopes))
 
 
-def _unpool(image: Tensor, values: Tensor, indices: Tensor) -> None:
+def _pool_add(image: Tensor, input: Tensor, slopes: Tensor | None = None) -> Tensor:
+    batch, channels, h, w = image.shape
+    pooled = input.shape[1]
+    if input.shape != (batch, pooled, 2 * h, 2 * w) or pooled > channels:
+        raise ValueError(
+            f"input must have shape (batch, at most {channels} channels, 2 * height, 2 * width), got input "
+            f"{tuple(input.shape)}, image {tuple(image.shape)}"
+        )
+    if dispatch.serving(image) is native and _fast(image) and _fast(input):
+        fast = native_layers.pool_add(image, input, slopes)
+        if fast is not None:
+            return fast
+    if not input.numel():
+        return native.empty_channels_last(input, (batch, pooled, h, w), torch.int64)
+    values, indices = max_pool2d(input, 2, return_indices=True)
+    image.narrow(1, 0, pooled).add_(values)
+    _activate(image, None, slopes)
+    return indices.contiguous(memory_format=torch.channels_last)
+
+
+def _unpool(image: Tensor, values: Tensor, indices: Tensor, relu: bool = False) -> None:
     if values.shape != indices.shape or values.shape[:2] != image.shape[:2]:
         raise ValueError(
             f"values and indices must have equal shapes, and the image's batch and channels, got values "
@@ -79,14 +103,16 @@ def _unpool(image: Tensor, values: Tensor, indices: Tensor) -> None:
     if not image.numel():
         return
     if dispatch.serving(image) is native and _fast(image) and _fast(values) and _fast(indices, torch.int64):
-        native_layers.unpool(image, values, indices)
+        native_layers.unpool(image, values, indices, relu)
         return
     if image.dtype.itemsize == 2:  # in a tenth of the time
         wide = image.float()
-        _unpool(wide, values.float(), indices)
+        _unpool(wide, values.float(), indices, relu)
         image.copy_(wide)
         return
     image.view(*image.shape[:2], -1).scatter_add_(2, indices.flatten(2), values.flatten(2))
+    if relu:
+        image.relu_()
 
 
 def _add_boxes(
@@ -203,6 +229,7 @@ def _fast(tensor: Tensor, dtype: torch.dtype = torch.float32) -> bool:
 
 
 _library.impl("activate_", _activate, "CPU")
+_library.impl("pool_add_", _pool_add, "CPU")
 _library.impl("unpool_", _unpool, "CPU")
 _library.impl("add_boxes_", _add_boxes, "CPU")
 _library.impl("box_block_", _box_block, "CPU")
@@ -216,8 +243,13 @@ _library.impl("transposed_conv", _transposed_conv, "CPU")
 def _fake_activate(image: Tensor, residual: Tensor | None = None, slopes: Tensor | None = None) -> None: ...
 
 
+@torch.library.register_fake("box_convolution::pool_add_", lib=_library)
+def _fake_pool_add(image: Tensor, input: Tensor, slopes: Tensor | None = None) -> Tensor:
+    return native.empty_channels_last(input, (*input.shape[:2], *image.shape[2:]), torch.int64)
+
+
 @torch.library.register_fake("box_convolution::unpool_", lib=_library)
-def _fake_unpool(image: Tensor, values: Tensor, indices: Tensor) -> None: ...
+def _fake_unpool(image: Tensor, values: Tensor, indices: Tensor, relu: bool = False) -> None: ...
 
 
 @torch.library.register_fake("box_convolution::pool_beside_", lib=_library)

@@ -184,9 +184,9 @@ def box_conv2d_backward(
     return grad_input, grad_boxes.to(boxes.dtype)
 
 
-def empty_channels_last(like: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """A new tensor with the dtype and device of ``like``."""
-    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
+def empty_channels_last(like: Tensor, shape: tuple[int, ...], dtype: torch.dtype | None = None) -> Tensor:
+    """A new tensor with the device of ``like``, and its dtype unless another is given."""
+    return torch.empty(shape, dtype=dtype or like.dtype, device=like.device, memory_format=torch.channels_last)
 
 
 def _gathered(grad_output: Tensor, input: Tensor) -> bool:

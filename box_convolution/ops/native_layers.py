@@ -47,11 +47,20 @@ class _TransposedConv(ctypes.Structure):
     ]
 
 
+class _PoolAdd(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("batch", "h", "w", "channels", "pooled")),
+        *((name, ctypes.c_void_p) for name in ("image", "input", "indices", "slopes")),
+        ("threads", ctypes.c_int32),
+        ("parallel_for", ctypes.c_void_p),
+    ]
+
+
 class _Unpool(ctypes.Structure):
     _fields_ = [
-        *((name, ctypes.c_int64) for name in ("batch", "pixels", "channels", "image_pixels")),
+        *((name, ctypes.c_int64) for name in ("batch", "h", "w", "channels", "image_pixels")),
         *((name, ctypes.c_void_p) for name in ("image", "values", "indices")),
-        ("threads", ctypes.c_int32),
+        *((name, ctypes.c_int32) for name in ("relu", "threads")),
         ("parallel_for", ctypes.c_void_p),
     ]
 
@@ -65,6 +74,20 @@ def activate(image: Tensor, residual: Tensor | None, slopes: Tensor | None) -> N
     call = _Activation(pixels, channels, image.data_ptr(), *pointers, *cpu_library.workers())
     if cpu_library.library().box_activation(ctypes.byref(call)):
         raise MemoryError(f"activate_: no memory for {channels} slopes")
+
+
+def pool_add(image: Tensor, input: Tensor, slopes: Tensor | None) -> Tensor | None:
+    """See `deployed_layers`; all in channels_last. Returns the indices; None, with nothing written, if none serves."""
+    batch, channels, h, w = image.shape
+    pooled = input.shape[1]
+    numbers = None if slopes is None else slopes.float().expand(channels).contiguous()
+    indices = native.empty_channels_last(input, (batch, pooled, h, w), torch.int64)
+    pointers = [None if part is None else part.data_ptr() for part in (image, input, indices, numbers)]
+    call = _PoolAdd(batch, h, w, channels, pooled, *pointers, *cpu_library.workers())
+    status: int = cpu_library.library().box_pool_add(ctypes.byref(call))
+    if status not in (0, cpu_library.NOT_SERVED):
+        raise MemoryError(f"pool_add_: no memory for {channels} slopes")
+    return indices if status == 0 else None
 
 
 def pool_beside(
@@ -148,10 +171,10 @@ def pointwise_dilation(image: Tensor) -> int | None:
     return 2 if torch.get_num_threads() == 1 else 1
 
 
-def unpool(image: Tensor, values: Tensor, indices: Tensor) -> None:
+def unpool(image: Tensor, values: Tensor, indices: Tensor, relu: bool) -> None:
     """See `deployed_layers`; all in channels_last, numbers float32, indices int64."""
     batch, channels, h, w = values.shape
     pointers = [tensor.data_ptr() for tensor in (image, values, indices)]
     pixels = image.shape[2] * image.shape[3]
-    call = _Unpool(batch, h * w, channels, pixels, *pointers, *cpu_library.workers())
+    call = _Unpool(batch, h, w, channels, pixels, *pointers, relu, *cpu_library.workers())
     cpu_library.library().box_unpool(ctypes.byref(call))

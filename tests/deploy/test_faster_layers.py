@@ -7,6 +7,7 @@ import torch
 from deployment import assert_same_answer, lived_in
 from torch import Tensor, nn
 
+from box_convolution import networks
 from box_convolution.deploy import deploy
 from box_convolution.deploy.blocks import PoolBesideConv
 from box_convolution.deploy.modules import FastTransposedConv2d, PointwiseConv2d
@@ -105,6 +106,56 @@ def test_pooling_beside_another_convolution(conv: nn.Conv2d) -> None:
         deployed[0].conv = conv.requires_grad_(False)  # after it was deployed
         actual = deployed(image)
         assert torch.equal(actual[:, :14], conv(image).relu())
+
+
+@pytest.mark.parametrize("name", ["down1", "up2"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda block: setattr(block, "act", nn.Tanh()),
+        lambda block: block.act.register_forward_hook(lambda module, args, output: output + 1),
+        lambda block: setattr(block.act, "slopes", torch.full((16 if block.act.slopes is None else 64,), 0.5)),
+    ],
+    ids=["other module", "hook", "slopes"],
+)
+def test_blocks_that_pool_and_unpool_keep_what_was_changed(change: Any, name: str) -> None:
+    network = lived_in(networks.create("enet", 5, (32, 48)), 2, 3, 32, 48)
+    deployed: Any = deploy(network)
+    block = deployed.get_submodule(name)
+    before = deployed(torch.zeros(1, 3, 32, 48))
+    change(block)
+    given = {
+        "down1": (torch.randn(1, 16, 16, 24),),
+        "up2": (torch.randn(1, 64, 8, 12), torch.arange(96).expand(1, 16, 96)),
+    }
+    arguments = [part.reshape(1, -1, 8, 12) if part.ndim == 3 else part for part in given[name]]
+    last = [part.contiguous(memory_format=torch.channels_last) for part in arguments]
+    with torch.no_grad():
+        actual = block(*last)
+    image = last[0].clone().requires_grad_()  # then PyTorch's operations compute it
+    expected = block(image, *last[1:])
+    for one, two in zip(
+        actual if name == "down1" else [actual], expected if name == "down1" else [expected], strict=True
+    ):
+        torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
+    assert not torch.equal(deployed(torch.zeros(1, 3, 32, 48)), before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("size", [(32, 48), (30, 42)])
+def test_blocks_that_pool_and_unpool_in_one_pass(size: tuple[int, int], dtype: torch.dtype) -> None:
+    network = lived_in(networks.create("enet", 5, (32, 48)), 2, 3, 32, 48)
+    deployed: Any = deploy(network).to(dtype)
+    image = torch.randn(2, 16, *size).to(dtype).contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        output, indices = deployed.down1(image)
+        back = deployed.up2(output, indices)
+    given = image.clone().requires_grad_()
+    expected, places = deployed.down1(given)
+    assert torch.equal(indices, places)
+    accuracy = 0.05 if dtype == torch.bfloat16 else 1e-4
+    torch.testing.assert_close(output, expected, rtol=accuracy, atol=accuracy)
+    torch.testing.assert_close(back, deployed.up2(expected, places), rtol=accuracy, atol=accuracy)
 
 
 def test_numbers_of_a_deployed_block_may_learn() -> None:

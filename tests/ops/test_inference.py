@@ -150,6 +150,9 @@ def test_what_is_promised_to_compilers(memory_format: torch.memory_format) -> No
     numbers = torch.randn(3), torch.randn(3)
     for arguments in ((image, torch.randn(2, 3, 12, 8), *numbers), (image, image.repeat(1, 1, 2, 2)[:, :3], *numbers)):
         torch.library.opcheck(OPERATORS.pool_beside.default, arguments)
+    for pooled in (3, 5):
+        pooling = image, torch.randn(2, pooled, 12, 8).to(memory_format=memory_format), torch.randn(5)
+        torch.library.opcheck(OPERATORS.pool_add_.default, pooling, test_utils=("test_schema", "test_faketensor"))
     for outputs, size in ((7, 2), (7, 3), (1, 2)):
         arguments = image, torch.randn(5, outputs, size, size), torch.randn(outputs)
         torch.library.opcheck(OPERATORS.transposed_conv.default, arguments)
@@ -206,9 +209,84 @@ def test_unpooling(memory_format: torch.memory_format, dtype: torch.dtype, chann
     values, indices = max_pool2d(larger, 2, return_indices=True)
     image = torch.randn(2, channels, 10, 14).to(dtype).to(memory_format=memory_format)
     expected = image + max_unpool2d(values, indices, 2)
+    rectified = image.clone()
     with ops.use(implementation):
         OPERATORS.unpool_(image, values, indices)
+        OPERATORS.unpool_(rectified, values, indices, True)
     assert torch.equal(image, expected)
+    assert torch.equal(rectified, expected.relu())
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("channels", [3, 16, 40])
+# One index in the next window, in one of the last channels, outside the plane, below 0, and equal to one of the window
+# in its lower 32 bits.
+@pytest.mark.parametrize("moved", [2, -21, 10**6, -(10**6), 2**32])
+def test_unpooling_to_other_windows(moved: int, channels: int, relu: bool, implementation: str) -> None:
+    image = torch.randn(2, channels, 10, 14).to(memory_format=torch.channels_last)
+    values, indices = max_pool2d(torch.randn_like(image), 2, return_indices=True)
+    indices[1, channels - 1, 2, 3] += moved
+    inside = 0 <= int(indices[1, channels - 1, 2, 3]) < 140
+    if not inside and implementation == "reference":
+        pytest.skip("PyTorch refuses such an index")
+    expected = image.clone().flatten(2)
+    kept = torch.where((indices >= 0) & (indices < 140), values, 0.0)
+    expected.scatter_add_(2, indices.clamp(0, 139).flatten(2), kept.flatten(2))
+    with ops.use(implementation):
+        OPERATORS.unpool_(image, values, indices, relu)
+    assert torch.equal(image.flatten(2), expected.relu() if relu else expected)
+
+
+@pytest.mark.usefixtures("threads")
+def test_a_nan_stays_one_when_unpooled(implementation: str) -> None:
+    image = special(1, 16, 10, 14).to(memory_format=torch.channels_last)
+    values, indices = max_pool2d(torch.randn_like(image), 2, return_indices=True)
+    values[0, 3, 0, 0] = float("nan")
+    expected = (image + max_unpool2d(values, indices, 2)).relu()
+    with ops.use(implementation):
+        OPERATORS.unpool_(image, values, indices, True)
+    torch.testing.assert_close(image, expected, equal_nan=True, rtol=0, atol=0)
+
+
+@pytest.mark.usefixtures("threads")
+# Image (B, C, h, w) and pooled channels: fewer than a vector, whole ones and more, all channels, one pixel, none.
+@pytest.mark.parametrize(
+    "shape", [(2, 8, 5, 5, 7), (1, 64, 16, 40, 60), (1, 40, 40, 9, 1), (0, 4, 2, 5, 5), (1, 1, 1, 1, 1)]
+)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("memory_format", FORMATS)
+def test_pooling_that_is_added(
+    memory_format: torch.memory_format, dtype: torch.dtype, shape: tuple[int, ...], implementation: str
+) -> None:
+    batch, channels, pooled, h, w = shape
+    image = torch.randn(batch, channels, h, w).to(dtype).to(memory_format=memory_format)
+    input = torch.randn(batch, pooled, 2 * h, 2 * w).mul(2).round()  # with many equal numbers
+    if input.numel():
+        input[0, 0, 0, 1], input[-1, -1, -1, -2:] = float("inf"), float("nan")
+        input[-1, 0, 0, :2] = -float("inf")
+    input, slopes = input.to(dtype).to(memory_format=memory_format), torch.randn(channels).to(dtype)
+    largest = torch.zeros(batch, pooled, h, w, dtype=dtype), torch.zeros(batch, pooled, h, w, dtype=torch.int64)
+    largest = max_pool2d(input, 2, return_indices=True) if input.numel() else largest
+    total = image.clone()
+    total[:, :pooled] += largest[0]
+    for numbers in (None, slopes, slopes[:1]):
+        changed = image.clone()
+        with ops.use(implementation):
+            indices = OPERATORS.pool_add_(changed, input, numbers)
+        assert torch.equal(indices, largest[1])
+        assert indices.is_contiguous(memory_format=torch.channels_last)
+        expected = total.relu() if numbers is None else prelu(total, numbers)
+        torch.testing.assert_close(changed, expected, equal_nan=True, rtol=0, atol=0)
+        assert changed.stride() == image.stride()
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 11, 14), (2, 3, 10, 12), (1, 3, 10, 14), (2, 9, 10, 14)])
+def test_pooling_of_other_shapes_is_not_added(shape: tuple[int, ...], implementation: str) -> None:
+    image = torch.zeros(2, 8, 5, 7).to(memory_format=torch.channels_last)
+    with ops.use(implementation), pytest.raises(ValueError, match="input must have shape"):
+        OPERATORS.pool_add_(image, torch.ones(shape).to(memory_format=torch.channels_last))
+    assert not image.any()
 
 
 @pytest.mark.usefixtures("threads")
@@ -357,6 +435,12 @@ def test_every_instruction_set(channels: int, isa: str) -> None:
         OPERATORS.pool_beside_(beside, input, slopes, torch.ones(channels))
         torch.testing.assert_close(beside, expected)
         assert torch.equal(OPERATORS.pool_beside(image, input, slopes, torch.ones(channels)), beside)
+        changed, (values, indices) = image.clone(), max_pool2d(input, 2, return_indices=True)
+        assert torch.equal(OPERATORS.pool_add_(changed, input, slopes), indices)
+        assert torch.equal(changed, prelu(image + values, slopes))
+        added = input.clone()
+        OPERATORS.unpool_(added, image, indices, True)
+        assert torch.equal(added, (input + max_unpool2d(image, indices, 2)).relu())
         for add in (None, residual):
             for factors in (None, slopes):
                 changed, total = image.clone(), image if add is None else image + add

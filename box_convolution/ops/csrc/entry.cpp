@@ -4,9 +4,11 @@
 #include "activation.h"
 #include "box_conv2d.h"
 #include "fallback_threads.h"
+#include "pool_add.h"
 #include "pool_beside.h"
 #include "pointwise.h"
 #include "transposed_conv.h"
+#include "unpool.h"
 #if defined(BOX_X86)
 #include "machine.h"
 #endif
@@ -18,9 +20,11 @@ namespace box {
   int32_t forward(const BoxForward&);              \
   int32_t backward(const BoxBackward&);            \
   int32_t activation(const BoxActivation&);        \
+  int32_t pool_add(const BoxPoolAdd&);             \
   int32_t pool_beside(const BoxPoolBeside&);       \
   int32_t pointwise(const BoxPointwise&);          \
   int32_t transposed_conv(const BoxTransposedConv&); \
+  int32_t unpool(const BoxUnpool&);                \
   }
 BOX_DECLARE(baseline)
 #if defined(BOX_X86)
@@ -33,13 +37,16 @@ struct Kernels {
   int32_t (*forward)(const BoxForward&);
   int32_t (*backward)(const BoxBackward&);
   int32_t (*activation)(const BoxActivation&);
+  int32_t (*pool_add)(const BoxPoolAdd&);
   int32_t (*pool_beside)(const BoxPoolBeside&);
   int32_t (*pointwise)(const BoxPointwise&);
   int32_t (*transposed_conv)(const BoxTransposedConv&);
+  int32_t (*unpool)(const BoxUnpool&);
 };
 
 #define BOX_KERNELS(isa) \
-  isa::forward, isa::backward, isa::activation, isa::pool_beside, isa::pointwise, isa::transposed_conv
+  isa::forward, isa::backward, isa::activation, isa::pool_add, isa::pool_beside, isa::pointwise, isa::transposed_conv, \
+      isa::unpool
 
 #if defined(__aarch64__) || defined(_M_ARM64)
 const Kernels BASELINE = {"neon", BOX_KERNELS(baseline)};
@@ -114,6 +121,8 @@ int32_t box_backward(const BoxBackward* arguments) { return box::run(box::active
 
 int32_t box_activation(const BoxActivation* arguments) { return box::run(box::active->activation, *arguments); }
 
+int32_t box_pool_add(const BoxPoolAdd* arguments) { return box::run(box::active->pool_add, *arguments); }
+
 int32_t box_pool_beside(const BoxPoolBeside* arguments) { return box::run(box::active->pool_beside, *arguments); }
 
 int32_t box_pointwise(const BoxPointwise* arguments) { return box::run(box::active->pointwise, *arguments); }
@@ -121,6 +130,8 @@ int32_t box_pointwise(const BoxPointwise* arguments) { return box::run(box::acti
 int32_t box_transposed_conv(const BoxTransposedConv* arguments) {
   return box::run(box::active->transposed_conv, *arguments);
 }
+
+int32_t box_unpool(const BoxUnpool* arguments) { return box::run(box::active->unpool, *arguments); }
 
 const char* box_isa(void) { return box::active->name; }
 

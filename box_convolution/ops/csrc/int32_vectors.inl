@@ -8,6 +8,40 @@ inline Words load_words(const uint32_t* from) { return *reinterpret_cast<const W
 inline void store_words(uint32_t* to, Words value) { *reinterpret_cast<WordsInMemory*>(to) = value; }
 inline Floats to_floats(Words value) { return __builtin_convertvector(reinterpret_cast<Ints>(value), Floats); }
 
+// 64-bit numbers are pairs of words, the lower first.
+#if defined(__AVX512F__)
+#define BOX_EVEN 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
+#define BOX_ODD 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
+#define BOX_LOW 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define BOX_HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#elif defined(__AVX2__)
+#define BOX_EVEN 0, 2, 4, 6, 8, 10, 12, 14
+#define BOX_ODD 1, 3, 5, 7, 9, 11, 13, 15
+#define BOX_LOW 0, 8, 1, 9, 2, 10, 3, 11
+#define BOX_HIGH 4, 12, 5, 13, 6, 14, 7, 15
+#else
+#define BOX_EVEN 0, 2, 4, 6
+#define BOX_ODD 1, 3, 5, 7
+#define BOX_LOW 0, 4, 1, 5
+#define BOX_HIGH 2, 6, 3, 7
+#endif
+inline void load_halves(const int64_t* from, Words& lower, Words& upper) {
+  const uint32_t* const words = reinterpret_cast<const uint32_t*>(from);
+  const Words one = load_words(words), other = load_words(words + WIDE);
+  lower = __builtin_shufflevector(one, other, BOX_EVEN);
+  upper = __builtin_shufflevector(one, other, BOX_ODD);
+}
+
+inline void store_lower_halves(int64_t* to, Words lower) {
+  uint32_t* const words = reinterpret_cast<uint32_t*>(to);
+  store_words(words, __builtin_shufflevector(lower, Words{0}, BOX_LOW));
+  store_words(words + WIDE, __builtin_shufflevector(lower, Words{0}, BOX_HIGH));
+}
+#undef BOX_EVEN
+#undef BOX_ODD
+#undef BOX_LOW
+#undef BOX_HIGH
+
 #if !defined(__AVX512F__)
 // Rounds to the nearest integers.
 inline Words to_fixed(Floats value) {
