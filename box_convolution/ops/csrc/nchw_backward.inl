@@ -214,8 +214,10 @@ struct Backward {
     float* const to = reinterpret_cast<float*>(scratch.get(in_doubles(outputs * size)));
     if (!to) return 0;
     const float* const from = reinterpret_cast<const float*>(grad_output(plane, 0));
-    for (int64_t i = 0; i < h_out; ++i)
-      planes_of_pixels(from + i * call.grad_output_strides[2], call.grad_output_strides[3], w_out, outputs, to + i * w_out, size);
+    const bool one_run = call.grad_output_strides[2] == w_out * call.grad_output_strides[3];  // rows without gaps: one tail
+    const int64_t runs = one_run ? 1 : h_out, pixels = h_out * w_out / runs;
+    for (int64_t i = 0; i < runs; ++i)
+      planes_of_pixels(from + i * call.grad_output_strides[2], call.grad_output_strides[3], pixels, outputs, to + i * w_out, size);
     const int64_t strides[4] = {0, size, w_out, 1};
     memcpy(with.grad_output_strides, strides, sizeof(strides));
     with.grad_output = reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(to) - sizeof(float) * size_t(c * p.per_channel * size));

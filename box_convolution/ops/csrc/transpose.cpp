@@ -11,11 +11,11 @@ namespace {
 
 constexpr int64_t TILE = 16;
 
-// buffer[j][i] = from[i * stride + j] for a whole tile; rows are read whole, before any of them is needed again.
+// buffer[j][i] = from[i * stride + j] for a tile; rows are read whole, before any of them is needed again.
 template <typename T>
-inline void turn(const T* from, int64_t stride, T (&buffer)[TILE][TILE]) {
-  for (int64_t i = 0; i < TILE; ++i)
-    for (int64_t j = 0; j < TILE; ++j) buffer[j][i] = from[i * stride + j];
+inline void turn(const T* from, int64_t stride, T (&buffer)[TILE][TILE], int64_t rows, int64_t columns) {
+  for (int64_t i = 0; i < rows; ++i)
+    for (int64_t j = 0; j < columns; ++j) buffer[j][i] = from[i * stride + j];
 }
 
 typedef float Four __attribute__((vector_size(16)));
@@ -24,10 +24,10 @@ typedef float FourInMemory __attribute__((vector_size(16), aligned(4), may_alias
 inline Four load(const float* from) { return *reinterpret_cast<const FourInMemory*>(from); }
 inline void store(float* to, Four value) { *reinterpret_cast<FourInMemory*>(to) = value; }
 
-template <>
-inline void turn(const float* from, int64_t stride, float (&buffer)[TILE][TILE]) {
-  for (int64_t i = 0; i < TILE; i += 4) {
-    for (int64_t j = 0; j < TILE; j += 4) {
+inline void turn(const float* from, int64_t stride, float (&buffer)[TILE][TILE], int64_t rows, int64_t columns) {
+  if (rows % 4 || columns % 4) return turn<float>(from, stride, buffer, rows, columns);
+  for (int64_t i = 0; i < rows; i += 4) {
+    for (int64_t j = 0; j < columns; j += 4) {
       const float* at = from + i * stride + j;
       const Four a = load(at), b = load(at + stride), c = load(at + 2 * stride), d = load(at + 3 * stride);
       const Four ab_low = __builtin_shufflevector(a, b, 0, 4, 1, 5), ab_high = __builtin_shufflevector(a, b, 2, 6, 3, 7);
@@ -67,24 +67,25 @@ struct Transpose {
     const int64_t length = by_rows ? call.columns : call.rows;
     for (int64_t other = 0; other < length; other += TILE) {
       const int64_t i = by_rows ? begin : other, j = by_rows ? other : begin;
-      if (i + TILE <= call.rows && j + TILE <= call.columns)
+      const int64_t rows = call.rows - i < TILE ? call.rows - i : TILE;
+      const int64_t columns = call.columns - j < TILE ? call.columns - j : TILE;
+      if (rows == TILE && columns == TILE)
         tile(in, out, residual, i, j, TILE, TILE);
+      else if (rows == TILE && columns == TILE / 2)
+        tile(in, out, residual, i, j, TILE, TILE / 2);
+      else if (rows == TILE / 2 && columns == TILE)
+        tile(in, out, residual, i, j, TILE / 2, TILE);
       else
-        tile(in, out, residual, i, j, call.rows - i < TILE ? call.rows - i : TILE,
-             call.columns - j < TILE ? call.columns - j : TILE);
+        tile(in, out, residual, i, j, rows, columns);
     }
   }
 
-  // Inlined twice: for whole tiles with constant sizes.
+  // Inlined once for each size that is constant: whole tiles, and those of eight channels.
   inline __attribute__((always_inline)) void tile(const T* in, T* out, const T* residual, int64_t i0, int64_t j0,
                                                   int64_t rows, int64_t columns) const {
     T buffer[TILE][TILE];
     const T* from = in + i0 * call.columns + j0;
-    if (rows == TILE && columns == TILE)
-      turn(from, call.columns, buffer);
-    else
-      for (int64_t i = 0; i < rows; ++i)
-        for (int64_t j = 0; j < columns; ++j) buffer[j][i] = from[i * call.columns + j];
+    turn(from, call.columns, buffer, rows, columns);
     const bool relu = call.relu;
     for (int64_t j = 0; j < columns; ++j) {
       const int64_t offset = (j0 + j) * call.rows + i0;
