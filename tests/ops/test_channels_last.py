@@ -8,7 +8,11 @@ from box_convolution import box_conv2d
 from box_convolution.ops import cpu_library, native, reference
 
 pytestmark = pytest.mark.skipif(cpu_library.status() is not None, reason="no C++ library")
-SHAPES = [(2, 3, 5, 7), (1, 64, 40, 50), (3, 16, 4, 4), (1, 33, 1, 90), (2, 1, 4, 4), (3, 4, 1, 1), (1, 300, 3, 5)]
+# Tiles that are whole, half in one direction, of whole fours, and of other sizes.
+SHAPES = [
+    (2, 3, 5, 7), (1, 64, 40, 50), (3, 16, 4, 4), (1, 33, 1, 90), (2, 1, 4, 4), (3, 4, 1, 1), (1, 300, 3, 5),
+    (2, 8, 12, 20), (1, 24, 5, 8), (2, 12, 6, 10),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("shape", SHAPES)
