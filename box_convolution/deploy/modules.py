@@ -38,6 +38,11 @@ class FusedBoxConv2d(Float32Buffers):
         self.scale = (scale if self.scale is None else self.scale * scale).float()
         self.shift = (shift if self.shift is None else self.shift * scale + shift).float()
 
+    @torch.jit.unused
+    def learns(self) -> bool:
+        """Whether a gradient by its numbers is asked for, which the operators do not have."""
+        return any(number is not None and number.requires_grad for number in (self.boxes, self.scale, self.shift))
+
     def forward(self, input: Tensor, residual: Tensor | None = None, overwrite: bool = False) -> Tensor:
         """With ``overwrite``, the result takes the place of the residual."""
         if overwrite and residual is not None:
@@ -110,6 +115,8 @@ class FusedBoxBottleneck(nn.Module):
         """Overwrite the input in one operator; False, with nothing done, if no kernel does, or a layer was changed."""
         conv, box = self.conv, self.box
         if self.channels is not None or not is_plain(box, FusedBoxConv2d) or not _is_pointwise(conv, input):
+            return False
+        if box.learns():
             return False
         torch.ops.box_convolution.box_block_(
             input, conv.weight, conv.bias, self.inner_relu, box.boxes, box.scale, box.shift, box.relu, box.normalize
@@ -203,7 +210,8 @@ def _is_pointwise(conv: nn.Module, input: Tensor) -> TypeGuard[PointwiseConv2d]:
 
 def _is_fast_to_overwrite(box: nn.Module, input: Tensor, narrow: Tensor) -> bool:
     last = changeable(input) and changeable(narrow) and input.is_contiguous(memory_format=torch.channels_last)
-    return last and isinstance(box, FusedBoxConv2d) and input.dtype == narrow.dtype == torch.float32
+    plain = isinstance(box, FusedBoxConv2d) and not box.learns()
+    return last and plain and input.dtype == narrow.dtype == torch.float32
 
 
 class ChannelAffine(nn.Module):

@@ -86,12 +86,13 @@ def _pool_add(image: Tensor, input: Tensor, slopes: Tensor | None = None) -> Ten
         fast = native_layers.pool_add(image, input, slopes)
         if fast is not None:
             return fast
-    if not input.numel():
-        return native.empty_channels_last(input, (batch, pooled, h, w), torch.int64)
-    values, indices = max_pool2d(input, 2, return_indices=True)
-    image.narrow(1, 0, pooled).add_(values)
+    indices = native.empty_channels_last(input, (batch, pooled, h, w), torch.int64)
+    if input.numel():
+        values, found = max_pool2d(input, 2, return_indices=True)
+        image.narrow(1, 0, pooled).add_(values)
+        indices.copy_(found)
     _activate(image, None, slopes)
-    return indices.contiguous(memory_format=torch.channels_last)
+    return indices
 
 
 def _unpool(image: Tensor, values: Tensor, indices: Tensor, relu: bool = False) -> None:
@@ -198,11 +199,11 @@ def _pooled(input: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 
 
 def _pointwise_planes(image: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
+    if dispatch.serving(image) is native and _fast(image) and _fits(image, weight, bias):
+        return native_layers.pointwise_planes(image, weight, bias, relu)
     with torch.autocast("cpu", enabled=False):
-        if dispatch.serving(image) is native and _fast(image) and _fits(image, weight, bias):
-            return native_layers.pointwise_planes(image, weight, bias, relu)
         planes = conv2d(image, weight, bias).contiguous()
-        return planes.relu_() if relu else planes
+    return planes.relu_() if relu else planes
 
 
 def _fits(image: Tensor, weight: Tensor, bias: Tensor) -> bool:
@@ -214,10 +215,9 @@ def _transposed_conv(image: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     if weight.shape[2:] not in ((2, 2), (3, 3)):
         raise ValueError(f"weight must have 2x2 or 3x3 pixels, got shape {tuple(weight.shape)}")
     fits = weight.shape[:-2] == (image.shape[1], *bias.shape) and _are_plain(weight, bias)
-    with torch.autocast("cpu", enabled=False):
-        if dispatch.serving(image) is native and _fast(image) and fits:
-            return native_layers.transposed_conv(image, weight, bias)
-        return native_layers.doubled(image, weight, bias)
+    if dispatch.serving(image) is native and _fast(image) and fits:
+        return native_layers.transposed_conv(image, weight, bias)
+    return native_layers.doubled(image, weight, bias)
 
 
 def _are_plain(weight: Tensor, bias: Tensor) -> bool:

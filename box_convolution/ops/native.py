@@ -131,7 +131,7 @@ def add_boxes(
     if not image.numel() or _into_pixels(image, problem, epilogue, magnitudes):
         return
     planes = image.new_empty(image.shape)
-    _check(_forward(problem, planes, epilogue._replace(residual=None, relu=False), pixels=False), problem)
+    _check(_forward(problem, planes, epilogue._replace(residual=None, relu=False), magnitudes, pixels=False), problem)
     batch, channels, h, w = image.shape
     transpose(batch, channels, h * w, planes, image, epilogue.relu, image)
 

@@ -130,7 +130,8 @@ def _pointwise(
     call = _Pointwise(batch, h * w, channels, len(bias), *pointers, relu, *cpu_library.workers())
     status: int = cpu_library.library().box_pointwise(ctypes.byref(call))
     if status == cpu_library.NOT_SERVED:
-        result = conv2d(image, weight, bias, dilation=pointwise_dilation(image) or 1)
+        with torch.autocast("cpu", enabled=False):
+            result = conv2d(image, weight, bias, dilation=pointwise_dilation(image) or 1)
         result = result.contiguous(memory_format=torch.channels_last)
         native.transpose(batch, h * w, len(bias), result, None, relu, planes)
     elif status:
@@ -156,7 +157,8 @@ def transposed_conv(image: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 def doubled(image: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """The same by PyTorch."""
     more = weight.shape[-1] - 2
-    output = conv_transpose2d(image, weight, bias, stride=2, padding=more, output_padding=more)
+    with torch.autocast("cpu", enabled=False):
+        output = conv_transpose2d(image, weight, bias, stride=2, padding=more, output_padding=more)
     return output.contiguous(memory_format=torch.channels_last)
 
 

@@ -204,6 +204,12 @@ def test_derivatives_of_a_deployed_network_whose_blocks_would_overwrite() -> Non
     deployed.first[1].conv.weight.requires_grad_()
     with pytest.raises(NotImplementedError):
         deployed(image)
+    deployed.first[1].conv.weight.requires_grad_(False)
+    for name in ("shift", "scale", "boxes"):
+        number = getattr(deployed.first[1].box, name).requires_grad_()
+        with pytest.raises(NotImplementedError):
+            deployed(image)
+        number.requires_grad_(False)
 
 
 def test_gradients_by_the_image_of_a_deployed_network() -> None:

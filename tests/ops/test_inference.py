@@ -128,20 +128,29 @@ def test_box_block_sees_the_pixels_that_fixed_point_cannot_hold(value: float, pi
 
 
 @pytest.mark.parametrize("isa", [] if cpu_library.status() else cpu_library.isas())
-def test_box_block_does_not_depend_on_threads(isa: str) -> None:
-    image = torch.randn(2, 64, 70, 90).to(memory_format=torch.channels_last)
-    rest = torch.randn(16, 64, 1, 1), torch.randn(16), True, torch.randint(-30, 30, (16, 4, 4)) + 0.5
-    results = []
+# A plane that fixed point cannot hold, and one at the limit, where the last bit of its root mean square would decide.
+@pytest.mark.parametrize("value", [1e6, 126.131355])
+def test_boxes_in_place_do_not_depend_on_threads(value: float, isa: str) -> None:
+    """Three threads get planes in NCHW, because groups of 16 channels would be too few for them."""
+    input, boxes = torch.randn(1, 8, 24, 40), torch.randint(-9, 9, (8, 4, 4)) + 0.5
+    input[0, 0, 5, 7] = value
+    empty = torch.zeros(1, 32, 24, 40).to(memory_format=torch.channels_last)
+    image = empty.clone()
+    image[:, :8] = input
+    weight, bias = torch.zeros(8, 32, 1, 1), torch.zeros(8)
+    weight[:, :8, 0, 0] = torch.eye(8)
+    before, results = torch.get_num_threads(), []
     with cpu_library.use_isa(isa):
         for threads in (1, 2, 3):
-            before = torch.get_num_threads()
             torch.set_num_threads(threads)
-            changed = image.clone()
-            OPERATORS.box_block_(changed, *rest)
-            torch.set_num_threads(before)
-            results.append(changed)
-    assert torch.equal(results[0], results[1])
-    assert torch.equal(results[0], results[2])
+            added, changed = empty.clone(), image.clone()
+            OPERATORS.add_boxes_(added, input, boxes)
+            OPERATORS.box_block_(changed, weight, bias, False, boxes)
+            results.append((added, changed))
+    torch.set_num_threads(before)
+    for added, changed in results[1:]:
+        assert torch.equal(added, results[0][0])
+        assert torch.equal(changed, results[0][1])
 
 
 @pytest.mark.parametrize("memory_format", FORMATS)
@@ -222,7 +231,7 @@ def test_unpooling(memory_format: torch.memory_format, dtype: torch.dtype, chann
 @pytest.mark.parametrize("channels", [3, 16, 40])
 # One index in the next window, in one of the last channels, outside the plane, below 0, and equal to one of the window
 # in its lower 32 bits.
-@pytest.mark.parametrize("moved", [2, -21, 10**6, -(10**6), 2**32])
+@pytest.mark.parametrize("moved", [2, -21, 10**6, -(10**6), 2**32, -(2**63)])
 def test_unpooling_to_other_windows(moved: int, channels: int, relu: bool, implementation: str) -> None:
     image = torch.randn(2, channels, 10, 14).to(memory_format=torch.channels_last)
     values, indices = max_pool2d(torch.randn_like(image), 2, return_indices=True)
@@ -252,7 +261,8 @@ def test_a_nan_stays_one_when_unpooled(implementation: str) -> None:
 @pytest.mark.usefixtures("threads")
 # Image (B, C, h, w) and pooled channels: fewer than a vector, whole ones and more, all channels, one pixel, none.
 @pytest.mark.parametrize(
-    "shape", [(2, 8, 5, 5, 7), (1, 64, 16, 40, 60), (1, 40, 40, 9, 1), (0, 4, 2, 5, 5), (1, 1, 1, 1, 1)]
+    "shape",
+    [(2, 8, 5, 5, 7), (1, 64, 16, 40, 60), (1, 40, 40, 9, 1), (0, 4, 2, 5, 5), (1, 1, 1, 1, 1), (1, 3, 0, 4, 5)],
 )
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("memory_format", FORMATS)
@@ -470,6 +480,20 @@ def test_tensors_of_other_shapes_are_computed_as_by_pytorch_or_refused(implement
                 OPERATORS.pointwise_planes(image, other, bias, True)
             with pytest.raises(RuntimeError):
                 OPERATORS.transposed_conv(image, other.transpose(0, -3).repeat(1, 1, 2, 2), bias)
+
+
+@pytest.mark.parametrize("isa", [] if cpu_library.status() else cpu_library.isas())
+def test_autocast_leaves_convolutions_as_they_are_with_every_instruction_set(isa: str) -> None:
+    image = torch.randn(1, 64, 40, 60).to(memory_format=torch.channels_last)
+    weight, bias, boxes = torch.randn(16, 64, 1, 1), torch.randn(16), torch.randint(-9, 9, (16, 4, 4)) + 0.5
+    wide, results = torch.randn(64, 6, 3, 3), []
+    for enabled in (False, True):
+        changed = image.clone()
+        with cpu_library.use_isa(isa), torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            OPERATORS.box_block_(changed, weight, bias, True, boxes)
+            results.append((changed, OPERATORS.transposed_conv(image, wide, bias[:6])))
+    assert torch.equal(results[0][0], results[1][0])
+    assert torch.equal(results[0][1], results[1][1])
 
 
 def test_autocast_leaves_the_pointwise_convolution_as_it_is(implementation: str) -> None:

@@ -62,7 +62,7 @@ typedef struct {
   const void* residual;
   int32_t relu;
   int32_t pixels;  // 1: output and residual are NHWC (channels last); BOX_NOT_SERVED where there is no kernel for that
-  const BoxMagnitude* magnitudes;  // with ``pixels``, of the planes of the input, (batch, channels), if they are known
+  const BoxMagnitude* magnitudes;  // of the planes of the input, (batch, channels), or NULL if they are not known
 } BoxForward;
 
 // grad_output: like the output, any strides. grad_input (batch, channels, h, w), contiguous, or NULL.

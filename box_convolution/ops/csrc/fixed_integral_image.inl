@@ -163,6 +163,7 @@ bool Forward<T>::fixed_plane(int64_t plane, bool, Failure& failure) const {
       boxes[m] = Box(p.boxes + 4 * (plane % p.channels * p.per_channel + m), p.h, p.w, p.normalize);
     const float* const scale = call.scale ? call.scale + plane % p.channels * p.per_channel : nullptr;
     const double units = units_for(boxes, scale, p, [&] {
+      if (call.magnitudes) return call.magnitudes[plane];
       const FloatPlane<float> image(input(plane), p.input_strides[2], 1, p.h, p.w, nullptr);
       return magnitude_of(Team{p, false}, image, p.h, p.w);
     });
@@ -178,7 +179,12 @@ bool Forward<T>::fixed_plane(int64_t plane, bool, Failure& failure) const {
             const int64_t at = i * p.w + j, count = min(WIDE, p.w - j);
             if (residual) value += count == WIDE ? load_floats(residual + at) : read_floats(residual + at, count);
             if (epilogue.relu) value = value < 0 ? Floats{} : value;
-            count == WIDE ? store_floats(out + at, value) : write_floats(out + at, value, count);
+            if (count < WIDE)
+              write_floats(out + at, value, count);
+            else if (streams && p.w % WIDE == 0)
+              stream_floats(out + at, value);
+            else
+              store_floats(out + at, value);
           });
       });
     return true;
@@ -237,7 +243,7 @@ inline bool NhwcForward::fixed_group(int64_t image, int64_t number, const Box* b
         const int64_t k = c / p.per_channel;
         const Epilogue epilogue = this->epilogue(number * group + c);
         if (!simple_part<float>(boxes[c], input(image, number, k), p, part, out, 0, nullptr, epilogue))
-          forward_box<float, false>(IntegralImage(memory + at[k], p.h, p.w), boxes[c], padded, out - i * p.w, nullptr, p.w,
+          forward_box<float, false, false>(IntegralImage(memory + at[k], p.h, p.w), boxes[c], padded, out - i * p.w, nullptr, p.w,
                                     1, i, i + 1, epilogue);
       }
       write(tile, image, number, part);

@@ -18,7 +18,7 @@ bool Forward<T>::fixed_plane(int64_t plane, bool all_threads, Failure& failure) 
     const FloatPlane<T> image(input(plane), p.input_strides[2], p.input_strides[3], p.h, p.w, memory);
     RowSums sums(memory + floats, p.h, p.w);
     const Team team{p, all_threads};
-    const BoxMagnitude magnitude = magnitude_of(team, image, p.h, p.w);
+    const BoxMagnitude magnitude = call.magnitudes ? call.magnitudes[plane] : magnitude_of(team, image, p.h, p.w);
     if (!holds(magnitude, p.h, p.w) || !integers_hold(magnitude, p.h, p.w)) return false;
     sums.fill(team, image, scale_of(double(p.w), magnitude.largest));
     const int64_t width = all_threads ? STRIP * WIDE : p.w, strips = (p.w + width - 1) / width;
@@ -129,40 +129,60 @@ typename Backward<T>::Done Backward<T>::fixed_plane(int64_t plane, bool all_thre
 
 inline bool NhwcForward::fixed_group(int64_t image, int64_t number, const Box* boxes, Failure& failure) const {
   if (!fixed_point<float>(p, p.input_strides[3])) return false;
-  constexpr int64_t COLUMNS = STRIP * WIDE;
-  const int64_t row_sums = RowSums::size(p.h, p.w), channel_pitch = Tile::channel_pitch_of(p.h * COLUMNS);
-  double* memory = thread_scratch().get(planes * row_sums + group * channel_pitch / 2 + column_sums_size(p.h));
+  float largest[MOST];
+  bool fit[MOST];
+  int64_t unfit = 0;
+  for (int64_t k = 0; k < planes; ++k) {
+    const BoxMagnitude magnitude = this->magnitude(image, number, k);
+    fit[k] = holds(magnitude, p.h, p.w) && integers_hold(magnitude, p.h, p.w);
+    unfit += !fit[k];
+    largest[k] = magnitude.largest;
+  }
+  if (unfit == planes) return false;
+  // Usually some columns of all channels at a time. If a plane is unfit, whole channels: it is summed in float64, as in NCHW, so
+  // that results depend neither on the memory format nor on the group.
+  const int64_t columns = unfit ? p.w : STRIP * WIDE;
+  const int64_t row_sums = RowSums::size(p.h, p.w), channel_pitch = Tile::channel_pitch_of(p.h * columns);
+  const int64_t integral_size = unfit ? IntegralImage::size(p.h, p.w) + PaddedRows::size(p.w) : 0;
+  double* memory =
+      thread_scratch().get(planes * row_sums + group * channel_pitch / 2 + column_sums_size(p.h) + integral_size);
   if (!memory) {
     failure.happened = BOX_NO_MEMORY;
     return true;
   }
-  const Tile tile{reinterpret_cast<float*>(memory + planes * row_sums), COLUMNS, channel_pitch};
-  uint32_t* column_sums = reinterpret_cast<uint32_t*>(memory + planes * row_sums + group * channel_pitch / 2);
-  const Team team{p, false};
-  float largest[MOST];
+  const Tile tile{reinterpret_cast<float*>(memory + planes * row_sums), columns, channel_pitch};
+  double* const after_tile = memory + planes * row_sums + group * channel_pitch / 2;
+  uint32_t* const column_sums = reinterpret_cast<uint32_t*>(after_tile);
+  double* const integral_memory = after_tile + column_sums_size(p.h);
   double scales[MOST];
   for (int64_t k = 0; k < planes; ++k) {
-    const FloatPlane<float> plane(input(image, number, k), p.input_strides[2], p.input_strides[3], p.h, p.w, nullptr);
-    const BoxMagnitude magnitude = this->magnitude(image, number, k);
-    if (!holds(magnitude, p.h, p.w) || !integers_hold(magnitude, p.h, p.w)) return false;
+    if (!fit[k]) continue;
     RowSums sums(memory + k * row_sums, p.h, p.w);
-    sums.fill(team, plane, scale_of(double(p.w), magnitude.largest));
-    largest[k] = magnitude.largest;
+    const FloatPlane<float> plane(input(image, number, k), p.input_strides[2], p.input_strides[3], p.h, p.w, nullptr);
+    sums.fill(Team{p, false}, plane, scale_of(double(p.w), largest[k]));
     scales[k] = sums.scale;
   }
-  for (int64_t begin = 0; begin < p.w; begin += COLUMNS) {
-    const Part part{0, p.h, begin, min(begin + COLUMNS, p.w)};
+  for (int64_t begin = 0; begin < p.w; begin += columns) {
+    const Part part{0, p.h, begin, min(begin + columns, p.w)};
     for (int64_t c = 0; c < group; ++c) {
       const int64_t k = c / p.per_channel, channel = number * group + c;
       const Box& box = boxes[c];
       const Epilogue epilogue = this->epilogue(channel);
       float* out = tile.origin(c, part);
+      if (!fit[k]) {
+        const IntegralImage integral(integral_memory, p.h, p.w);
+        if (c % p.per_channel == 0)
+          build_integral_image(integral, input(image, number, k), p.input_strides[2], p.input_strides[3]);
+        const PaddedRows padded(integral_memory + IntegralImage::size(p.h, p.w), p.w);
+        float64_channel(box, integral, padded, image, number, k, part, out, epilogue);
+        continue;
+      }
       if (simple_part<float>(box, input(image, number, k), p, part, out, tile.pitch, nullptr, epilogue)) continue;
       RowSums sums(memory + k * row_sums, p.h, p.w);
       sums.scale = scales[k];
       const FixedBox fixed(box, sums, largest[k], epilogue.scale);
-      const auto columns = epilogue.shift == 0 ? fixed_columns<float, true> : fixed_columns<float, false>;
-      columns(sums, fixed, column_sums, part.begin, part.end, out + begin, tile.pitch, nullptr, epilogue);
+      const auto strips = epilogue.shift == 0 ? fixed_columns<float, true> : fixed_columns<float, false>;
+      strips(sums, fixed, column_sums, part.begin, part.end, out + begin, tile.pitch, nullptr, epilogue);
     }
     write(tile, image, number, part);
   }

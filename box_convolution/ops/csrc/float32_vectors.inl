@@ -33,6 +33,10 @@ inline void for_multiples(int64_t step, const Body& body) {
 inline Floats load_floats(const float* from) { return *reinterpret_cast<const FloatsInMemory*>(from); }
 inline void store_floats(float* to, Floats value) { *reinterpret_cast<FloatsInMemory*>(to) = value; }
 
+// Numbers from which on an output is written past the caches: 4 MiB. The next layer would find little of it in cache anyway, and
+// the lines need not be read before they are written.
+constexpr int64_t STREAMED = int64_t(1) << 20;
+
 // With AVX-512: stores to an aligned address, past the caches; other threads see it after finish_streams. Else a plain store.
 inline void stream_floats(float* to, Floats value) {
 #if defined(__AVX512F__)

@@ -119,6 +119,15 @@ inline void narrow(T* to, Vec v) {
   narrow(to, v, LANES);
 }
 
+// The same, with STREAMS as stream_floats in float32_vectors.inl: ``to`` is a multiple of 32 then.
+template <bool STREAMS, typename T>
+inline void narrow_to_memory(T* to, Vec v) {
+#if defined(__AVX512F__)
+  if constexpr (STREAMS && sizeof(T) == sizeof(float)) return _mm256_stream_ps(to, __m256(to_floats(v)));
+#endif
+  narrow(to, v);
+}
+
 // v[7] + ... + v[0], ..., v[7]
 inline Vec running_sum_back(Vec v) {
   const Vec zero = {0};

@@ -160,7 +160,7 @@ struct Between<false> {
 
 // Writes one output row. ``sums``, a row of difference_rows, has for each column q the sum over the box's height of columns
 // 0..q: the difference of its values at the right and the left edge is the output.
-template <typename T, bool PLAIN, bool ON_BORDERS>
+template <typename T, bool PLAIN, bool ON_BORDERS, bool STREAMS>
 inline void write_row(T* __restrict out, const double* __restrict sums, const T* __restrict residual, const Span& columns,
                       const Weights& weights, int64_t count, int64_t stride, const Epilogue& epilogue) {
   const double* __restrict right = sums + columns.high - 1;
@@ -177,7 +177,8 @@ inline void write_row(T* __restrict out, const double* __restrict sums, const T*
   int64_t j = 0;
   for (; j + LANES <= count; j += LANES) {
     const Vec value = at_edges.next(weights);
-    narrow(out + j, PLAIN ? value : finished<T>(value, epilogue, residual, [&] { return widen(residual + j); }));
+    narrow_to_memory<STREAMS>(
+        out + j, PLAIN ? value : finished<T>(value, epilogue, residual, [&] { return widen(residual + j); }));
   }
   if (j < count) {
     const Vec value = at_edges.next(weights);
@@ -223,8 +224,8 @@ inline void difference_rows(const IntegralImage& integral, const Box& box, const
   }
 }
 
-// Output rows begin..end-1 of one box over one plane.
-template <typename T, bool PLAIN>
+// Output rows begin..end-1 of one box over one plane. With STREAMS, rows begin at multiples of 32 bytes.
+template <typename T, bool PLAIN, bool STREAMS>
 void forward_box(const IntegralImage& integral, const Box& box, const PaddedRows& padded, T* out, const T* residual,
                  int64_t w_out,
                  int64_t stride, int64_t begin, int64_t end, const Epilogue& epilogue) {
@@ -232,9 +233,11 @@ void forward_box(const IntegralImage& integral, const Box& box, const PaddedRows
   const Weights of_rows(box.rows, box.inverse), of_columns(box.columns, 1);
   const auto sum_rows = of_rows.on_borders() ? difference_rows<R, true> : difference_rows<R, false>;
   const auto sum_row = of_rows.on_borders() ? difference_rows<1, true> : difference_rows<1, false>;
-  const auto write = of_columns.on_borders() ? write_row<T, PLAIN, true> : write_row<T, PLAIN, false>;
+  const auto write = of_columns.on_borders() ? write_row<T, PLAIN, true, STREAMS> : write_row<T, PLAIN, false, STREAMS>;
   for (int64_t i = begin; i < end;) {
     const int64_t count = stride == 1 && i + R <= end ? R : 1;
+    for (int64_t at = i * w_out; at < (i + count) * w_out && !STREAMS; at += 64 / int64_t(sizeof(T)))
+      __builtin_prefetch(out + at, 1);  // what ``write`` writes
     (count == R ? sum_rows : sum_row)(integral, box, of_rows, padded, i, stride);
     for (int64_t r = 0; r < count; ++r, ++i)
       write(out + i * w_out, padded.row(r), residual ? residual + i * w_out : nullptr, box.columns, of_columns, w_out,

@@ -2,13 +2,18 @@
 
 template <typename T>
 struct Forward {
+  static constexpr bool STREAMABLE = sizeof(T) == sizeof(float) && WIDE == 16;  // and AVX-512
+
   const BoxForward& call;
   const BoxProblem& p;
   const int64_t h_out, w_out, plane_out;
+  const bool streams;
 
   explicit Forward(const BoxForward& call)
       : call(call), p(call.problem), h_out((p.h + p.stride - 1) / p.stride), w_out((p.w + p.stride - 1) / p.stride),
-        plane_out(h_out * w_out) {}
+        plane_out(h_out * w_out),
+        streams(STREAMABLE && p.stride == 1 && w_out % LANES == 0 && reinterpret_cast<uintptr_t>(call.output) % 64 == 0 &&
+                p.batch * p.channels * p.per_channel * plane_out >= STREAMED) {}
 
   const T* input(int64_t plane) const {
     const int64_t b = plane / p.channels, c = plane % p.channels;
@@ -48,10 +53,9 @@ struct Forward {
             int64_t end) const {
     channel(plane, m, [&](const Box& box, T* out, const T* residual, const Epilogue& epilogue) {
       if (simple_part(box, input(plane), p, {begin, end, 0, w_out}, out, w_out, residual, epilogue)) return;
-      if (plain())
-        forward_box<T, true>(integral, box, padded, out, residual, w_out, p.stride, begin, end, epilogue);
-      else
-        forward_box<T, false>(integral, box, padded, out, residual, w_out, p.stride, begin, end, epilogue);
+      const auto plain_box = streams ? forward_box<T, true, STREAMABLE> : forward_box<T, true, false>;
+      const auto other_box = streams ? forward_box<T, false, STREAMABLE> : forward_box<T, false, false>;
+      (plain() ? plain_box : other_box)(integral, box, padded, out, residual, w_out, p.stride, begin, end, epilogue);
     });
   }
 
@@ -75,6 +79,7 @@ struct Forward {
         build_integral_image(integral, input(plane), p.input_strides[2], p.input_strides[3]);
         for (int64_t m = 0; m < p.per_channel; ++m) rows(integral, padded, plane, m, 0, h_out);
       }
+      if (streams) finish_streams();
       thread_scratch().trim();
     });
     return failure.happened;
@@ -109,6 +114,7 @@ struct Forward {
           const PaddedRows padded(row, p.w);
           rows(integral, padded, plane, task / bands, task % bands * band, min(h_out, (task % bands + 1) * band));
         }
+        if (streams) finish_streams();
       });
     }
     shared_scratch().trim();

@@ -5,16 +5,12 @@ struct NhwcForward {
   static constexpr int64_t LINE = 16, MOST = 2 * LINE;  // channels in a cache line; at most so many in a group
   // float64 numbers that the integral images of a group of two lines may take: 0.75 MiB
   static constexpr int64_t CACHED = int64_t(3) << 15;
-  // float32 numbers from which on an output is written past the caches: 4 MiB. The next layer would find little of it in
-  // cache anyway, and the lines need not be read before they are written. Not if it replaces the residual, whose lines are
-  // in cache when they are written.
-  static constexpr int64_t STREAMED = int64_t(1) << 20;
   static constexpr int64_t AHEAD = 48;  // pixels between that which is written and that which is prefetched
 
   const BoxForward& call;
   const BoxProblem& p;
   const int64_t group, planes, groups;  // channels and planes in a group, groups in an image
-  const bool streams;
+  const bool streams;  // not if the output replaces the residual, whose lines are in cache when they are written
 
   explicit NhwcForward(const BoxForward& call)
       : call(call), p(call.problem), group(group_of(p)), planes(group / p.per_channel), groups(p.channels / planes),
@@ -101,15 +97,19 @@ struct NhwcForward {
       for (int64_t c = 0; c < group; ++c) {
         const int64_t k = c / p.per_channel;
         const IntegralImage integral(memory + k * IntegralImage::size(p.h, p.w), p.h, p.w);
-        const Epilogue epilogue = this->epilogue(number * group + c);
-        float* out = tile.origin(c, part);
-        if (simple_part<float>(boxes[c], input(image, number, k), p, part, out, tile.pitch, nullptr, epilogue)) continue;
-        const bool plain = epilogue.scale == 1 && epilogue.shift == 0;
-        const auto rows = plain ? forward_box<float, true> : forward_box<float, false>;
-        rows(integral, boxes[c], padded, out, nullptr, p.w, 1, part.top, part.bottom, epilogue);
+        float64_channel(boxes[c], integral, padded, image, number, k, part, tile.origin(c, part), epilogue(number * group + c));
       }
       write(tile, image, number, part);
     }
+  }
+
+  // A part of one channel, whole rows, from the integral image of its plane ``k``. Rows of ``out`` are p.w apart.
+  void float64_channel(const Box& box, const IntegralImage& integral, const PaddedRows& padded, int64_t image, int64_t number,
+                       int64_t k, const Part& part, float* out, const Epilogue& epilogue) const {
+    if (simple_part<float>(box, input(image, number, k), p, part, out, p.w, nullptr, epilogue)) return;
+    const bool plain = epilogue.scale == 1 && epilogue.shift == 0;
+    const auto rows = plain ? forward_box<float, true, false> : forward_box<float, false, false>;
+    rows(integral, box, padded, out, nullptr, p.w, 1, part.top, part.bottom, epilogue);
   }
 
   // Computes a group in fixed point. Returns false, and has written nothing, if a plane or box is unfit for it: see

@@ -13,7 +13,7 @@ struct TransposedConv {
 
   TransposedConv(const BoxTransposedConv& call, double* memory)
       : call(call), window(call.size - 1), upper(products(0, memory)), lower(products(1, memory)), below(products(2, memory)),
-        streams(4 * call.batch * call.h * call.w * call.outputs >= NhwcForward::STREAMED) {
+        streams(4 * call.batch * call.h * call.w * call.outputs >= STREAMED) {
     set(upper, call.size - 2);
     set(lower, call.size - 1);
     if (window == 2) set(below, 0);

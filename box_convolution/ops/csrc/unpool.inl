@@ -42,8 +42,8 @@ struct Unpool {
             bad |= upper | (column & ~1u);
           },
           [&](int64_t, int64_t index) {
-            const int64_t where = index - first;
-            others |= where != 0 && where != 1 && where != width && where != width + 1;
+            const uint64_t where = uint64_t(index) - uint64_t(first), size = uint64_t(width);
+            others |= where != 0 && where != 1 && where != size && where != size + 1;
           });
     }
     for (int64_t lane = 0; lane < WIDE; ++lane) others |= bad[lane] != 0;
