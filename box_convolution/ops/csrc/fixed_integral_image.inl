@@ -243,8 +243,8 @@ inline bool NhwcForward::fixed_group(int64_t image, int64_t number, const Box* b
         const int64_t k = c / p.per_channel;
         const Epilogue epilogue = this->epilogue(number * group + c);
         if (!simple_part<float>(boxes[c], input(image, number, k), p, part, out, 0, nullptr, epilogue))
-          forward_box<float, false, false>(IntegralImage(memory + at[k], p.h, p.w), boxes[c], padded, out - i * p.w, nullptr, p.w,
-                                    1, i, i + 1, epilogue);
+          forward_box<float, false, false>(IntegralImage(memory + at[k], p.h, p.w), boxes[c], padded, out - i * p.w, nullptr,
+                                           p.w, 1, i, i + 1, epilogue);
       }
       write(tile, image, number, part);
     }

@@ -214,13 +214,14 @@ struct Backward {
     float* const to = reinterpret_cast<float*>(scratch.get(in_doubles(outputs * size)));
     if (!to) return 0;
     const float* const from = reinterpret_cast<const float*>(grad_output(plane, 0));
-    const bool one_run = call.grad_output_strides[2] == w_out * call.grad_output_strides[3];  // rows without gaps: one tail
-    const int64_t runs = one_run ? 1 : h_out, pixels = h_out * w_out / runs;
-    for (int64_t i = 0; i < runs; ++i)
-      planes_of_pixels(from + i * call.grad_output_strides[2], call.grad_output_strides[3], pixels, outputs, to + i * w_out, size);
+    const int64_t row_apart = call.grad_output_strides[2], apart = call.grad_output_strides[3];
+    const int64_t runs = row_apart == w_out * apart ? 1 : h_out;  // rows without gaps are one run, with one end
+    const int64_t pixels = h_out * w_out / runs;
+    for (int64_t i = 0; i < runs; ++i) planes_of_pixels(from + i * row_apart, apart, pixels, outputs, to + i * w_out, size);
     const int64_t strides[4] = {0, size, w_out, 1};
     memcpy(with.grad_output_strides, strides, sizeof(strides));
-    with.grad_output = reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(to) - sizeof(float) * size_t(c * p.per_channel * size));
+    const size_t before = sizeof(float) * size_t(c * p.per_channel * size);  // of the image's planes that are not here
+    with.grad_output = reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(to) - before);
     return count;
   }
 

@@ -10,7 +10,8 @@ extern "C" {
 
 // With K = pooled, of the last K channels:
 //   image[b][i][j][channels - K + k] = scale[k] * (largest of input[b][2 * i + (0, 1)][2 * j + (0, 1)][k]) + shift[k].
-// The other channels are there, or are copied from ``filtered``, which has only these. Then, of all channels, image = max(image, 0); with slopes, a negative value becomes value * slopes[c]. All contiguous.
+// The other channels are there, or are copied from ``filtered``, which has only these. Then, of all channels, image =
+// max(image, 0); with slopes, a negative value becomes value * slopes[c]. All contiguous.
 typedef struct {
   int64_t batch, h, w, channels, pooled;  // h, w: of the image; the input has twice as many rows and columns
   float* image;
