@@ -22,6 +22,11 @@ def changeable(image: Tensor) -> bool:
     return image.device.type == "cpu" and image.ndim == 4 and not recorded
 
 
+def learned(*numbers: Tensor | None) -> bool:
+    """Whether a gradient by one of these is asked for, which the operators of `ops.deployed_layers` do not have."""
+    return any(number is not None and number.requires_grad for number in numbers)
+
+
 class Activation(nn.Module):
     """ReLU, or PReLU with ``slopes`` (C,), of an image (B, C, H, W), or of its sum with a residual.
 

@@ -9,7 +9,7 @@ from torch.nn.functional import conv2d, max_pool2d, pad
 from ..networks.enet import Bottleneck, Downsample, Upsample, unpool
 from ..networks.erfnet import NonBottleneck1d
 from ..networks.resampling import ConvBesidePool, halve
-from .activation import Activation, changeable
+from .activation import Activation, changeable, learned
 from .modules import ChannelAffine, is_fast_convolution, is_plain
 
 _TOGETHER = 16  # output channels that oneDNN computes together
@@ -75,9 +75,7 @@ def _add_pooled(image: Tensor, input: Tensor, act: Any) -> Tensor | None:
     """Make ``image`` what `PooledBlock` returns, and return the indices; None, with nothing done, if it cannot be."""
     if not changeable(image) or not changeable(input) or input.shape[2] % 2 or input.shape[3] % 2:
         return None
-    if not is_plain(act, Activation) or not image.dtype == input.dtype == torch.float32:
-        return None
-    if act.slopes is not None and act.slopes.requires_grad:
+    if not is_plain(act, Activation) or learned(act.slopes) or not image.dtype == input.dtype == torch.float32:
         return None
     indices: Tensor = torch.ops.box_convolution.pool_add_(image, input, act.slopes)
     return indices
@@ -106,8 +104,7 @@ def _convolved_and_pooled(conv: Any, norm: Any, act: Any, input: Tensor) -> Tens
     if not _halves(conv) or not is_plain(norm, ChannelAffine) or not is_plain(act, Activation):
         return None
     bias = conv.bias
-    learned = any(number is not None and number.requires_grad for number in (norm.scale, norm.shift, act.slopes))
-    if learned or bias is None or not is_fast_convolution(conv, input):
+    if learned(norm.scale, norm.shift, act.slopes) or bias is None or not is_fast_convolution(conv, input):
         return None
     pooled, numbers = conv.in_channels, (input, norm.scale.flatten(), norm.shift.flatten(), act.slopes)
     if -(-conv.out_channels // _TOGETHER) != -(-(conv.out_channels + pooled) // _TOGETHER):

@@ -11,7 +11,7 @@ from ..networks import BoxBottleneck
 from ..networks.temporary import take_temporary
 from ..ops.native_layers import pointwise_dilation
 from ..torch_internals import Float32Buffers, has_hooks, in_a_transform
-from .activation import changeable
+from .activation import changeable, learned
 
 
 class FusedBoxConv2d(Float32Buffers):
@@ -37,11 +37,6 @@ class FusedBoxConv2d(Float32Buffers):
         """Apply ``scale * output + shift``, (C*M,) each, after what the layer does now."""
         self.scale = (scale if self.scale is None else self.scale * scale).float()
         self.shift = (shift if self.shift is None else self.shift * scale + shift).float()
-
-    @torch.jit.unused
-    def learns(self) -> bool:
-        """Whether a gradient by its numbers is asked for, which the operators do not have."""
-        return any(number is not None and number.requires_grad for number in (self.boxes, self.scale, self.shift))
 
     def forward(self, input: Tensor, residual: Tensor | None = None, overwrite: bool = False) -> Tensor:
         """With ``overwrite``, the result takes the place of the residual."""
@@ -116,7 +111,7 @@ class FusedBoxBottleneck(nn.Module):
         conv, box = self.conv, self.box
         if self.channels is not None or not is_plain(box, FusedBoxConv2d) or not _is_pointwise(conv, input):
             return False
-        if box.learns():
+        if learned(box.boxes, box.scale, box.shift):
             return False
         torch.ops.box_convolution.box_block_(
             input, conv.weight, conv.bias, self.inner_relu, box.boxes, box.scale, box.shift, box.relu, box.normalize
@@ -186,9 +181,9 @@ class FastTransposedConv2d(nn.ConvTranspose2d):
         )
 
 
-def is_fast_convolution(conv: nn.Module, input: Tensor) -> bool:
+def is_fast_convolution(conv: Any, input: Tensor) -> bool:
     """Whether the operators of `ops.deployed_layers` compute ``conv`` faster than PyTorch."""
-    if not changeable(input) or conv.bias is None or conv.weight.requires_grad or conv.bias.requires_grad:
+    if not changeable(input) or conv.bias is None or learned(conv.weight, conv.bias):
         return False
     last = input.is_contiguous(memory_format=torch.channels_last) and not input.is_contiguous()
     return last and input.dtype == conv.weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
@@ -210,8 +205,8 @@ def _is_pointwise(conv: nn.Module, input: Tensor) -> TypeGuard[PointwiseConv2d]:
 
 def _is_fast_to_overwrite(box: nn.Module, input: Tensor, narrow: Tensor) -> bool:
     last = changeable(input) and changeable(narrow) and input.is_contiguous(memory_format=torch.channels_last)
-    plain = isinstance(box, FusedBoxConv2d) and not box.learns()
-    return last and plain and input.dtype == narrow.dtype == torch.float32
+    fixed = isinstance(box, FusedBoxConv2d) and not learned(box.boxes, box.scale, box.shift)
+    return last and fixed and input.dtype == narrow.dtype == torch.float32
 
 
 class ChannelAffine(nn.Module):

@@ -65,13 +65,21 @@ class _Unpool(ctypes.Structure):
     ]
 
 
+def _pointers(*tensors: Tensor | None) -> list[int | None]:
+    return [None if tensor is None else tensor.data_ptr() for tensor in tensors]
+
+
+def _of_channels(slopes: Tensor | None, channels: int) -> Tensor | None:
+    """One slope for each channel, in float32."""
+    return None if slopes is None else slopes.float().expand(channels).contiguous()
+
+
 def activate(image: Tensor, residual: Tensor | None, slopes: Tensor | None) -> None:
     """See `deployed_layers`; ``image`` and ``residual`` float32 in channels_last."""
     channels = image.shape[1]
-    numbers = None if slopes is None else slopes.float().expand(channels).contiguous()
-    pointers = [None if part is None else part.data_ptr() for part in (residual, numbers)]
+    numbers = _of_channels(slopes, channels)
     pixels = image.numel() // max(channels, 1)
-    call = _Activation(pixels, channels, image.data_ptr(), *pointers, *cpu_library.workers())
+    call = _Activation(pixels, channels, *_pointers(image, residual, numbers), *cpu_library.workers())
     if cpu_library.library().box_activation(ctypes.byref(call)):
         raise MemoryError(f"activate_: no memory for {channels} slopes")
 
@@ -80,9 +88,9 @@ def pool_add(image: Tensor, input: Tensor, slopes: Tensor | None) -> Tensor | No
     """See `deployed_layers`; all in channels_last. Returns the indices; None, with nothing written, if none serves."""
     batch, channels, h, w = image.shape
     pooled = input.shape[1]
-    numbers = None if slopes is None else slopes.float().expand(channels).contiguous()
+    numbers = _of_channels(slopes, channels)
     indices = native.empty_channels_last(input, (batch, pooled, h, w), torch.int64)
-    pointers = [None if part is None else part.data_ptr() for part in (image, input, indices, numbers)]
+    pointers = _pointers(image, input, indices, numbers)
     call = _PoolAdd(batch, h, w, channels, pooled, *pointers, *cpu_library.workers())
     status: int = cpu_library.library().box_pool_add(ctypes.byref(call))
     if status not in (0, cpu_library.NOT_SERVED):
@@ -96,9 +104,8 @@ def pool_beside(
     """See `deployed_layers`; for pool_beside_ ``filtered`` is None. False, with nothing written, if none serves."""
     batch, channels, h, w = image.shape
     numbers = [scale.float().contiguous(), shift.float().contiguous()]
-    factors = None if slopes is None else slopes.float().expand(channels).contiguous()
-    tensors = image, filtered, input, *numbers, factors
-    pointers = [None if tensor is None else tensor.data_ptr() for tensor in tensors]
+    factors = _of_channels(slopes, channels)
+    pointers = _pointers(image, filtered, input, *numbers, factors)
     call = _PoolBeside(batch, h, w, channels, input.shape[1], *pointers, *cpu_library.workers())
     status: int = cpu_library.library().box_pool_beside(ctypes.byref(call))
     if status not in (0, cpu_library.NOT_SERVED):
@@ -125,8 +132,7 @@ def _pointwise(
     batch, channels, h, w = image.shape
     planes = image.new_empty(batch, len(bias), h, w)
     operands = [tensor.contiguous() for tensor in (weight, bias)]
-    pointers = [image.data_ptr(), *(tensor.data_ptr() for tensor in operands), planes.data_ptr()]
-    pointers.append(0 if magnitudes is None else magnitudes.data_ptr())
+    pointers = _pointers(image, *operands, planes, magnitudes)
     call = _Pointwise(batch, h * w, channels, len(bias), *pointers, relu, *cpu_library.workers())
     status: int = cpu_library.library().box_pointwise(ctypes.byref(call))
     if status == cpu_library.NOT_SERVED:
@@ -144,7 +150,7 @@ def transposed_conv(image: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     (batch, channels, h, w), size = image.shape, weight.shape[3]
     output = native.empty_channels_last(image, (batch, len(bias), 2 * h, 2 * w))
     operands = [tensor.contiguous() for tensor in (weight, bias)]
-    pointers = [image.data_ptr(), *(tensor.data_ptr() for tensor in operands), output.data_ptr()]
+    pointers = _pointers(image, *operands, output)
     call = _TransposedConv(batch, h, w, channels, len(bias), *pointers, size, *cpu_library.workers())
     status: int = cpu_library.library().box_transposed_conv(ctypes.byref(call))
     if status == cpu_library.NOT_SERVED:
@@ -176,7 +182,7 @@ def pointwise_dilation(image: Tensor) -> int | None:
 def unpool(image: Tensor, values: Tensor, indices: Tensor, relu: bool) -> None:
     """See `deployed_layers`; all in channels_last, numbers float32, indices int64."""
     batch, channels, h, w = values.shape
-    pointers = [tensor.data_ptr() for tensor in (image, values, indices)]
+    pointers = _pointers(image, values, indices)
     pixels = image.shape[2] * image.shape[3]
     call = _Unpool(batch, h, w, channels, pixels, *pointers, relu, *cpu_library.workers())
     cpu_library.library().box_unpool(ctypes.byref(call))

@@ -53,11 +53,25 @@ struct Activated {
   }
 };
 
-int32_t activation(const BoxActivation& call) {
-  if (call.pixels <= 0 || call.channels <= 0) return BOX_DONE;
+// Calls body(activated) with memory for the slopes of ``call``.
+template <typename Body>
+int32_t with_activation(const BoxActivation& call, const Body& body) {
   void* memory = call.slopes ? shared_scratch().get(in_doubles(Activated::period_of(call))) : nullptr;
   if (call.slopes && !memory) return BOX_NO_MEMORY;
-  Activated(call, memory).run();
+  body(Activated(call, memory));
   shared_scratch().trim();
   return BOX_DONE;
+}
+
+// Calls body(begin, end) for parts of ``rows`` rows of so many numbers, enough of them to be worth a thread.
+template <typename Call, typename Body>
+void parallel_rows(const Call& call, int64_t rows, int64_t numbers, const Body& body) {
+  const int64_t share = (Activated::LEAST + numbers - 1) / numbers;
+  parallel(call, (rows + share - 1) / share,
+           [&](int64_t begin, int64_t end) { body(begin * share, min(end * share, rows)); });
+}
+
+int32_t activation(const BoxActivation& call) {
+  if (call.pixels <= 0 || call.channels <= 0) return BOX_DONE;
+  return with_activation(call, [](const Activated& act) { act.run(); });
 }

@@ -229,7 +229,7 @@ inline bool NhwcForward::fixed_group(int64_t image, int64_t number, const Box* b
       fixed[c] = BoxOnBorders(boxes[c], FixedIntegral(memory + at[k], p.h, p.w), units[k], epilogue, lines + c * lines_size);
   }
   const PaddedRows padded(row_memory, p.w);
-  const Tile tile{reinterpret_cast<float*>(row_memory + row_size), 0, channel_pitch};
+  const Tile tile{reinterpret_cast<float*>(row_memory + row_size), columns, channel_pitch};
   // A row or a part of it at a time, which stays in the first-level cache.
   for (int64_t i = 0; i < p.h; ++i)
     for (int64_t begin = 0; begin < p.w; begin += columns) {
@@ -237,14 +237,14 @@ inline bool NhwcForward::fixed_group(int64_t image, int64_t number, const Box* b
       for (int64_t c = 0; c < group; ++c) {
         float* const out = tile.origin(c, part);
         if (!other[c]) {
-          fixed[c].row(i, begin, part.end, [&](int64_t j, Floats value) { store_floats(out + j, value); });
+          float* const row = out + i * columns;
+          fixed[c].row(i, begin, part.end, [&](int64_t j, Floats value) { store_floats(row + j, value); });
           continue;
         }
         const int64_t k = c / p.per_channel;
         const Epilogue epilogue = this->epilogue(number * group + c);
-        if (!simple_part<float>(boxes[c], input(image, number, k), p, part, out, 0, nullptr, epilogue))
-          forward_box<float, false, false>(IntegralImage(memory + at[k], p.h, p.w), boxes[c], padded, out - i * p.w, nullptr,
-                                           p.w, 1, i, i + 1, epilogue);
+        const IntegralImage integral(memory + at[k], p.h, p.w);
+        float64_channel(boxes[c], integral, padded, image, number, k, part, out, epilogue);
       }
       write(tile, image, number, part);
     }

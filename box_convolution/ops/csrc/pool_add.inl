@@ -45,11 +45,9 @@ struct PoolAdd {
   }
 
   void run() const {
-    const int64_t all = call.batch * call.h, numbers = call.w * call.channels;
-    const int64_t share = (Activated::LEAST + numbers - 1) / numbers;
     const auto rows = call.slopes ? &PoolAdd::rows<true> : &PoolAdd::rows<false>;
-    parallel(call, (all + share - 1) / share,
-             [&](int64_t begin, int64_t end) { (this->*rows)(begin * share, min(end * share, all)); });
+    parallel_rows(call, call.batch * call.h, call.w * call.channels,
+                  [&](int64_t begin, int64_t end) { (this->*rows)(begin, end); });
   }
 };
 
@@ -57,9 +55,5 @@ int32_t pool_add(const BoxPoolAdd& call) {
   if (call.h > 0 && call.w > INT32_MAX / 4 / call.h) return BOX_NOT_SERVED;  // indices of more than 31 bits
   if (call.batch <= 0 || call.h <= 0 || call.w <= 0 || call.channels <= 0) return BOX_DONE;
   const BoxActivation after{call.batch * call.h * call.w, call.channels, call.image, nullptr, call.slopes, 1, nullptr};
-  void* memory = call.slopes ? shared_scratch().get(in_doubles(Activated::period_of(after))) : nullptr;
-  if (call.slopes && !memory) return BOX_NO_MEMORY;
-  PoolAdd{call, Activated(after, memory)}.run();
-  shared_scratch().trim();
-  return BOX_DONE;
+  return with_activation(after, [&](const Activated& act) { PoolAdd{call, act}.run(); });
 }

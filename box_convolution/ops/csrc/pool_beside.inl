@@ -50,12 +50,10 @@ struct PooledBeside {
   }
 
   void run() const {
-    const int64_t all = call.batch * call.h, numbers = call.w * call.channels;
-    const int64_t share = (Activated::LEAST + numbers - 1) / numbers;
     const auto rows = call.slopes ? (call.pooled == 3 ? &PooledBeside::rows<3, true> : &PooledBeside::rows<0, true>)
                                   : (call.pooled == 3 ? &PooledBeside::rows<3, false> : &PooledBeside::rows<0, false>);
-    parallel(call, (all + share - 1) / share,
-             [&](int64_t begin, int64_t end) { (this->*rows)(begin * share, min(end * share, all)); });
+    parallel_rows(call, call.batch * call.h, call.w * call.channels,
+                  [&](int64_t begin, int64_t end) { (this->*rows)(begin, end); });
   }
 };
 
@@ -63,9 +61,5 @@ int32_t pool_beside(const BoxPoolBeside& call) {
   if (call.pooled <= 0 || 2 * call.pooled > PooledBeside::MOST) return BOX_NOT_SERVED;
   if (call.batch <= 0 || call.h <= 0 || call.w <= 0) return BOX_DONE;
   const BoxActivation after{call.batch * call.h * call.w, call.channels, call.image, nullptr, call.slopes, 1, nullptr};
-  void* memory = call.slopes ? shared_scratch().get(in_doubles(Activated::period_of(after))) : nullptr;
-  if (call.slopes && !memory) return BOX_NO_MEMORY;
-  PooledBeside{call, Activated(after, memory)}.run();
-  shared_scratch().trim();
-  return BOX_DONE;
+  return with_activation(after, [&](const Activated& act) { PooledBeside{call, act}.run(); });
 }

@@ -91,19 +91,18 @@ struct Unpool {
   }
 
   void run() const {
-    const int64_t share = max<int64_t>(1, Activated::LEAST / max<int64_t>(1, call.w * call.channels));
-    const int64_t shares = (rows() + share - 1) / share;
+    const int64_t numbers = max<int64_t>(1, call.w * call.channels);  // of values in a row
     Failure elsewhere;  // an index in another window
     const bool fits = call.image_pixels == 4 * call.h * call.w && call.image_pixels <= INT32_MAX;
     if (fits)
-      parallel(call, shares, [&](int64_t begin, int64_t end) {
-        for (int64_t row = begin * share; row < min(end * share, rows()) && !elsewhere.happened; ++row)
+      parallel_rows(call, rows(), numbers, [&](int64_t begin, int64_t end) {
+        for (int64_t row = begin; row < end && !elsewhere.happened; ++row)
           if (!in_windows(row)) elsewhere.happened = 1;
       });
     if (fits && !elsewhere.happened) {
       const auto add = call.relu ? &Unpool::add<true> : &Unpool::add<false>;
-      return parallel(call, shares, [&](int64_t begin, int64_t end) {
-        for (int64_t row = begin * share; row < min(end * share, rows()); ++row) (this->*add)(row);
+      return parallel_rows(call, rows(), numbers, [&](int64_t begin, int64_t end) {
+        for (int64_t row = begin; row < end; ++row) (this->*add)(row);
       });
     }
     parallel(call, (call.channels + LINE - 1) / LINE, [&](int64_t begin, int64_t end) { scatter(begin, end); });
