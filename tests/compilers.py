@@ -26,6 +26,7 @@ CASES = [
     "tests/ops/test_channels_last.py",
     "tests/ops/test_fixed_point.py",
     "tests/ops/test_exact.py",
+    "tests/ops/test_boxes_in_place.py",
     "tests/ops/test_inference.py",
 ]
 RANDOM_CASES = ["tests/ops/test_against_oracle.py", "-k", "cpu and (float32 or sliver or nothing)"]
