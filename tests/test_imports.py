@@ -31,7 +31,7 @@ WITHIN_LIBRARY = {
         "drawing", "torch_internals",
     },
     "convert": {"layer", "argument_checks", "torch_internals"},
-    "networks": {"layer", "boxes", "argument_checks", "extras"},
+    "networks": {"layer", "boxes", "ops", "argument_checks", "extras"},
     "deploy": {"networks", "layer", "ops", "argument_checks", "torch_internals", "extras"},
     "__init__": {"functional", "layer", "networks", "ops", "project_after_step"},
 }  # fmt: skip
@@ -48,6 +48,7 @@ WITHIN_OPS = {
     "dispatch": {"reference", "native", "cpu_library", "triton", "tensor_checks", "epilogue"},
     "fused": {"dispatch", "tensor_checks", "epilogue"},
     "deployed_layers": {"dispatch", "native", "native_layers", "tensor_checks", "epilogue"},
+    "prelu": {"dispatch", "native", "native_layers"},
     "projected_boxes": {"dispatch", "triton"},
     "__init__": {"dispatch", "fused", "deployed_layers"},
 }

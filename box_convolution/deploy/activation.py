@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import prelu
 
-from ..ops.dispatch import in_forward_mode
-from ..torch_internals import in_a_transform
+from ..networks.prelu import PReLU
+from ..ops.dispatch import eager_on_cpu
 
 
 @torch.jit.unused
@@ -15,11 +15,7 @@ def changeable(image: Tensor) -> bool:
     They work on the CPU, and have no derivative and no rule for vmap. Compiled, exported and traced graphs get
     PyTorch's operations instead.
     """
-    if not isinstance(image, Tensor):  # of `torch.fx`
-        return False
-    recorded = torch.compiler.is_compiling() or torch.jit.is_tracing() or image.requires_grad
-    recorded = recorded or in_forward_mode() or in_a_transform()
-    return image.device.type == "cpu" and image.ndim == 4 and not recorded
+    return eager_on_cpu(image) and not image.requires_grad
 
 
 def learned(*numbers: Tensor | None) -> bool:
@@ -43,7 +39,7 @@ class Activation(nn.Module):
     @classmethod
     def of(cls, module: object) -> "Activation | None":
         """Return the equivalent of ``module``; None if it is neither ReLU nor PReLU."""
-        if type(module) is nn.PReLU:
+        if isinstance(module, nn.PReLU) and type(module) in (nn.PReLU, PReLU):
             return cls(module.weight.detach())
         return cls() if type(module) is nn.ReLU else None
 

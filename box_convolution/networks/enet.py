@@ -13,6 +13,7 @@ from torch.nn.functional import max_pool2d, pad
 
 from ..argument_checks import as_int
 from .padding import PaddedNetwork, extents
+from .prelu import PReLU
 from .resampling import ConvBesidePool, deconv3x3
 from .residual_sum import residual_sum
 from .stages import BoxBlocks, Table, check_probabilities, stage
@@ -52,7 +53,7 @@ def _norm(channels: int) -> nn.BatchNorm2d:
 
 
 def _act(channels: int, relu: bool = False) -> nn.Module:
-    return nn.ReLU() if relu else nn.PReLU(channels)
+    return nn.ReLU() if relu else PReLU(channels)
 
 
 class Bottleneck(nn.Module):
@@ -208,7 +209,7 @@ class ENet(PaddedNetwork):
 
             return stage(codes, block)
 
-        self.initial = ConvBesidePool(self.in_channels, 16, nn.PReLU(16), eps=EPS)
+        self.initial = ConvBesidePool(self.in_channels, 16, PReLU(16), eps=EPS)
         self.down1 = Downsample(16, 64, dropout=dropout[0])
         self.stage1 = blocks(table.s1, 64, 4, box_dropout[0], dropout[0])
         self.down2 = Downsample(64, 128, dropout=dropout[1])

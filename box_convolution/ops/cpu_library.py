@@ -17,7 +17,7 @@ from . import build_record
 
 FILE = {"win32": "box_conv2d.dll", "darwin": "libbox_conv2d.dylib"}.get(sys.platform, "libbox_conv2d.so")
 NOT_SERVED = 2  # BOX_NOT_SERVED
-_ABI_VERSION = 11  # BOX_ABI_VERSION in box_conv2d.h
+_ABI_VERSION = 12  # BOX_ABI_VERSION in box_conv2d.h
 _ISA_VARIABLE = "BOX_CONVOLUTION_ISA"
 
 

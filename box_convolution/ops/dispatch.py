@@ -94,6 +94,17 @@ def use(name: str) -> Iterator[None]:
         _forced = previous
 
 
+def eager_on_cpu(tensor: Tensor) -> bool:
+    """Whether ``tensor`` is an image (B, C, H, W) on the CPU, and nothing but autograd records or transforms the call.
+
+    Operators without rules for vmap, forward mode and graphs are used in such calls only.
+    """
+    if not isinstance(tensor, Tensor):  # of `torch.fx`
+        return False
+    recorded = torch.compiler.is_compiling() or torch.jit.is_tracing() or in_forward_mode() or in_a_transform()
+    return tensor.device.type == "cpu" and tensor.ndim == 4 and not recorded
+
+
 _library = torch.library.Library("box_convolution", "DEF")
 _library.define("box_conv2d(Tensor input, Tensor boxes, bool normalize=True, int stride=1) -> Tensor")
 _library.define(

@@ -10,7 +10,7 @@ from .epilogue import Epilogue
 from .tensor_checks import fused_format, memory_format
 
 _ENOUGH_PLANES = 8  # of work_sharing.inl
-_DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
+DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
 _Strides = ctypes.c_int64 * 4
 
 
@@ -64,7 +64,7 @@ def _problem(input: Tensor, boxes: Tensor, exact: bool, normalize: bool, stride:
     """``boxes``: float64, contiguous. The result points to its memory, so the caller must keep it alive."""
     batch, channels, h, w = input.shape
     return _Problem(
-        batch, channels, boxes.shape[1], h, w, stride, _DTYPES[input.dtype], normalize, exact,
+        batch, channels, boxes.shape[1], h, w, stride, DTYPES[input.dtype], normalize, exact,
         boxes.data_ptr(), input.data_ptr(), _Strides(*input.stride()),
         cpu_library.parallel_for(), torch.get_num_threads(),
     )  # fmt: skip

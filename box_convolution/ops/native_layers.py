@@ -1,4 +1,7 @@
-"""The C++ kernels of `deployed_layers`, called with PyTorch's tensors. All images are float32 in channels_last."""
+"""The C++ kernels of `deployed_layers` and `prelu`, called with PyTorch's tensors.
+
+All images are in channels_last; float32, where nothing else is said.
+"""
 
 import ctypes
 
@@ -34,6 +37,15 @@ class _Pointwise(ctypes.Structure):
         *((name, ctypes.c_int64) for name in ("batch", "pixels", "channels", "outputs")),
         *((name, ctypes.c_void_p) for name in ("image", "weight", "bias", "planes", "magnitudes")),
         *((name, ctypes.c_int32) for name in ("relu", "threads")),
+        ("parallel_for", ctypes.c_void_p),
+    ]
+
+
+class _Prelu(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("pixels", "channels")),
+        *((name, ctypes.c_void_p) for name in ("input", "grad_output", "result", "slopes", "grad_slopes")),
+        *((name, ctypes.c_int32) for name in ("dtype", "threads")),
         ("parallel_for", ctypes.c_void_p),
     ]
 
@@ -143,6 +155,23 @@ def _pointwise(
     elif status:
         raise MemoryError(f"pointwise_planes: no memory for a weight of shape {tuple(weight.shape)}")
     return planes, status == 0
+
+
+def prelu(input: Tensor, slopes: Tensor, grad_output: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """See `prelu`; of float32 or bfloat16. With ``grad_output``, the gradients by input and by slopes, else the output.
+
+    The second tensor is float32 (C,), and empty without ``grad_output``.
+    """
+    channels = input.shape[1]
+    numbers = _of_channels(slopes, channels)
+    result = native.empty_channels_last(input, input.shape)
+    grad_slopes = input.new_empty(0 if grad_output is None else channels, dtype=torch.float32)
+    pointers = _pointers(input, grad_output, result, numbers, grad_slopes)
+    pixels = input.numel() // max(channels, 1)
+    call = _Prelu(pixels, channels, *pointers, native.DTYPES[input.dtype], *cpu_library.workers())
+    if cpu_library.library().box_prelu(ctypes.byref(call)):
+        raise MemoryError(f"prelu: no memory for gradients of {channels} slopes")
+    return result, grad_slopes
 
 
 def transposed_conv(image: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -89,7 +89,7 @@ _RULES: dict[str, Callable[[tuple[Any, ...], Tensor], Operations]] = {
     "aten::scatter": _one_an_output,
     "aten::relu": _one_an_output,
     "aten::relu_": _one_an_output,
-    **dict.fromkeys(PRELU, _one_an_output),
+    **dict.fromkeys((*PRELU, "box_convolution::prelu"), _one_an_output),
     "aten::add": _addition,
     "aten::add_": _addition,
     "box_convolution::box_conv2d": _box,

@@ -1,22 +1,31 @@
 // An addition and an activation in place: see activation.h. Included by kernels.inl.
 
+// Numbers after which the slopes of so many channels repeat; many, to spare starts of loops.
+inline int64_t slopes_period(int64_t channels) {
+  const int64_t whole = channels % WIDE && channels < 256 ? channels * WIDE : channels;
+  return (255 + whole) / whole * whole;
+}
+
+inline void repeat_slopes(const float* slopes, int64_t channels, float* repeated, int64_t period) {
+  for (int64_t start = 0; start < period; start += channels)
+    for (int64_t c = 0; c < channels; ++c) repeated[start + c] = slopes[c];
+}
+
 struct Activated {
   static constexpr int64_t LEAST = 1 << 15;  // numbers that are worth another thread
 
   const BoxActivation& call;
-  const int64_t period;  // numbers after which the slopes repeat; many, to spare starts of loops
+  const int64_t period;
   const float* slopes;   // period numbers
 
   Activated(const BoxActivation& call, void* memory) : call(call), period(period_of(call)), slopes(call.slopes) {
     if (!slopes || period == call.channels) return;
     float* const repeated = static_cast<float*>(memory);
-    for (int64_t k = 0; k < period; ++k) repeated[k] = call.slopes[k % call.channels];
+    repeat_slopes(call.slopes, call.channels, repeated, period);
     slopes = repeated;
   }
   static int64_t period_of(const BoxActivation& call) {
-    if (!call.slopes) return LEAST;
-    const int64_t whole = call.channels % WIDE && call.channels < 256 ? call.channels * WIDE : call.channels;
-    return (255 + whole) / whole * whole;
+    return call.slopes ? slopes_period(call.channels) : LEAST;
   }
 
   // A NaN stays a NaN. ReLU is not computed as a slope of 0, which would turn an infinity into a NaN.

@@ -21,7 +21,7 @@ extern "C" {
 #endif
 
 // Raise it with every change of the types and functions of the headers: ops/cpu_library.py refuses a library of another version.
-#define BOX_ABI_VERSION 11
+#define BOX_ABI_VERSION 12
 BOX_API int32_t box_abi_version(void);
 
 enum BoxStatus { BOX_DONE = 0, BOX_NO_MEMORY = 1, BOX_NOT_SERVED = 2 };

@@ -7,6 +7,7 @@
 #include "pool_add.h"
 #include "pool_beside.h"
 #include "pointwise.h"
+#include "prelu.h"
 #include "transposed_conv.h"
 #include "unpool.h"
 #if defined(BOX_X86)
@@ -23,6 +24,7 @@ namespace box {
   int32_t pool_add(const BoxPoolAdd&);             \
   int32_t pool_beside(const BoxPoolBeside&);       \
   int32_t pointwise(const BoxPointwise&);          \
+  int32_t prelu(const BoxPrelu&);                  \
   int32_t transposed_conv(const BoxTransposedConv&); \
   int32_t unpool(const BoxUnpool&);                \
   }
@@ -40,13 +42,14 @@ struct Kernels {
   int32_t (*pool_add)(const BoxPoolAdd&);
   int32_t (*pool_beside)(const BoxPoolBeside&);
   int32_t (*pointwise)(const BoxPointwise&);
+  int32_t (*prelu)(const BoxPrelu&);
   int32_t (*transposed_conv)(const BoxTransposedConv&);
   int32_t (*unpool)(const BoxUnpool&);
 };
 
 #define BOX_KERNELS(isa) \
-  isa::forward, isa::backward, isa::activation, isa::pool_add, isa::pool_beside, isa::pointwise, isa::transposed_conv, \
-      isa::unpool
+  isa::forward, isa::backward, isa::activation, isa::pool_add, isa::pool_beside, isa::pointwise, isa::prelu, \
+      isa::transposed_conv, isa::unpool
 
 #if defined(__aarch64__) || defined(_M_ARM64)
 const Kernels BASELINE = {"neon", BOX_KERNELS(baseline)};
@@ -126,6 +129,8 @@ int32_t box_pool_add(const BoxPoolAdd* arguments) { return box::run(box::active-
 int32_t box_pool_beside(const BoxPoolBeside* arguments) { return box::run(box::active->pool_beside, *arguments); }
 
 int32_t box_pointwise(const BoxPointwise* arguments) { return box::run(box::active->pointwise, *arguments); }
+
+int32_t box_prelu(const BoxPrelu* arguments) { return box::run(box::active->prelu, *arguments); }
 
 int32_t box_transposed_conv(const BoxTransposedConv* arguments) {
   return box::run(box::active->transposed_conv, *arguments);

@@ -8,6 +8,21 @@ inline Words load_words(const uint32_t* from) { return *reinterpret_cast<const W
 inline void store_words(uint32_t* to, Words value) { *reinterpret_cast<WordsInMemory*>(to) = value; }
 inline Floats to_floats(Words value) { return __builtin_convertvector(reinterpret_cast<Ints>(value), Floats); }
 
+// bfloat16 is the upper half of float32; rounding as in from_double.
+typedef uint16_t HalfWords __attribute__((vector_size(WIDE * 2)));
+typedef uint16_t HalfWordsInMemory __attribute__((vector_size(WIDE * 2), aligned(2), may_alias));
+
+inline Floats read_floats(const BFloat16* from) {
+  const HalfWords bits = *reinterpret_cast<const HalfWordsInMemory*>(from);
+  return reinterpret_cast<Floats>(__builtin_convertvector(bits, Words) << 16);
+}
+
+inline void write_floats(BFloat16* to, Floats value) {
+  const Words bits = reinterpret_cast<Words>(value), rounded = bits + 0x7fff + (bits >> 16 & 1), quiet = bits | 0x400000;
+  const Words kept = (bits & 0x7fffffff) > 0x7f800000 ? quiet : rounded;
+  *reinterpret_cast<HalfWordsInMemory*>(to) = __builtin_convertvector(kept >> 16, HalfWords);
+}
+
 // 64-bit numbers are pairs of words, the lower first.
 #if defined(__AVX512F__)
 #define BOX_EVEN 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
