@@ -166,6 +166,9 @@ def box_conv2d_backward(
     grad_output: Tensor, input: Tensor, boxes: Tensor, normalize: bool, stride: int, output_mask: list[bool]
 ) -> tuple[Tensor, Tensor]:
     """Gradients by input, in its memory format, and by boxes; empty where ``output_mask`` is False."""
+    if input.dtype.itemsize == 2:  # as in box_conv2d_fused
+        grads = box_conv2d_backward(grad_output.float(), input.float(), boxes, normalize, stride, output_mask)
+        return grads[0].to(input.dtype), grads[1]
     grad_input = input.new_empty(input.shape if output_mask[0] else 0)
     grad_boxes = boxes.new_empty(boxes.shape if output_mask[1] else 0, dtype=torch.float64)
     if grad_output.numel() == 0:
