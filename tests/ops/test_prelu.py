@@ -54,7 +54,7 @@ def test_float32_in_channels_last(isa: str, shared: bool, shape: tuple[int, ...]
         output, by_image, by_slopes = both(ours, finite, grad_output)
         assert torch.equal(ours(image), theirs(image))
         if image.numel():
-            assert ours(finite).grad_fn.name().startswith("GeneratedBackwardFor_box_convolution_prelu")
+            assert ours(finite).grad_fn.name().startswith("EagerPReLU")
     expected = both(theirs.double(), finite.double(), grad_output.double())
     assert torch.equal(output, expected[0].float())
     assert torch.equal(by_image, expected[1].float())
@@ -143,6 +143,19 @@ def test_derivatives_of_any_order(shared: bool, memory_format: torch.memory_form
     assert torch.autograd.gradgradcheck(FORWARD, (image, slopes))
     arguments = (torch.randn(2, 3, 4, 5).double().requires_grad_(), image, slopes)
     assert torch.autograd.gradgradcheck(BACKWARD, arguments)
+
+
+def test_the_module_has_derivatives_of_any_order() -> None:
+    ours, theirs = pair(torch.randn(4))
+    image = torch.randn(2, 4, 5, 5).to(memory_format=LAST)
+
+    def penalty(module: nn.PReLU) -> tuple[Tensor, ...]:
+        x = image.clone(memory_format=torch.preserve_format).requires_grad_()
+        gradient = torch.autograd.grad(module(x).pow(3).sum(), x, create_graph=True)[0]
+        return torch.autograd.grad(gradient.square().sum(), (x, module.weight))
+
+    for one, other in zip(penalty(ours), penalty(theirs), strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_what_is_promised_to_compilers() -> None:
