@@ -1,6 +1,7 @@
 """Speed of the paper's networks and blocks, timed side by side, as tables."""
 
 import copy
+import itertools
 import shlex
 import sys
 import warnings
@@ -24,6 +25,7 @@ TOLERANCE = 1e-4  # largest change of the logits by deployment, besides rounding
 
 BLOCK_SHAPE = (1, 128, 64, 128)  # 1/8 of 512 x 1024
 TRAINING_SHAPE = (8, 3, 176, 240)  # CamVid at half resolution
+TRAINED = ("enet", "boxenet", "boxonlyenet", "erfnet", "boxerfnet")  # whose training steps are timed
 
 # Table 3 of the paper: milliseconds at 512 x 1024 on one core of an i7-7700HQ, and on a GTX 1050.
 _ORDER = ("enet", "boxenet", "enet_minus", "boxonlyenet", "erfnet", "boxerfnet", "erfnet_minus")
@@ -67,24 +69,25 @@ def about(args: Settings, keeps_memory: bool) -> Section:
 def measured(args: Settings, device: torch.device, threads: int) -> Iterator[Section]:
     """Yield each section as soon as it has been measured."""
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {threads_text(threads)}"
-    repeats = Repeats(args.rounds, seconds=3600)  # enough time for all rounds
 
-    def times(calls: Mapping[str, Call]) -> dict[str, Timing]:
+    def times(calls: Mapping[str, Call], rounds: int = args.rounds) -> dict[str, Timing]:
         ready = {name: waiting(call, device) for name, call in calls.items()}
-        return interleaved(ready, repeats, wall=device.type == "cuda")
+        enough = Repeats(rounds, seconds=3600)  # time for all rounds
+        return interleaved(ready, enough, wall=device.type == "cuda")
 
     yield _networks(args, device, f"Networks, {where}", times)
     if args.blocks:
         yield _blocks(device, f"Blocks, {where}", times)
     if args.train:
-        yield _training(device, f"Training step, {where}", times)
+        yield _training(args, device, f"Training step, {where}", times)
 
 
 def threads_text(threads: int) -> str:
     return f"{threads} thread{'' if threads == 1 else 's'}"
 
 
-Times = Callable[[Mapping[str, Call]], dict[str, Timing]]
+class Times(Protocol):
+    def __call__(self, calls: Mapping[str, Call], rounds: int = ...) -> dict[str, Timing]: ...
 
 
 def _networks(args: Settings, device: torch.device, title: str, times: Times) -> Section:
@@ -109,13 +112,17 @@ def _networks(args: Settings, device: torch.device, title: str, times: Times) ->
 
 
 def _network_row(name: str, found: Mapping[str, Timing], args: Settings, device: torch.device) -> list[str]:
-    base = "erfnet" if "erf" in name else "enet"
+    base = _base(name)
     paper = PAPER[device.type]
     cells = [name]
     for variant in (lambda name: name, _compiled) if args.compile else (lambda name: name,):
         timing, of_base = found.get(variant(name)), found.get(variant(base))
         cells += _cells(timing, of_base)
     return [*cells, *(([f"{paper[name]:g}", f"{paper[name] / paper[base]:.3f}"]) if name in paper else ["", ""])]
+
+
+def _base(name: str) -> str:
+    return "erfnet" if "erf" in name else "enet"
 
 
 def _cells(timing: Timing | None, base: Timing | None) -> list[str]:
@@ -164,15 +171,30 @@ def _blocks(device: torch.device, title: str, times: Times) -> Section:
 _MODES = ("forward", "training")
 
 
-def _training(device: torch.device, title: str, times: Times) -> Section:
+def _training(args: Settings, device: torch.device, title: str, times: Times) -> Section:
     batch, _, h, w = TRAINING_SHAPE
     image, label = torch.rand(TRAINING_SHAPE, device=device), torch.randint(11, (batch, h, w), device=device)
-    names = ("enet", "boxenet")
-    calls = {name: _step(networks.create(name, 11, (h, w)).to(device), image, label) for name in names}
-    found = times(calls)
-    rows = [[name, *_cells(found[name], found[names[0]])] for name in names]
-    text = f"{h} x {w}, batch {batch}, 11 classes: forward, cross-entropy, backward, Adam."
-    return Section(title, text, Table(["network", "ms", "quartiles", "ratio"], rows))
+    names = [name for name in args.networks if name in TRAINED]
+    steps = {name: networks.create(name, 11, (h, w)).to(device) for name in names}
+    calls = {name: _step(network, image, label) for name, network in steps.items()}
+    halves = {_half(name): _step(network, image, label, half=True) for name, network in steps.items()}
+    text = (
+        f"{h} x {w}, batch {batch}, 11 classes: forward, cross-entropy, backward, Adam. Ratios: to ENet, or to ERFNet "
+        "in its family."
+    )
+    if names:
+        once = times({"float32": calls[names[0]], "bfloat16": halves[_half(names[0])]}, rounds=1)
+        if once["bfloat16"].median > 2 * once["float32"].median:  # without instructions for it
+            halves = {}
+            text += " bfloat16 (--amp bf16) takes more than twice as long here."
+    found = times(calls | halves)
+    rows = []
+    for name in names:
+        base = _base(name)
+        cells = [_cells(found[of(name)], found.get(of(base))) for of in ((str, _half) if halves else (str,))]
+        rows.append([name, *itertools.chain(*cells)])
+    header = ["network", "ms", "quartiles", "ratio"]
+    return Section(title, text, Table(header + (["bfloat16 ms", "quartiles", "ratio"] if halves else []), rows))
 
 
 def _deployed(module: nn.Module, input: Tensor, name: str) -> nn.Module:
@@ -229,12 +251,18 @@ def _forward_backward(block: nn.Module, input: Tensor) -> Call:
     return call
 
 
-def _step(network: nn.Module, image: Tensor, label: Tensor) -> Call:
+def _half(name: str) -> str:
+    return f"{name}, bfloat16"
+
+
+def _step(network: nn.Module, image: Tensor, label: Tensor, half: bool = False) -> Call:
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
 
     def call() -> None:
         optimizer.zero_grad()
-        nn.functional.cross_entropy(network(image), label).backward()
+        with torch.autocast(image.device.type, torch.bfloat16, enabled=half):
+            logits = network(image)
+        nn.functional.cross_entropy(logits.float(), label).backward()
         optimizer.step()
 
     return call

@@ -35,10 +35,14 @@ def test_networks_into_a_file(tmp_path, capsys):
 def test_blocks_and_training(capsys, monkeypatch):
     monkeypatch.setattr(network_speed, "BLOCK_SHAPE", (1, 16, 8, 12))
     monkeypatch.setattr(network_speed, "TRAINING_SHAPE", (2, 3, 16, 24))
-    assert main(["bench", "enet", *SMALL[:2], "16", *SMALL[3:]]) == 0
+    assert main(["bench", "enet", "boxerfnet", *SMALL[:2], "16", *SMALL[3:]]) == 0
     out = capsys.readouterr().out
     assert all(title in out for title in ("NETWORKS, CPU", "BLOCKS, CPU", "TRAINING STEP, CPU"))
     assert "ERFNet: box block" in out
+    steps = {line.split()[0]: line.split() for line in out.partition("TRAINING STEP")[2].splitlines() if "..." in line}
+    assert set(steps) == {"enet", "boxerfnet"}
+    assert steps["enet"][5] == "1.000"
+    assert "1.000" not in steps["boxerfnet"]  # its base, ERFNet, was not timed
 
 
 def test_a_ratio_is_that_of_one_turn():
