@@ -10,7 +10,7 @@ class PReLU(nn.PReLU):
     """`torch.nn.PReLU`, with a derivative that is fast on the CPU, too."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Return (B, C, H, W) like ``input``."""
+        """Return a tensor like ``input``, (B, C, ...)."""
         if torch.jit.is_scripting():
             return nn.functional.prelu(input, self.weight)
         return prelu(input, self.weight)

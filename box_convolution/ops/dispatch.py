@@ -101,7 +101,7 @@ def eager_on_cpu(tensor: Tensor) -> bool:
     """
     if not isinstance(tensor, Tensor):  # of `torch.fx`
         return False
-    recorded = torch.compiler.is_compiling() or torch.jit.is_tracing() or in_forward_mode() or in_a_transform()
+    recorded = torch.compiler.is_compiling() or torch.jit.is_tracing() or in_a_transform() or in_forward_mode()
     return tensor.device.type == "cpu" and tensor.ndim == 4 and not recorded
 
 

@@ -164,8 +164,9 @@ def prelu(input: Tensor, slopes: Tensor, grad_output: Tensor | None = None) -> t
     """
     channels = input.shape[1]
     numbers = _of_channels(slopes, channels)
-    result = native.empty_channels_last(input, input.shape)
-    grad_slopes = input.new_empty(0 if grad_output is None else channels, dtype=torch.float32)
+    result = torch.empty_like(input)
+    # Zeros: the kernel does nothing for an image without pixels, whose pointers are NULL.
+    grad_slopes = input.new_zeros(0 if grad_output is None else channels, dtype=torch.float32)
     pointers = _pointers(input, grad_output, result, numbers, grad_slopes)
     pixels = input.numel() // max(channels, 1)
     call = _Prelu(pixels, channels, *pointers, native.DTYPES[input.dtype], *cpu_library.workers())

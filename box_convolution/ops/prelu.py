@@ -2,10 +2,10 @@
 
     prelu(input, slopes) = where(input > 0, input, slopes * input)
 
-input (B, C, H, W), slopes (C,) or (1,). The result has the input's dtype and memory format; slopes may have another
-dtype, as under autocast. PyTorch computes this derivative number by number, in 30 to 60 times the time of a copy, which
-was a fifth to a third of a training step of ENet. Here it is one pass for float32 and bfloat16 in channels_last, the
-same for any number of threads; others get PyTorch's operations.
+input (B, C, H, W), slopes (C,) or (1,). The result has the input's dtype and strides; slopes may have another dtype, as
+under autocast, and are not rounded. PyTorch computes this derivative number by number, in 30 to 60 times the time of a
+copy, which was a fifth to a third of a training step of ENet. Here it is one pass for float32 and bfloat16 in
+channels_last, the same for any number of threads; others get PyTorch's operations.
 """
 
 from typing import Any
@@ -15,6 +15,9 @@ from torch import Tensor
 from torch.nn.functional import prelu as prelu_of_torch
 
 from . import dispatch, native, native_layers
+from .reference import autocast_is_on
+
+_DTYPES = (torch.float32, torch.bfloat16)  # of the kernels
 
 _library = torch.library.Library("box_convolution", "FRAGMENT")
 _library.define("prelu(Tensor input, Tensor slopes) -> Tensor")
@@ -24,18 +27,29 @@ _backward_op = torch.ops.box_convolution.prelu_backward.default
 
 
 def prelu(input: Tensor, slopes: Tensor) -> Tensor:
-    """PReLU by the fastest way that serves the call: every kind of differentiation, tracing and device works."""
-    if dispatch.eager_on_cpu(input) and dispatch.serving(input) is native:
+    """PReLU by the fastest way that serves the call; every kind of differentiation, tracing and tensor works."""
+    if dispatch.eager_on_cpu(input) and dispatch.serving(input) is native and _are_plain(input, slopes):
         image = dispatch.autocast_input(input)
-        if _fast(image) and slopes.is_floating_point():
+        if _served(image, slopes, cast=autocast_is_on(input)):
             recorded = torch.is_grad_enabled() and (image.requires_grad or slopes.requires_grad)
             result: Tensor = (EagerPReLU.apply if recorded else _forward_op)(image, slopes)
             return result
     return prelu_of_torch(input, slopes)
 
 
+def _are_plain(*tensors: Tensor) -> bool:
+    """Whether none is of a subclass of tensors, which may know PyTorch's operators only."""
+    return all(type(tensor) in (Tensor, torch.nn.Parameter) for tensor in tensors)
+
+
+def _served(image: Tensor, slopes: Tensor, cast: bool) -> bool:
+    """Whether the kernels compute this, and PyTorch would not refuse it. ``cast``: autocast lets other dtypes pass."""
+    fits = slopes.device == image.device and slopes.shape in ((1,), image.shape[1:2])
+    return fits and _fast(image) and (slopes.dtype == image.dtype or (cast and slopes.dtype in _DTYPES))
+
+
 def _fast(tensor: Tensor) -> bool:
-    return tensor.dtype in (torch.float32, torch.bfloat16) and tensor.is_contiguous(memory_format=torch.channels_last)
+    return tensor.dtype in _DTYPES and tensor.is_contiguous(memory_format=torch.channels_last)
 
 
 def _forward(input: Tensor, slopes: Tensor) -> Tensor:
@@ -48,20 +62,31 @@ def _backward(grad_output: Tensor, input: Tensor, slopes: Tensor) -> tuple[Tenso
     if dispatch.serving(input) is native and input.ndim == 4 and _fast(input):
         grad = grad_output.to(input.dtype).contiguous(memory_format=torch.channels_last)
         grad_input, grad_slopes = native_layers.prelu(input, slopes, grad)
-    else:
-        positive = input > 0
-        grad_input = torch.where(positive, grad_output, _by_channel(slopes, input) * grad_output).to(input.dtype)
-        grad_slopes = _over_pixels(torch.where(positive, 0, input * grad_output))
-    return grad_input, grad_slopes.sum_to_size(slopes.shape).to(slopes.dtype)
+        return grad_input, grad_slopes.sum_to_size(slopes.shape).to(slopes.dtype)
+    return _composed(grad_output, input, slopes)
 
 
-def _by_channel(slopes: Tensor, input: Tensor) -> Tensor:
+def _composed(grad_output: Tensor, input: Tensor, slopes: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients in PyTorch's operations, which have all derivatives."""
+    return _by_input(grad_output, input, slopes), _by_slopes(input * grad_output, input, slopes)
+
+
+def _by_input(grad: Tensor, input: Tensor, slopes: Tensor) -> Tensor:
+    return torch.where(input > 0, grad, _of_channels(slopes, input) * grad).to(input.dtype)
+
+
+def _by_slopes(numbers: Tensor, input: Tensor, slopes: Tensor) -> Tensor:
+    """The sum of ``numbers`` over the pixels that are multiplied by a slope."""
+    total = _where_scaled(numbers, input).sum([dim for dim in range(input.ndim) if dim != 1])
+    return total.sum_to_size(slopes.shape).to(slopes.dtype)
+
+
+def _where_scaled(numbers: Tensor, input: Tensor) -> Tensor:
+    return torch.where(input > 0, 0, numbers)
+
+
+def _of_channels(slopes: Tensor, input: Tensor) -> Tensor:
     return slopes.to(input.dtype).view(-1, *[1] * (input.ndim - 2))
-
-
-def _over_pixels(numbers: Tensor) -> Tensor:
-    """Sum (B, C, ...) over all but channels."""
-    return numbers.sum([dim for dim in range(numbers.ndim) if dim != 1])
 
 
 _library.impl("prelu", _forward, "CPU")
@@ -82,23 +107,38 @@ def _save(ctx: Any, inputs: tuple[Tensor, ...], output: Any) -> None:
     ctx.save_for_backward(*inputs)
 
 
-def _forward_autograd(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor]:
-    grads: tuple[Tensor, Tensor] = _backward_op(grad_output, *ctx.saved_tensors)
-    return grads
+def _forward_autograd(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    input, slopes = ctx.saved_tensors
+    plain = torch.compiler.is_compiling() or dispatch.eager_on_cpu(grad_output)
+    grad_input, grad_slopes = (_backward_op if plain else _composed)(grad_output, input, slopes)
+    needed = ctx.needs_input_grad
+    return grad_input if needed[0] else None, grad_slopes if needed[1] else None
 
 
-def _backward_autograd(ctx: Any, by_grad_input: Tensor, by_grad_slopes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _save_backward(ctx: Any, inputs: tuple[Tensor, ...], output: Any) -> None:
+    ctx.save_for_backward(*inputs)
+    ctx.set_materialize_grads(False)  # zeros in place of None would turn infinities into NaNs
+
+
+def _backward_autograd(
+    ctx: Any, by_grad_input: Tensor | None, by_grad_slopes: Tensor | None
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Double backward, to any order: PyTorch's operations, which differentiate further."""
     grad_output, input, slopes = ctx.saved_tensors
-    positive, slope, by_slope = input > 0, _by_channel(slopes, input), _by_channel(by_grad_slopes, input)
-    by_grad_output = torch.where(positive, by_grad_input, slope * by_grad_input + by_slope * input)
-    by_input = torch.where(positive, 0, by_slope * grad_output)
-    by_slopes = _over_pixels(torch.where(positive, 0, grad_output * by_grad_input))
-    return by_grad_output, by_input, by_slopes.sum_to_size(slopes.shape).to(slopes.dtype)
+    by_grad_output = by_input = by_slopes = None
+    if by_grad_input is not None:
+        by_grad_output = _by_input(by_grad_input, input, slopes)
+        by_slopes = _by_slopes(grad_output * by_grad_input, input, slopes)
+    if by_grad_slopes is not None:
+        factors = _of_channels(by_grad_slopes, input)
+        by_input = _where_scaled(factors * grad_output, input)
+        more = _where_scaled(factors * input, input)
+        by_grad_output = more if by_grad_output is None else by_grad_output + more
+    return by_grad_output, by_input, by_slopes
 
 
 torch.library.register_autograd(_forward_op, _forward_autograd, setup_context=_save, lib=_library)
-torch.library.register_autograd(_backward_op, _backward_autograd, setup_context=_save, lib=_library)
+torch.library.register_autograd(_backward_op, _backward_autograd, setup_context=_save_backward, lib=_library)
 
 
 class EagerPReLU(torch.autograd.Function):

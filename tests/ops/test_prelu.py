@@ -34,6 +34,12 @@ def both(module: nn.Module, image: Tensor, grad_output: Tensor) -> tuple[Tensor,
     return output.detach(), *torch.autograd.grad(output, (image, module.weight), grad_output)
 
 
+def assert_same(one: Tensor, other: Tensor) -> None:
+    """Equal, NaNs and signs of zeros included."""
+    torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True)
+    assert torch.equal(one.signbit() | one.isnan(), other.signbit() | other.isnan())
+
+
 def pair(slopes: Tensor) -> tuple[PReLU, nn.PReLU]:
     modules = PReLU(len(slopes)), nn.PReLU(len(slopes))
     for module in modules:
@@ -45,31 +51,31 @@ def pair(slopes: Tensor) -> tuple[PReLU, nn.PReLU]:
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("isa", [] if cpu_library.status() else cpu_library.isas())
-def test_float32_in_channels_last(isa: str, shared: bool, shape: tuple[int, ...]) -> None:
+def test_cpu_kernels_in_float32(isa: str, shared: bool, shape: tuple[int, ...]) -> None:
     image, grad_output = special(*shape), torch.randn(shape)
     image, grad_output = image.to(memory_format=LAST), grad_output.to(memory_format=LAST)
     ours, theirs = pair(torch.randn(1 if shared else shape[1]))
     finite = image.clamp(-9, 9)
     with cpu_library.use_isa(isa):
         output, by_image, by_slopes = both(ours, finite, grad_output)
-        assert torch.equal(ours(image), theirs(image))
-        if image.numel():
-            assert ours(finite).grad_fn.name().startswith("EagerPReLU")
+        assert_same(ours(image), theirs(image))
+        served = ours(finite).grad_fn.name().startswith("EagerPReLU")
+    assert served or not image.numel()
     expected = both(theirs.double(), finite.double(), grad_output.double())
     assert torch.equal(output, expected[0].float())
     assert torch.equal(by_image, expected[1].float())
-    assert not image.numel() or output.stride() == by_image.stride() == image.stride()
+    assert output.stride() == by_image.stride() == finite.stride()
     assert_gradient(by_slopes, expected[2])
 
 
 @pytest.mark.parametrize("isa", [] if cpu_library.status() else cpu_library.isas())
 @pytest.mark.parametrize("shape", SHAPES)
-def test_bfloat16_is_rounded_once(isa: str, shape: tuple[int, ...]) -> None:
+def test_cpu_kernels_round_to_bfloat16_once(isa: str, shape: tuple[int, ...]) -> None:
     image, grad_output = special(*shape).bfloat16(), torch.randn(shape).bfloat16()
     image, grad_output = image.to(memory_format=LAST), grad_output.to(memory_format=LAST)
     slopes = torch.randn(shape[1])
     with cpu_library.use_isa(isa):
-        assert torch.equal(FORWARD(image, slopes), torch.prelu(image.float(), slopes).bfloat16())
+        assert_same(FORWARD(image, slopes), torch.prelu(image.float(), slopes).bfloat16())
         by_image, by_slopes = BACKWARD(grad_output, image.clamp(-9, 9), slopes)
     wide = image.clamp(-9, 9).double(), grad_output.double()
     expected = both(pair(slopes.double())[1], *wide)
@@ -77,30 +83,77 @@ def test_bfloat16_is_rounded_once(isa: str, shape: tuple[int, ...]) -> None:
     assert_gradient(by_slopes, expected[2])
 
 
-@pytest.mark.parametrize("number", [float("nan"), 3.3961e38, -3.3961e38, 1e-40, 1.00390625, 1.01171875])
-def test_rounding_to_bfloat16(number: float) -> None:
-    """NaNs stay, what rounds to infinity does, halves go to the even neighbour: as PyTorch rounds."""
-    image = torch.full((1, 40, 3, 3), number).to(memory_format=LAST)
-    slopes = torch.rand(40)
-    half = image.bfloat16()
-    torch.testing.assert_close(
-        FORWARD(-half, slopes), torch.prelu(-half.float(), slopes).bfloat16(), rtol=0, atol=0, equal_nan=True
-    )
+@pytest.mark.parametrize("isa", [] if cpu_library.status() else cpu_library.isas())
+def test_cpu_kernels_with_special_slopes(isa: str) -> None:
+    """Also numbers half-way between two of bfloat16, the largest, and a NaN whose upper half is that of infinity."""
+    numbers = [0.0, -0.0, float("inf"), float("nan"), 3.3961e38, -3.3961e38, 1e-40, 1.00390625, 1.01171875, -1.00390625]
+    slopes = torch.tensor(numbers * 4)
+    slopes[3] = torch.tensor(0x7F800001, dtype=torch.int32).view(torch.float32)
+    for dtype in (torch.float32, torch.bfloat16):
+        image = torch.tensor([-1.0, 0.0, -0.0, 1.0]).to(dtype).view(1, 1, 2, 2).expand(1, 40, 2, 2)
+        image = image.contiguous(memory_format=LAST)
+        with cpu_library.use_isa(isa):
+            assert_same(FORWARD(image, slopes), torch.prelu(image.float(), slopes).to(dtype))
 
 
-@pytest.mark.parametrize("enabled", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_autocast(dtype: torch.dtype, enabled: bool) -> None:
+def test_autocast(dtype: torch.dtype) -> None:
     image = torch.randn(2, 16, 9, 9, dtype=dtype).to(memory_format=LAST)
     ours, theirs = pair(torch.randn(16))
-    with torch.autocast("cpu", torch.bfloat16, enabled):
+    with torch.autocast("cpu", torch.bfloat16):
         output = ours(image)
-        assert output.dtype == (torch.bfloat16 if enabled else dtype)
-        if enabled:
-            torch.testing.assert_close(output, theirs(image), rtol=0.01, atol=0.01)
+        assert output.dtype == torch.bfloat16
+        torch.testing.assert_close(output, theirs(image), rtol=0.01, atol=0.01)
         output.float().square().sum().backward()
     assert ours.weight.grad is not None
     assert ours.weight.grad.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("image", "slopes", "message"),
+    [
+        (torch.ones(2, 16, 3, 3).bfloat16(), torch.ones(16), "Type promoting not supported"),
+        (torch.ones(2, 16, 3, 3), torch.ones(16).double(), "Type promoting not supported"),
+        (torch.ones(2, 16, 3, 3), torch.ones(15), "Mismatch of parameter numbers and input channel size"),
+    ],
+)
+def test_what_pytorch_refuses_is_refused(image: Tensor, slopes: Tensor, message: str) -> None:
+    for memory_format in (torch.contiguous_format, LAST):
+        with pytest.raises(RuntimeError, match=message):
+            pair(slopes)[0](image.to(memory_format=memory_format))
+
+
+@pytest.mark.parametrize("shape", [(2, 16, 0, 4), (0, 16, 4, 4), (4, 16, 1, 1), (4, 1, 5, 6)])
+def test_empty_images_and_strides(shape: tuple[int, ...]) -> None:
+    """Where an image is contiguous in both formats, PyTorch keeps its strides."""
+    ours, theirs = pair(torch.rand(shape[1]))
+    junk = [torch.full((16,), 3e30) for _ in range(50)]
+    del junk
+    for image in (torch.randn(shape), torch.randn(shape).to(memory_format=LAST)):
+        results = both(ours, image, torch.ones(shape)), both(theirs, image, torch.ones(shape))
+        for one, other in zip(*results, strict=True):
+            torch.testing.assert_close(one, other)
+            assert one.stride() == other.stride()
+        if image.numel():
+            assert FORWARD(image, ours.weight).stride() == FORWARD(image.to("meta"), ours.weight.to("meta")).stride()
+
+
+def test_only_what_is_asked_for() -> None:
+    """A gradient that nobody asked for would be NaN here, which anomaly mode refuses."""
+    ours, _ = pair(torch.rand(16))
+    image = torch.full((1, 16, 2, 2), -float("inf")).contiguous(memory_format=LAST).requires_grad_()
+    ours.weight.requires_grad_(False)
+    with torch.autograd.detect_anomaly(check_nan=True):
+        ours(image).backward(torch.zeros(1, 16, 2, 2))
+    assert image.grad is not None
+    assert not image.grad.any()
+
+
+def test_a_large_sum_of_slopes() -> None:
+    """One running sum in float32 would be off by a hundredth."""
+    image = -torch.ones(1, 2, 1500, 1500).contiguous(memory_format=LAST)
+    _, by_slopes = BACKWARD(torch.full_like(image, 0.1), image, torch.rand(2))
+    torch.testing.assert_close(by_slopes, torch.full((2,), -225_000.0), rtol=1e-5, atol=0)
 
 
 def test_threads_do_not_change_gradients() -> None:
@@ -145,17 +198,55 @@ def test_derivatives_of_any_order(shared: bool, memory_format: torch.memory_form
     assert torch.autograd.gradgradcheck(BACKWARD, arguments)
 
 
-def test_the_module_has_derivatives_of_any_order() -> None:
+@pytest.mark.parametrize("number", [1.0, -1.0, -float("inf"), float("nan")])
+def test_the_module_has_derivatives_of_any_order(number: float) -> None:
+    """Infinities stay where they are: a gradient that is missing is no zero times infinity."""
     ours, theirs = pair(torch.randn(4))
-    image = torch.randn(2, 4, 5, 5).to(memory_format=LAST)
+    image, towards = torch.randn(2, 4, 5, 5).to(memory_format=LAST), torch.randn(2, 4, 5, 5)
+    image[0, 1, 2, 3] = number
 
-    def penalty(module: nn.PReLU) -> tuple[Tensor, ...]:
+    def second(module: nn.PReLU) -> tuple[Tensor, ...]:
         x = image.clone(memory_format=torch.preserve_format).requires_grad_()
-        gradient = torch.autograd.grad(module(x).pow(3).sum(), x, create_graph=True)[0]
-        return torch.autograd.grad(gradient.square().sum(), (x, module.weight))
+        v = towards.clone().requires_grad_()
+        gradients = torch.autograd.grad(module(x), (x, module.weight), v, create_graph=True)
+        wanted = (x, v, module.weight)
+        alone = torch.autograd.grad(gradients[0].sum(), wanted[1:], retain_graph=True)
+        together = torch.autograd.grad(sum(g.square().sum() for g in gradients), wanted)
+        return *alone, *together
 
-    for one, other in zip(penalty(ours), penalty(theirs), strict=True):
+    for one, other in zip(second(ours), second(theirs), strict=True):
+        torch.testing.assert_close(one, other, equal_nan=True)
+
+
+def test_forward_mode_that_begins_after_the_forward_pass() -> None:
+    ours, theirs = pair(torch.randn(4))
+    image, towards, tangent = (torch.randn(2, 4, 5, 5).to(memory_format=LAST) for _ in range(3))
+    image.requires_grad_()
+
+    def tangents(module: nn.PReLU) -> list[Tensor]:
+        output = module(image)
+        with forward_ad.dual_level():
+            gradients = torch.autograd.grad(output, (image, module.weight), forward_ad.make_dual(towards, tangent))
+            return [forward_ad.unpack_dual(gradient).tangent for gradient in gradients]
+
+    for one, other in zip(tangents(ours), tangents(theirs), strict=True):
         torch.testing.assert_close(one, other)
+
+
+class OnlyAten(Tensor):
+    """A tensor that knows PyTorch's operators alone, as many subclasses do."""
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert func.namespace in ("aten", "prim"), func
+        with torch._C._DisableTorchDispatch():
+            return func(*args, **kwargs or {})
+
+
+def test_subclasses_of_tensors_get_pytorchs_operator() -> None:
+    image = torch.randn(2, 4, 5, 5).to(memory_format=LAST)
+    ours, theirs = pair(torch.randn(4))
+    assert torch.equal(ours(image.as_subclass(OnlyAten)).as_subclass(Tensor), theirs(image))
 
 
 def test_what_is_promised_to_compilers() -> None:
@@ -192,10 +283,29 @@ def test_transforms_get_the_same_from_the_module() -> None:
         torch.testing.assert_close(one, other)
 
 
+def test_graphs_have_pytorchs_operator() -> None:
+    ours, _ = pair(torch.randn(4))
+    image = torch.randn(2, 4, 5, 5).to(memory_format=LAST)
+    graphs = [torch.export.export(ours, (image,)).graph_module.code]
+
+    def kept(module: Any, _: Any) -> Any:
+        graphs.append(module.code)
+        return module
+
+    torch.compiler.reset()
+    assert torch.equal(torch.compile(ours, backend=kept)(image), ours(image))
+    assert len(graphs) == 2
+    assert not any("box_convolution" in graph for graph in graphs)
+
+
 def test_a_training_step_of_enet() -> None:
     """All PReLUs of the network are served; their sum over a step is that of PyTorch's."""
     torch.manual_seed(0)
     network = networks.create("enet", 5, (32, 48)).to(memory_format=LAST)
+    nodes: list[str] = []
+    for module in network.modules():
+        if isinstance(module, nn.PReLU):
+            module.register_forward_hook(lambda module, inputs, output: nodes.append(output.grad_fn.name()))
     image = torch.randn(2, 3, 32, 48).to(memory_format=LAST)
     state = torch.get_rng_state()
     gradients = []
@@ -205,5 +315,8 @@ def test_a_training_step_of_enet() -> None:
         with ops.use(name), FlopCounterMode(display=False):
             network(image).square().mean().backward()
         gradients.append([p.grad.clone() for p in network.parameters() if p.grad is not None])
+        if name == "cpu":
+            assert len(nodes) == 67
+            assert set(nodes) == {"EagerPReLUBackward"}
     for one, other in zip(gradients[0], gradients[-1], strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)

@@ -5,7 +5,7 @@ struct Prelu {
   static constexpr int64_t PART = 1 << 16;  // numbers that one thread adds up, about
 
   const BoxPrelu& call;
-  const int64_t period;  // numbers after which the slopes repeat: see Activated
+  const int64_t period;  // see slopes_period
   const float* slopes;   // period numbers
   double* grad_slopes;   // of each part
 
