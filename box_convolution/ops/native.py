@@ -138,9 +138,6 @@ def add_boxes(
 
 def _into_pixels(output: Tensor, problem: _Problem, epilogue: Epilogue, magnitudes: Tensor | None = None) -> bool:
     """Write to ``output``, in channels_last; it may be the residual. False, with nothing written, if no kernel does."""
-    # The kernels for channels_last outputs give a thread at least 16 channels: are there enough for every thread?
-    if output.shape[0] * output.shape[1] < 16 * torch.get_num_threads():
-        return False
     if epilogue.residual is not None:
         epilogue = epilogue._replace(residual=epilogue.residual.contiguous(memory_format=torch.channels_last))
     status = _forward(problem, output, epilogue, magnitudes, pixels=True)

@@ -49,6 +49,11 @@ struct NhwcForward {
 
   int32_t run() const {
     Failure failure;
+#if defined(__AVX512F__)
+    // Unless groups come out even, rows do.
+    if (p.batch == 1 && groups % p.threads && fixed_image(0, failure)) return failure.happened;
+#endif
+    if (p.batch * p.channels * p.per_channel < LINE * p.threads) return BOX_NOT_SERVED;  // threads without work
     parallel(p, p.batch * groups, [&](int64_t begin, int64_t end) {
       for (int64_t task = begin; task < end && !failure.happened; ++task)
         group_of_channels(task / groups, task % groups, failure);
@@ -115,6 +120,15 @@ struct NhwcForward {
   // Computes a group in fixed point. Returns false, and has written nothing, if a plane or box is unfit for it: see
   // fixed_point_forward.inl and fixed_integral_image.inl.
   bool fixed_group(int64_t image, int64_t number, const Box* boxes, Failure& failure) const;
+#if defined(__AVX512F__)
+  // NCHW has no fixed point for few channels; results must not depend on the memory format.
+  bool fixes() const { return fixed_point<float>(p, p.input_strides[3]) && p.channels >= ENOUGH_PLANES; }
+  bool fixed_image(int64_t image, Failure& failure) const;
+  int64_t fixed_rows_size() const;
+  double fixed_units(int64_t image, int64_t number, int64_t k, const Box* boxes) const;
+  void fixed_rows(int64_t image, int64_t number, const Box* boxes, const double* units, double* const* integrals, int64_t top,
+                  int64_t bottom, double* memory) const;
+#endif
 
   // Transposes the tile of a part, adds the residual, applies ReLU and writes the output.
   void write(const Tile& tile, int64_t image, int64_t number, const Part& part) const {
