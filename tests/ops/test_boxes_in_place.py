@@ -140,3 +140,29 @@ def test_boxes_that_do_not_fit_the_image_are_refused(implementation: str) -> Non
         with pytest.raises(ValueError, match="channels"):
             OPERATORS.box_block_(image, torch.ones(2, 8, 1, 1), torch.ones(2), True, boxes)
     assert not image.any()
+
+
+@pytest.mark.parametrize("isa", [] if cpu_library.status() else cpu_library.isas())
+@pytest.mark.parametrize("channels", [8, 24])
+@pytest.mark.parametrize("huge", [False, True])
+def test_threads_do_not_change_boxes_in_place_on_cpu(huge: bool, channels: int, isa: str) -> None:
+    """However many threads share out the channels of one image, or its rows where channels do not come out even."""
+    edges = torch.randint(-9, 9, (channels, 4, 2, 2)).sort(-1).values + torch.tensor([-0.5, 0.5])
+    boxes = edges.flatten(-2)
+    input = torch.randn(1, channels, 30, 45)
+    if huge:
+        input[0, 5, 7, 11] = 1e8
+    residual = torch.randn(1, 4 * channels, 30, 45).to(memory_format=torch.channels_last)
+    numbers = torch.randn(4 * channels), torch.randn(4 * channels)
+    before, results = torch.get_num_threads(), []
+    with cpu_library.use_isa(isa):
+        for threads in (1, 2, 3, 4, 7, 40):
+            torch.set_num_threads(threads)
+            image = residual.clone()
+            OPERATORS.add_boxes_(image, input, boxes, *numbers, True)
+            results.append(image)
+    torch.set_num_threads(before)
+    for result in results[1:]:
+        assert torch.equal(result, results[0])
+    expected = OPERATORS.box_conv2d_fused(input.double(), boxes, *numbers, residual.double(), True)
+    torch.testing.assert_close(results[0].double(), expected, rtol=1e-5, atol=1e-4)

@@ -61,7 +61,8 @@ typedef struct {
   const float* shift;
   const void* residual;
   int32_t relu;
-  int32_t pixels;  // 1: output and residual are NHWC (channels last); BOX_NOT_SERVED where there is no kernel for that
+  // 1: output and residual are NHWC (channels last); BOX_NOT_SERVED where no kernel does that with work for all threads
+  int32_t pixels;
   const BoxMagnitude* magnitudes;  // of the planes of the input, (batch, channels), or NULL if they are not known
 } BoxForward;
 

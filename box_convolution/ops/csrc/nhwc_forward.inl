@@ -51,7 +51,7 @@ struct NhwcForward {
     Failure failure;
 #if defined(__AVX512F__)
     // Unless groups come out even, rows do.
-    if (p.batch == 1 && groups % p.threads && fixed_image(0, failure)) return failure.happened;
+    if (p.batch == 1 && p.threads > 1 && groups % p.threads && fixed_image(0, failure)) return failure.happened;
 #endif
     if (p.batch * p.channels * p.per_channel < LINE * p.threads) return BOX_NOT_SERVED;  // threads without work
     parallel(p, p.batch * groups, [&](int64_t begin, int64_t end) {
