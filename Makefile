@@ -71,7 +71,7 @@ results: $(VENV)/.ready
 	$(RESULTS) --runs runs/64 --out docs/scenes/64 --part 64 $(MORE) -- --size 64 128
 	$(RESULTS) --runs runs/256 --out docs/scenes/256 --part 256 $(MORE) -- --size 256 512
 
-# ENet against BoxENet, one seed, into results-quick/: ten minutes on two cores.
+# ENet against BoxENet, one seed, into results-quick/: four minutes on two cores.
 results-quick: $(VENV)/.ready
 	$(BIN)/python benchmarks/results.py --quick --runs results-quick/runs --out results-quick
 
