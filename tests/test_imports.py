@@ -48,7 +48,7 @@ WITHIN_OPS = {
     "dispatch": {"reference", "native", "cpu_library", "triton", "tensor_checks", "epilogue"},
     "fused": {"dispatch", "tensor_checks", "epilogue"},
     "deployed_layers": {"dispatch", "native", "native_layers", "tensor_checks", "epilogue"},
-    "prelu": {"dispatch", "native", "native_layers", "reference"},
+    "prelu": {"dispatch", "native_layers", "reference"},
     "projected_boxes": {"dispatch", "triton"},
     "__init__": {"dispatch", "fused", "deployed_layers"},
 }

@@ -61,7 +61,7 @@ _library.define("transposed_conv(Tensor image, Tensor weight, Tensor bias) -> Te
 
 def _activate(image: Tensor, residual: Tensor | None = None, slopes: Tensor | None = None) -> None:
     same = residual is None or (residual.shape == image.shape and _fast(residual))
-    if dispatch.serving(image) is native and _fast(image) and same:
+    if dispatch.kernels_serve_cpu() and _fast(image) and same:
         native_layers.activate(image, residual, slopes)
         return
     if residual is not None:
@@ -82,7 +82,7 @@ def _pool_add(image: Tensor, input: Tensor, slopes: Tensor | None = None) -> Ten
             f"input must have shape (batch, at most {channels} channels, 2 * height, 2 * width), got input "
             f"{tuple(input.shape)}, image {tuple(image.shape)}"
         )
-    if dispatch.serving(image) is native and _fast(image) and _fast(input):
+    if dispatch.kernels_serve_cpu() and _fast(image) and _fast(input):
         fast = native_layers.pool_add(image, input, slopes)
         if fast is not None:
             return fast
@@ -103,7 +103,7 @@ def _unpool(image: Tensor, values: Tensor, indices: Tensor, relu: bool = False) 
         )
     if not image.numel():
         return
-    if dispatch.serving(image) is native and _fast(image) and _fast(values) and _fast(indices, torch.int64):
+    if dispatch.kernels_serve_cpu() and _fast(image) and _fast(values) and _fast(indices, torch.int64):
         native_layers.unpool(image, values, indices, relu)
         return
     if image.dtype.itemsize == 2:  # in a tenth of the time
@@ -140,7 +140,7 @@ def _box_block(
     normalize: bool = True,
 ) -> None:
     magnitudes = None
-    if dispatch.serving(image) is native and _fast(image) and _fits(image, weight, bias):
+    if dispatch.kernels_serve_cpu() and _fast(image) and _fits(image, weight, bias):
         input, magnitudes = native_layers.measured_planes(image, weight, bias, inner_relu)
     else:
         input = _pointwise_planes(image, weight, bias, inner_relu)
@@ -163,7 +163,7 @@ def _pool_beside_(image: Tensor, input: Tensor, scale: Tensor, shift: Tensor, sl
     pooled = _check_pooled("image", image, input, scale, shift)
     if pooled > channels:
         raise ValueError(f"input must have at most the {channels} channels of image, got {pooled}")
-    fast = dispatch.serving(image) is native and _fast(image) and _fast(input)
+    fast = dispatch.kernels_serve_cpu() and _fast(image) and _fast(input)
     if fast and native_layers.pool_beside(image, None, input, scale, shift, slopes):
         return
     image.narrow(1, channels - pooled, pooled).copy_(_pooled(input, scale, shift))
@@ -172,7 +172,7 @@ def _pool_beside_(image: Tensor, input: Tensor, scale: Tensor, shift: Tensor, sl
 
 def _pool_beside(filtered: Tensor, input: Tensor, scale: Tensor, shift: Tensor, slopes: Tensor | None = None) -> Tensor:
     channels = filtered.shape[1] + _check_pooled("filtered", filtered, input, scale, shift)
-    if dispatch.serving(filtered) is native and _fast(filtered) and _fast(input):
+    if dispatch.kernels_serve_cpu() and _fast(filtered) and _fast(input):
         image = native.empty_channels_last(filtered, (filtered.shape[0], channels, *filtered.shape[2:]))
         if native_layers.pool_beside(image, filtered, input, scale, shift, slopes):
             return image
@@ -199,7 +199,7 @@ def _pooled(input: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 
 
 def _pointwise_planes(image: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
-    if dispatch.serving(image) is native and _fast(image) and _fits(image, weight, bias):
+    if dispatch.kernels_serve_cpu() and _fast(image) and _fits(image, weight, bias):
         return native_layers.pointwise_planes(image, weight, bias, relu)
     with torch.autocast("cpu", enabled=False):
         planes = conv2d(image, weight, bias).contiguous()
@@ -215,7 +215,7 @@ def _transposed_conv(image: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     if weight.shape[2:] not in ((2, 2), (3, 3)):
         raise ValueError(f"weight must have 2x2 or 3x3 pixels, got shape {tuple(weight.shape)}")
     fits = weight.shape[:-2] == (image.shape[1], *bias.shape) and _are_plain(weight, bias)
-    if dispatch.serving(image) is native and _fast(image) and fits:
+    if dispatch.kernels_serve_cpu() and _fast(image) and fits:
         return native_layers.transposed_conv(image, weight, bias)
     return native_layers.doubled(image, weight, bias)
 

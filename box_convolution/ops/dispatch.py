@@ -72,6 +72,11 @@ def serving(tensor: Tensor) -> Implementation:
     return IMPLEMENTATIONS[_forced]
 
 
+def kernels_serve_cpu() -> bool:
+    """Whether the C++ kernels serve the CPU now. Unlike `serving`, it does not warn of slow box convolutions."""
+    return _forced in (None, "cpu") and cpu_library.status() is None
+
+
 @contextmanager
 def use(name: str) -> Iterator[None]:
     """Choose one implementation, for tests and bug reports: ``with box_convolution.ops.use("reference"): ...``.

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import prelu as prelu_of_torch
 
-from . import dispatch, native, native_layers
+from . import dispatch, native_layers
 from .reference import autocast_is_on
 
 _DTYPES = (torch.float32, torch.bfloat16)  # of the kernels
@@ -28,7 +28,7 @@ _backward_op = torch.ops.box_convolution.prelu_backward.default
 
 def prelu(input: Tensor, slopes: Tensor) -> Tensor:
     """PReLU by the fastest way that serves the call; every kind of differentiation, tracing and tensor works."""
-    if dispatch.eager_on_cpu(input) and dispatch.serving(input) is native and _are_plain(input, slopes):
+    if dispatch.eager_on_cpu(input) and dispatch.kernels_serve_cpu() and _are_plain(input, slopes):
         image = dispatch.autocast_input(input)
         if _served(image, slopes, cast=autocast_is_on(input)):
             recorded = torch.is_grad_enabled() and (image.requires_grad or slopes.requires_grad)
@@ -53,13 +53,13 @@ def _fast(tensor: Tensor) -> bool:
 
 
 def _forward(input: Tensor, slopes: Tensor) -> Tensor:
-    if dispatch.serving(input) is native and input.ndim == 4 and _fast(input):
+    if dispatch.kernels_serve_cpu() and input.ndim == 4 and _fast(input):
         return native_layers.prelu(input, slopes)[0]
     return prelu_of_torch(input, slopes.to(input.dtype))
 
 
 def _backward(grad_output: Tensor, input: Tensor, slopes: Tensor) -> tuple[Tensor, Tensor]:
-    if dispatch.serving(input) is native and input.ndim == 4 and _fast(input):
+    if dispatch.kernels_serve_cpu() and input.ndim == 4 and _fast(input):
         grad = grad_output.to(input.dtype).contiguous(memory_format=torch.channels_last)
         grad_input, grad_slopes = native_layers.prelu(input, slopes, grad)
         return grad_input, grad_slopes.sum_to_size(slopes.shape).to(slopes.dtype)

@@ -1,5 +1,6 @@
 """PReLU in training on the CPU, compared with PyTorch's."""
 
+import warnings
 from typing import Any
 
 import pytest
@@ -11,8 +12,9 @@ from torch.func import functional_call, grad, jvp, vmap
 from torch.utils.flop_counter import FlopCounterMode
 
 from box_convolution import networks, ops
+from box_convolution.deploy import deploy
 from box_convolution.networks.prelu import PReLU
-from box_convolution.ops import cpu_library
+from box_convolution.ops import cpu_library, dispatch
 
 FORWARD, BACKWARD = torch.ops.box_convolution.prelu, torch.ops.box_convolution.prelu_backward
 LAST = torch.channels_last
@@ -320,3 +322,21 @@ def test_a_training_step_of_enet() -> None:
             assert set(nodes) == {"EagerPReLUBackward"}
     for one, other in zip(gradients[0], gradients[-1], strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+
+def test_networks_without_boxes_do_not_warn_of_slow_boxes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine without a compiler."""
+    monkeypatch.setattr(cpu_library, "status", lambda: "there is no C++ compiler")
+    dispatch._fastest.cache_clear()
+    try:
+        network = networks.create("enet", 5, (32, 48))
+        image = torch.randn(2, 3, 32, 48)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            network(image).mean().backward()
+            with torch.no_grad():
+                deploy(network)(image)
+        with pytest.warns(UserWarning, match="there is no C\\+\\+ compiler"):
+            networks.create("boxenet", 5, (32, 48))(image)
+    finally:
+        dispatch._fastest.cache_clear()
