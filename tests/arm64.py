@@ -88,7 +88,7 @@ def request(job: Job, grad: Tensor | None) -> bytes:
     pixels = job.pixels and grad is None
     head = struct.pack(
         "<16q", grad is not None, *image.shape[:2], case.per_channel, *image.shape[2:], case.stride,
-        native._DTYPES[image.dtype], case.normalize, job.exact, *image.stride(), image.numel(), pixels,
+        native.DTYPES[image.dtype], case.normalize, job.exact, *image.stride(), image.numel(), pixels,
     )  # fmt: skip
     parts = [wide, image] if grad is None else [wide, image, grad]
     return head + b"".join(part.contiguous().view(torch.uint8).numpy().tobytes() for part in parts)
