@@ -28,7 +28,7 @@ _backward_op = torch.ops.box_convolution.prelu_backward.default
 
 def prelu(input: Tensor, slopes: Tensor) -> Tensor:
     """PReLU by the fastest way that serves the call; every kind of differentiation, tracing and tensor works."""
-    if dispatch.eager_on_cpu(input) and dispatch.kernels_serve_cpu() and _are_plain(input, slopes):
+    if dispatch.eager_on_cpu(input) and _by_kernels(input) and _are_plain(input, slopes):
         image = dispatch.autocast_input(input)
         if _served(image, slopes, cast=autocast_is_on(input)):
             recorded = torch.is_grad_enabled() and (image.requires_grad or slopes.requires_grad)
@@ -43,23 +43,25 @@ def _are_plain(*tensors: Tensor) -> bool:
 
 
 def _served(image: Tensor, slopes: Tensor, cast: bool) -> bool:
-    """Whether the kernels compute this, and PyTorch would not refuse it. ``cast``: autocast lets other dtypes pass."""
+    """Whether slopes fit the image, so that PyTorch would take them. ``cast``: autocast lets other dtypes pass."""
     fits = slopes.device == image.device and slopes.shape in ((1,), image.shape[1:2])
-    return fits and _fast(image) and (slopes.dtype == image.dtype or (cast and slopes.dtype in _DTYPES))
+    return fits and image.dtype in _DTYPES and (slopes.dtype == image.dtype or (cast and slopes.dtype in _DTYPES))
 
 
-def _fast(tensor: Tensor) -> bool:
-    return tensor.dtype in _DTYPES and tensor.is_contiguous(memory_format=torch.channels_last)
+def _by_kernels(input: Tensor) -> bool:
+    """Whether the kernels compute PReLU of ``input``."""
+    fits = input.ndim == 4 and input.dtype in _DTYPES and input.is_contiguous(memory_format=torch.channels_last)
+    return fits and dispatch.kernels_serve_cpu()
 
 
 def _forward(input: Tensor, slopes: Tensor) -> Tensor:
-    if dispatch.kernels_serve_cpu() and input.ndim == 4 and _fast(input):
+    if _by_kernels(input):
         return native_layers.prelu(input, slopes)[0]
     return prelu_of_torch(input, slopes.to(input.dtype))
 
 
 def _backward(grad_output: Tensor, input: Tensor, slopes: Tensor) -> tuple[Tensor, Tensor]:
-    if dispatch.kernels_serve_cpu() and input.ndim == 4 and _fast(input):
+    if _by_kernels(input):
         grad = grad_output.to(input.dtype).contiguous(memory_format=torch.channels_last)
         grad_input, grad_slopes = native_layers.prelu(input, slopes, grad)
         return grad_input, grad_slopes.sum_to_size(slopes.shape).to(slopes.dtype)

@@ -191,10 +191,12 @@ bool Forward<T>::fixed_plane(int64_t plane, bool, Failure& failure) const {
   }
 }
 
+// Of one row of sums, for an integral image of either kind.
+inline int64_t NhwcForward::row_size() const { return max(FixedIntegral::above_size(p.w), PaddedRows::size(p.w)); }
+
 // Working memory for rows of a group, or for building one of its integral images.
 inline int64_t NhwcForward::fixed_rows_size() const {
-  return max(FixedIntegral::above_size(p.w), PaddedRows::size(p.w)) + in_doubles(BoxOnBorders::lines_size(p.w) * group) +
-         group * Tile::channel_pitch_of(p.w) / 2;
+  return row_size() + in_doubles(BoxOnBorders::lines_size(p.w) * group) + group * Tile::channel_pitch_of(p.w) / 2;
 }
 
 // See units_for; ``boxes`` of plane k of a group.
@@ -207,7 +209,7 @@ inline double NhwcForward::fixed_units(int64_t image, int64_t number, int64_t k,
 inline void NhwcForward::fixed_rows(int64_t image, int64_t number, const Box* boxes, const double* units,
                                     double* const* integrals, int64_t top, int64_t bottom, double* memory) const {
   const int64_t lines_size = BoxOnBorders::lines_size(p.w);
-  int32_t* const lines = reinterpret_cast<int32_t*>(memory + max(FixedIntegral::above_size(p.w), PaddedRows::size(p.w)));
+  int32_t* const lines = reinterpret_cast<int32_t*>(memory + row_size());
   BoxOnBorders fixed[MOST];
   bool other[MOST];  // those that need no sums, or sums in float64
   bool whole_rows = false;  // as float64 computes them

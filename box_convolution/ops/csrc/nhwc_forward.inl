@@ -124,6 +124,7 @@ struct NhwcForward {
   // NCHW has no fixed point for few channels; results must not depend on the memory format.
   bool fixes() const { return fixed_point<float>(p, p.input_strides[3]) && p.channels >= ENOUGH_PLANES; }
   bool fixed_image(int64_t image, Failure& failure) const;
+  int64_t row_size() const;
   int64_t fixed_rows_size() const;
   double fixed_units(int64_t image, int64_t number, int64_t k, const Box* boxes) const;
   void fixed_rows(int64_t image, int64_t number, const Box* boxes, const double* units, double* const* integrals, int64_t top,
