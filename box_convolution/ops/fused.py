@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from .dispatch import autocast_input, box_conv2d_flops, in_forward_mode, serving
+from .box_operator import autocast_input, box_conv2d_flops
+from .dispatch import in_forward_mode, serving
 from .epilogue import fused_arguments
 from .tensor_checks import check_fused, fused_format, output_shape
 

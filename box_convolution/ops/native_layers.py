@@ -4,6 +4,7 @@ All images are in channels_last; float32, where nothing else is said.
 """
 
 import ctypes
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -14,67 +15,29 @@ from . import cpu_library, native
 _LARGE = 2**16  # numbers of an image from which on oneDNN is faster than a matrix product
 
 
-class _Activation(ctypes.Structure):
-    _fields_ = [
-        *((name, ctypes.c_int64) for name in ("pixels", "channels")),
-        *((name, ctypes.c_void_p) for name in ("image", "residual", "slopes")),
-        ("threads", ctypes.c_int32),
-        ("parallel_for", ctypes.c_void_p),
-    ]
+def _call(sizes: str, pointers: str, numbers: str = "") -> type[ctypes.Structure]:
+    """A structure of layers.h: its members of 8 bytes, its pointers, its members of 4 bytes; threads at its end."""
+    types = {ctypes.c_int64: sizes, ctypes.c_void_p: pointers, ctypes.c_int32: f"{numbers} threads"}
+    members = [(name, type_) for type_, names in types.items() for name in names.split()]
+    return type("Call", (ctypes.Structure,), {"_fields_": [*members, ("parallel_for", ctypes.c_void_p)]})
 
 
-class _PoolBeside(ctypes.Structure):
-    _fields_ = [
-        *((name, ctypes.c_int64) for name in ("batch", "h", "w", "channels", "pooled")),
-        *((name, ctypes.c_void_p) for name in ("image", "filtered", "input", "scale", "shift", "slopes")),
-        ("threads", ctypes.c_int32),
-        ("parallel_for", ctypes.c_void_p),
-    ]
+_Activation = _call("pixels channels", "image residual slopes")
+_PoolAdd = _call("batch h w channels pooled", "image input indices slopes")
+_PoolBeside = _call("batch h w channels pooled", "image filtered input scale shift slopes")
+_Pointwise = _call("batch pixels channels outputs", "image weight bias planes magnitudes", "relu")
+_Prelu = _call("pixels channels", "input grad_output result slopes grad_slopes", "dtype")
+_TransposedConv = _call("batch h w channels outputs", "image weight bias output", "size")
+_Unpool = _call("batch h w channels image_pixels", "image values indices", "relu")
 
 
-class _Pointwise(ctypes.Structure):
-    _fields_ = [
-        *((name, ctypes.c_int64) for name in ("batch", "pixels", "channels", "outputs")),
-        *((name, ctypes.c_void_p) for name in ("image", "weight", "bias", "planes", "magnitudes")),
-        *((name, ctypes.c_int32) for name in ("relu", "threads")),
-        ("parallel_for", ctypes.c_void_p),
-    ]
-
-
-class _Prelu(ctypes.Structure):
-    _fields_ = [
-        *((name, ctypes.c_int64) for name in ("pixels", "channels")),
-        *((name, ctypes.c_void_p) for name in ("input", "grad_output", "result", "slopes", "grad_slopes")),
-        *((name, ctypes.c_int32) for name in ("dtype", "threads")),
-        ("parallel_for", ctypes.c_void_p),
-    ]
-
-
-class _TransposedConv(ctypes.Structure):
-    _fields_ = [
-        *((name, ctypes.c_int64) for name in ("batch", "h", "w", "channels", "outputs")),
-        *((name, ctypes.c_void_p) for name in ("image", "weight", "bias", "output")),
-        *((name, ctypes.c_int32) for name in ("size", "threads")),
-        ("parallel_for", ctypes.c_void_p),
-    ]
-
-
-class _PoolAdd(ctypes.Structure):
-    _fields_ = [
-        *((name, ctypes.c_int64) for name in ("batch", "h", "w", "channels", "pooled")),
-        *((name, ctypes.c_void_p) for name in ("image", "input", "indices", "slopes")),
-        ("threads", ctypes.c_int32),
-        ("parallel_for", ctypes.c_void_p),
-    ]
-
-
-class _Unpool(ctypes.Structure):
-    _fields_ = [
-        *((name, ctypes.c_int64) for name in ("batch", "h", "w", "channels", "image_pixels")),
-        *((name, ctypes.c_void_p) for name in ("image", "values", "indices")),
-        *((name, ctypes.c_int32) for name in ("relu", "threads")),
-        ("parallel_for", ctypes.c_void_p),
-    ]
+def _run(kernel: Callable[..., int], call: ctypes.Structure, what: str) -> bool:
+    """Run a kernel. False, with nothing written, if none serves. Raises MemoryError if there is none for ``what``."""
+    call.threads, call.parallel_for = cpu_library.workers()
+    status = kernel(ctypes.byref(call))
+    if status not in (0, cpu_library.NOT_SERVED):
+        raise MemoryError(f"no memory for {what}")
+    return status == 0
 
 
 def _pointers(*tensors: Tensor | None) -> list[int | None]:
@@ -90,10 +53,8 @@ def activate(image: Tensor, residual: Tensor | None, slopes: Tensor | None) -> N
     """See `deployed_layers`; ``image`` and ``residual`` float32 in channels_last."""
     channels = image.shape[1]
     numbers = _of_channels(slopes, channels)
-    pixels = image.numel() // max(channels, 1)
-    call = _Activation(pixels, channels, *_pointers(image, residual, numbers), *cpu_library.workers())
-    if cpu_library.library().box_activation(ctypes.byref(call)):
-        raise MemoryError(f"activate_: no memory for {channels} slopes")
+    call = _Activation(image.numel() // max(channels, 1), channels, *_pointers(image, residual, numbers))
+    _run(cpu_library.library().box_activation, call, f"activate_: {channels} slopes")
 
 
 def pool_add(image: Tensor, input: Tensor, slopes: Tensor | None) -> Tensor | None:
@@ -102,12 +63,9 @@ def pool_add(image: Tensor, input: Tensor, slopes: Tensor | None) -> Tensor | No
     pooled = input.shape[1]
     numbers = _of_channels(slopes, channels)
     indices = native.empty_channels_last(input, (batch, pooled, h, w), torch.int64)
-    pointers = _pointers(image, input, indices, numbers)
-    call = _PoolAdd(batch, h, w, channels, pooled, *pointers, *cpu_library.workers())
-    status: int = cpu_library.library().box_pool_add(ctypes.byref(call))
-    if status not in (0, cpu_library.NOT_SERVED):
-        raise MemoryError(f"pool_add_: no memory for {channels} slopes")
-    return indices if status == 0 else None
+    call = _PoolAdd(batch, h, w, channels, pooled, *_pointers(image, input, indices, numbers))
+    served = _run(cpu_library.library().box_pool_add, call, f"pool_add_: {channels} slopes")
+    return indices if served else None
 
 
 def pool_beside(
@@ -115,14 +73,9 @@ def pool_beside(
 ) -> bool:
     """See `deployed_layers`; for pool_beside_ ``filtered`` is None. False, with nothing written, if none serves."""
     batch, channels, h, w = image.shape
-    numbers = [scale.float().contiguous(), shift.float().contiguous()]
-    factors = _of_channels(slopes, channels)
-    pointers = _pointers(image, filtered, input, *numbers, factors)
-    call = _PoolBeside(batch, h, w, channels, input.shape[1], *pointers, *cpu_library.workers())
-    status: int = cpu_library.library().box_pool_beside(ctypes.byref(call))
-    if status not in (0, cpu_library.NOT_SERVED):
-        raise MemoryError(f"pool_beside: no memory for {channels} slopes")
-    return status == 0
+    numbers = [scale.float().contiguous(), shift.float().contiguous(), _of_channels(slopes, channels)]
+    call = _PoolBeside(batch, h, w, channels, input.shape[1], *_pointers(image, filtered, input, *numbers))
+    return _run(cpu_library.library().box_pool_beside, call, f"pool_beside: {channels} slopes")
 
 
 def pointwise_planes(image: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
@@ -144,17 +97,15 @@ def _pointwise(
     batch, channels, h, w = image.shape
     planes = image.new_empty(batch, len(bias), h, w)
     operands = [tensor.contiguous() for tensor in (weight, bias)]
-    pointers = _pointers(image, *operands, planes, magnitudes)
-    call = _Pointwise(batch, h * w, channels, len(bias), *pointers, relu, *cpu_library.workers())
-    status: int = cpu_library.library().box_pointwise(ctypes.byref(call))
-    if status == cpu_library.NOT_SERVED:
+    call = _Pointwise(batch, h * w, channels, len(bias), *_pointers(image, *operands, planes, magnitudes), relu)
+    what = f"pointwise_planes: a weight of shape {tuple(weight.shape)}"
+    served = _run(cpu_library.library().box_pointwise, call, what)
+    if not served:
         with torch.autocast("cpu", enabled=False):
             result = conv2d(image, weight, bias, dilation=pointwise_dilation(image) or 1)
         result = result.contiguous(memory_format=torch.channels_last)
         native.transpose(batch, h * w, len(bias), result, None, relu, planes)
-    elif status:
-        raise MemoryError(f"pointwise_planes: no memory for a weight of shape {tuple(weight.shape)}")
-    return planes, status == 0
+    return planes, served
 
 
 def prelu(input: Tensor, slopes: Tensor, grad_output: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -168,10 +119,8 @@ def prelu(input: Tensor, slopes: Tensor, grad_output: Tensor | None = None) -> t
     # Zeros: the kernel does nothing for an image without pixels, whose pointers are NULL.
     grad_slopes = input.new_zeros(0 if grad_output is None else channels, dtype=torch.float32)
     pointers = _pointers(input, grad_output, result, numbers, grad_slopes)
-    pixels = input.numel() // max(channels, 1)
-    call = _Prelu(pixels, channels, *pointers, native.DTYPES[input.dtype], *cpu_library.workers())
-    if cpu_library.library().box_prelu(ctypes.byref(call)):
-        raise MemoryError(f"prelu: no memory for gradients of {channels} slopes")
+    call = _Prelu(input.numel() // max(channels, 1), channels, *pointers, native.DTYPES[input.dtype])
+    _run(cpu_library.library().box_prelu, call, f"prelu: gradients of {channels} slopes")
     return result, grad_slopes
 
 
@@ -180,14 +129,9 @@ def transposed_conv(image: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     (batch, channels, h, w), size = image.shape, weight.shape[3]
     output = native.empty_channels_last(image, (batch, len(bias), 2 * h, 2 * w))
     operands = [tensor.contiguous() for tensor in (weight, bias)]
-    pointers = _pointers(image, *operands, output)
-    call = _TransposedConv(batch, h, w, channels, len(bias), *pointers, size, *cpu_library.workers())
-    status: int = cpu_library.library().box_transposed_conv(ctypes.byref(call))
-    if status == cpu_library.NOT_SERVED:
-        return doubled(image, weight, bias)
-    if status:
-        raise MemoryError(f"transposed_conv: no memory for a weight of shape {tuple(weight.shape)}")
-    return output
+    call = _TransposedConv(batch, h, w, channels, len(bias), *_pointers(image, *operands, output), size)
+    what = f"transposed_conv: a weight of shape {tuple(weight.shape)}"
+    return output if _run(cpu_library.library().box_transposed_conv, call, what) else doubled(image, weight, bias)
 
 
 def doubled(image: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -212,7 +156,6 @@ def pointwise_dilation(image: Tensor) -> int | None:
 def unpool(image: Tensor, values: Tensor, indices: Tensor, relu: bool) -> None:
     """See `deployed_layers`; all in channels_last, numbers float32, indices int64."""
     batch, channels, h, w = values.shape
-    pointers = _pointers(image, values, indices)
     pixels = image.shape[2] * image.shape[3]
-    call = _Unpool(batch, h, w, channels, pixels, *pointers, relu, *cpu_library.workers())
-    cpu_library.library().box_unpool(ctypes.byref(call))
+    call = _Unpool(batch, h, w, channels, pixels, *_pointers(image, values, indices), relu)
+    _run(cpu_library.library().box_unpool, call, "unpool_")

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import prelu as prelu_of_torch
 
 from . import dispatch, native_layers
+from .box_operator import autocast_input
 from .reference import autocast_is_on
 
 _DTYPES = (torch.float32, torch.bfloat16)  # of the kernels
@@ -29,7 +30,7 @@ _backward_op = torch.ops.box_convolution.prelu_backward.default
 def prelu(input: Tensor, slopes: Tensor) -> Tensor:
     """PReLU by the fastest way that serves the call; every kind of differentiation, tracing and tensor works."""
     if dispatch.eager_on_cpu(input) and _by_kernels(input) and _are_plain(input, slopes):
-        image = dispatch.autocast_input(input)
+        image = autocast_input(input)
         if _served(image, slopes, cast=autocast_is_on(input)):
             recorded = torch.is_grad_enabled() and (image.requires_grad or slopes.requires_grad)
             result: Tensor = (EagerPReLU.apply if recorded else _forward_op)(image, slopes)
@@ -144,7 +145,7 @@ torch.library.register_autograd(_backward_op, _backward_autograd, setup_context=
 
 
 class EagerPReLU(torch.autograd.Function):
-    """The registered formula again, for eager calls, as in `dispatch`: half of the host's time."""
+    """The registered formula again, for eager calls, as in `box_operator`: half of the host's time."""
 
     @staticmethod
     def forward(ctx: Any, input: Tensor, slopes: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-// An addition and an activation in place: see activation.h. Included by kernels.inl.
+// An addition and an activation in place: see layers.h. Included by kernels.inl.
 
 // Numbers after which the slopes of so many channels repeat; many, to spare starts of loops.
 inline int64_t slopes_period(int64_t channels) {

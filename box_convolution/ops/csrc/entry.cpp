@@ -1,74 +1,59 @@
 // The exported functions, and the choice of the instruction set at run time.
 #include <string.h>
 
-#include "activation.h"
 #include "box_conv2d.h"
 #include "fallback_threads.h"
-#include "pool_add.h"
-#include "pool_beside.h"
-#include "pointwise.h"
-#include "prelu.h"
-#include "transposed_conv.h"
-#include "unpool.h"
+#include "layers.h"
 #if defined(BOX_X86)
 #include "machine.h"
 #endif
 
 namespace box {
 
-#define BOX_DECLARE(isa)                           \
-  namespace isa {                                  \
-  int32_t forward(const BoxForward&);              \
-  int32_t backward(const BoxBackward&);            \
-  int32_t activation(const BoxActivation&);        \
-  int32_t pool_add(const BoxPoolAdd&);             \
-  int32_t pool_beside(const BoxPoolBeside&);       \
-  int32_t pointwise(const BoxPointwise&);          \
-  int32_t prelu(const BoxPrelu&);                  \
-  int32_t transposed_conv(const BoxTransposedConv&); \
-  int32_t unpool(const BoxUnpool&);                \
-  }
-BOX_DECLARE(baseline)
-#if defined(BOX_X86)
-BOX_DECLARE(avx2)
-BOX_DECLARE(avx512)
-#endif
+// The kernels, each with the structure of its arguments. kernels.inl defines them for every instruction set.
+#define BOX_EACH_KERNEL(DO)              \
+  DO(forward, BoxForward)                \
+  DO(backward, BoxBackward)              \
+  DO(activation, BoxActivation)          \
+  DO(pool_add, BoxPoolAdd)               \
+  DO(pool_beside, BoxPoolBeside)         \
+  DO(pointwise, BoxPointwise)            \
+  DO(prelu, BoxPrelu)                    \
+  DO(transposed_conv, BoxTransposedConv) \
+  DO(unpool, BoxUnpool)
 
+#define BOX_POINTER(kernel, Call) int32_t (*kernel)(const Call&);
 struct Kernels {
-  const char* name;
-  int32_t (*forward)(const BoxForward&);
-  int32_t (*backward)(const BoxBackward&);
-  int32_t (*activation)(const BoxActivation&);
-  int32_t (*pool_add)(const BoxPoolAdd&);
-  int32_t (*pool_beside)(const BoxPoolBeside&);
-  int32_t (*pointwise)(const BoxPointwise&);
-  int32_t (*prelu)(const BoxPrelu&);
-  int32_t (*transposed_conv)(const BoxTransposedConv&);
-  int32_t (*unpool)(const BoxUnpool&);
+  const char* isa;
+  BOX_EACH_KERNEL(BOX_POINTER)
 };
 
-#define BOX_KERNELS(isa) \
-  isa::forward, isa::backward, isa::activation, isa::pool_add, isa::pool_beside, isa::pointwise, isa::prelu, \
-      isa::transposed_conv, isa::unpool
+#define BOX_DECLARE(kernel, Call) int32_t kernel(const Call&);
+#define BOX_ADDRESS(kernel, Call) , kernel
+#define BOX_KERNELS(isa, name)                                      \
+  namespace isa {                                                   \
+  BOX_EACH_KERNEL(BOX_DECLARE)                                      \
+  const Kernels KERNELS = {name BOX_EACH_KERNEL(BOX_ADDRESS)};      \
+  }
 
 #if defined(__aarch64__) || defined(_M_ARM64)
-const Kernels BASELINE = {"neon", BOX_KERNELS(baseline)};
+BOX_KERNELS(baseline, "neon")
 #else
-const Kernels BASELINE = {"baseline", BOX_KERNELS(baseline)};
+BOX_KERNELS(baseline, "baseline")
 #endif
 #if defined(BOX_X86)
-const Kernels AVX2 = {"avx2", BOX_KERNELS(avx2)};
-const Kernels AVX512 = {"avx512", BOX_KERNELS(avx512)};
+BOX_KERNELS(avx2, "avx2")
+BOX_KERNELS(avx512, "avx512")
 #endif
 
 // The kernels called ``name``; for NULL, the fastest that this machine runs. NULL if there are none of that name.
 const Kernels* find(const char* name) {
 #if defined(BOX_X86)
   const Machine machine;
-  if (machine.avx512 && (!name || !strcmp(name, AVX512.name))) return &AVX512;
-  if (machine.avx2 && (!name || !strcmp(name, AVX2.name))) return &AVX2;
+  if (machine.avx512 && (!name || !strcmp(name, avx512::KERNELS.isa))) return &avx512::KERNELS;
+  if (machine.avx2 && (!name || !strcmp(name, avx2::KERNELS.isa))) return &avx2::KERNELS;
 #endif
-  return !name || !strcmp(name, BASELINE.name) ? &BASELINE : nullptr;
+  return !name || !strcmp(name, baseline::KERNELS.isa) ? &baseline::KERNELS : nullptr;
 }
 
 const Kernels* active = find(nullptr);
@@ -79,16 +64,6 @@ BoxProblem& threads_of(BoxBackward& call) { return call.problem; }
 template <typename Call>
 Call& threads_of(Call& call) {
   return call;
-}
-
-template <typename Call>
-int32_t run(int32_t (*kernel)(const Call&), Call call) {
-  auto& with = threads_of(call);
-  if (!with.parallel_for && with.threads > 1) {
-    with.parallel_for = fan_out;
-    fan_out_threads = with.threads;
-  }
-  return kernel(call);
 }
 
 #if BOX_PLANT_FAULT
@@ -107,38 +82,33 @@ void plant_fault(const BoxForward& call) {
     if (BOX_PLANT_FAULT == 2) (void)input[k - size];
   }
 }
+
+template <typename Call>
+void plant_fault(const Call&) {}
 #endif
+
+template <typename Call>
+int32_t run(int32_t (*kernel)(const Call&), Call call) {
+#if BOX_PLANT_FAULT
+  plant_fault(call);
+#endif
+  auto& with = threads_of(call);
+  if (!with.parallel_for && with.threads > 1) {
+    with.parallel_for = fan_out;
+    fan_out_threads = with.threads;
+  }
+  return kernel(call);
+}
 
 }  // namespace box
 
 int32_t box_abi_version(void) { return BOX_ABI_VERSION; }
 
-int32_t box_forward(const BoxForward* arguments) {
-#if BOX_PLANT_FAULT
-  box::plant_fault(*arguments);
-#endif
-  return box::run(box::active->forward, *arguments);
-}
+#define BOX_EXPORT(kernel, Call) \
+  int32_t box_##kernel(const Call* arguments) { return box::run(box::active->kernel, *arguments); }
+BOX_EACH_KERNEL(BOX_EXPORT)
 
-int32_t box_backward(const BoxBackward* arguments) { return box::run(box::active->backward, *arguments); }
-
-int32_t box_activation(const BoxActivation* arguments) { return box::run(box::active->activation, *arguments); }
-
-int32_t box_pool_add(const BoxPoolAdd* arguments) { return box::run(box::active->pool_add, *arguments); }
-
-int32_t box_pool_beside(const BoxPoolBeside* arguments) { return box::run(box::active->pool_beside, *arguments); }
-
-int32_t box_pointwise(const BoxPointwise* arguments) { return box::run(box::active->pointwise, *arguments); }
-
-int32_t box_prelu(const BoxPrelu* arguments) { return box::run(box::active->prelu, *arguments); }
-
-int32_t box_transposed_conv(const BoxTransposedConv* arguments) {
-  return box::run(box::active->transposed_conv, *arguments);
-}
-
-int32_t box_unpool(const BoxUnpool* arguments) { return box::run(box::active->unpool, *arguments); }
-
-const char* box_isa(void) { return box::active->name; }
+const char* box_isa(void) { return box::active->isa; }
 
 int32_t box_use_isa(const char* name) {
   const box::Kernels* found = box::find(name);

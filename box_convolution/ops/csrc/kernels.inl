@@ -8,13 +8,7 @@
 #endif
 
 #include "box_conv2d.h"
-#include "activation.h"
-#include "pool_add.h"
-#include "pool_beside.h"
-#include "pointwise.h"
-#include "prelu.h"
-#include "transposed_conv.h"
-#include "unpool.h"
+#include "layers.h"
 #include "shuffle.h"
 #include "scratch.h"
 #include "scalar_types.h"

@@ -1,4 +1,4 @@
-// A 1x1 convolution from NHWC to NCHW: see pointwise.h. Included by kernels.inl.
+// A 1x1 convolution from NHWC to NCHW: see layers.h. Included by kernels.inl.
 //
 // The sums of WIDE pixels and WIDE outputs stay in registers, lanes being outputs, and are transposed there before they are
 // written. So the transposition costs two instructions a vector instead of a pass over memory.

@@ -1,4 +1,4 @@
-// Max pooling that is added to a convolution, and the activation of the sum: see pool_add.h. Included by kernels.inl.
+// Max pooling that is added to a convolution, and the activation of the sum: see layers.h. Included by kernels.inl.
 
 struct PoolAdd {
   const BoxPoolAdd& call;

@@ -1,4 +1,4 @@
-// Max pooling beside a convolution, and the activation of both: see pool_beside.h. Included by kernels.inl.
+// Max pooling beside a convolution, and the activation of both: see layers.h. Included by kernels.inl.
 
 struct PooledBeside {
   static constexpr int64_t MOST = 2048;  // numbers of a piece of a row, the larger of two rows, which stays in the first cache

@@ -1,4 +1,4 @@
-// PReLU in training, and its derivative: see prelu.h. Included by kernels.inl.
+// PReLU in training, and its derivative: see layers.h. Included by kernels.inl.
 
 template <typename T>
 struct Prelu {

@@ -1,10 +1,9 @@
 // Transposition by tiles of a cache line on each side: every line of the input is read once, and every line of the output
 // written once, whole. Rows and columns are often a power of two apart, so that lines would not stay in cache for another
 // visit. Compiled once, for every machine: memory limits the speed.
-#include "transpose.h"
-
-#include "shuffle.h"
 #include "fallback_threads.h"
+#include "layers.h"
+#include "shuffle.h"
 
 namespace box {
 namespace {

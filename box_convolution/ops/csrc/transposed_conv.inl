@@ -1,4 +1,4 @@
-// A transposed convolution with 2x2 or 3x3 pixels and stride 2: see transposed_conv.h. Included by kernels.inl.
+// A transposed convolution with 2x2 or 3x3 pixels and stride 2: see layers.h. Included by kernels.inl.
 //
 // The pixels 2 * j and 2 * j + 1 of an output row lie side by side. They are products of a window of a row of the image, the
 // pixel j or (3x3) j and j + 1, with a matrix, whose columns are x and k. With 3x3 pixels, every second row of the output is

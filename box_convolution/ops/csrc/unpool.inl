@@ -1,4 +1,4 @@
-// Max-unpooling and ReLU: see unpool.h. Included by kernels.inl.
+// Max-unpooling and ReLU: see layers.h. Included by kernels.inl.
 //
 // If every index lies in the window of 2x2 pixels that belongs to its value, as after pooling such windows, an image is read
 // and written once, in order. Else values are scattered: each thread gets whole cache lines of channels, so that no two threads
