@@ -3,6 +3,7 @@
 `dispatch` chooses the implementation that they call; `fused` registers the third operator.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -287,16 +288,9 @@ torch.library.register_vmap(_backward_op, _backward_vmap, lib=_library)
 
 @register_flop_formula(_forward_op.overloadpacket)
 def box_conv2d_flops(input_shape: Any, boxes_shape: Any, *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
-    return 2 * _product(input_shape) + 4 * _product(out_shape)
+    return 2 * math.prod(input_shape) + 4 * math.prod(out_shape)
 
 
 @register_flop_formula(_backward_op.overloadpacket)
 def _backward_flops(grad_output_shape: Any, input_shape: Any, *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
-    return 2 * _product(input_shape) + (6 + 8) * _product(grad_output_shape)
-
-
-def _product(shape: Any) -> int:
-    total = 1
-    for size in shape:
-        total *= int(size)
-    return total
+    return 2 * math.prod(input_shape) + (6 + 8) * math.prod(grad_output_shape)
