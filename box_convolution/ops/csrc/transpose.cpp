@@ -74,12 +74,16 @@ struct Transpose {
         tile(in, out, residual, i, j, TILE, TILE / 2);
       else if (rows == TILE / 2 && columns == TILE)
         tile(in, out, residual, i, j, TILE / 2, TILE);
+      else if (rows == TILE && columns == TILE / 4)
+        tile(in, out, residual, i, j, TILE, TILE / 4);
+      else if (rows == TILE / 4 && columns == TILE)
+        tile(in, out, residual, i, j, TILE / 4, TILE);
       else
         tile(in, out, residual, i, j, rows, columns);
     }
   }
 
-  // Inlined once for each size that is constant: whole tiles, and those of eight channels.
+  // Inlined once for each size that is constant: whole tiles, and those of eight and four channels.
   inline __attribute__((always_inline)) void tile(const T* in, T* out, const T* residual, int64_t i0, int64_t j0,
                                                   int64_t rows, int64_t columns) const {
     T buffer[TILE][TILE];
