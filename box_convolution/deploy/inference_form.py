@@ -40,10 +40,10 @@ def deploy(
       layer or its output later must be new. No image that the caller passes to the network, or to an `nn.Sequential`
       in it, is overwritten.
 
-    This works for any network: its forward code is traced to see what can be folded. Layers that are called in several
-    places, have hooks or override ``forward``, and BatchNorms without running statistics, are not changed. The original
-    network is not changed either. The copy is in evaluation mode, and its weights require no gradients. Its state dict
-    fits the deployed form of any network of the same kind.
+    This works for any network: its forward code is traced, or else read, to see what can be folded. Layers that are
+    called in several places, have hooks or override ``forward``, or into which other code looks, and BatchNorms without
+    running statistics, are not changed. The original network is not changed either. The copy is in evaluation mode, and
+    its weights require no gradients. Its state dict fits the deployed form of any network of the same kind.
 
     Examples:
         >>> network = box_convolution.networks.create("boxenet", 19, (512, 1024))
@@ -67,7 +67,8 @@ def deploy(
         _drop_classes(deployed, dropped, head)
     if snap:
         snap_boxes(deployed)
-    deployed = replace_all(deployed, _deployed_layer).requires_grad_(False)
+    before = read(deployed)
+    deployed = replace_all(deployed, lambda module: _deployed_layer(module, before)).requires_grad_(False)
     flow = read(deployed)
     fold_norms(flow)
     _absorb_relus(flow)
@@ -100,13 +101,14 @@ def replace_all(network: nn.Module, replacement_of: Callable[[nn.Module], nn.Mod
     return replaced(network)
 
 
-def _deployed_layer(module: Any) -> Any:
-    """The deployed form of ``module``; most modules are not replaced."""
+def _deployed_layer(module: Any, flow: Dataflow) -> Any:
+    """The deployed form of ``module``; most modules are not replaced. ``flow``: of the network before that."""
     if type(module) in _DROPOUTS and not has_hooks(module):
         return nn.Identity()
     if is_plain(module, BoxConv2d):
         return FusedBoxConv2d(module)
-    if is_plain(module, BoxBottleneck) and is_plain(module.box, BoxConv2d):
+    closed = all(flow.calls[inner] < 2 for inner in module.modules())
+    if is_plain(module, BoxBottleneck) and is_plain(module.box, BoxConv2d) and closed:
         inner, outer = scale_and_shift(module.norm_in), scale_and_shift(module.norm_out)
         box = FusedBoxConv2d(module.box)
         if inner and outer and fold_into(module.conv, *inner) and fold_into(box, *outer):
@@ -158,7 +160,7 @@ def _overwrite_inputs(network: nn.Module, flow: Dataflow) -> None:
     if [part.root for part in flow.parts] != [network] or any(has_hooks(module) for module in network.modules()):
         return
     part = flow.parts[0]
-    for node in () if part.options else part.graph.nodes:
+    for node in () if part.variants else part.graph.nodes:
         source, block = part.source(node), part.layer(node)
         if not isinstance(block, FusedBoxBottleneck) or source is None or not flow.once(block):
             continue
