@@ -13,7 +13,7 @@ from .functional import box_conv2d
 from .ops import backend
 from .ops.projected_boxes import projected_boxes
 from .sharded import whole, write
-from .state_dicts import before_loading
+from .state_dicts import before_loading, note_unit
 from .torch_internals import has_hooks
 
 
@@ -331,6 +331,10 @@ class BoxConv2d(nn.Module):
     def _remember(self, scaled: Tensor, pixels: Tensor) -> None:
         with torch.inference_mode(False):
             self._valid = scaled.detach().clone(), pixels.clone()
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        note_unit(self, destination, prefix)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_valid": None}

@@ -1,4 +1,4 @@
-"""State dicts that a BoxConv2d loads: with four or three numbers per box, or the authors'."""
+"""State dicts of BoxConv2d, and those it loads: of a layer for other sizes, with or without symmetry, the authors'."""
 
 import math
 import warnings
@@ -12,6 +12,12 @@ from . import boxes as box
 AUTHORS_NAMES = ("x_min", "x_max", "y_min", "y_max")
 AUTHORS_REACH = 1.5
 """How many pixels farther up and left the limits of the authors' layer are than those of `BoxConv2d`."""
+
+
+def note_unit(layer: Any, state_dict: Any, prefix: str) -> None:
+    """Note in the metadata of a state dict how many pixels one unit of the stored edges is."""
+    if hasattr(state_dict, "_metadata"):
+        state_dict._metadata.setdefault(prefix[:-1], {})["unit"] = layer._unit()
 
 
 def before_loading(
@@ -37,7 +43,11 @@ def before_loading(
         except ValueError as error:
             errors.append(str(error))
             state_dict[name] = layer.scaled_boxes.detach()
-    stored = state_dict.get(name)
+    stored, unit = state_dict.get(name), metadata.get("unit", layer._unit())
+    if isinstance(stored, Tensor) and unit != layer._unit():
+        h, w = (theirs / ours for theirs, ours in zip(unit, layer._unit(), strict=True))
+        factors = (h, h, w) if stored.shape[-1] == 3 else (h, h, w, w)
+        stored = state_dict[name] = stored.detach() * box.constant(factors, stored)
     if isinstance(stored, Tensor) and tuple(stored.shape) == (*shape, 4 if layer.symmetric else 3):
         pixels = layer._pixels(stored.detach(), symmetric=not layer.symmetric)
         state_dict[name] = layer._scaled(_symmetric(name, pixels) if layer.symmetric else pixels)

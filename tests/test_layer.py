@@ -5,6 +5,7 @@ import io
 import pickle
 import random
 import re
+import warnings
 from typing import Any
 
 import numpy as np
@@ -260,6 +261,19 @@ def test_copies_are_equal_and_apart(how: str) -> None:
     assert repr(twin) == repr(module)
     twin.set_boxes(torch.tensor([-1.0, 1, -2, 2]).expand(3, 2, 4))
     assert not torch.equal(twin(image), module(image))
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_a_state_dict_of_a_layer_for_other_sizes_keeps_pixels(symmetric: bool) -> None:
+    one = nn.Sequential(BoxConv2d(3, 2, 64, 24, symmetric=symmetric))
+    for size, factor in (((16, 100), 8.0), ((64, 24), 1.5), ((640, 240), 0.86)):
+        for target in (symmetric, True):
+            other = nn.Sequential(BoxConv2d(3, 2, *size, reparametrization_factor=factor, symmetric=target))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore" if target != symmetric else "error")
+                other.load_state_dict(one.state_dict())
+            expected = one[0].boxes if target == symmetric else box.from_symmetric(box.to_symmetric(one[0].boxes))
+            torch.testing.assert_close(other[0].boxes, expected)
 
 
 def test_state_dict_round_trip() -> None:
