@@ -92,24 +92,6 @@ def test_an_image_too_large_that_has_no_parts(run, tmp_path, capsys, monkeypatch
     assert "a.png: 80 x 60 pixels are more than 1000; only TIFF files and .npy arrays are read in parts" in errors
 
 
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
-        (["--tile", "100"], "--tile: expected a multiple of 8, at least 16, got 100"),
-        (["--tile", "-8"], "--tile: expected a multiple of 8, at least 16, got -8"),
-        (["--tile", "64", "--overlap", "64"], "--overlap: expected 0 to 63, less than --tile, got 64"),
-        (["--overlap", "16"], "--overlap: got 16 without --tile"),
-        (["--size", "8", "64"], "--size: expected height and width of at least 16 pixels, got 8 64"),
-    ],
-)
-@pytest.mark.parametrize("command", ["predict", "evaluate"])
-def test_usage_errors(run, folder, tmp_path, capsys, command, arguments, message):
-    where = [folder / "images", "--out", tmp_path / "out"] if command == "predict" else []
-    status, _, errors = boxconv(capsys, command, run / "best.pt", *where, "--quiet", *arguments)
-    assert (status, message in errors) == (2, True), errors
-    assert not (tmp_path / "out").exists()
-
-
 @pytest.mark.parametrize("command", ["predict", "evaluate"])
 def test_help_says_what_tiles_cost(command, capsys):
     text = " ".join(boxconv(capsys, command, "--help")[1].replace("│", " ").split())
