@@ -15,7 +15,6 @@ from torch import nn
 
 from boxconv.data.scenes.dataset import RoadScenes
 from boxconv.data.transforms import Augment, EvalTransform
-from boxconv.errors import UsageError
 from boxconv.training import checkpoint
 from boxconv.training.device import TrainingError
 from boxconv.training.distributed import DistributedContext
@@ -232,17 +231,3 @@ def test_speeds_are_on_record(tmp_path):
         # Loading and steps, one after the other, take no longer than the epoch.
         work = 5 / record["loader_images_per_second"] + 5 / record["step_images_per_second"]
         assert work <= record["train_seconds"] + 0.02
-
-
-@pytest.mark.parametrize(
-    "changes, message",
-    [
-        ({"accumulate": 0}, "--accumulate: expected at least 1, got 0"),
-        ({"accumulate": 9}, "--accumulate: expected at most --batch-size 3, got 9"),
-        ({"timeout": 0.0}, "--timeout: expected a positive number"),
-        ({"checkpoint_minutes": float("nan")}, "--checkpoint-minutes: expected a positive number, got nan"),
-    ],
-)
-def test_settings_out_of_range(changes, message):
-    with pytest.raises(UsageError, match=message):
-        config(**changes).check()
