@@ -4,6 +4,7 @@ import json
 
 import pytest
 from command import boxconv
+from small_runs import records
 
 SCENES = [
     *("--size", "16", "32", "--batch-size", "2", "--scenes-per-epoch", "4", "--scenes-for-validation", "2"),
@@ -19,10 +20,6 @@ def finished(tmp_path_factory):
     path = tmp_path_factory.mktemp("runs") / "run"
     assert main(["train", "--out", str(path), *SCENES, "--epochs", "1", "--quiet"]) == 0
     return path
-
-
-def records(path):
-    return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
 
 
 def test_more_epochs_and_a_page_for_a_run_that_is_there(finished, capsys):

@@ -14,7 +14,7 @@ from small_runs import CPU, SIZE, Signals, config, network, same, train
 from torch import nn
 
 from boxconv.data.scenes.dataset import RoadScenes
-from boxconv.data.transforms import Augment, EvalTransform
+from boxconv.data.transforms import Augment
 from boxconv.training import checkpoint
 from boxconv.training.device import TrainingError
 from boxconv.training.distributed import DistributedContext
@@ -55,7 +55,7 @@ def test_a_part_that_does_not_count_changes_nothing():
     one.step([(images, labels, True)], 1e-2)
     _, results, _ = other.step([(images, labels, True), (images[:1], labels[:1], False)], 1e-2)
     assert len(results) == 1
-    assert all(torch.equal(a, b) for a, b in zip(one.model.parameters(), other.model.parameters(), strict=True))
+    assert same(one.model, other.model)
 
 
 @pytest.mark.parametrize("parts", [1, 2])
@@ -120,7 +120,7 @@ def test_mixed_precision_is_close_and_resumes_to_the_bit(tmp_path, amp, rel):
 
     whole = train(tmp_path / "whole", config(amp=amp))
     with pytest.raises(Interrupted):
-        train(tmp_path / "parts", config(amp=amp), data=Signals(5, "train", 4, Augment(SIZE)))
+        train(tmp_path / "parts", config(amp=amp), data=Signals(4))
     parts = train(tmp_path / "parts", config(amp=amp), resume=True)
     assert same(whole, parts)
 
@@ -188,7 +188,7 @@ def test_a_long_epoch_has_checkpoints_within(tmp_path):
 def test_a_signal_during_validation_costs_nothing(tmp_path):
     whole = train(tmp_path / "whole", config())
     with pytest.raises(Interrupted):
-        train(tmp_path / "run", config(), validation=Signals(7, "val", 1, EvalTransform(SIZE)))
+        train(tmp_path / "run", config(), validation=Signals(1, split="val"))
     state = checkpoint.load(tmp_path / "run/last.pt")["training"]["state"]
     assert (state["epoch"], state["step"]) == (0, 2)
     parts = train(tmp_path / "run", config(), resume=True)

@@ -12,7 +12,6 @@ from small_runs import run as build
 
 from boxconv.cli.train import show_progress
 from boxconv.data.scenes.dataset import RoadScenes
-from boxconv.data.transforms import Augment
 from boxconv.training.preview import VOID_COLOUR, Preview, previews
 from boxconv.training.stop_signals import Interrupted
 
@@ -88,7 +87,7 @@ def test_an_early_end_is_pictured_and_a_resumed_run_goes_on_with_its_pictures(tm
     assert sorted(pictures(tmp_path / "early")) == [3]
     settings = config(epochs=3, report_every=1)
     with pytest.raises(Interrupted):
-        train(tmp_path / "run", settings, data=Signals(5, "train", 7, Augment(SIZE)))
+        train(tmp_path / "run", settings, data=Signals(7))
     train(tmp_path / "run", settings, resume=True)
     assert sorted(pictures(tmp_path / "run")) == [1, 2, 3]
 
