@@ -45,12 +45,6 @@ def test_a_server_that_others_reach_is_warned_of(capsys: Any, monkeypatch: pytes
     assert (status, err) == (0, "")
 
 
-@pytest.mark.parametrize("port", [-1, 65536])
-def test_impossible_ports(capsys: Any, port: int) -> None:
-    status, _, err = boxconv(capsys, "demo-app", "--port", port)
-    assert (status, err) == (2, f"boxconv: error: --port: expected 0 to 65535, got {port}\n")
-
-
 def test_a_port_that_is_taken(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("boxconv.cli.demo_app.open_layers", None)  # refused before anything is opened
     with listening(Application(None), 0) as taken:  # type: ignore[arg-type]
