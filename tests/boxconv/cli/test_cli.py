@@ -1,6 +1,5 @@
 """The command line as a user types it: results, exit status, and messages that name the files."""
 
-import hashlib
 import json
 import signal
 import subprocess
@@ -11,42 +10,23 @@ import data_trees
 import numpy as np
 import pytest
 from command import boxconv
+from data_trees import fingerprint
 from PIL import Image
-
-from boxconv.data.class_table import write_classes
-from boxconv.data.scenes.dataset import SCENE_CLASSES, draw_scene
 
 SMALL = ["--size", "16", "32", "--batch-size", "2", "--epochs", "1", "--quiet"]
 SCENES = [*SMALL, "--scenes-per-epoch", "4", "--scenes-for-validation", "2", "--network", "enet_minus"]
 
 
-def process(*arguments, **options):
+def process(*arguments):
     return subprocess.run(
-        [sys.executable, "-m", "boxconv", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        **options,
+        [sys.executable, "-m", "boxconv", *map(str, arguments)], capture_output=True, text=True, timeout=120
     )
 
 
 @pytest.fixture
 def folder(tmp_path):
     """A data set in a folder, of drawn scenes: 4 for training, 2 for validation."""
-    root = tmp_path / "data"
-    for split, seeds in (("train", range(4)), ("val", range(4, 6))):
-        for seed in seeds:
-            image, label = draw_scene(seed, 20, 40)
-            for kind, pixels in (("images", image), ("labels", label)):
-                path = root / kind / split / f"{seed}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(pixels).save(path)
-    write_classes(root / "classes.csv", SCENE_CLASSES)
-    return root
-
-
-def fingerprint(root):
-    return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in root.rglob("*") if path.is_file()}
+    return data_trees.scenes(tmp_path / "data", {"train": range(4), "val": range(4, 6)}, (20, 40))
 
 
 def test_the_whole_way_on_a_folder(folder, tmp_path):

@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import data_trees
 import numpy as np
 import pytest
 import torch
@@ -18,7 +19,6 @@ from box_convolution.networks import pretrained
 from box_convolution.networks.weights import create_from
 from box_convolution.networks.weights import load as load_weights
 from box_convolution.networks.weights import save as save_weights
-from boxconv.data.class_table import write_classes
 from boxconv.data.scenes.dataset import SCENE_CLASSES, draw_scene
 from boxconv.training import checkpoint
 from boxconv.training.config import TrainConfig, to_plain
@@ -57,14 +57,7 @@ def photo(tmp_path: Path) -> Path:
 @pytest.fixture
 def scenes(tmp_path: Path) -> Path:
     """A folder with three drawn scenes for scoring."""
-    root = tmp_path / "scenes"
-    for kind in ("images", "labels"):
-        (root / kind / "val").mkdir(parents=True)
-    for i in range(3):
-        for kind, pixels in zip(("images", "labels"), draw_scene(i, *SIZE), strict=True):
-            Image.fromarray(pixels).save(root / kind / "val" / f"{i}.png")
-    write_classes(root / "classes.csv", SCENE_CLASSES)
-    return root
+    return data_trees.scenes(tmp_path / "scenes", {"val": range(3)}, SIZE)
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
@@ -102,18 +95,8 @@ def test_prediction_from_an_exported_file(suffix, packages, small, photo, scenes
     found = []
     for network in (small, path):
         scores = tmp_path / "scores.json"
-        options = [
-            "--data",
-            "folder",
-            "--root",
-            scenes,
-            "--json",
-            scores,
-            "--picture",
-            tmp_path / "panel.png",
-            "--overwrite",
-            "--quiet",
-        ]
+        options = ["--data", "folder", "--root", scenes, "--json", scores, "--picture", tmp_path / "panel.png"]
+        options += ["--overwrite", "--quiet"]
         status, out, errors = boxconv(capsys, "evaluate", network, *options)
         assert (status, errors) == (0, "")
         assert "images, scored at 32 x 64" in out

@@ -2,6 +2,7 @@
 
 import json
 
+import data_trees
 import numpy as np
 import pytest
 import torch
@@ -9,7 +10,6 @@ from command import boxconv
 from PIL import Image
 
 from boxconv.data import large_images, tiff_strips
-from boxconv.data.class_table import write_classes
 from boxconv.data.scenes.dataset import SCENE_CLASSES, draw_scene
 
 OPTIONS = [
@@ -34,14 +34,7 @@ def run(tmp_path_factory):
 @pytest.fixture
 def folder(tmp_path):
     """Two labelled scenes of 80 x 120."""
-    root = tmp_path / "data"
-    for seed in range(2):
-        for kind, pixels in zip(("images", "labels"), draw_scene(seed, 80, 120), strict=True):
-            path = root / kind / "val" / f"{seed}.{'tif' if kind == 'images' else 'png'}"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(pixels).save(path)
-    write_classes(root / "classes.csv", SCENE_CLASSES)
-    return root
+    return data_trees.scenes(tmp_path / "data", {"val": range(2)}, (80, 120), suffix=".tif")
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=" ".join)

@@ -2,14 +2,13 @@
 
 import re
 
+import data_trees
 import pytest
 import torch
 from command import boxconv
-from PIL import Image
 
 from box_convolution import networks
-from boxconv.data.class_table import write_classes
-from boxconv.data.scenes.dataset import SCENE_CLASSES, draw_scene
+from boxconv.data.scenes.dataset import SCENE_CLASSES
 from boxconv.training import checkpoint
 from boxconv.training.config import TrainConfig, to_plain
 
@@ -139,12 +138,7 @@ COMMANDS = [
 def place(tmp_path_factory):
     """A folder with a small data set, good and bad checkpoints, a file, an empty folder and an old run."""
     folder = tmp_path_factory.mktemp("place")
-    for split in ("train", "val"):
-        image, label = draw_scene(0, 16, 32)
-        for kind, pixels in (("images", image), ("labels", label)):
-            (folder / "data" / kind / split).mkdir(parents=True)
-            Image.fromarray(pixels).save(folder / "data" / kind / split / "1.png")
-    write_classes(folder / "data" / "classes.csv", SCENE_CLASSES)
+    data_trees.scenes(folder / "data", {"train": [0], "val": [0]}, (16, 32))
     (folder / "file").write_text("text")
     (folder / "empty").mkdir()
     network = {"name": "enet_minus", "num_classes": 11, "input_size": [16, 32], "options": {}}
