@@ -70,6 +70,24 @@ def cases(draw: st.DrawFn, *, most: int = 3, size: tuple[int, int] | None = None
     return Case(batch, channels, per_channel, height, width, stride, normalize, boxes, seed)
 
 
+def in_poison(tensor: Tensor, device: str | None = None) -> Tensor:
+    """The same numbers surrounded by NaN: three elements on each side of every dimension."""
+    padded = tensor.new_full([size + 6 for size in tensor.shape], float("nan"), device=device)
+    return padded[tuple(slice(3, -3) for _ in tensor.shape)].copy_(tensor)
+
+
+def formats(tensor: Tensor) -> dict[str, Tensor]:
+    """The same numbers (B, C, H, W) in other memory layouts."""
+    return {
+        "channels last": tensor.contiguous(memory_format=torch.channels_last),
+        "transposed": tensor.mT.contiguous().mT,
+        "batch inside": tensor.transpose(0, 1).contiguous().transpose(0, 1),
+        "slice with an offset": in_poison(tensor),
+        "every second number": tensor.repeat_interleave(2, -1)[..., ::2],
+        "not a view of its base": tensor.flip(3).flip(3),
+    }
+
+
 Place = Callable[[Tensor], Tensor]
 
 

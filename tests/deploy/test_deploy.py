@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -57,25 +58,21 @@ def test_snapped() -> None:
         assert_same_answer(network, deployed, 1, 3, 40, 64)
 
 
-def test_memory_formats(pair: tuple[nn.Module, nn.Module]) -> None:
+def test_memory_formats(pair: tuple[nn.Module, nn.Module], set_threads: Callable[[int], None]) -> None:
     """Neither the memory format of the image nor the number of threads changes more than rounding."""
     network, last = pair
     image = torch.randn(2, 3, 32, 48)
-    threads = torch.get_num_threads()
-    try:
-        for count in (1, 2):
-            torch.set_num_threads(count)
-            with torch.no_grad():
-                expected = network(image)
-                for deployed in (last, deploy(network, channels_last=False)):
-                    memory_format = torch.channels_last if deployed is last else torch.contiguous_format
-                    for given in (image, image.contiguous(memory_format=torch.channels_last)):
-                        output = deployed(given)
-                        atol = 1e-5 * (expected.max() - expected.min()).item()
-                        torch.testing.assert_close(output, expected, rtol=0, atol=atol)
-                    assert output.is_contiguous(memory_format=memory_format) or given is not image
-    finally:
-        torch.set_num_threads(threads)
+    for count in (1, 2):
+        set_threads(count)
+        with torch.no_grad():
+            expected = network(image)
+            for deployed in (last, deploy(network, channels_last=False)):
+                memory_format = torch.channels_last if deployed is last else torch.contiguous_format
+                for given in (image, image.contiguous(memory_format=torch.channels_last)):
+                    output = deployed(given)
+                    atol = 1e-5 * (expected.max() - expected.min()).item()
+                    torch.testing.assert_close(output, expected, rtol=0, atol=atol)
+                assert output.is_contiguous(memory_format=memory_format) or given is not image
 
 
 @pytest.mark.filterwarnings("ignore:There is a performance drop")

@@ -5,7 +5,7 @@ import itertools
 
 import pytest
 import torch
-from cases import EXTENTS, boxes_beyond
+from cases import EXTENTS, boxes_beyond, formats
 from tolerances import assert_gradient, assert_values
 from torch import Tensor
 from torch.library import opcheck
@@ -107,20 +107,6 @@ def test_half_precision_sums_may_pass_its_largest_number(implementation: str) ->
     assert (mean[0, 1] == 1000).all()
     assert (total[0, 0, 1:-1, 1:-1] == 36000).all()
     assert total[0, 1].isposinf().all(), "65,536,000 is beyond float16, and says so"
-
-
-def formats(tensor: Tensor) -> dict[str, Tensor]:
-    """The same numbers (B, C, H, W) in other memory layouts."""
-    apart = torch.empty(*(size + 3 for size in tensor.shape), dtype=tensor.dtype)[1:-2, 2:-1, 1:-2, 3:]
-    stepped = torch.empty(*tensor.shape[:3], 2 * tensor.shape[3], dtype=tensor.dtype)[..., ::2]
-    return {
-        "channels last": tensor.contiguous(memory_format=torch.channels_last),
-        "transposed": tensor.mT.contiguous().mT,
-        "batch inside": tensor.transpose(0, 1).contiguous().transpose(0, 1),
-        "slice with an offset": apart.copy_(tensor),
-        "every second number": stepped.copy_(tensor),
-        "not a view of its base": tensor.flip(3).flip(3),
-    }
 
 
 @pytest.mark.parametrize("batch", [1, 2])

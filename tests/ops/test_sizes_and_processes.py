@@ -2,6 +2,7 @@
 
 import multiprocessing
 import sys
+from collections.abc import Callable
 
 import oracle
 import pytest
@@ -90,14 +91,10 @@ def _run(implementation: str) -> list[Tensor]:
 
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork on this system")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_after_a_fork(implementation: str) -> None:
+def test_after_a_fork(implementation: str, set_threads: Callable[[int], None]) -> None:
     """Data loaders fork: the child process must neither hang nor compute something else."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        expected = _run(implementation)
-    finally:
-        torch.set_num_threads(threads)
+    set_threads(1)
+    expected = _run(implementation)
     child = multiprocessing.get_context("fork").Process(target=_in_child, args=(implementation, expected))
     child.start()
     child.join(60)
