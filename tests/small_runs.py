@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from contextlib import nullcontext
 
 import torch
 from torch import nn
@@ -12,6 +13,7 @@ from boxconv.data.scenes.dataset import RoadScenes
 from boxconv.data.transforms import Augment, EvalTransform
 from boxconv.training import checkpoint
 from boxconv.training.config import TrainConfig
+from boxconv.training.distributed import DistributedContext
 from boxconv.training.loop import train as train_loop
 from boxconv.training.run_folder import RunFolder
 from boxconv.training.setup import Run
@@ -19,6 +21,7 @@ from boxconv.training.setup import Run
 SIZE = (16, 32)
 CLASSES = RoadScenes.classes
 CPU = torch.device("cpu")
+ALONE = DistributedContext()
 
 
 def network(**changes):
@@ -34,7 +37,7 @@ def config(**changes):
     return TrainConfig(**{"size": SIZE, "epochs": 2, "batch_size": 3, "lr": 1e-2, "seed": 1} | changes)
 
 
-def run(settings, model=None, *, data=None, validation=None):
+def run(settings, model=None, *, data=None, validation=None, context=ALONE):
     return Run(
         settings,
         model or network(),
@@ -43,14 +46,15 @@ def run(settings, model=None, *, data=None, validation=None):
         data or RoadScenes(5, SIZE, seed=1, transform=Augment(SIZE)),
         validation or RoadScenes(3, SIZE, split="val", transform=EvalTransform(SIZE)),
         torch.ones(len(CLASSES)),
+        context=context,
     )
 
 
 def train(path, settings, model=None, *, resume=False, watch=None, **data):
     """Train in the folder ``path``; returns the network."""
     it = run(settings, model, **data)
-    with RunFolder(path, resume=resume) as folder:
-        saved = checkpoint.load(folder.last) if resume else None
+    with RunFolder(path, resume=resume) if it.context.is_main else nullcontext() as folder:
+        saved = checkpoint.load(path / "last.pt") if resume else None
         train_loop(it, folder, resume=saved, progress=False, watch=watch)
     return it.model
 
@@ -67,14 +71,15 @@ def same(one, other):
 
 
 class Signals(RoadScenes):
-    """Five scenes that send a signal to their own process when they are asked for the ``at``-th time."""
+    """Scenes that note what they are asked for, and send a signal to their own process the ``at``-th time, if any."""
 
-    def __init__(self, at, number=signal.SIGTERM, *, split="train"):
-        super().__init__(5, SIZE, seed=1, split=split, transform=(Augment if split == "train" else EvalTransform)(SIZE))
-        self.at, self.number, self.asked = at, number, 0
+    def __init__(self, at=0, number=signal.SIGTERM, *, split="train", length=5):
+        transform = (Augment if split == "train" else EvalTransform)(SIZE)
+        super().__init__(length, SIZE, seed=1, split=split, transform=transform)
+        self.at, self.number, self.asked = at, number, []
 
     def __getitem__(self, key):
-        self.asked += 1
-        if self.asked == self.at:
+        self.asked.append(key)
+        if len(self.asked) == self.at:
             os.kill(os.getpid(), self.number)
         return super().__getitem__(key)
