@@ -43,13 +43,11 @@ def test_parameters_are_those_of_table_3(name, parameters, coordinates):
     assert sum(layer.scaled_boxes.numel() for layer in boxes_of(network)) == coordinates
 
 
-def test_every_name_can_be_created():
+def test_the_names():
     assert networks.names() == [
         "enet", "boxenet", "boxenet_frozen", "enet_minus", "boxonlyenet",
         "erfnet", "boxerfnet", "boxerfnet_frozen", "erfnet_minus",
     ]  # fmt: skip
-    for name in networks.names():
-        assert isinstance(networks.create(name, 3, (32, 32)), nn.Module)
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])

@@ -264,14 +264,6 @@ def test_where_it_listens(watched: Watched, host: str, address: str, local: bool
     assert only_here is local
 
 
-def test_a_port_that_is_taken(watched: Watched) -> None:
-    with (
-        listening(watched.application, 0) as taken,
-        pytest.raises(UsageError, match=rf"--host 127.0.0.1 --port {taken.port}: cannot listen there: "),
-    ):
-        listening(watched.application, taken.port)
-
-
 def test_a_host_that_does_not_exist(watched: Watched) -> None:
     watched.application.host = "no such host"
     with pytest.raises(UsageError, match="--host no such host --port 0: cannot listen there: "):

@@ -20,7 +20,6 @@ def test_from_start_to_end(tmp_path: Path) -> None:
     line = [sys.executable, "-m", "boxconv", "demo-app", "--port", "0"]
     with subprocess.Popen(line, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
         try:
-            assert program.stdout is not None
             said = program.stdout.readline()
             address = re.fullmatch(r"(http://127\.0\.0\.1:\d+/) \(ctrl-C ends it\)\n", said)
             assert address is not None, said

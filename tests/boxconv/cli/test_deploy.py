@@ -24,6 +24,7 @@ from boxconv.training import checkpoint
 from boxconv.training.config import TrainConfig, to_plain
 
 SIZE = (32, 64)
+SHORT = ["--scenes-per-epoch", "2", "--scenes-for-validation", "2", "--epochs", "1", "--batch-size", "2"]
 
 
 def write_checkpoint(path: Path, name: str) -> Path:
@@ -130,8 +131,7 @@ def test_a_run_folder_is_its_best_checkpoint(small, photo, tmp_path, capsys):
 def test_training_from_the_network_that_comes_trained(tmp_path, capsys):
     """The new run has other classes and another size."""
     pytest.importorskip("safetensors")
-    options = ["--size", "64", "128", "--scenes-per-epoch", "2", "--scenes-for-validation", "2", "--epochs", "1"]
-    options += ["--batch-size", "2", "--lr", "1e-9", "--start-from", "boxenet-camvid"]
+    options = [*SHORT, "--size", "64", "128", "--lr", "1e-9", "--start-from", "boxenet-camvid"]
     status, out, errors = boxconv(capsys, "train", "--out", tmp_path / "run", *options)
     assert (status, "boxenet-camvid tells other classes apart (sky, building, " in out) == (0, True), errors
     assert "from boxenet-camvid: --box-dropout 0.01 0.1 0.0 0.0" in out
@@ -161,8 +161,7 @@ def test_training_from_weights_for_other_inputs(trained, tmp_path, capsys):
     content = checkpoint.load(trained)
     config = {**content["config"], "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}
     checkpoint.save(tmp_path / "other.pt", {**content, "config": config})
-    options = ["--size", "32", "64", "--scenes-per-epoch", "2", "--scenes-for-validation", "2", "--epochs", "1"]
-    options += ["--batch-size", "2", "--start-from", tmp_path / "other.pt"]
+    options = [*SHORT, "--size", "32", "64", "--start-from", tmp_path / "other.pt"]
     status, out, errors = boxconv(capsys, "train", "--out", tmp_path / "a", "--std", "0.3", "0.3", "0.3", *options)
     assert (status, "other.pt: --mean 0.5 0.5 0.5\n" in out, "starts afresh" in out) == (0, True, False), errors
     settings = checkpoint.load(tmp_path / "a" / "last.pt")["config"]
@@ -233,8 +232,7 @@ def test_an_option_that_is_kept_as_null(tmp_path, capsys):
     description["options"] = {"box_dropout": None}
     about = {"classes": SCENE_CLASSES.to_dict(), "size": list(SIZE), "mean": [0.5] * 3, "std": [0.2] * 3}
     save_weights(create_from(description), tmp_path / "net.safetensors", description, **about)
-    options = ["--size", "32", "64", "--scenes-per-epoch", "2", "--scenes-for-validation", "2", "--epochs", "1"]
-    options += ["--network", "boxerfnet", "--batch-size", "2", "--start-from", tmp_path / "net.safetensors"]
+    options = [*SHORT, "--size", "32", "64", "--network", "boxerfnet", "--start-from", tmp_path / "net.safetensors"]
     assert boxconv(capsys, "train", "--out", tmp_path / "run", *options)[0] == 0
     status, _, errors = boxconv(capsys, "export", tmp_path / "net.safetensors", "--prune", "0", "--out", "a.pt2")
     assert (status, "does not say what it was trained on" in errors) == (2, True)

@@ -135,8 +135,7 @@ def test_unknown_recipes(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_networks_of_the_recipes_exist() -> None:
-    missing = {recipes.settings(name).network for name in EXPERIMENTS} - set(networks.names())
-    assert not missing or missing == {"erfnet", "boxerfnet", "boxerfnet_frozen", "erfnet_minus"}
+    assert {recipes.settings(name).network for name in EXPERIMENTS} <= set(networks.names())
 
 
 def started(tmp_path: Path, capsys: pytest.CaptureFixture[str], *options: str) -> TrainConfig:
@@ -152,6 +151,7 @@ def test_without_a_recipe_settings_are_those_found_best(tmp_path: Path, capsys: 
     found = started(tmp_path, capsys)
     assert (found.network, found.lr, found.box_lr, found.box_weight_decay) == ("boxenet", 8e-3, 2.0, 0.0)
     assert found.box_dropout == (0.01, 0.1, 0.0, 0.0)
+    assert printed(capsys, "train", "--out", tmp_path, "--quiet", "--resume")[0] == 0
     erfnet = started(tmp_path, capsys, "--network=boxerfnet")
     assert erfnet.box_dropout == (), "those of its plain blocks"
     assert (erfnet.lr, erfnet.box_lr, erfnet.box_weight_decay) == (2e-3, 4.0, 0.0)
@@ -160,10 +160,5 @@ def test_without_a_recipe_settings_are_those_found_best(tmp_path: Path, capsys: 
     assert started(tmp_path, capsys, "--network", "enet").box_dropout == (), "it has no box blocks"
     asked = started(tmp_path, capsys, "--box-dropout", "0.15", "0.25", "0.15", "0.15", "--box-lr", "1")
     assert (asked.box_dropout, asked.box_lr) == ((0.15, 0.25, 0.15, 0.15), 1.0)
-    resumed = tmp_path / "again"
-    assert printed(capsys, "train", "--out", str(resumed), "--quiet", "--epochs", "1", "--size", "16", "32",
-               "--scenes-per-epoch", "2", "--scenes-for-validation", "1")[0] == 0  # fmt: skip
-    assert printed(capsys, "train", "--out", str(resumed), "--quiet", "--resume")[0] == 0
-
     paper = recipes.settings("cityscapes-boxenet")
     assert (paper.box_lr, paper.box_weight_decay, paper.box_dropout) == (1.0, None, ()), "the paper's, as before"

@@ -23,18 +23,24 @@ IMAGE, LABEL = Path("images/train/scene1.png"), Path("labels/train/scene1.png")
 BOMB = png(65500, 65500, 8, bytes(100))
 
 
-def checked(root: Path, data: str = "folder", splits: list[str] | None = None) -> Report:
+Plant = Callable[[Path], object]
+
+
+def planted(tree: str, plant: Plant, folder: Path) -> Report:
+    """The report on a clean data set to which this is done; the check changes nothing."""
+    data, make = data_trees.TREES[tree]
+    root = make(folder / "data")
+    plant(root)
     config = DataConfig(data=data, root=root)  # type: ignore[arg-type]
-    return check(root, classes_of(config), splits, layout=layout_of(config), workers=2)
+    before = fingerprint(root)
+    report = check(root, classes_of(config), layout=layout_of(config), workers=2)
+    assert fingerprint(root) == before
+    return report
 
 
 @pytest.mark.parametrize("name", data_trees.TREES)
 def test_no_false_alarm(name: str, tmp_path: Path) -> None:
-    data, make = data_trees.TREES[name]
-    root = make(tmp_path / "data")
-    before = fingerprint(root)
-    report = checked(root, data)
-    assert fingerprint(root) == before
+    report = planted(name, lambda root: None, tmp_path)
     assert (report.faults, report.warnings) == ([], [])
     assert sum(report.pairs.values()) >= 3
     assert all(report.pairs.values())
@@ -99,8 +105,6 @@ def remove_tree(root: Path, *parts: str) -> None:
         path.rmdir() if path.is_dir() else path.unlink()
     root.joinpath(*parts).rmdir()
 
-
-Plant = Callable[[Path], object]
 
 # The kind under which it is reported, the file, what is done to the tree. Under "warning" what may be meant.
 FOLDER: list[tuple[str, str, str, Plant]] = [
@@ -181,11 +185,7 @@ def kinds_and_files(report: Report, faults: list) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("kind, file, plant", [item[1:] for item in FOLDER], ids=[item[0] for item in FOLDER])
 def test_faults(kind: str, file: str, plant: Plant, tmp_path: Path) -> None:
-    root = data_trees.folder(tmp_path / "data")
-    plant(root)
-    before = fingerprint(root)
-    report = checked(root)
-    assert fingerprint(root) == before
+    report = planted("folder", plant, tmp_path)
     assert kinds_and_files(report, report.faults) == [(kind, file)], report.text()
     assert not report.ok
     assert kind in report.text()
@@ -193,11 +193,7 @@ def test_faults(kind: str, file: str, plant: Plant, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind, file, plant", [item[1:] for item in WARNINGS], ids=[item[0] for item in WARNINGS])
 def test_warnings(kind: str, file: str, plant: Plant, tmp_path: Path) -> None:
-    root = data_trees.folder(tmp_path / "data")
-    plant(root)
-    before = fingerprint(root)
-    report = checked(root)
-    assert fingerprint(root) == before
+    report = planted("folder", plant, tmp_path)
     assert report.ok, report.text()
     assert {(kind, file), (kind, file.replace("images", "labels"))} >= set(kinds_and_files(report, report.warnings))
     assert (kind, file) in kinds_and_files(report, report.warnings), report.text()
@@ -231,10 +227,7 @@ def test_damage_anywhere_never_escapes(suffix: str, mutants: int, tmp_path: Path
     "tree, folder", [("CamVid, the original", "LabeledApproved_full"), ("SUN RGB-D", "sunrgbd_train_test_labels")]
 )
 def test_a_folder_that_splits_share_is_reported_once(tree: str, folder: str, tmp_path: Path) -> None:
-    data, make = data_trees.TREES[tree]
-    root = make(tmp_path)
-    (root / folder / "notes.txt").touch()
-    report = checked(root, data)
+    report = planted(tree, lambda root: (root / folder / "notes.txt").touch(), tmp_path)
     assert kinds_and_files(report, report.warnings) == [("ignored", f"{folder}/notes.txt")]
 
 
@@ -290,12 +283,7 @@ def _only(path: Path, values: tuple[int, ...]) -> None:
     "tree, kind, file, words, plant", [item[1:] for item in OTHERS], ids=[item[0] for item in OTHERS]
 )
 def test_faults_of_other_data_sets(tree: str, kind: str, file: str, words: str, plant: Plant, tmp_path: Path) -> None:
-    data, make = data_trees.TREES[tree]
-    root = make(tmp_path / "data")
-    plant(root)
-    before = fingerprint(root)
-    report = checked(root, data)
-    assert fingerprint(root) == before
+    report = planted(tree, plant, tmp_path)
     assert [fault.kind for fault in report.faults] == [kind], report.text()
     assert file in report.faults[0].file.name or file in str(report.faults[0].file)
     assert words in report.faults[0].message
