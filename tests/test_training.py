@@ -256,7 +256,6 @@ def test_a_hand_written_loop_never_uses_an_invalid_box() -> None:
             loss_of(model).backward()
             with torch.no_grad():
                 for parameter in model.parameters():
-                    assert parameter.grad is not None
                     parameter -= (1e4 if parameter.ndim == 3 else 1e-3) * parameter.grad
                     parameter.grad = None
         loss_of(model)
@@ -271,7 +270,6 @@ def test_a_box_at_its_limit_can_come_back() -> None:
     with torch.no_grad():
         layer.scaled_boxes.copy_(torch.tensor([-99.0, 99, -99, 99]))
     (layer.boxes * torch.tensor([-1.0, 1, -1, 1])).sum().backward()
-    assert layer.scaled_boxes.grad is not None
     assert (layer.scaled_boxes.grad.abs() > 0).all()
 
 

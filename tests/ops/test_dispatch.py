@@ -83,8 +83,6 @@ def test_every_pair_of_dtypes(dtype: torch.dtype, boxes_dtype: torch.dtype, impl
     with ops.use(implementation):
         output = box_conv2d(image, boxes)
         output.backward(grad)
-    assert image.grad is not None
-    assert boxes.grad is not None
     assert (output.dtype, image.grad.dtype, boxes.grad.dtype) == (dtype, dtype, boxes_dtype)
     wide = [tensor.detach().double().requires_grad_() for tensor in (image, boxes)]
     truth = reference.box_conv2d(*wide, True, 1)
@@ -154,7 +152,6 @@ def test_empty_inputs_give_empty_outputs(shape: tuple[int, ...], implementation:
         output.sum().backward()
     assert output.shape == (batch, channels * per_channel, -(-height // 2), -(-width // 2))
     for tensor in (image, boxes):
-        assert tensor.grad is not None
         assert torch.equal(tensor.grad, torch.zeros_like(tensor))
 
 
@@ -223,6 +220,4 @@ def test_autocast_casts_the_image_and_never_the_boxes(dtype: torch.dtype) -> Non
             assert box_conv2d(wide, boxes).dtype == torch.float32
         output = box_conv2d(image, boxes)
     output.float().sum().backward()
-    assert image.grad is not None
-    assert boxes.grad is not None
     assert image.grad.dtype == boxes.grad.dtype == torch.float32

@@ -100,9 +100,6 @@ def test_without_parts_it_is_the_plain_operator(implementation: str) -> None:
 def test_any_memory_format(dtype: torch.dtype, implementation: str) -> None:
     """The output is channels_last if the image or the residual is. At most the last two roundings depend on it."""
     image, boxes, scale, shift, residual = arguments(dtype)
-    assert scale is not None
-    assert shift is not None
-    assert residual is not None
     wide = torch.randn(24)
     wide[::2], spaced = scale, torch.randn(2, 12, 5, 14).to(dtype)
     spaced[..., ::2] = residual
@@ -133,8 +130,6 @@ def test_arguments_are_only_read(implementation: str) -> None:
 
 def test_not_a_number_is_not_hidden(implementation: str) -> None:
     image, boxes, scale, shift, residual = arguments()
-    assert shift is not None
-    assert residual is not None
     boxes[0, 0, 0], shift[5], residual[1, 7, 2, 3] = float("nan"), float("nan"), float("nan")
     with ops.use(implementation):
         broken = FUSED(image, boxes, scale, shift, residual, True).isnan()

@@ -104,7 +104,6 @@ def test_gradient_that_comes_in_may_be_the_image_itself() -> None:
     def penalty(create_graph: bool) -> list[Tensor]:
         grads = torch.autograd.grad(box_conv2d(image, boxes), (image, boxes), image, create_graph=True)
         scalar = sum(g.square().sum() for g in grads)
-        assert isinstance(scalar, Tensor)
         return list(torch.autograd.grad(scalar, (image, boxes), create_graph=create_graph))
 
     def plain() -> list[Tensor]:
@@ -216,7 +215,6 @@ def test_boxes_far_outside_have_no_gradient(implementation: str) -> None:
         output = box_conv2d(image, boxes)
         output.sum().backward()
     for tensor in (output, image.grad, boxes.grad):
-        assert tensor is not None
         assert torch.equal(tensor, torch.zeros_like(tensor))
 
 

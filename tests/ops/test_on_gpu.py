@@ -202,7 +202,6 @@ def test_compiled_and_under_autocast() -> None:
     for output in (expected, actual):
         image.grad = None
         output.float().square().mean().backward()
-        assert image.grad is not None
         assert image.grad.isfinite().all()
 
 

@@ -102,7 +102,6 @@ def test_autocast(dtype: torch.dtype) -> None:
         assert output.dtype == torch.bfloat16
         torch.testing.assert_close(output, theirs(image), rtol=0.01, atol=0.01)
         output.float().square().sum().backward()
-    assert ours.weight.grad is not None
     assert ours.weight.grad.dtype == torch.float32
 
 
@@ -142,7 +141,6 @@ def test_only_what_is_asked_for() -> None:
     ours.weight.requires_grad_(False)
     with torch.autograd.detect_anomaly(check_nan=True):
         ours(image).backward(torch.zeros(1, 16, 2, 2))
-    assert image.grad is not None
     assert not image.grad.any()
 
 
