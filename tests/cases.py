@@ -96,13 +96,8 @@ def tensors(case: Case, dtype: torch.dtype, boxes_dtype: torch.dtype, place: Pla
     generator = torch.Generator().manual_seed(case.seed)
     image = torch.randn(case.batch, case.channels, case.height, case.width, generator=generator, dtype=torch.float64)
     boxes = torch.tensor(case.boxes, dtype=torch.float64).view(case.channels, case.per_channel, 4)
-    shape = (
-        case.batch,
-        case.channels * case.per_channel,
-        -(-case.height // case.stride),
-        -(-case.width // case.stride),
-    )
-    grad = torch.randn(shape, generator=generator, dtype=torch.float64)
+    h, w = -(-case.height // case.stride), -(-case.width // case.stride)
+    grad = torch.randn(case.batch, boxes.shape[0] * boxes.shape[1], h, w, generator=generator, dtype=torch.float64)
     image, boxes, grad = place(image.to(dtype)), place(boxes.to(boxes_dtype)), place(grad.to(dtype))
     return image.requires_grad_(), boxes.requires_grad_(), grad
 

@@ -97,13 +97,8 @@ def test_the_list_of_optimisers_is_not_empty_by_accident() -> None:
 def test_every_optimiser(name: str) -> None:
     model = network()
     optimizer = getattr(torch.optim, name)(model[1].parameters(), lr=100.0)
-    if name in (
-        "Adadelta",
-        "Adafactor",
-        "LBFGS",
-        "SGD",
-        "Rprop",
-    ):  # whose first steps are small, or follow the gradient
+    # Their first steps are small, or follow the gradient.
+    if name in ("Adadelta", "Adafactor", "LBFGS", "SGD", "Rprop"):
         with torch.no_grad():
             model[1].scaled_boxes.mul_(-3)
 

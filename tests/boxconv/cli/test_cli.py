@@ -4,13 +4,13 @@ import json
 import signal
 import subprocess
 import sys
-import time
 
 import data_trees
 import numpy as np
 import pytest
 from command import boxconv
 from data_trees import fingerprint
+from faults import runs
 from PIL import Image
 
 SMALL = ["--size", "16", "32", "--batch-size", "2", "--epochs", "1", "--quiet"]
@@ -52,22 +52,15 @@ def test_the_whole_way_on_a_folder(folder, tmp_path):
 
 def test_interrupt_and_resume(tmp_path):
     run = tmp_path / "run"
-    long = [*SCENES, "--epochs", "10000"]
-    training = subprocess.Popen(
-        [sys.executable, "-m", "boxconv", "train", "--out", str(run), *long], stderr=subprocess.PIPE, text=True
-    )
-    records = run / "metrics.jsonl"
-    while not (records.exists() and records.read_text()):
-        assert training.poll() is None
-        time.sleep(0.05)
+    training = runs.start("train", "--out", run, *SCENES, "--epochs", "10000")
+    runs.wait_for(lambda: runs.epochs(run) > 0, training)
     training.send_signal(signal.SIGINT)
-    _, errors = training.communicate(timeout=60)
-    assert training.returncode == 130
+    status, errors = runs.finish(training)
+    assert (status, "Traceback" in errors) == (130, False)
     assert "the state is saved, go on with --resume" in errors
-    assert "Traceback" not in errors
     assert (run / "last.pt").exists()
-    status = process("train", "--out", run, "--resume", "--lr", "0.5", "--quiet")
-    assert (status.returncode, "--lr: --resume goes on with the run's" in status.stderr) == (2, True)
+    again = process("train", "--out", run, "--resume", "--lr", "0.5", "--quiet")
+    assert (again.returncode, "--lr: --resume goes on with the run's" in again.stderr) == (2, True)
 
 
 def _truncate(root):

@@ -1,6 +1,5 @@
 """Checkpoints: saving and loading them, and refusing damaged or hostile files."""
 
-import random
 import zipfile
 
 import pytest
@@ -38,16 +37,11 @@ def test_round_trip(tmp_path):
 def test_every_flipped_bit_of_a_weight_is_refused(tmp_path):
     path = tmp_path / "a.pt"
     checkpoint.save(path, content())
-    whole = path.read_bytes()
-    with zipfile.ZipFile(path) as archive:
-        largest = max(archive.infolist(), key=lambda entry: entry.file_size if "/data/" in entry.filename else 0)
-    data = content()["model"]["weight"].numpy().tobytes()
+    whole, data = path.read_bytes(), content()["model"]["weight"].numpy().tobytes()
     start = whole.index(data)
-    assert largest.file_size == len(data)
-    random.seed(0)
-    for _ in range(50):
+    for bit in range(8 * len(data)):
         damaged = bytearray(whole)
-        damaged[start + random.randrange(len(data))] ^= 1 << random.randrange(8)
+        damaged[start + bit // 8] ^= 1 << bit % 8
         path.write_bytes(damaged)
         with pytest.raises(CheckpointError, match="does not match its checksum"):
             checkpoint.load(path)
