@@ -70,6 +70,24 @@ def cases(draw: st.DrawFn, *, most: int = 3, size: tuple[int, int] | None = None
     return Case(batch, channels, per_channel, height, width, stride, normalize, boxes, seed)
 
 
+def in_poison(tensor: Tensor, device: str | None = None) -> Tensor:
+    """The same numbers surrounded by NaN: three elements on each side of every dimension."""
+    padded = tensor.new_full([size + 6 for size in tensor.shape], float("nan"), device=device)
+    return padded[tuple(slice(3, -3) for _ in tensor.shape)].copy_(tensor)
+
+
+def formats(tensor: Tensor) -> dict[str, Tensor]:
+    """The same numbers (B, C, H, W) in other memory layouts."""
+    return {
+        "channels last": tensor.contiguous(memory_format=torch.channels_last),
+        "transposed": tensor.mT.contiguous().mT,
+        "batch inside": tensor.transpose(0, 1).contiguous().transpose(0, 1),
+        "slice with an offset": in_poison(tensor),
+        "every second number": tensor.repeat_interleave(2, -1)[..., ::2],
+        "not a view of its base": tensor.flip(3).flip(3),
+    }
+
+
 Place = Callable[[Tensor], Tensor]
 
 
@@ -78,13 +96,8 @@ def tensors(case: Case, dtype: torch.dtype, boxes_dtype: torch.dtype, place: Pla
     generator = torch.Generator().manual_seed(case.seed)
     image = torch.randn(case.batch, case.channels, case.height, case.width, generator=generator, dtype=torch.float64)
     boxes = torch.tensor(case.boxes, dtype=torch.float64).view(case.channels, case.per_channel, 4)
-    shape = (
-        case.batch,
-        case.channels * case.per_channel,
-        -(-case.height // case.stride),
-        -(-case.width // case.stride),
-    )
-    grad = torch.randn(shape, generator=generator, dtype=torch.float64)
+    h, w = -(-case.height // case.stride), -(-case.width // case.stride)
+    grad = torch.randn(case.batch, boxes.shape[0] * boxes.shape[1], h, w, generator=generator, dtype=torch.float64)
     image, boxes, grad = place(image.to(dtype)), place(boxes.to(boxes_dtype)), place(grad.to(dtype))
     return image.requires_grad_(), boxes.requires_grad_(), grad
 
@@ -98,8 +111,6 @@ def check(
         output.backward(grad)
     assert output.dtype == dtype
     assert output.is_contiguous()
-    assert image.grad is not None
-    assert boxes.grad is not None
     arrays = [tensor.detach().double().cpu().numpy() for tensor in (grad, image, boxes)]
     largest = image.abs().max().item() if image.numel() else 0.0
     pixels = 1 if case.normalize else case.height * case.width

@@ -12,3 +12,9 @@ def boxconv(capsys, *arguments: object) -> tuple[int, str, str]:
     captured = capsys.readouterr()
     assert "Traceback" not in captured.err
     return status, captured.out, captured.err
+
+
+def printed(capsys, *arguments: object) -> tuple[int, str]:
+    """Exit status and all output of a command."""
+    status, out, errors = boxconv(capsys, *arguments)
+    return status, out + errors

@@ -1,7 +1,7 @@
 """Fixtures for all tests."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -25,15 +25,29 @@ def _seeded() -> None:
     torch.manual_seed(0)
 
 
-@pytest.fixture(params=["one thread", "torch's threads", "own threads"])
-def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Run the test with one thread, and with three of PyTorch's and of the C++ library's."""
+@pytest.fixture
+def set_threads() -> Iterator[Callable[[int], None]]:
+    """A function that sets the number of threads until the end of the test."""
     before = torch.get_num_threads()
-    torch.set_num_threads(1 if request.param == "one thread" else 3)
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(params=["one thread", "torch's threads", "own threads"])
+def threads(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, set_threads: Callable[[int], None]
+) -> None:
+    """Run the test with one thread, and with three of PyTorch's and of the C++ library's."""
+    set_threads(1 if request.param == "one thread" else 3)
     if request.param == "own threads":
         monkeypatch.setattr(cpu_library, "parallel_for", lambda: 0)
-    yield
-    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Run the test with each instruction set of the C++ kernels that this machine has; its name."""
+    with cpu_library.use_isa(request.param):
+        yield request.param
 
 
 def _serves_cpu(name: str) -> bool:
@@ -54,6 +68,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run tests with an argument ``implementation`` once for each implementation that accepts CPU tensors here."""
     if "implementation" in metafunc.fixturenames:
         metafunc.parametrize("implementation", [name for name in IMPLEMENTATIONS if _serves_cpu(name)])
+    if "isa" in metafunc.fixturenames:
+        metafunc.parametrize("isa", [] if cpu_library.status() else cpu_library.isas(), indirect=True)
 
 
 @pytest.fixture

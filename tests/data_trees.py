@@ -2,7 +2,9 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+import struct
+import zlib
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from PIL import Image
 
 from boxconv.data.class_table import ClassTable, write_classes
 from boxconv.data.layouts.camvid import COLOURS
+from boxconv.data.scenes.dataset import SCENE_CLASSES, draw_scene
 
 THREE = ClassTable(
     ("road", "car", "tree"), ((128, 64, 128), (0, 0, 142), (0, 99, 0)), ("flat", "vehicle", "nature"), frozenset({11})
@@ -46,6 +49,35 @@ def pick(name: str, values: Sequence, size: tuple[int, int] = SIZE) -> np.ndarra
     table = np.array(values, np.uint8)
     index = np.random.default_rng(sum(map(ord, name)) + 1).permutation(size[0] * size[1]) % len(table)
     return table[index.reshape(size)]
+
+
+def png_chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(width: int, height: int, depth: int, content: bytes, *, colour: int = 0) -> bytes:
+    """A PNG file, grey or with ``colour`` 2. The size in its header need not fit its content: rows, each after a 0."""
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    chunks = (b"IHDR", header), (b"IDAT", zlib.compress(content)), (b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(kind, data) for kind, data in chunks)
+
+
+def pair(root: Path, split: str, name: str, *, suffix: str = ".png", size: tuple[int, int] = SIZE) -> tuple[Path, Path]:
+    """An image of noise and its label, for classes 0 to 2; returns their paths."""
+    image = noise(split + name, size)
+    label = save(root / "labels" / split / f"{name}.png", image[..., 0] % 3)
+    return save(root / "images" / split / f"{name}{suffix}", image), label
+
+
+def scenes(root: Path, splits: dict[str, Iterable[int]], size: tuple[int, int], *, suffix: str = ".png") -> Path:
+    """images/SPLIT and labels/SPLIT with the drawn scenes of these seeds, and a class file."""
+    for split, seeds in splits.items():
+        for seed in seeds:
+            image, label = draw_scene(seed, *size)
+            save(root / "images" / split / f"{seed}{suffix}", image)
+            save(root / "labels" / split / f"{seed}.png", label)
+    write_classes(root / "classes.csv", SCENE_CLASSES)
+    return root
 
 
 def folder(root: Path) -> Path:

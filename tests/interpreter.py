@@ -18,7 +18,6 @@ import pytest
 import torch
 import triton.runtime.interpreter as interpreter
 from fences import fenced
-from torch import Tensor
 
 from box_convolution.ops.triton import launch
 
@@ -30,13 +29,6 @@ def _fenced() -> Iterator[None]:
     """Make reads of uninitialised memory return NaN, and fail the test after a write outside of allocated memory."""
     with fenced():
         yield
-
-
-def in_poison(tensor: Tensor) -> Tensor:
-    """The same numbers surrounded by NaN: three elements on each side of every dimension."""
-    padded = tensor.new_full([size + 6 for size in tensor.shape], float("nan"))
-    inner = padded[tuple(slice(3, -3) for _ in tensor.shape)]
-    return inner.copy_(tensor)
 
 
 @contextmanager

@@ -34,17 +34,11 @@ def _starts(size_out: int, size_in: int, stride: int) -> np.ndarray:
 def box_conv2d(image: np.ndarray, boxes: np.ndarray, *, normalize: bool = True, stride: int = 1) -> np.ndarray:
     """``image`` (B, C, H, W), ``boxes`` (C, M, 4) -> (B, C*M, ceil(H/stride), ceil(W/stride)), all float64."""
     image, boxes = np.asarray(image, np.float64), np.asarray(boxes, np.float64)
-    batch, channels, height, width = image.shape
-    per_channel = boxes.shape[1]
-    h_out, w_out = -(-height // stride), -(-width // stride)
-    output = np.zeros((batch, channels * per_channel, h_out, w_out))
-    for c in range(channels):
-        for m in range(per_channel):
-            top, bottom, left, right = boxes[c, m]
-            rows = overlaps(top, bottom, h_out, height, stride)
-            columns = overlaps(left, right, w_out, width, stride)
-            area, scale = _area(rows, columns), _scale(boxes[c, m], normalize)
-            output[:, c * per_channel + m] = np.einsum("ijpq,bpq->bij", area, image[:, c]) * scale
+    h_out, w_out = (-(-size // stride) for size in image.shape[2:])
+    output = np.zeros((len(image), boxes.shape[0] * boxes.shape[1], h_out, w_out))
+    for c, m in np.ndindex(*boxes.shape[:2]):
+        rows, columns, scale = _parts(boxes[c, m], (h_out, w_out), image.shape[2:], normalize, stride)
+        output[:, c * boxes.shape[1] + m] = np.einsum("ijpq,bpq->bij", _area(rows, columns), image[:, c]) * scale
     return output
 
 
@@ -53,31 +47,36 @@ def gradients(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Gradients of sum(grad * box_conv2d(image, boxes)) for image and boxes, by equations (5) and (6), box by box."""
     grad, image, boxes = (np.asarray(a, np.float64) for a in (grad, image, boxes))
-    _, channels, height, width = image.shape
-    per_channel = boxes.shape[1]
+    height, width = image.shape[2:]
     h_out, w_out = grad.shape[2:]
     grad_image, grad_boxes = np.zeros_like(image), np.zeros_like(boxes)
-    for c in range(channels):
-        for m in range(per_channel):
-            top, bottom, left, right = boxes[c, m]
-            rows = overlaps(top, bottom, h_out, height, stride)
-            columns = overlaps(left, right, w_out, width, stride)
-            area, scale = _area(rows, columns), _scale(boxes[c, m], normalize)
-            g = grad[:, c * per_channel + m]
-            grad_image[:, c] += np.einsum("bij,ijpq->bpq", g, area) * scale
-            area_slopes = [
-                _area(-edge_slopes(top, h_out, height, stride), columns),
-                _area(edge_slopes(bottom, h_out, height, stride), columns),
-                _area(rows, -edge_slopes(left, w_out, width, stride)),
-                _area(rows, edge_slopes(right, w_out, width, stride)),
-            ]
-            for edge, area_slope in enumerate(area_slopes):
-                grad_boxes[c, m, edge] = (g * np.einsum("ijpq,bpq->bij", area_slope, image[:, c])).sum() * scale
-            if normalize and scale:
-                total = (g * np.einsum("ijpq,bpq->bij", area, image[:, c])).sum() * scale
-                tall, wide = length(top, bottom), length(left, right)
-                grad_boxes[c, m] += total * np.array([1 / tall, -1 / tall, 1 / wide, -1 / wide])
+    for c, m in np.ndindex(*boxes.shape[:2]):
+        top, bottom, left, right = boxes[c, m]
+        rows, columns, scale = _parts(boxes[c, m], (h_out, w_out), (height, width), normalize, stride)
+        area, g = _area(rows, columns), grad[:, c * boxes.shape[1] + m]
+        grad_image[:, c] += np.einsum("bij,ijpq->bpq", g, area) * scale
+        area_slopes = [
+            _area(-edge_slopes(top, h_out, height, stride), columns),
+            _area(edge_slopes(bottom, h_out, height, stride), columns),
+            _area(rows, -edge_slopes(left, w_out, width, stride)),
+            _area(rows, edge_slopes(right, w_out, width, stride)),
+        ]
+        for edge, area_slope in enumerate(area_slopes):
+            grad_boxes[c, m, edge] = (g * np.einsum("ijpq,bpq->bij", area_slope, image[:, c])).sum() * scale
+        if normalize and scale:
+            total = (g * np.einsum("ijpq,bpq->bij", area, image[:, c])).sum() * scale
+            tall, wide = length(top, bottom), length(left, right)
+            grad_boxes[c, m] += total * np.array([1 / tall, -1 / tall, 1 / wide, -1 / wide])
     return grad_image, grad_boxes
+
+
+def _parts(
+    box: np.ndarray, size_out: tuple[int, ...], size_in: tuple[int, ...], normalize: bool, stride: int
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """The overlaps of a box along both axes, and the factor of the sum over it."""
+    rows = overlaps(box[0], box[1], size_out[0], size_in[0], stride)
+    columns = overlaps(box[2], box[3], size_out[1], size_in[1], stride)
+    return rows, columns, _scale(box, normalize)
 
 
 def _area(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:

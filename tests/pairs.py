@@ -2,10 +2,13 @@
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import torch
 import torch.distributed as dist
 
 
@@ -20,6 +23,7 @@ def pair(command: list[Any], **options: Any) -> Iterator[list[subprocess.Popen[s
         "MASTER_PORT": str(store.port),
         "TORCHELASTIC_USE_AGENT_STORE": "True",
         "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join([os.path.dirname(__file__), *sys.path]),
     }
     processes = [
         subprocess.Popen(
@@ -37,3 +41,12 @@ def pair(command: list[Any], **options: Any) -> Iterator[list[subprocess.Popen[s
         for process in processes:
             process.kill()
             process.communicate()
+
+
+def results_of_two(script: Path, folder: Path) -> list[dict[str, Any]]:
+    """What the script saves in each of two processes, by rank: rank0.pt and rank1.pt in ``folder``, its argument."""
+    with pair([sys.executable, script, folder]) as processes:
+        for process in processes:
+            _, errors = process.communicate(timeout=600)
+            assert process.returncode == 0, errors
+    return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(2)]

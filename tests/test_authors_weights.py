@@ -2,7 +2,6 @@
 
 import copy
 import pickle
-import warnings
 from typing import Any
 
 import oracle
@@ -35,13 +34,12 @@ def paper(image: Tensor, inclusive: Tensor) -> Tensor:
     return torch.from_numpy(oracle.box_conv2d(image.double().numpy(), edges.numpy()))
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("factor", [0.51, 0.86, 1.5625, 8.0])
 def test_outputs_are_those_of_the_papers_formulas(factor: float) -> None:
     state, inclusive = theirs(factor)
     layer = BoxConv2d(3, 2, H, W, reparametrization_factor=factor)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        result = layer.load_state_dict(state)
+    result = layer.load_state_dict(state)
     assert not result.missing_keys
     assert not result.unexpected_keys
     image = torch.randn(2, 3, H, W)
@@ -107,6 +105,7 @@ def beyond(h: int = H, w: int = W) -> tuple[dict[str, Tensor], Tensor]:
     return dict(zip(NAMES, (inclusive / scale).float().unbind(-1), strict=True)), inclusive
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("size", [(H, W), (1, 13), (11, 1), (1, 1)])
 @pytest.mark.parametrize(
     "mode", ["training", "evaluation", "no_grad", "compiled", "copied", "loaded again", "deployed"]
@@ -114,9 +113,7 @@ def beyond(h: int = H, w: int = W) -> tuple[dict[str, Tensor], Tensor]:
 def test_boxes_beyond_the_limits_compute_what_they_were_saved_with(size: tuple[int, int], mode: str) -> None:
     state, inclusive = beyond(*size)
     layer: Any = BoxConv2d(3, 2, *size)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        layer.load_state_dict(state)
+    layer.load_state_dict(state)
     image = torch.randn(2, 3, *size)
     layer.train(mode == "training")
     if mode == "copied":

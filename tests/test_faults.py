@@ -168,11 +168,7 @@ def test_one_writer_at_a_time(tmp_path):
 @pytest.mark.parametrize(
     "error, status, message",
     [
-        (
-            RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."),
-            1,
-            "a process that loads images has died",
-        ),
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), 1, "that loads images has died"),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 1 bytes"), 1, "out of memory"),
         (MemoryError(), 1, "out of memory: MemoryError"),
         (RuntimeError("[gloo/transport/tcp/pair.cc:537] Connection closed by peer"), 1, "another process has ended"),

@@ -83,20 +83,11 @@ WITHIN_APPLICATION = {
     "profiling": {"reports", "data"},
     "app": {"analysis", "inference", "training", "data", "errors"},
     "cli": {
-        "app",
-        "inference",
-        "training",
-        "analysis",
-        "profiling",
-        "reports",
-        "data",
-        "errors",
-        "files",
-        "progress_bar",
+        "app", "inference", "training", "analysis", "profiling", "reports", "data", "errors", "files", "progress_bar",
     },
     "__main__": {"cli"},
     "__init__": {"inference"},  # when a network is opened
-}
+}  # fmt: skip
 OF_THE_LIBRARY = {
     "data": {"extras"},
     "training": {"layer"},  # and never networks: it is given one

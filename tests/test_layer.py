@@ -1,8 +1,5 @@
 """BoxConv2d: its construction and its boxes; reading, copying and evaluating do not change them."""
 
-import copy
-import io
-import pickle
 import random
 import re
 import warnings
@@ -39,6 +36,9 @@ BAD_ARGUMENTS = [
     ((3, 2, 11.5, W), {}, TypeError, "max_input_h must be an int, got float 11.5"),
     ((3, 2, H, -1), {}, ValueError, "max_input_w must be at least 1, got -1"),
     ((3, 2, H, None), {}, TypeError, "max_input_w must be an int, got NoneType None"),
+    ((3, 2, H), {}, TypeError, "max_input_w"),
+    ((3, 2, H, W), {"padding": 1}, TypeError, "padding"),
+    ((3, 2, H, W), {"initial_boxes": "small"}, ValueError, "initial_boxes must be one of uniform, log-uniform, mixed"),
     ((3, 2, H, W), {"stride": 0}, ValueError, "stride must be at least 1, got 0"),
     ((3, 2, H, W), {"stride": 1.5}, TypeError, "stride must be an int, got float 1.5"),
     ((3, 2, H, W), {"stride": (1, 1)}, TypeError, "stride must be an int, got tuple (1, 1)"),
@@ -189,7 +189,6 @@ def test_boxes_can_be_regularised() -> None:
     """Boxes are differentiable: the gradient of a penalty on their size reaches the stored numbers, scaled."""
     module = layer()
     (module.boxes**2).sum().backward()
-    assert module.scaled_boxes.grad is not None
     scale = module.boxes.detach() / module.scaled_boxes.detach()
     torch.testing.assert_close(module.scaled_boxes.grad, 2 * module.boxes.detach() * scale)
 
@@ -245,24 +244,6 @@ def test_project() -> None:
     assert module.scaled_boxes.max() < 1
 
 
-@pytest.mark.parametrize("how", ["deepcopy", "pickle", "torch.save"])
-def test_copies_are_equal_and_apart(how: str) -> None:
-    module = layer(stride=2, normalize=False)
-    if how == "deepcopy":
-        twin = copy.deepcopy(module)
-    elif how == "pickle":
-        twin = pickle.loads(pickle.dumps(module))
-    else:
-        buffer = io.BytesIO()
-        torch.save(module, buffer)
-        twin = torch.load(io.BytesIO(buffer.getvalue()), weights_only=False)
-    image = torch.randn(2, 3, 5, 7)
-    assert torch.equal(twin(image), module(image))
-    assert repr(twin) == repr(module)
-    twin.set_boxes(torch.tensor([-1.0, 1, -2, 2]).expand(3, 2, 4))
-    assert not torch.equal(twin(image), module(image))
-
-
 @pytest.mark.parametrize("symmetric", [False, True])
 def test_a_state_dict_of_a_layer_for_other_sizes_keeps_pixels(symmetric: bool) -> None:
     one = nn.Sequential(BoxConv2d(3, 2, 64, 24, symmetric=symmetric))
@@ -276,7 +257,7 @@ def test_a_state_dict_of_a_layer_for_other_sizes_keeps_pixels(symmetric: bool) -
             torch.testing.assert_close(other[0].boxes, expected)
 
 
-def test_state_dict_round_trip() -> None:
+def test_state_dict_round_trip_and_what_does_not_fit() -> None:
     one, other = layer(), layer()
     assert list(one.state_dict()) == ["scaled_boxes"]
     other.load_state_dict(one.state_dict())
@@ -285,11 +266,8 @@ def test_state_dict_round_trip() -> None:
         BoxConv2d(3, 5, H, W).load_state_dict(one.state_dict())
     with pytest.raises(RuntimeError, match=r"Missing key.*scaled_boxes"):
         layer().load_state_dict({})
-
-
-def test_image_of_other_channels() -> None:
     with pytest.raises(ValueError, match="input has 4 channels and boxes are for 3 channels"):
-        layer()(torch.zeros(1, 4, 5, 7))
+        one(torch.zeros(1, 4, 5, 7))
 
 
 @pytest.mark.parametrize("symmetric", [False, True])

@@ -26,10 +26,9 @@ COMMANDS = "numpy,PIL,tyro,tqdm,tensorboard,matplotlib,safetensors"
 RUN = HIDE + "from boxconv.cli import main; sys.exit(main(sys.argv[2:]))"
 
 
-def without(packages, *arguments, program=RUN):
-    return subprocess.run(
-        [sys.executable, "-c", program, packages, *arguments], capture_output=True, text=True, timeout=120
-    )
+def without(packages, *arguments, program=RUN, folder=None):
+    command = [sys.executable, "-c", program, packages, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=folder)
 
 
 @pytest.mark.parametrize(
@@ -48,9 +47,7 @@ def without(packages, *arguments, program=RUN):
 def test_one_line_says_what_to_install(tmp_path, packages, line, missing):
     (tmp_path / "net.onnx").write_bytes(b"no network")
     (tmp_path / "drive.mp4").write_bytes(b"no video")
-    done = subprocess.run(
-        [sys.executable, "-c", RUN, packages, *line.split()], capture_output=True, text=True, timeout=120, cwd=tmp_path
-    )
+    done = without(packages, *line.split(), folder=tmp_path)
     assert (done.returncode, done.stdout) == (1, ""), done
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith("boxconv: error: ")

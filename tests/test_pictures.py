@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ import demo_pictures  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.patches import Rectangle  # noqa: E402
 
+from boxconv.data.class_table import ClassTable  # noqa: E402
 from boxconv.reports.coloured_labels import VOID, VOID_STRIPE, WRONG, errors_picture  # noqa: E402
 from boxconv.reports.prediction_picture import prediction_panel  # noqa: E402
 from boxconv.reports.training_pictures import class_bars, training_curves  # noqa: E402
@@ -23,10 +23,7 @@ from boxconv.reports.training_pictures import class_bars, training_curves  # noq
 ROOT = Path(__file__).parents[1]
 
 
-@dataclass(frozen=True)
-class Table:
-    names: tuple[str, ...] = ("sky", "road", "tree")
-    colours: tuple[tuple[int, int, int], ...] = ((70, 130, 180), (128, 64, 128), (107, 142, 35))
+TABLE = ClassTable(("sky", "road", "tree"), ((70, 130, 180), (128, 64, 128), (107, 142, 35)))
 
 
 def size(path: Path) -> tuple[int, int]:
@@ -50,7 +47,7 @@ def rows(*sizes: tuple[int, int]):
 class TestPredictionPanel:
     def test_names_of_the_classes_that_occur_stand_in_the_legend(self, tmp_path, saved):
         images, truths, predictions = rows((6, 12), (9, 12))
-        prediction_panel(images, truths, predictions, Table(), tmp_path / "panel.png", titles=["one", "two"])
+        prediction_panel(images, truths, predictions, TABLE, tmp_path / "panel.png", titles=["one", "two"])
         assert legend_texts(saved[0]) == ["sky", "road", "wrong", "void, not scored"]
         texts = [text.get_text() for text in saved[0].texts]
         assert {"one", "two", "Image", "Truth", "Prediction", "Errors", "100.0% of the pixels right"} <= set(texts)
@@ -61,14 +58,14 @@ class TestPredictionPanel:
 
     def test_label_colours_are_the_tables(self, tmp_path, saved):
         truth = np.array([[0, 1, 2], [2, 1, 255]])
-        prediction_panel([np.zeros((2, 3, 3), np.uint8)], [truth], [truth], Table(), tmp_path / "panel.png")
+        prediction_panel([np.zeros((2, 3, 3), np.uint8)], [truth], [truth], TABLE, tmp_path / "panel.png")
         shown = saved[0].axes[1].images[0].get_array()
-        assert [tuple(pixel) for pixel in shown[0]] == list(Table().colours)
+        assert [tuple(pixel) for pixel in shown[0]] == list(TABLE.colours)
         assert tuple(shown[1, 2]) in (VOID, VOID_STRIPE)
 
     def test_without_truths_there_is_nothing_to_score(self, tmp_path, saved):
         images, _, predictions = rows((6, 12), (9, 12))
-        prediction_panel(images, None, predictions, Table(), tmp_path / "panel.png")
+        prediction_panel(images, None, predictions, TABLE, tmp_path / "panel.png")
         assert {text.get_text() for text in saved[0].texts} == {"Image", "Prediction"}
         assert legend_texts(saved[0]) == ["sky", "road", "void, not scored"]
         assert len(saved[0].axes) == 4
@@ -76,7 +73,7 @@ class TestPredictionPanel:
     def test_many_long_names_and_unlabelled_images(self, tmp_path, saved):
         count = 40
         names = tuple(f"a rather long class name {k}" for k in range(count))
-        table = Table(names, tuple((k, 0, 0) for k in range(count)))
+        table = ClassTable(names, tuple((k, 0, 0) for k in range(count)))
         truth = np.full((5, 8), 255)
         prediction = np.arange(count).reshape(5, 8)
         prediction_panel([np.zeros((5, 8, 3), np.uint8)], [truth], [prediction], table, tmp_path / "p.png")
@@ -99,12 +96,12 @@ class TestPredictionPanel:
     def test_bad_rows_are_named(self, tmp_path, change, message):
         images, truths, predictions = change(*rows((4, 6), (4, 6)))
         with pytest.raises(ValueError, match=message):
-            prediction_panel(images, truths, predictions, Table(), tmp_path / "panel.png")
+            prediction_panel(images, truths, predictions, TABLE, tmp_path / "panel.png")
         assert not list(tmp_path.iterdir())
 
     def test_bad_titles(self, tmp_path):
         with pytest.raises(ValueError, match="titles"):
-            prediction_panel(*rows((4, 6)), Table(), tmp_path / "panel.png", titles=["one", "two"])
+            prediction_panel(*rows((4, 6)), TABLE, tmp_path / "panel.png", titles=["one", "two"])
 
 
 def test_errors_picture_marks_wrong_and_void():
@@ -207,7 +204,7 @@ class TestTrainingCurves:
 
 class TestClassBars:
     def test_best_first_and_absent_last(self, tmp_path, saved):
-        class_bars({"sky": 0.2, "road": None, "tree": 0.8}, Table(), tmp_path / "bars.png")
+        class_bars({"sky": 0.2, "road": None, "tree": 0.8}, TABLE, tmp_path / "bars.png")
         [axes] = saved[0].axes
         assert [label.get_text() for label in axes.get_yticklabels()] == ["tree", "sky", "road"]
         assert [bar.get_width() for bar in axes.patches] == pytest.approx([80, 20])
@@ -215,13 +212,13 @@ class TestClassBars:
         assert size(tmp_path / "bars.png")[0] == 1050
 
     def test_all_absent(self, tmp_path):
-        class_bars({"sky": None, "road": float("nan")}, Table(), tmp_path / "bars.png")
+        class_bars({"sky": None, "road": float("nan")}, TABLE, tmp_path / "bars.png")
         assert (tmp_path / "bars.png").is_file()
 
     @pytest.mark.parametrize("iou", [{}, {"sea": 0.5}])
     def test_unknown_class(self, tmp_path, iou):
         with pytest.raises(ValueError, match="iou must name classes"):
-            class_bars(iou, Table(), tmp_path / "bars.png")
+            class_bars(iou, TABLE, tmp_path / "bars.png")
 
 
 def test_a_failed_picture_leaves_the_old_one(tmp_path, monkeypatch):

@@ -200,7 +200,6 @@ def test_an_invalid_change_is_projected_and_keeps_its_gradient(change: str) -> N
         assert torch.equal(module.boxes, truth(module))
         assert torch.equal(module(IMAGE), box_conv2d(IMAGE, truth(module)))
     module.boxes.sum().backward()
-    assert module.scaled_boxes.grad is not None
     assert (module.scaled_boxes.grad > 0).all()
 
 
@@ -216,18 +215,20 @@ def test_dtypes_and_devices_and_back() -> None:
     torch.testing.assert_close(module.double().float().boxes, truth(module))
 
 
-def test_what_is_remembered_stays_with_its_layer() -> None:
-    module = layer()
+def test_copies_are_equal_and_what_is_remembered_stays_with_its_layer() -> None:
+    module = layer(stride=2, normalize=False)
     module(IMAGE)
     assert list(module.state_dict()) == ["scaled_boxes"]
     assert [name for name, _ in module.named_buffers()] == []
     assert module._valid is not None
-    assert pickle.loads(pickle.dumps(module))._valid is None
+    pickled = pickle.loads(pickle.dumps(module))
+    assert pickled._valid is None
     saved = io.BytesIO()
     torch.save(module, saved)
     saved.seek(0)
-    for twin in (copy.deepcopy(module), copy.copy(module), torch.load(saved, weights_only=False)):
+    for twin in (copy.deepcopy(module), copy.copy(module), pickled, torch.load(saved, weights_only=False)):
         assert torch.equal(twin(IMAGE), module(IMAGE))
+        assert repr(twin) == repr(module)
     twin = copy.deepcopy(module)
     twin.set_boxes(valid_boxes())
     assert torch.equal(twin.boxes, truth(twin))
@@ -237,7 +238,6 @@ def test_what_is_remembered_stays_with_its_layer() -> None:
 def test_no_graph_is_kept_alive_and_nobody_can_write_to_what_is_remembered() -> None:
     module = layer()
     module(IMAGE).sum().backward()
-    assert module._valid is not None
     assert all(kept.grad_fn is None and not kept.requires_grad for kept in module._valid)
     with torch.no_grad():
         for boxes in (module.boxes, module.boxes):

@@ -18,8 +18,6 @@ from boxconv.cli import recipes
 def results(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     path = Path(__file__).parents[1] / "benchmarks" / "results.py"
     spec = importlib.util.spec_from_file_location("results_script", path)
-    assert spec is not None
-    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "results_script", module)
     spec.loader.exec_module(module)

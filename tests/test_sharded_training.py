@@ -1,37 +1,20 @@
 """With all of PyTorch's ways to distribute or copy weights, boxes are valid after every step and as in one process."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from pairs import results_of_two
 from two_trainers import CASES, SIZE, STEPS
 
 from box_convolution import BoxConv2d
 from box_convolution import boxes as box
 
-SCRIPT = Path(__file__).with_name("two_trainers.py")
-
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
     """Results of two processes in all cases, by rank."""
-    folder = tmp_path_factory.mktemp("two")
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(SCRIPT), str(rank), str(folder)],
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    for process in processes:
-        _, errors = process.communicate(timeout=600)
-        assert process.returncode == 0, errors
-    return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
+    return results_of_two(Path(__file__).with_name("two_trainers.py"), tmp_path_factory.mktemp("two"))
 
 
 def valid(step):

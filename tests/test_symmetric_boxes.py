@@ -2,7 +2,6 @@
 
 import copy
 import re
-import warnings
 
 import pytest
 import torch
@@ -140,21 +139,19 @@ def test_copies_and_state_dicts():
         assert torch.equal(other(image), module(image))
 
 
+@pytest.mark.filterwarnings("error")
 def test_three_load_into_four_exactly():
     module = layer()
     plain = layer(symmetric=False)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        plain.load_state_dict(module.state_dict())
+    plain.load_state_dict(module.state_dict())
     assert torch.equal(plain.boxes, module.boxes)
 
 
+@pytest.mark.filterwarnings("error")
 def test_four_load_into_three_with_a_warning_for_what_is_lost():
     plain, module = layer(symmetric=False), layer()
     plain.set_boxes(torch.tensor([-1.0, 1, -2, 2]).expand(3, 2, 4))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        module.load_state_dict(plain.state_dict())
+    module.load_state_dict(plain.state_dict())
     assert torch.equal(module.boxes, plain.boxes)
     pixels = plain.boxes.detach().clone()
     pixels[1, 1, 3] = 5
@@ -170,11 +167,10 @@ def theirs(y_min: float, y_max: float) -> dict[str, Tensor]:
     return {name: torch.full((3, 2), edge / (8 * size)) for name, edge, size in edges}
 
 
+@pytest.mark.filterwarnings("error")
 def test_the_authors_state_dicts():
     module = layer()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        module.load_state_dict(theirs(-3, 3))
+    module.load_state_dict(theirs(-3, 3))
     torch.testing.assert_close(module.boxes, torch.tensor([-1.5, 2.5, -3.5, 3.5]).expand(3, 2, 4))
     with pytest.warns(UserWarning, match=r"x_min\.\.\.y_max: 6 of 6 boxes were not symmetric .* by 2 pixels"):
         module.load_state_dict(theirs(-1, 5))

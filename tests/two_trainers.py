@@ -1,4 +1,4 @@
-"""The program of each of two processes for `test_sharded_training.py`. usage: two_trainers.py RANK FOLDER
+"""The program of each of two processes for `test_sharded_training.py`. RANK etc. are set; the argument is a folder.
 
 Every case trains a network with boxes on half of each batch, in one of PyTorch's ways to distribute or copy weights.
 """
@@ -191,14 +191,13 @@ def on_shards(mesh: DeviceMesh) -> dict[str, object]:
 
 
 def main() -> None:
-    rank, folder = int(sys.argv[1]), Path(sys.argv[2])
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", rank=rank, world_size=2, init_method=f"file://{folder}/meeting")
+    dist.init_process_group("gloo")
     mesh = init_device_mesh("cpu", (2,))
     found = {name: run(case, mesh, project=case.project) for name, case in CASES.items()}
     found |= {f"{name}, not called": run(case, mesh, project=False) for name, case in CASES.items() if case.project}
     found["on shards"] = on_shards(mesh)
-    torch.save(found, folder / f"rank{rank}.pt")
+    torch.save(found, Path(sys.argv[1]) / f"rank{dist.get_rank()}.pt")
     dist.destroy_process_group()
     # The threads of gloo live as long as a mesh or a wrapped network refers to their group, and one that frees a tensor
     # while Python shuts down aborts the process. That is PyTorch's fault, and not what is tested here.

@@ -96,18 +96,6 @@ def test_onnx_has_standard_operators_and_free_sizes(onnx_file: Path) -> None:
     assert json.loads({entry.key: entry.value for entry in model.metadata_props}[pt2_files.KEY]) == ABOUT
 
 
-def test_onnx_by_itself(network: nn.Module, onnx_file: Path) -> None:
-    """Run the file as a user without this package would."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(onnx_file))
-    for shape in ((1, 3, 64, 96), (3, 3, 43, 50), (2, 3, 128, 41)):
-        image = torch.randn(shape)
-        (logits,) = session.run(None, {"image": image.numpy()})
-        expected = network(image)
-        torch.testing.assert_close(torch.from_numpy(logits), expected, rtol=0, atol=1e-5 * expected.abs().max().item())
-
-
 @pytest.mark.parametrize("kind", ["onnx", "program"])
 def test_opened_files_give_the_same_answer(kind: str, network: nn.Module, request: pytest.FixtureRequest) -> None:
     path = request.getfixturevalue(f"{kind}_file")

@@ -55,6 +55,13 @@ MADE = {
 }
 
 
+def made(name: str) -> nn.Module:
+    if name == "converted" and torch.__version__ < (2, 9):
+        pytest.skip("PyTorch 2.6 cannot write its interpolate() to a size that is free")
+    torch.manual_seed(0)
+    return MADE[name]()
+
+
 def run(path: Path, *inputs: Tensor) -> list[Tensor]:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     feed = {value.name: tensor.numpy() for value, tensor in zip(session.get_inputs(), inputs, strict=True)}
@@ -72,10 +79,7 @@ def assert_answers(path: Path, network: nn.Module, *inputs: Tensor) -> None:
 
 @pytest.mark.parametrize("name", MADE)
 def test_any_network_at_any_size(name: str, tmp_path: Path) -> None:
-    if name == "converted" and torch.__version__ < (2, 9):
-        pytest.skip("PyTorch 2.6 cannot write its interpolate() to a size that is free")
-    torch.manual_seed(0)
-    network, path = MADE[name](), tmp_path / "net.onnx"
+    network, path = made(name), tmp_path / "net.onnx"
     assert to_onnx(network, path, IMAGE) < 1e-5
     model = onnx.load(path)
     onnx.checker.check_model(model, full_check=True)
@@ -89,10 +93,7 @@ def test_any_network_at_any_size(name: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MADE)
 def test_one_size_has_constants(name: str, tmp_path: Path) -> None:
-    if name == "converted" and torch.__version__ < (2, 9):
-        pytest.skip("PyTorch 2.6 cannot write its interpolate() to a size that is free")
-    torch.manual_seed(0)
-    network, path = MADE[name](), tmp_path / "net.onnx"
+    network, path = made(name), tmp_path / "net.onnx"
     assert to_onnx(network, path, IMAGE, fixed_size=(32, 48)) < 1e-5
     model = onnx.load(path)
     assert {node.domain for node in model.graph.node} == {""}

@@ -153,4 +153,5 @@ def autocast(given: Case) -> tuple[Any, Any]:
     other = twin(given.network)
     got, alone = training(given.network, given.image, run), training(other, given.image)
     near = torch.nn.functional.cosine_similarity(got[0].flatten(), alone[0].flatten(), dim=0) > 0.95
-    return [bool(near), *(g.dtype == a.dtype for g, a in zip(got, alone, strict=True))], [True] * (len(got) + 1)
+    good = (g.dtype == a.dtype and bool(g.isfinite().all()) for g, a in zip(got, alone, strict=True))
+    return [bool(near), *good], [True] * (len(got) + 1)

@@ -28,7 +28,6 @@ def killed_saves(folder: Path, count: int) -> Tally:
     path, tally, chance = folder / "a.pt", Tally(), random.Random(3)
     for _ in range(count):
         process = subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE)
-        assert process.stdout is not None
         process.stdout.readline()
         wait_for(path.exists, process)  # type: ignore[arg-type]
         time.sleep(chance.uniform(0, 0.4))

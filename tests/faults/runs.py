@@ -13,18 +13,8 @@ from typing import Any
 from boxconv.training import checkpoint
 from boxconv.training.checkpoint import CheckpointError
 
-SMALL = [
-    "--size",
-    "16",
-    "32",
-    "--network",
-    "enet_minus",
-    "--batch-size",
-    "4",
-    "--scenes-for-validation",
-    "4",
-    "--quiet",
-]
+SMALL = ["--size", "16", "32", "--network", "enet_minus", "--batch-size", "4"]
+SMALL += ["--scenes-for-validation", "4", "--quiet"]
 RUN = [*SMALL, "--scenes-per-epoch", "16", "--epochs", "12"]
 BOXCONV = [sys.executable, "-m", "boxconv"]
 PATIENCE = 180.0

@@ -14,16 +14,8 @@ from faults.checkpoints import Tally
 from faults.runs import BOXCONV, RUN, SMALL, digest, epochs, finish, start, train, unreadable, wait_for
 from pairs import pair
 
-TORCHRUN = [
-    sys.executable,
-    "-m",
-    "torch.distributed.run",
-    "--standalone",
-    "--nproc-per-node",
-    "2",
-    "--max-restarts",
-    "3",
-]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+TORCHRUN += ["--nproc-per-node", "2", "--max-restarts", "3"]
 
 
 def ranks(torchrun: subprocess.Popen[str]) -> list[int]:
@@ -101,7 +93,6 @@ def orphans(folder: Path, count: int, limit: float = 10.0) -> tuple[Tally, float
         wrong = unreadable(out) + ([f"workers lived for {seconds:.0f} s"] if seconds > limit else [])
         tally.wrong += wrong
         tally.right += not wrong
-        assert process.stderr is not None
         process.stderr.close()
     return tally, slowest
 

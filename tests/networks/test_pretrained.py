@@ -1,7 +1,5 @@
 """Trained networks that come with the package."""
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -148,17 +146,6 @@ def test_the_metadata_of_the_card() -> None:
             ]  # fmt: skip
     assert len(expected) == 3 * len(pretrained.available())
     assert [(one.metric_type, one.metric_name, one.metric_value) for one in data.eval_results] == expected
-
-
-def test_without_safetensors(tmp_path: Path) -> None:
-    script = (
-        "import sys; sys.modules['safetensors'] = None\n"
-        "from box_convolution import networks\n"
-        "try: networks.create('boxenet', pretrained='camvid')\n"
-        "except ImportError as error: print(error)"
-    )
-    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert "safetensors, not installed: pip install 'safetensors>=0.4.3'" in result.stdout, result
 
 
 def test_other_channels_take_all_but_the_first_block() -> None:

@@ -36,8 +36,3 @@ def test_trained_networks(name: str) -> None:
     image = torch.rand(1, 3, 32, 48)
     expected = networks.create(name, pretrained="camvid").eval()(image)
     torch.testing.assert_close(load(name, pretrained="camvid").eval()(image), expected, rtol=0, atol=0)
-
-
-def test_a_missing_argument_is_named() -> None:
-    with pytest.raises(TypeError, match="num_classes and input_size must be given"):
-        load("boxenet")

@@ -145,12 +145,7 @@ def test_other_channels_travel_with_the_file(tmp_path: Path) -> None:
     import numpy as np
 
     network = networks.create("boxonlyenet", 4, (32, 48), in_channels=2).eval()
-    description = {
-        "name": "boxonlyenet",
-        "num_classes": 4,
-        "input_size": [32, 48],
-        "options": {"in_channels": np.int64(2)},
-    }
+    description = DESCRIPTION | {"name": "boxonlyenet", "options": {"in_channels": np.int64(2)}}
     weights.save(network, tmp_path / "net.safetensors", description)
     loaded, content = weights.load(tmp_path / "net.safetensors")
     assert content["network"]["options"] == {"in_channels": 2}

@@ -68,8 +68,6 @@ def test_float32_keeps_its_digits_on_a_big_plane(plane: str, implementation: str
     with ops.use(implementation):
         output = box_conv2d(image, boxes)
         output.backward(grad)
-    assert image.grad is not None
-    assert boxes.grad is not None
     values, grad_image, grad_boxes = _big_truth(plane)
     assert_values(output[0], values, image.abs().max().item())
     assert_gradient(image.grad[0, 0], grad_image)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
 
@@ -52,12 +53,18 @@ BOTH = [
 FUNCTION_ONLY = [
     Bad("input list", TypeError, ("input", "torch.Tensor", "list"), input=[[1.0]]),
     Bad("input array", TypeError, ("input", "torch.Tensor", "ndarray"), input=torch.zeros(2, 3, 5, 7).numpy()),
+    Bad("channels of one image", ValueError, ("input has 2 channels", "are for 3"), input=torch.zeros(2, 5, 7)),
     Bad("input None", TypeError, ("input", "torch.Tensor", "NoneType"), input=None),
     Bad("boxes list", TypeError, ("boxes", "torch.Tensor", "list"), boxes=[[[0.0, 1, 0, 1]]]),
     Bad("stride float", TypeError, ("stride", "int", "float 2.0"), options=(("stride", 2.0),)),
     Bad("stride bool", TypeError, ("stride", "int", "bool True"), options=(("stride", True),)),
+    Bad("stride NumPy 0", ValueError, ("stride", "at least 1", "got 0"), options=(("stride", np.int64(0)),)),
+    Bad("stride NumPy float", TypeError, ("stride", "int", "float64"), options=(("stride", np.float64(2)),)),
+    Bad("stride NumPy bool", TypeError, ("stride", "int", "bool"), options=(("stride", np.True_),)),
     Bad("stride pair", TypeError, ("stride", "int", "tuple (1, 1)"), options=(("stride", (1, 1)),)),
     Bad("normalize int", TypeError, ("normalize", "bool", "int 1"), options=(("normalize", 1),)),
+    Bad("normalize NumPy int", TypeError, ("normalize", "bool", "int64"), options=(("normalize", np.int64(1)),)),
+    Bad("normalize text", TypeError, ("normalize", "bool", "str"), options=(("normalize", "yes"),)),
     Bad("normalize None", TypeError, ("normalize", "bool", "NoneType"), options=(("normalize", None),)),
 ]
 
@@ -74,6 +81,11 @@ def refused(function: Callable[..., Any], bad: Bad, *first: Any) -> None:
 def test_function_refuses(bad: Bad, implementation: str) -> None:
     with ops.use(implementation):
         refused(box_conv2d, bad)
+
+
+def test_options_are_keywords() -> None:
+    with pytest.raises(TypeError, match="positional argument"):
+        box_conv2d(torch.zeros(2, 3, 5, 7), torch.zeros(3, 4, 4), True)  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("bad", BOTH, ids=lambda bad: bad.what)

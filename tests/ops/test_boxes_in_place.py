@@ -1,11 +1,12 @@
 """Boxes that are added in place in deployed networks: `add_boxes_` and `box_block_`, compared with their parts."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from box_convolution import ops
-from box_convolution.ops import cpu_library
 
 OPERATORS = torch.ops.box_convolution
 FORMATS = [torch.contiguous_format, torch.channels_last]
@@ -35,16 +36,14 @@ def test_boxes_are_added_in_place(
             assert (image.stride(), image.data_ptr()) == (stride, pointer)
 
 
-@pytest.mark.parametrize("isa", [] if cpu_library.status() else cpu_library.isas())
 def test_boxes_are_added_in_place_with_every_instruction_set(isa: str) -> None:
     """Also where a huge pixel leaves a group of planes to float64 sums: nothing may have been written before."""
     input = torch.randn(2, 16, 40, 60)
     input[1, 5, 20, 30] = 1e6
     boxes = (torch.rand(16, 4, 4) - 0.5) * 30
     image = torch.randn(2, 64, 40, 60).to(memory_format=torch.channels_last)
-    with cpu_library.use_isa(isa):
-        expected = OPERATORS.box_conv2d_fused(input, boxes, None, None, image)
-        OPERATORS.add_boxes_(image, input, boxes)
+    expected = OPERATORS.box_conv2d_fused(input, boxes, None, None, image)
+    OPERATORS.add_boxes_(image, input, boxes)
     assert torch.equal(image, expected)
 
 
@@ -74,7 +73,6 @@ def test_box_block_gives_what_its_parts_give(
     assert changed.stride() == image.stride()
 
 
-@pytest.mark.parametrize("isa", [] if cpu_library.status() else cpu_library.isas())
 @pytest.mark.parametrize("pixel", [(0, 0), (20, 3), (40, 24)])
 @pytest.mark.parametrize("value", [1e6, -1e6, float("nan"), float("inf")])
 def test_box_block_sees_the_pixels_that_fixed_point_cannot_hold(value: float, pixel: tuple[int, int], isa: str) -> None:
@@ -83,17 +81,15 @@ def test_box_block_sees_the_pixels_that_fixed_point_cannot_hold(value: float, pi
     image[0, 3, pixel[0], pixel[1]] = value
     boxes = torch.randint(-9, 9, (16, 4, 4)) + 0.5
     weight, bias = torch.randn(16, 64, 1, 1) / 8, torch.randn(16)
-    with cpu_library.use_isa(isa):
-        planes = OPERATORS.pointwise_planes(image, weight, bias, False)
-        exact = OPERATORS.box_conv2d(planes.double(), boxes.double()) + image
-        OPERATORS.box_block_(image, weight, bias, False, boxes)
+    planes = OPERATORS.pointwise_planes(image, weight, bias, False)
+    exact = OPERATORS.box_conv2d(planes.double(), boxes.double()) + image
+    OPERATORS.box_block_(image, weight, bias, False, boxes)
     torch.testing.assert_close(image.double(), exact, equal_nan=True, rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.parametrize("isa", [] if cpu_library.status() else cpu_library.isas())
 # A plane that fixed point cannot hold, and one at the limit, where the last bit of its root mean square would decide.
 @pytest.mark.parametrize("value", [1e6, 126.131355])
-def test_boxes_in_place_do_not_depend_on_threads(value: float, isa: str) -> None:
+def test_boxes_in_place_do_not_depend_on_threads(value: float, isa: str, set_threads: Callable[[int], None]) -> None:
     """Three threads get planes in NCHW, because groups of 16 channels would be too few for them."""
     input, boxes = torch.randn(1, 8, 24, 40), torch.randint(-9, 9, (8, 4, 4)) + 0.5
     input[0, 0, 5, 7] = value
@@ -102,15 +98,13 @@ def test_boxes_in_place_do_not_depend_on_threads(value: float, isa: str) -> None
     image[:, :8] = input
     weight, bias = torch.zeros(8, 32, 1, 1), torch.zeros(8)
     weight[:, :8, 0, 0] = torch.eye(8)
-    before, results = torch.get_num_threads(), []
-    with cpu_library.use_isa(isa):
-        for threads in (1, 2, 3):
-            torch.set_num_threads(threads)
-            added, changed = empty.clone(), image.clone()
-            OPERATORS.add_boxes_(added, input, boxes)
-            OPERATORS.box_block_(changed, weight, bias, False, boxes)
-            results.append((added, changed))
-    torch.set_num_threads(before)
+    results = []
+    for threads in (1, 2, 3):
+        set_threads(threads)
+        added, changed = empty.clone(), image.clone()
+        OPERATORS.add_boxes_(added, input, boxes)
+        OPERATORS.box_block_(changed, weight, bias, False, boxes)
+        results.append((added, changed))
     for added, changed in results[1:]:
         assert torch.equal(added, results[0][0])
         assert torch.equal(changed, results[0][1])
@@ -142,10 +136,11 @@ def test_boxes_that_do_not_fit_the_image_are_refused(implementation: str) -> Non
     assert not image.any()
 
 
-@pytest.mark.parametrize("isa", [] if cpu_library.status() else cpu_library.isas())
 @pytest.mark.parametrize("channels", [8, 24])
 @pytest.mark.parametrize("huge", [False, True])
-def test_threads_do_not_change_boxes_in_place_on_cpu(huge: bool, channels: int, isa: str) -> None:
+def test_threads_do_not_change_boxes_in_place_on_cpu(
+    huge: bool, channels: int, isa: str, set_threads: Callable[[int], None]
+) -> None:
     """However many threads share out the channels of one image, or its rows where channels do not come out even."""
     edges = torch.randint(-9, 9, (channels, 4, 2, 2)).sort(-1).values + torch.tensor([-0.5, 0.5])
     boxes = edges.flatten(-2)
@@ -154,14 +149,12 @@ def test_threads_do_not_change_boxes_in_place_on_cpu(huge: bool, channels: int, 
         input[0, 5, 7, 11] = 1e8
     residual = torch.randn(1, 4 * channels, 30, 45).to(memory_format=torch.channels_last)
     numbers = torch.randn(4 * channels), torch.randn(4 * channels)
-    before, results = torch.get_num_threads(), []
-    with cpu_library.use_isa(isa):
-        for threads in (1, 2, 3, 4, 7, 40):
-            torch.set_num_threads(threads)
-            image = residual.clone()
-            OPERATORS.add_boxes_(image, input, boxes, *numbers, True)
-            results.append(image)
-    torch.set_num_threads(before)
+    results = []
+    for threads in (1, 2, 3, 4, 7, 40):
+        set_threads(threads)
+        image = residual.clone()
+        OPERATORS.add_boxes_(image, input, boxes, *numbers, True)
+        results.append(image)
     for result in results[1:]:
         assert torch.equal(result, results[0])
     expected = OPERATORS.box_conv2d_fused(input.double(), boxes, *numbers, residual.double(), True)

@@ -48,7 +48,6 @@ def test_convolution_and_gradients(dtype: torch.dtype) -> None:
     plain = image.detach().contiguous().requires_grad_()
     box_conv2d(plain, boxes).backward(grad.contiguous())
     assert torch.equal(output, box_conv2d(plain, boxes))
-    assert image.grad is not None
     assert torch.equal(image.grad, plain.grad)
     for tensor in (output, image.grad):
         assert tensor.is_contiguous(memory_format=torch.channels_last)
@@ -56,7 +55,6 @@ def test_convolution_and_gradients(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.usefixtures("threads")
-@pytest.mark.parametrize("isa", [] if cpu_library.status() else cpu_library.isas())
 # Channels that fill cache lines, do not, or fill more than one; rows of whole vectors and not; one column; strides.
 @pytest.mark.parametrize(
     "shape",
@@ -68,9 +66,8 @@ def test_gradients_in_channels_last_have_the_same_bits(stride: int, shape: tuple
     image, boxes = torch.randn(batch, channels, h, w), torch.randn(channels, per_channel, 4) * 4
     grad = torch.randn(batch, channels * per_channel, h, w)[..., ::stride, ::stride].contiguous()
     last = image.contiguous(memory_format=torch.channels_last), grad.contiguous(memory_format=torch.channels_last)
-    with cpu_library.use_isa(isa):
-        expected = native.box_conv2d_backward(grad, image, boxes, True, stride, [True, True])
-        actual = native.box_conv2d_backward(last[1], last[0], boxes, True, stride, [True, True])
+    expected = native.box_conv2d_backward(grad, image, boxes, True, stride, [True, True])
+    actual = native.box_conv2d_backward(last[1], last[0], boxes, True, stride, [True, True])
     assert all(map(torch.equal, actual, expected))
 
 

@@ -5,8 +5,6 @@ float64 path, which is used for boxes in float64, and which other tests compare 
 set is tested; with AVX-512, only boxes on borders of pixels are computed in fixed point, and only their means.
 """
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor
@@ -14,8 +12,7 @@ from torch import Tensor
 from box_convolution.ops import cpu_library, native
 from box_convolution.ops.epilogue import Epilogue
 
-pytestmark = pytest.mark.skipif(cpu_library.status() is not None, reason="no C++ library")
-ISAS = [] if cpu_library.status() else cpu_library.isas()
+pytestmark = pytest.mark.usefixtures("isa")
 
 
 def boxes_for(channels: int, per_channel: int, h: int, w: int) -> Tensor:
@@ -48,13 +45,6 @@ DATA = {
 }
 
 
-@pytest.fixture(params=ISAS)
-def _isa(request: pytest.FixtureRequest) -> Iterator[None]:
-    with cpu_library.use_isa(request.param):
-        yield
-
-
-@pytest.mark.usefixtures("_isa")
 @pytest.mark.parametrize("name", DATA)
 @pytest.mark.parametrize(("h", "w"), [(64, 128), (200, 33), (512, 768)])
 def test_accuracy(name: str, h: int, w: int) -> None:
@@ -70,7 +60,6 @@ def test_accuracy(name: str, h: int, w: int) -> None:
     assert (grad_boxes - true_boxes).abs().max() <= 1e-5 * true_boxes.abs().max()
 
 
-@pytest.mark.usefixtures("_isa")
 @pytest.mark.parametrize("name", DATA)
 @pytest.mark.parametrize("smallest", [1, 4])
 @pytest.mark.parametrize(("h", "w"), [(64, 128), (200, 33), (5, 3), (256, 512), (20, 300)])
@@ -89,7 +78,6 @@ def test_boxes_on_borders(h: int, w: int, smallest: int, name: str) -> None:
         assert (error.view(9, 4, h, w).amax((2, 3)) <= bound[0]).all()
 
 
-@pytest.mark.usefixtures("_isa")
 @pytest.mark.parametrize(("h", "w"), [(64, 128), (9, 33)])
 def test_boxes_on_borders_are_computed_in_fixed_point(h: int, w: int) -> None:
     """Else the tests of their accuracy would test nothing. Integers stay exact."""
@@ -100,7 +88,6 @@ def test_boxes_on_borders_are_computed_in_fixed_point(h: int, w: int) -> None:
     assert torch.equal(native.box_conv2d(image, boxes, False, 1), native.box_conv2d(image, boxes.double(), False, 1))
 
 
-@pytest.mark.usefixtures("_isa")
 @pytest.mark.parametrize("channels", [4, 9])
 def test_boxes_on_borders_do_not_depend_on_the_batch(channels: int) -> None:
     image, boxes = torch.randn(5, channels, 30, 50), on_borders(boxes_for(channels, 4, 30, 50))
@@ -108,7 +95,6 @@ def test_boxes_on_borders_do_not_depend_on_the_batch(channels: int) -> None:
     assert torch.equal(both[:1], native.box_conv2d(image[:1], boxes, True, 1))
 
 
-@pytest.mark.usefixtures("_isa")
 @pytest.mark.parametrize("scale", [1e-37, -1e-30, 1e30])
 def test_boxes_on_borders_with_a_scale(scale: float) -> None:
     if scale == 1e-37 and cpu_library.isa() != "avx512":
@@ -119,7 +105,6 @@ def test_boxes_on_borders_with_a_scale(scale: float) -> None:
     assert (actual - truth).abs().max() <= 1e-6 * truth.abs().max()
 
 
-@pytest.mark.usefixtures("_isa")
 @pytest.mark.parametrize("scale", [1e-38, 1e-30, 1e-20, 1e20, 1e30, 3e36])
 def test_every_magnitude_of_float32(scale: float) -> None:
     """Beyond the range of fixed point, float64 is used."""
@@ -136,7 +121,6 @@ def test_every_magnitude_of_float32(scale: float) -> None:
     assert (grad_image - true_image).abs().max() <= 1e-5 * true_image.abs().max()
 
 
-@pytest.mark.usefixtures("_isa")
 def test_one_gradient_without_the_other() -> None:
     image, boxes, grad = torch.randn(2, 5, 40, 100), boxes_for(5, 3, 40, 100), torch.randn(2, 15, 40, 100)
     both = native.box_conv2d_backward(grad, image, boxes, True, 1, [True, True])
@@ -144,7 +128,6 @@ def test_one_gradient_without_the_other() -> None:
     assert torch.equal(both[1], native.box_conv2d_backward(grad, image, boxes, True, 1, [False, True])[1])
 
 
-@pytest.mark.usefixtures("_isa")
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_rounded_once(dtype: torch.dtype) -> None:
     image, boxes = torch.randn(2, 5, 40, 100).to(dtype), boxes_for(5, 3, 40, 100)
@@ -157,8 +140,7 @@ def test_half_precision_is_rounded_once(dtype: torch.dtype) -> None:
     [(32, 4, 9, 70), (16, 1, 20, 33), (2, 8, 5, 3), (8, 16, 40, 130), (16, 4, 64, 130), (6, 4, 9, 9)],
 )
 @pytest.mark.parametrize("borders", [False, True])
-@pytest.mark.parametrize("isa", ISAS)
-def test_channels_last_equals_planes(c: int, m: int, h: int, w: int, borders: bool, isa: str) -> None:
+def test_channels_last_equals_planes(c: int, m: int, h: int, w: int, borders: bool) -> None:
     """Bit for bit, whether outputs are written directly, past the caches (last but one shape) or copied (last shape).
 
     Up to rounding, if fixed point is impossible for one of the planes that are written together: NaN, few pixels.
@@ -171,17 +153,16 @@ def test_channels_last_equals_planes(c: int, m: int, h: int, w: int, borders: bo
     spoilt = image.clone()
     spoilt[1, 1, 2, 1] = float("nan")
     boxes[1, 0, 0] = float("nan")
-    with cpu_library.use_isa(isa):
-        for x in (image, spoilt):
-            for parts in ((None, None, None), (scale, None, residual), (None, shift, None), (scale, shift, residual)):
-                for relu in (False, True):
-                    expected = native.box_conv2d_fused(x, boxes, Epilogue(*parts, relu), True, 1)
-                    *numbers, added = parts
-                    other = None if added is None else added.contiguous(memory_format=last)
-                    epilogue = Epilogue(*numbers, other, relu)
-                    actual = native.box_conv2d_fused(x.contiguous(memory_format=last), boxes, epilogue, True, 1)
-                    assert actual.is_contiguous(memory_format=last)
-                    if x is image and h * w > 64:
-                        assert torch.equal(actual.nan_to_num(7e7), expected.nan_to_num(7e7))
-                    else:
-                        torch.testing.assert_close(actual, expected, equal_nan=True)
+    for x in (image, spoilt):
+        for parts in ((None, None, None), (scale, None, residual), (None, shift, None), (scale, shift, residual)):
+            for relu in (False, True):
+                expected = native.box_conv2d_fused(x, boxes, Epilogue(*parts, relu), True, 1)
+                *numbers, added = parts
+                other = None if added is None else added.contiguous(memory_format=last)
+                epilogue = Epilogue(*numbers, other, relu)
+                actual = native.box_conv2d_fused(x.contiguous(memory_format=last), boxes, epilogue, True, 1)
+                assert actual.is_contiguous(memory_format=last)
+                if x is image and h * w > 64:
+                    assert torch.equal(actual.nan_to_num(7e7), expected.nan_to_num(7e7))
+                else:
+                    torch.testing.assert_close(actual, expected, equal_nan=True)

@@ -25,13 +25,8 @@ def arguments(
     centre, half = torch.randn(3, 4, 2), 3 * torch.rand(3, 4, 2) + 0.5
     boxes = torch.stack((centre - half, centre + half), -1).flatten(-2)
     other = torch.randn(2, 12, -(-5 // stride), -(-7 // stride)).to(dtype)
-    return (
-        image,
-        boxes,
-        torch.randn(12) if scale else None,
-        torch.randn(12) if shift else None,
-        other if residual else None,
-    )
+    parts = (torch.randn(12), scale), (torch.randn(12), shift), (other, residual)
+    return image, boxes, *(part if wanted else None for part, wanted in parts)
 
 
 def composed(
@@ -100,9 +95,6 @@ def test_without_parts_it_is_the_plain_operator(implementation: str) -> None:
 def test_any_memory_format(dtype: torch.dtype, implementation: str) -> None:
     """The output is channels_last if the image or the residual is. At most the last two roundings depend on it."""
     image, boxes, scale, shift, residual = arguments(dtype)
-    assert scale is not None
-    assert shift is not None
-    assert residual is not None
     wide = torch.randn(24)
     wide[::2], spaced = scale, torch.randn(2, 12, 5, 14).to(dtype)
     spaced[..., ::2] = residual
@@ -133,8 +125,6 @@ def test_arguments_are_only_read(implementation: str) -> None:
 
 def test_not_a_number_is_not_hidden(implementation: str) -> None:
     image, boxes, scale, shift, residual = arguments()
-    assert shift is not None
-    assert residual is not None
     boxes[0, 0, 0], shift[5], residual[1, 7, 2, 3] = float("nan"), float("nan"), float("nan")
     with ops.use(implementation):
         broken = FUSED(image, boxes, scale, shift, residual, True).isnan()
@@ -241,16 +231,8 @@ def test_refuses_where_a_gradient_would_be_needed(index: int) -> None:
 @pytest.mark.parametrize(
     "changes, error, message",
     [
-        (
-            {"scale": torch.ones(3)},
-            ValueError,
-            r"scale must have shape \(12,\), a number for each output channel, got .*\(3,\)",
-        ),
-        (
-            {"shift": torch.ones(12, 1, 1)},
-            ValueError,
-            r"shift must have shape \(12,\), a number for each output channel",
-        ),
+        ({"scale": torch.ones(3)}, ValueError, r"scale must have shape \(12,\), a number for each .*, got .*\(3,\)"),
+        ({"shift": torch.ones(12, 1, 1)}, ValueError, r"shift must have shape \(12,\), a number for each output chan"),
         ({"scale": torch.ones(12).double()}, TypeError, "scale must be float32, got .*float64"),
         ({"shift": torch.ones(12, device="meta")}, ValueError, "shift must be on the input's device cpu, got meta"),
         ({"residual": torch.ones(2, 12, 5, 6)}, ValueError, r"residual must have the output's shape \(2, 12, 5, 7\)"),

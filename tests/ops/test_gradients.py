@@ -4,7 +4,6 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import oracle
 import pytest
 import torch
@@ -105,7 +104,6 @@ def test_gradient_that_comes_in_may_be_the_image_itself() -> None:
     def penalty(create_graph: bool) -> list[Tensor]:
         grads = torch.autograd.grad(box_conv2d(image, boxes), (image, boxes), image, create_graph=True)
         scalar = sum(g.square().sum() for g in grads)
-        assert isinstance(scalar, Tensor)
         return list(torch.autograd.grad(scalar, (image, boxes), create_graph=create_graph))
 
     def plain() -> list[Tensor]:
@@ -171,37 +169,6 @@ def test_only_what_needs_a_gradient_is_computed(monkeypatch: pytest.MonkeyPatch)
     assert masks == [[True, True], [False, True], [True, False]]
 
 
-def test_incoming_gradients_of_any_layout(implementation: str) -> None:
-    image, boxes = image_and_boxes()
-    whole = torch.randn(2, 12, 5, 7, dtype=torch.float64)
-    grads = {
-        "sum": torch.ones((), dtype=torch.float64).expand(2, 12, 5, 7),
-        "channel": torch.randn(1, 12, 1, 1, dtype=torch.float64).expand(2, 12, 5, 7),
-        "channels last": whole.contiguous(memory_format=torch.channels_last),
-        "transposed": torch.randn(2, 12, 7, 5, dtype=torch.float64).mT,
-        "flipped batch": torch.randn(12, 2, 5, 7, dtype=torch.float64).transpose(0, 1),
-        "slice": torch.randn(3, 14, 7, 16, dtype=torch.float64)[1:, 2:, 1:6, 1:15:2],
-    }
-    with ops.use(implementation):
-        for name, grad in grads.items():
-            actual = torch.autograd.grad(box_conv2d(image, boxes), (image, boxes), grad)
-            expected = torch.autograd.grad(box_conv2d(image, boxes), (image, boxes), grad.contiguous())
-            assert all(map(torch.equal, actual, expected)), name
-
-
-def test_sum_and_mean_of_the_output(implementation: str) -> None:
-    """Their gradient has strides of zero."""
-    image, boxes = image_and_boxes()
-    with ops.use(implementation):
-        box_conv2d(image, boxes).sum().backward()
-    ones = np.ones((2, 12, 5, 7))
-    grad_image, grad_boxes = oracle.gradients(ones, image.detach().numpy(), boxes.detach().numpy())
-    assert image.grad is not None
-    assert boxes.grad is not None
-    assert_gradient(image.grad, grad_image)
-    assert_gradient(boxes.grad, grad_boxes)
-
-
 def kept_by(function: Callable[[], Any]) -> list[Tensor]:
     """The tensors that autograd saves while ``function`` runs."""
     kept: list[Tensor] = []
@@ -240,16 +207,6 @@ def test_a_changed_image_is_noticed() -> None:
         output.sum().backward()
 
 
-@pytest.mark.parametrize(("normalize", "stride"), NORMALIZE_AND_STRIDE)
-def test_gradient_by_the_image_is_the_adjoint(normalize: bool, stride: int, implementation: str) -> None:
-    image, boxes = (tensor.detach() for tensor in image_and_boxes())
-    with ops.use(implementation):
-        output = box_conv2d(image, boxes, normalize=normalize, stride=stride)
-        grad = torch.randn_like(output)
-        grad_image, _ = BACKWARD(grad, image, boxes, normalize, stride)
-    assert_gradient((output * grad).sum(), (image * grad_image).sum())
-
-
 def test_boxes_far_outside_have_no_gradient(implementation: str) -> None:
     image = torch.randn(2, 1, 5, 7, requires_grad=True)
     far = [[30.0, 40, -2, 2], [-1e30, -1e20, -2, 2], [-2, 2, 1e6, float("inf")]]
@@ -258,7 +215,6 @@ def test_boxes_far_outside_have_no_gradient(implementation: str) -> None:
         output = box_conv2d(image, boxes)
         output.sum().backward()
     for tensor in (output, image.grad, boxes.grad):
-        assert tensor is not None
         assert torch.equal(tensor, torch.zeros_like(tensor))
 
 

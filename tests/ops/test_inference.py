@@ -7,7 +7,6 @@ from torch.nn.functional import conv2d, conv_transpose2d, max_pool2d, max_unpool
 from torch.utils.flop_counter import FlopCounterMode
 
 from box_convolution import ops
-from box_convolution.ops import cpu_library
 
 OPERATORS = torch.ops.box_convolution
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
@@ -292,7 +291,6 @@ def test_pooling_beside_of_other_shapes_is_refused(implementation: str) -> None:
     assert not image.any()
 
 
-@pytest.mark.parametrize("isa", [] if cpu_library.status() else cpu_library.isas())
 @pytest.mark.parametrize("channels", [1, 4, 16, 19, 48, 300])
 def test_every_instruction_set(channels: int, isa: str) -> None:
     """Channels that are few, a multiple of a vector, and neither."""
@@ -300,31 +298,30 @@ def test_every_instruction_set(channels: int, isa: str) -> None:
     slopes, residual = torch.randn(channels), torch.randn(image.shape).to(memory_format=torch.channels_last)
     weight = torch.randn(21, channels, 1, 1) / channels**0.5
     bias = torch.randn(21)
-    with cpu_library.use_isa(isa):
-        torch.testing.assert_close(OPERATORS.pointwise_planes(image, weight, bias, False), conv2d(image, weight, bias))
-        for size in (2, 3):
-            wide = torch.randn(channels, 21, size, size) / channels**0.5
-            torch.testing.assert_close(
-                OPERATORS.transposed_conv(image, wide, bias),
-                conv_transpose2d(image, wide, bias, 2, size - 2, size - 2),
-            )
-        input = torch.randn(2, channels, 10, 42).to(memory_format=torch.channels_last)
-        beside, pooled = torch.cat([image, image], 1).to(memory_format=torch.channels_last), max_pool2d(input, 2)
-        expected = torch.cat([image, pooled * slopes[:, None, None] + 1], 1).relu()
-        OPERATORS.pool_beside_(beside, input, slopes, torch.ones(channels))
-        torch.testing.assert_close(beside, expected)
-        assert torch.equal(OPERATORS.pool_beside(image, input, slopes, torch.ones(channels)), beside)
-        changed, (values, indices) = image.clone(), max_pool2d(input, 2, return_indices=True)
-        assert torch.equal(OPERATORS.pool_add_(changed, input, slopes), indices)
-        assert torch.equal(changed, prelu(image + values, slopes))
-        added = input.clone()
-        OPERATORS.unpool_(added, image, indices, True)
-        assert torch.equal(added, (input + max_unpool2d(image, indices, 2)).relu())
-        for add in (None, residual):
-            for factors in (None, slopes):
-                changed, total = image.clone(), image if add is None else image + add
-                OPERATORS.activate_(changed, add, factors)
-                assert torch.equal(changed, total.relu() if factors is None else prelu(total, factors))
+    torch.testing.assert_close(OPERATORS.pointwise_planes(image, weight, bias, False), conv2d(image, weight, bias))
+    for size in (2, 3):
+        wide = torch.randn(channels, 21, size, size) / channels**0.5
+        torch.testing.assert_close(
+            OPERATORS.transposed_conv(image, wide, bias),
+            conv_transpose2d(image, wide, bias, 2, size - 2, size - 2),
+        )
+    input = torch.randn(2, channels, 10, 42).to(memory_format=torch.channels_last)
+    beside, pooled = torch.cat([image, image], 1).to(memory_format=torch.channels_last), max_pool2d(input, 2)
+    expected = torch.cat([image, pooled * slopes[:, None, None] + 1], 1).relu()
+    OPERATORS.pool_beside_(beside, input, slopes, torch.ones(channels))
+    torch.testing.assert_close(beside, expected)
+    assert torch.equal(OPERATORS.pool_beside(image, input, slopes, torch.ones(channels)), beside)
+    changed, (values, indices) = image.clone(), max_pool2d(input, 2, return_indices=True)
+    assert torch.equal(OPERATORS.pool_add_(changed, input, slopes), indices)
+    assert torch.equal(changed, prelu(image + values, slopes))
+    added = input.clone()
+    OPERATORS.unpool_(added, image, indices, True)
+    assert torch.equal(added, (input + max_unpool2d(image, indices, 2)).relu())
+    for add in (None, residual):
+        for factors in (None, slopes):
+            changed, total = image.clone(), image if add is None else image + add
+            OPERATORS.activate_(changed, add, factors)
+            assert torch.equal(changed, total.relu() if factors is None else prelu(total, factors))
 
 
 def test_tensors_of_other_shapes_are_computed_as_by_pytorch_or_refused(implementation: str) -> None:
@@ -351,14 +348,13 @@ def test_tensors_of_other_shapes_are_computed_as_by_pytorch_or_refused(implement
                 OPERATORS.transposed_conv(image, other.transpose(0, -3).repeat(1, 1, 2, 2), bias)
 
 
-@pytest.mark.parametrize("isa", [] if cpu_library.status() else cpu_library.isas())
 def test_autocast_leaves_convolutions_as_they_are_with_every_instruction_set(isa: str) -> None:
     image = torch.randn(1, 64, 40, 60).to(memory_format=torch.channels_last)
     weight, bias, boxes = torch.randn(16, 64, 1, 1), torch.randn(16), torch.randint(-9, 9, (16, 4, 4)) + 0.5
     wide, results = torch.randn(64, 6, 3, 3), []
     for enabled in (False, True):
         changed = image.clone()
-        with cpu_library.use_isa(isa), torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
             OPERATORS.box_block_(changed, weight, bias, True, boxes)
             results.append((changed, OPERATORS.transposed_conv(image, wide, bias[:6])))
     assert torch.equal(results[0][0], results[1][0])

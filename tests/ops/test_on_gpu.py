@@ -3,13 +3,14 @@
 BOX_CONVOLUTION_TEST_CASES is the number of random cases for each dtype.
 """
 
+import functools
 import gc
 import os
 
 import oracle
 import pytest
 import torch
-from cases import EXTENTS, Case, boxes_beyond, cases, check
+from cases import EXTENTS, Case, boxes_beyond, cases, check, in_poison
 from hypothesis import given, settings
 from tolerances import assert_gradient, assert_values
 from torch import Tensor
@@ -23,10 +24,7 @@ BACKWARD = torch.ops.box_convolution.box_conv2d_backward
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
 
 
-def to_gpu(tensor: Tensor) -> Tensor:
-    """A copy on the GPU, surrounded by NaN: three elements on each side of every dimension."""
-    padded = tensor.new_full([size + 6 for size in tensor.shape], float("nan"), device="cuda")
-    return padded[tuple(slice(3, -3) for _ in tensor.shape)].copy_(tensor)
+to_gpu = functools.partial(in_poison, device="cuda")
 
 
 def problem(*shape: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:
@@ -40,28 +38,12 @@ def problem(*shape: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Te
     return images[0], edges, images[1]
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "float16"])
 @settings(max_examples=CASES)
 @given(case=cases(size=(6, 7)))
-def test_float64(case: Case) -> None:
-    check(case, "triton", torch.float64, torch.float64, place=to_gpu)
-
-
-@settings(max_examples=CASES)
-@given(case=cases(size=(6, 7)))
-def test_float32(case: Case) -> None:
-    check(case, "triton", torch.float32, torch.float32, place=to_gpu)
-
-
-@settings(max_examples=CASES)
-@given(case=cases(size=(6, 7)))
-def test_bfloat16(case: Case) -> None:
-    check(case, "triton", torch.bfloat16, torch.float32, place=to_gpu)
-
-
-@settings(max_examples=CASES)
-@given(case=cases(size=(6, 7)))
-def test_float16(case: Case) -> None:
-    check(case, "triton", torch.float16, torch.float32, place=to_gpu)
+def test_against_the_oracle(case: Case, dtype: str) -> None:
+    boxes_dtype = torch.float64 if dtype == "float64" else torch.float32
+    check(case, "triton", getattr(torch, dtype), boxes_dtype, place=to_gpu)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
@@ -220,7 +202,6 @@ def test_compiled_and_under_autocast() -> None:
     for output in (expected, actual):
         image.grad = None
         output.float().square().mean().backward()
-        assert image.grad is not None
         assert image.grad.isfinite().all()
 
 

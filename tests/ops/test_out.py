@@ -40,6 +40,13 @@ def test_refuses_what_does_not_fit(image, boxes, make, error, message):
         box_conv2d(image, boxes, out=make(image))
 
 
+def test_refuses_what_does_not_fit_one_image(image, boxes):
+    with pytest.raises(ValueError, match="out must have the output's shape"):
+        box_conv2d(image[0], boxes, out=torch.zeros(1, 12, 5, 7))
+    with pytest.raises(TypeError, match="got ndarray"):
+        box_conv2d(image[0], boxes, out=torch.zeros(12, 5, 7).numpy())
+
+
 def test_refuses_to_write_over_its_input(boxes):
     memory = torch.randn(2 * 12 * 5 * 7)
     with pytest.raises(ValueError, match="out must not share memory with input"):

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,15 +44,7 @@ def test_in_the_interpreter(which: str) -> None:
 
 # Triton as it is installed, and the version of torch 2.11, which the Makefile puts beside it.
 OLDER = Path(sys.prefix) / "triton-3.6"
-TRITONS = {
-    "installed": pytest.param("", id="installed"),
-    "3.6": pytest.param(
-        str(OLDER),
-        id="3.6",
-        marks=pytest.mark.skipif(not OLDER.is_dir(), reason=f"Triton 3.6 is not in {OLDER}: `make` puts it there"),
-    ),
-}
-OLDER_TAKES_LONG = pytest.param(*TRITONS["3.6"].values, id="3.6", marks=[*TRITONS["3.6"].marks, pytest.mark.slow])
+needs_older = pytest.mark.skipif(not OLDER.is_dir(), reason=f"Triton 3.6 is not in {OLDER}: `make` puts it there")
 SHORT = {"box_short_rows", "grad_short_rows"}
 KERNELS = {"box_rows", "grad_rows", "edge_gradients", "projected_boxes", "transpose"} | SHORT
 
@@ -63,7 +56,10 @@ def environment(triton: str) -> dict[str, str]:
 
 
 @needs_triton
-@pytest.mark.parametrize("triton", [TRITONS["installed"], OLDER_TAKES_LONG])
+@pytest.mark.parametrize(
+    "triton",
+    [pytest.param("", id="installed"), pytest.param(str(OLDER), id="3.6", marks=[needs_older, pytest.mark.slow])],
+)
 def test_every_kernel_compiles_for_three_gpus(triton: str) -> None:
     """The machine code must have none of the faults that make it slow. float32 is compiled for all GPUs, each other
     dtype for one; `make test-kernels` compiles every dtype for every GPU. Triton caches kernels in ~/.triton, so the
@@ -91,10 +87,9 @@ def test_every_kernel_compiles_for_three_gpus(triton: str) -> None:
 
 
 @needs_triton
+@needs_older
 def test_in_the_interpreter_of_triton_3_6() -> None:
     """A few cases only. They show that the interpreter works with a new NumPy, which needs a fix for this version."""
-    if not OLDER.is_dir():
-        pytest.skip(f"Triton 3.6 is not in {OLDER}: `make` puts it there")
     file = str(TESTS / "ops" / "triton_in_interpreter.py")
     command = [sys.executable, "-m", "pytest", "-p", "interpreter", file, "-k", "output_mask or fused_keeps or exact"]
     run = subprocess.run(command, env=environment(str(OLDER)), capture_output=True, text=True)
@@ -267,17 +262,23 @@ def test_a_cpu_tensor_without_the_interpreter() -> None:
 
 
 @pytest.fixture
-def no_triton(monkeypatch: pytest.MonkeyPatch) -> None:
+def looks_again() -> Iterator[None]:
+    """What is known of Triton is forgotten, now and after the test."""
+    known = launch.status, launch._kernels, dispatch._fastest
+    for cached in known:
+        cached.cache_clear()
+    yield
+    for cached in known:
+        cached.cache_clear()
+
+
+@pytest.fixture
+def no_triton(monkeypatch: pytest.MonkeyPatch, looks_again: None) -> None:
     """Make Triton appear not to be installed."""
     monkeypatch.setitem(sys.modules, "triton", None)
     kernels = ("forward", "short_forward", "backward", "short_backward", "projected_boxes")
     for name in (*kernels, "shifts", "rows", "spans"):
         monkeypatch.delitem(sys.modules, f"{launch.__package__}.{name}", raising=False)
-    for cached in (launch.status, launch._kernels, dispatch._fastest):
-        cached.cache_clear()
-    yield
-    for cached in (launch.status, launch._kernels, dispatch._fastest):
-        cached.cache_clear()
 
 
 @pytest.mark.usefixtures("no_triton")
@@ -287,21 +288,21 @@ def test_forced_without_triton() -> None:
 
 
 @needs_triton
+@pytest.mark.usefixtures("looks_again")
 def test_an_old_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     import triton
 
     monkeypatch.setattr(triton, "__version__", "3.2.0")
-    launch.status.cache_clear()
     with pytest.raises(OSError, match=r"Triton 3\.2\.0 is older than 3\.6, .* with PyTorch 2\.10"), ops.use("triton"):
         pass
-    launch.status.cache_clear()
+
+
+class OnGpu:
+    device = torch.device("cuda", 0)
 
 
 @pytest.mark.usefixtures("no_triton")
 def test_gpus_without_triton_warn_once_and_use_the_reference() -> None:
-    class OnGpu:
-        device = torch.device("cuda", 0)
-
     with pytest.warns(UserWarning, match="box_conv2d runs on its plain-PyTorch reference.*Triton cannot be imported"):
         assert ops.backend(OnGpu()) == "reference"
     with warnings.catch_warnings():
@@ -310,10 +311,8 @@ def test_gpus_without_triton_warn_once_and_use_the_reference() -> None:
 
 
 @needs_triton
+@pytest.mark.usefixtures("looks_again")
 def test_gpus_are_served_by_triton_unless_they_are_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
-    class OnGpu:
-        device = torch.device("cuda", 0)
-
     monkeypatch.setattr(torch.version, "hip", None)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "GeForce GTX 1080")
     for capability, name in (((9, 0), "triton"), ((6, 1), "reference")):
@@ -325,5 +324,3 @@ def test_gpus_are_served_by_triton_unless_they_are_too_old(monkeypatch: pytest.M
         else:
             with pytest.warns(UserWarning, match="GeForce GTX 1080 has compute capability 6.1, and Triton needs 7.0"):
                 assert ops.backend(OnGpu()) == name
-    launch.status.cache_clear()
-    dispatch._fastest.cache_clear()

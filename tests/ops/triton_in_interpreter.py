@@ -9,10 +9,10 @@ import hypothesis.strategies as st
 import oracle
 import pytest
 import torch
-from cases import EXTENTS, INF, Case, boxes_beyond, cases, check
+from cases import EXTENTS, INF, Case, boxes_beyond, cases, check, formats, in_poison
 from fences import check_fences
 from hypothesis import given, settings
-from interpreter import in_poison, limits, without_overflow_checks
+from interpreter import limits, without_overflow_checks
 from tolerances import assert_gradient, assert_values
 from torch import Tensor
 
@@ -243,17 +243,6 @@ def test_more_than_2_to_the_31_numbers(strides: tuple[int, ...], cut: dict[str, 
         assert all(map(torch.equal, BACKWARD(dense, dense, boxes), gradients))
 
 
-def formats(tensor: Tensor) -> dict[str, Tensor]:
-    """The same numbers (B, C, H, W) in other memory layouts."""
-    return {
-        "channels last": tensor.contiguous(memory_format=torch.channels_last),
-        "transposed": tensor.mT.contiguous().mT,
-        "batch inside": tensor.transpose(0, 1).contiguous().transpose(0, 1),
-        "slice with an offset": in_poison(tensor),
-        "every second number": tensor.repeat_interleave(2, -1)[..., ::2],
-    }
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_any_memory_format_gives_the_same_bits(dtype: torch.dtype) -> None:
     image, boxes, grad = torch.randn(2, 2, 3, 5).to(dtype), torch.randn(2, 1, 4) * 2, torch.randn(2, 2, 3, 5).to(dtype)
@@ -288,9 +277,7 @@ def test_out() -> None:
 
 
 # Boxes that no pixel is in for some outputs, at the left, or that some pixels are not in.
-@pytest.mark.parametrize(
-    ("columns", "cut"), [([-3.6, -1.4], CUTS[0]), ([-3.6, -1.4], CUTS[4]), ([1.4, 3.6], CUTS[4])]
-)
+@pytest.mark.parametrize(("columns", "cut"), [([-3.6, -1.4], CUTS[0]), ([-3.6, -1.4], CUTS[4]), ([1.4, 3.6], CUTS[4])])
 @pytest.mark.parametrize("edge", range(4))
 def test_a_nan_edge_spoils_its_own_filter_only(edge: int, columns: list[float], cut: dict[str, int]) -> None:
     image, boxes = torch.randn(1, 2, 4, 5), torch.tensor([-1.2, 0.8, *columns]).repeat(2, 2, 1)

@@ -2,15 +2,15 @@
 
 import csv
 import json
-import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from command import printed
 from PIL import Image
 
-from boxconv.analysis.by_distance import RANGES, answers_of, balanced_accuracy, count_right
+from boxconv.analysis.by_distance import RANGES, Measured, answers_of, balanced_accuracy, count_right
 from boxconv.analysis.distance_picture import draw_by_distance
 from boxconv.cli import main
 from boxconv.data.scenes.evidence import QUESTIONS
@@ -68,12 +68,6 @@ def test_intervals_are_over_scenes_and_rare_ranges_left_out() -> None:
     assert answers == answers_of(scenes), "the same every time"
 
 
-def boxconv(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str]:
-    status = main([str(argument) for argument in arguments])
-    captured = capsys.readouterr()
-    return status, captured.out + captured.err
-
-
 def train(out: Path, network: str, seed: int) -> Path:
     options = ["--size", "32", "64", "--epochs", "1", "--scenes-per-epoch", "2", "--scenes-for-validation", "3"]
     arguments = ["train", "--network", network, "--seed", str(seed), "--out", str(out), "--batch-size", "2", "--quiet"]
@@ -86,9 +80,9 @@ def test_runs_are_measured_kept_and_drawn_without_them(tmp_path: Path, capsys: p
     runs.append(train(tmp_path / "b0", "boxenet", 0))
     capsys.readouterr()
     kept, picture, table = tmp_path / "kept.json", tmp_path / "lines.png", tmp_path / "lines.csv"
-    status, printed = boxconv(capsys, "distance", *runs, "--kept", kept, "--quiet")
-    assert status == 0, printed
-    assert "ROAD OR ONCOMING LANE, BY DISTANCE" in printed
+    status, first = printed(capsys, "distance", *runs, "--kept", kept, "--quiet")
+    assert status == 0, first
+    assert "ROAD OR ONCOMING LANE, BY DISTANCE" in first
     measured = json.loads(kept.read_text())
     assert [(run["network"], run["seed"], run["scenes"]) for run in measured] == [
         ("enet_minus", 0, 3), ("enet_minus", 1, 3), ("boxenet", 0, 3),
@@ -100,8 +94,8 @@ def test_runs_are_measured_kept_and_drawn_without_them(tmp_path: Path, capsys: p
     page = tmp_path / "page.md"
     page.write_text("# Page\n")
     again = ["--kept", kept, "--plot", picture, "--csv", table, "--write", page]
-    status, shown = boxconv(capsys, "distance", *again)
-    assert (status, shown) == (0, printed + f"written to {page}\n")
+    status, shown = printed(capsys, "distance", *again)
+    assert (status, shown) == (0, first + f"written to {page}\n")
     assert "<!-- boxconv distance: begin -->" in page.read_text()
     assert Image.open(picture).width > 800
     with table.open() as file:
@@ -112,7 +106,7 @@ def test_runs_are_measured_kept_and_drawn_without_them(tmp_path: Path, capsys: p
         ("boxenet", "0"),
     }
     assert all(0 <= float(row["low"]) <= float(row["high"]) <= 1 for row in rows)
-    status, shown = boxconv(capsys, "distance", "--kept", kept, "--networks", "boxenet")
+    status, shown = printed(capsys, "distance", "--kept", kept, "--networks", "boxenet")
     assert status == 0
     assert "enet_minus" not in shown
 
@@ -120,35 +114,22 @@ def test_runs_are_measured_kept_and_drawn_without_them(tmp_path: Path, capsys: p
     content = json.loads((runs[0] / "config.json").read_text())["config"]
     for epochs, found in ((1, True), (2, False)):
         recipe.write_text(json.dumps(content | {"epochs": epochs}))
-        status, shown = boxconv(capsys, "distance", "--kept", kept, "--networks", recipe)
+        status, shown = printed(capsys, "distance", "--kept", kept, "--networks", recipe)
         assert ("enet_minus" in shown, "boxenet" in shown) == (found, False), "runs with the settings of the recipe"
         assert status == (0 if found else 2)
 
 
-def test_what_cannot_be_measured_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments, status, words in (
-        ([], 2, "RUNS: expected folders of runs on drawn scenes"),
-        (["--networks", "segnet"], 2, "--networks: expected a recipe, or one of enet, .*, got 'segnet'"),
-        (["--scenes", "0"], 2, "--scenes: expected at least 1, got 0"),
-        (["--plot", "x.gif"], 2, "--plot: expected a name that ends in .png or .svg, got x.gif"),
-        ([tmp_path], 2, "no folder of a training run, there is no last.pt in it"),
-    ):
-        returned, printed = boxconv(capsys, "distance", *arguments)
-        assert returned == status
-        assert re.search(words, printed), printed
+def test_another_file_than_that_of_kept_runs_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "kept.json").write_text("[{}]")
-    status, printed = boxconv(capsys, "distance", "--kept", tmp_path / "kept.json")
-    assert (status, "holds nothing that was measured" in printed) == (1, True)
+    status, text = printed(capsys, "distance", "--kept", tmp_path / "kept.json")
+    assert (status, "holds nothing that was measured" in text) == (1, True)
 
 
-def test_one_question_alone_can_be_drawn(tmp_path: Path) -> None:
-    from boxconv.analysis.by_distance import Measured
-
+def measured(seed: int, *ranges: list[list[int]]) -> Measured:
+    """A run with these pixels, asked about and right, of each side in each range of distances."""
     scenes = np.zeros((4, 2 * RANGES, 2, 2), np.int64)
-    scenes[:, :3] = [[100, 90], [100, 70]]
-    run = Measured("enet", 0, {}, 4, {"a or b": answers_of(scenes)}, "here")
-    draw_by_distance({"enet": [run]}, {"a or b": "sign"}, tmp_path / "one.svg", width=64)
-    assert "chance" in (tmp_path / "one.svg").read_text()
+    scenes[:, : len(ranges)] = ranges
+    return Measured("enet", seed, {}, 4, {"a or b": answers_of(scenes)}, "here")
 
 
 @pytest.fixture
@@ -168,23 +149,13 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[list[float]]:
 
 
 def test_each_seed_has_a_line(drawn: list[list[float]], tmp_path: Path) -> None:
-    from boxconv.analysis.by_distance import Measured
-
-    runs = []
-    for seed, right in ((0, 50), (1, 98)):
-        scenes = np.zeros((4, 2 * RANGES, 2, 2), np.int64)
-        scenes[:, :3] = [[100, right], [100, right]]
-        runs.append(Measured("enet", seed, {}, 4, {"a or b": answers_of(scenes)}, "here"))
+    runs = [measured(seed, *[[[100, right], [100, right]]] * 3) for seed, right in ((0, 50), (1, 98))]
     draw_by_distance({"enet": runs}, {"a or b": "sign"}, tmp_path / "two.svg", width=64)
     assert drawn == [[50.0] * 3, [98.0] * 3]
+    assert "chance" in (tmp_path / "two.svg").read_text()
 
 
 def test_a_distance_that_one_class_hardly_has_is_not_drawn(drawn: list[list[float]], tmp_path: Path) -> None:
-    from boxconv.analysis.by_distance import Measured
-
-    scenes = np.zeros((4, 2 * RANGES, 2, 2), np.int64)
-    scenes[:, :2] = [[10_000, 9_000], [10_000, 7_000]]
-    scenes[:, 2] = [[10_000, 0], [4, 4]]
-    run = Measured("enet", 0, {}, 4, {"a or b": answers_of(scenes)}, "here")
-    draw_by_distance({"enet": [run]}, {"a or b": "sign"}, tmp_path / "rare.svg", width=64)
+    often, rarely = [[10_000, 9_000], [10_000, 7_000]], [[10_000, 0], [4, 4]]
+    draw_by_distance({"enet": [measured(0, often, often, rarely)]}, {"a or b": "sign"}, tmp_path / "rare.svg", width=64)
     assert [len(values) for values in drawn] == [2]

@@ -117,34 +117,25 @@ def test_draw(runs, tmp_path, capsys, name):
 
 
 @pytest.mark.parametrize(
-    "arguments, status, message",
+    "line, status, message",
     [
-        (
-            ["draw", "boxenet/best.pt", "--out", "b.jpg"],
-            2,
-            "--out: expected a name that ends in .png or .svg, got b.jpg",
-        ),
-        (
-            ["draw", "boxenet/best.pt", "--out", "b.png", "--layer", "x"],
-            2,
-            "--layer: expected one of stage1.1.box, stage1",
-        ),
-        (["draw", "boxenet/best.pt", "--out", "b.png", "--most", "0"], 2, "--most: expected at least 1, got 0"),
-        (["draw", "boxenet/best.pt", "--out", "b.png", "--features"], 2, "--features: needs an --image"),
-        (["draw", "enet_minus/best.pt", "--out", "b.png"], 2, "enet_minus has no box layers"),
-        (["draw", "none.pt", "--out", "b.png"], 1, "none.pt: no such file"),
-        (["analyze", "boxenet", "--images", "0"], 2, "--images: expected at least 1, got 0"),
-        (["analyze", "boxenet", "--positions", "-1"], 2, "--positions: expected at least 0, got -1"),
-        (["analyze", "boxenet", "--out", "new", "--levels", "x"], 2, "--levels: boxenet has no module named 'x'"),
-        (["analyze", ".", "--quiet"], 2, "no run, there is neither best.pt nor last.pt in it"),
-        (["analyze", "boxenet", "--out", "new", "--against", "nowhere"], 1, "nowhere: no such file"),
+        ("draw boxenet/best.pt --out b.jpg", 2, "--out: expected a name that ends in .png or .svg, got b.jpg"),
+        ("draw boxenet/best.pt --out b.png --layer x", 2, "--layer: expected one of stage1.1.box, stage1"),
+        ("draw boxenet/best.pt --out b.png --most 0", 2, "--most: expected at least 1, got 0"),
+        ("draw boxenet/best.pt --out b.png --features", 2, "--features: needs an --image"),
+        ("draw enet_minus/best.pt --out b.png", 2, "enet_minus has no box layers"),
+        ("draw none.pt --out b.png", 1, "none.pt: no such file"),
+        ("analyze boxenet --images 0", 2, "--images: expected at least 1, got 0"),
+        ("analyze boxenet --positions -1", 2, "--positions: expected at least 0, got -1"),
+        ("analyze boxenet --out new --levels x", 2, "--levels: boxenet has no module named 'x'"),
+        ("analyze . --quiet", 2, "no run, there is neither best.pt nor last.pt in it"),
+        ("analyze boxenet --out new --against nowhere", 1, "nowhere: no such file"),
     ],
-    ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else "",
 )
-def test_one_clear_message(runs, monkeypatch, capsys, arguments, status, message):
+def test_one_clear_message(runs, monkeypatch, capsys, line, status, message):
     monkeypatch.chdir(runs)
     before = sorted(runs.rglob("*"))
-    found, _, err = boxconv(capsys, *arguments)
+    found, _, err = boxconv(capsys, *line.split())
     assert (found, err.count("boxconv: error:")) == (status, 1)
     assert message in err
     assert sorted(runs.rglob("*")) == before

@@ -71,18 +71,3 @@ def test_half_a_section_is_refused(tmp_path, capsys, text):
     assert main(["bench", *SMALL, "--write", str(path)]) == 2
     assert "must hold" in capsys.readouterr().err
     assert path.read_text() == text
-
-
-@pytest.mark.parametrize(
-    "arguments, status, message",
-    [
-        (["resnet"], 2, "NETWORKS: expected some of enet, .*got resnet"),
-        (["--rounds", "0"], 2, "--rounds: expected at least 1, got 0"),
-        (["--threads", "0"], 2, "--threads: expected at least 1, got 0"),
-        (["--device", "tpu"], 2, "--device: expected auto, cpu or cuda, got tpu"),
-        (["--write", "nowhere.md"], 1, "nowhere.md: No such file"),
-    ],
-)
-def test_usage_errors(capsys, arguments, status, message):
-    assert main(["bench", *arguments]) == status
-    assert re.search(message, capsys.readouterr().err)

@@ -6,24 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command import printed
 from data_trees import THREE, pick, save
 from PIL import Image
 
-from boxconv.cli import main
 from boxconv.data.class_table import write_classes
 
 SETTINGS = ["--size", 16, 32, "--batch-size", 2, "--epochs", 1, "--network", "enet_minus", "--data", "folder"]
-
-
-def boxconv(capsys: pytest.CaptureFixture[str], *arguments: Any) -> tuple[int, str]:
-    """Exit status and all output of a command. Fails if there is a traceback."""
-    try:
-        status = main([str(argument) for argument in arguments])
-    except SystemExit as stop:
-        status = int(stop.code or 0)
-    printed = "".join(capsys.readouterr())
-    assert "Traceback" not in printed
-    return status, printed
 
 
 def folder(root: Path, suffix: str, channels: int) -> Path:
@@ -49,29 +38,29 @@ def test_from_training_to_the_exported_network(
     suffix: str, channels: int, white: list[Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root, run = folder(tmp_path / "data", suffix, channels), tmp_path / "run"
-    status, printed = boxconv(
+    status, text = printed(
         capsys, "train", *SETTINGS, "--root", root, "--in-channels", channels, *white, "--out", run, "--rotate", 5,
         "--blur", 0.5,
     )  # fmt: skip
-    assert status == 0, printed
-    assert "measured on the training images: --mean 0." in printed
+    assert status == 0, text
+    assert "measured on the training images: --mean 0." in text
     config = json.loads((run / "config.json").read_text())["config"]
     assert len(config["mean"]) == len(config["std"]) == channels
     divisor = 255 if suffix == ".png" and channels == 4 else 4095 if white else 65535
     expected = np.mean([_values(path).mean() for path in (root / "images/train").iterdir()]) / divisor
     assert np.mean(config["mean"]) == pytest.approx(expected, abs=1e-4)
 
-    assert boxconv(capsys, "evaluate", run / "best.pt", "--quiet", "--picture", tmp_path / "seen.png")[0] == 0
-    assert boxconv(capsys, "analyze", run, "--positions", 0, "--quiet")[0] == 0
-    assert boxconv(capsys, "check-data", root, "--in-channels", channels, "--quiet")[0] == 0
+    assert printed(capsys, "evaluate", run / "best.pt", "--quiet", "--picture", tmp_path / "seen.png")[0] == 0
+    assert printed(capsys, "analyze", run, "--positions", 0, "--quiet")[0] == 0
+    assert printed(capsys, "check-data", root, "--in-channels", channels, "--quiet")[0] == 0
     images = root / "images" / "val"
-    assert boxconv(capsys, "predict", run, images, "--out", tmp_path / "checkpoint", "--quiet")[0] == 0
+    assert printed(capsys, "predict", run, images, "--out", tmp_path / "checkpoint", "--quiet")[0] == 0
     pytest.importorskip("safetensors")
     exported = tmp_path / "network.safetensors"
-    assert boxconv(capsys, "export", run, "--out", exported)[0] == 0
-    status, printed = boxconv(capsys, "evaluate", exported, "--data", "folder", "--root", root, "--quiet")
-    assert status == 0, printed
-    assert boxconv(capsys, "predict", exported, images, "--out", tmp_path / "exported", "--quiet")[0] == 0
+    assert printed(capsys, "export", run, "--out", exported)[0] == 0
+    status, text = printed(capsys, "evaluate", exported, "--data", "folder", "--root", root, "--quiet")
+    assert status == 0, text
+    assert printed(capsys, "predict", exported, images, "--out", tmp_path / "exported", "--quiet")[0] == 0
     for name in ("0.png", "1.png"):
         ours, theirs = (np.asarray(Image.open(tmp_path / where / name)) for where in ("checkpoint", "exported"))
         assert np.array_equal(ours, theirs)
@@ -85,10 +74,10 @@ def test_deployed_networks_keep_their_channels(
     pytest.importorskip(package)
     root, run = folder(tmp_path / "data", ".npy", 5), tmp_path / "run"
     train = ["train", *SETTINGS, "--root", root, "--in-channels", 5, "--out", run, "--quiet"]
-    assert boxconv(capsys, *train)[0] == 0
-    assert boxconv(capsys, "export", run, "--out", tmp_path / f"network{suffix}")[0] == 0
+    assert printed(capsys, *train)[0] == 0
+    assert printed(capsys, "export", run, "--out", tmp_path / f"network{suffix}")[0] == 0
     for network, out in ((run, "trained"), (tmp_path / f"network{suffix}", "deployed")):
-        assert boxconv(capsys, "predict", network, root / "images/val", "--out", tmp_path / out, "--quiet")[0] == 0
+        assert printed(capsys, "predict", network, root / "images/val", "--out", tmp_path / out, "--quiet")[0] == 0
     for name in ("0.png", "1.png"):
         ours, theirs = (np.asarray(Image.open(tmp_path / where / name)) for where in ("trained", "deployed"))
         assert (ours == theirs).mean() > 0.99
@@ -112,12 +101,12 @@ def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["--in-channels", 5, "--cache", tmp_path / "cache"], 2, "--cache: keeps images of 3 channels of 8 bits only"),
     ]
     for options, status, words in table:
-        found, printed = boxconv(capsys, *train, *options)
-        assert (found, words in printed) == (status, True), (options, printed)
-    found, printed = boxconv(capsys, "train", "--in-channels", 4, "--out", tmp_path / "run")
-    assert (found, "drawn scenes are red, green and blue" in printed) == (2, True)
-    found, printed = boxconv(capsys, "check-data", root, "--quiet")
-    assert (found, "image channels: 5" in printed) == (1, True)
+        found, text = printed(capsys, *train, *options)
+        assert (found, words in text) == (status, True), (options, text)
+    found, text = printed(capsys, "train", "--in-channels", 4, "--out", tmp_path / "run")
+    assert (found, "drawn scenes are red, green and blue" in text) == (2, True)
+    found, text = printed(capsys, "check-data", root, "--quiet")
+    assert (found, "image channels: 5" in text) == (1, True)
     assert not (tmp_path / "run").exists()
 
 
@@ -127,16 +116,14 @@ def test_twelve_bits_are_not_labelled_as_black(tmp_path: Path, capsys: pytest.Ca
     save(tmp_path / "eight.png", deep.astype(np.uint8))
     save(tmp_path / "twelve.png", deep * 16 + 15)
     out = tmp_path / "out"
-    status, printed = boxconv(
-        capsys, "predict", tmp_path / "eight.png", tmp_path / "twelve.png", "--out", out, "--quiet"
-    )
-    assert status == 0, printed
-    assert f"note: {tmp_path}/twelve.png: 16 bits a pixel, but no value above" in printed
-    assert "read as 12 bits, white is 4095" in printed
+    status, text = printed(capsys, "predict", tmp_path / "eight.png", tmp_path / "twelve.png", "--out", out, "--quiet")
+    assert status == 0, text
+    assert f"note: {tmp_path}/twelve.png: 16 bits a pixel, but no value above" in text
+    assert "read as 12 bits, white is 4095" in text
     labels = {name: np.asarray(Image.open(out / f"{name}.png")) for name in ("eight", "twelve")}
     assert np.array_equal(labels["eight"], labels["twelve"])
     twelve = ["predict", tmp_path / "twelve.png", "--out", out, "--quiet", "--overwrite"]
-    status, printed = boxconv(capsys, *twelve, "--white", 65535)
-    assert (status, "note" in printed) == (0, False)
+    status, text = printed(capsys, *twelve, "--white", 65535)
+    assert (status, "note" in text) == (0, False)
     assert not np.array_equal(np.asarray(Image.open(out / "twelve.png")), labels["eight"])
-    assert boxconv(capsys, *twelve, "--white", -1)[0] == 2
+    assert printed(capsys, *twelve, "--white", -1)[0] == 2

@@ -1,53 +1,32 @@
-"""The command line as a user types it: results, exit status, and one clear message instead of a traceback."""
+"""The command line as a user types it: results, exit status, and messages that name the files."""
 
-import hashlib
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
 
 import data_trees
 import numpy as np
 import pytest
 from command import boxconv
+from data_trees import fingerprint
+from faults import runs
 from PIL import Image
-
-from boxconv.data.class_table import write_classes
-from boxconv.data.scenes.dataset import SCENE_CLASSES, draw_scene
 
 SMALL = ["--size", "16", "32", "--batch-size", "2", "--epochs", "1", "--quiet"]
 SCENES = [*SMALL, "--scenes-per-epoch", "4", "--scenes-for-validation", "2", "--network", "enet_minus"]
 
 
-def process(*arguments, **options):
+def process(*arguments):
     return subprocess.run(
-        [sys.executable, "-m", "boxconv", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        **options,
+        [sys.executable, "-m", "boxconv", *map(str, arguments)], capture_output=True, text=True, timeout=120
     )
 
 
 @pytest.fixture
 def folder(tmp_path):
     """A data set in a folder, of drawn scenes: 4 for training, 2 for validation."""
-    root = tmp_path / "data"
-    for split, seeds in (("train", range(4)), ("val", range(4, 6))):
-        for seed in seeds:
-            image, label = draw_scene(seed, 20, 40)
-            for kind, pixels in (("images", image), ("labels", label)):
-                path = root / kind / split / f"{seed}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(pixels).save(path)
-    write_classes(root / "classes.csv", SCENE_CLASSES)
-    return root
-
-
-def fingerprint(root):
-    return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in root.rglob("*") if path.is_file()}
+    return data_trees.scenes(tmp_path / "data", {"train": range(4), "val": range(4, 6)}, (20, 40))
 
 
 def test_the_whole_way_on_a_folder(folder, tmp_path):
@@ -73,69 +52,15 @@ def test_the_whole_way_on_a_folder(folder, tmp_path):
 
 def test_interrupt_and_resume(tmp_path):
     run = tmp_path / "run"
-    long = [*SCENES, "--epochs", "10000"]
-    training = subprocess.Popen(
-        [sys.executable, "-m", "boxconv", "train", "--out", str(run), *long], stderr=subprocess.PIPE, text=True
-    )
-    records = run / "metrics.jsonl"
-    while not (records.exists() and records.read_text()):
-        assert training.poll() is None
-        time.sleep(0.05)
+    training = runs.start("train", "--out", run, *SCENES, "--epochs", "10000")
+    runs.wait_for(lambda: runs.epochs(run) > 0, training)
     training.send_signal(signal.SIGINT)
-    _, errors = training.communicate(timeout=60)
-    assert training.returncode == 130
+    status, errors = runs.finish(training)
+    assert (status, "Traceback" in errors) == (130, False)
     assert "the state is saved, go on with --resume" in errors
-    assert "Traceback" not in errors
     assert (run / "last.pt").exists()
-    status = process("train", "--out", run, "--resume", "--lr", "0.5", "--quiet")
-    assert (status.returncode, "--lr: --resume goes on with the run's" in status.stderr) == (2, True)
-
-
-def test_an_existing_run_is_safe(tmp_path, capsys):
-    run = tmp_path / "run"
-    assert boxconv(capsys, "train", "--out", run, *SCENES)[0] == 0
-    before = fingerprint(run)
-    status, _, errors = boxconv(capsys, "train", "--out", run, *SCENES)
-    assert status == 2
-    assert "holds a run already" in errors
-    assert fingerprint(run) == before
-    assert boxconv(capsys, "train", "--out", run, *SCENES, "--overwrite")[0] == 0
-
-
-@pytest.mark.parametrize(
-    "arguments, status, message",
-    [
-        (["train", "--network", "resnet"], 2, "--network: expected one of enet, boxenet"),
-        (["train", "--box-dropout", "0.1", "0.2"], 2, "--box-dropout: boxenet: must be 4 probabilities"),
-        (["train", "--box-weight-decay", "-1"], 2, "--box-weight-decay: expected a number of at least 0, got -1"),
-        (["train", "--warmup", "-1"], 2, "--warmup: expected a number of epochs, at least 0, got -1"),
-        (["train", "--warmup", "30"], 2, "--warmup: expected less than --epochs 30, got 30"),
-        (["train", "--class-balance", "1"], 2, "--class-balance: expected a number above 1, got 1"),
-        (["train", "--epochs", "0"], 2, "--epochs: expected at least 1, got 0"),
-        (["train", "--epochs", "many"], 2, "--epochs"),
-        (["train", "--learning-rate", "1"], 2, "--learning-rate"),
-        (["train", "--data", "camvid"], 2, "--root: --data camvid needs the folder"),
-        (["train", "--data", "camvid", "--root", "nowhere"], 1, "nowhere"),
-        (["train", "--data", "folder", "--root", "data", "--classes", "none.csv"], 1, "none.csv"),
-        (["train", "--device", "quantum"], 1, "--device quantum: not available here"),
-        (["train", "--resume"], 2, "nothing to resume"),
-        (["evaluate", "none.pt"], 1, "none.pt: no such file"),
-        (["evaluate", "data/classes.csv"], 1, "classes.csv: not a checkpoint"),
-        (["predict", "none.pt", "data", "--out", "out"], 1, "none.pt: no such file"),
-        (["check-data", "nowhere", "--data", "camvid"], 1, "nowhere"),
-        (["fly"], 2, "no command 'fly'; boxconv --help"),
-        (["trian"], 2, "no command 'trian'; did you mean train?"),
-        (["demo", "net.pt"], 2, "did you mean demo-app?"),
-        (["check_data", "nowhere"], 1, "nowhere: no such folder"),
-    ],
-)  # fmt: skip
-def test_usage_errors(folder, tmp_path, capsys, monkeypatch, arguments, status, message):
-    monkeypatch.chdir(tmp_path)
-    extra = ["--out", "run", "--quiet"] if arguments[0] == "train" else []
-    before = sorted(tmp_path.rglob("*"))
-    got, out, errors = boxconv(capsys, *arguments, *extra)
-    assert (got, message in errors + out) == (status, True), errors + out
-    assert sorted(tmp_path.rglob("*")) == before
+    again = process("train", "--out", run, "--resume", "--lr", "0.5", "--quiet")
+    assert (again.returncode, "--lr: --resume goes on with the run's" in again.stderr) == (2, True)
 
 
 def _truncate(root):
@@ -174,13 +99,6 @@ def test_faulty_data_is_reported_by_file_before_training(folder, tmp_path, capsy
     assert fingerprint(folder) == before
 
 
-def test_check_data_on_clean_data(folder, capsys):
-    status, out, errors = boxconv(capsys, "check-data", folder, "--quiet")
-    assert (status, errors) == (0, "")
-    assert "4 pairs in train, 2 pairs in val" in out
-    assert "0 faults" in out
-
-
 def test_check_data_writes_what_it_is_asked_for(folder, tmp_path, capsys):
     before = fingerprint(folder)
     report = tmp_path / "report.json"
@@ -193,22 +111,6 @@ def test_check_data_writes_what_it_is_asked_for(folder, tmp_path, capsys):
     assert boxconv(capsys, "check-data", folder, "--quiet", "--json", report, "--overwrite")[0] == 1
     (fault,) = json.loads(report.read_text())["faults"]
     assert (fault["kind"], fault["file"]) == ("damaged file", "images/val/5.png")
-
-
-@pytest.mark.parametrize(
-    "options, message",
-    [
-        (["--json", "data/images/report.json"], "never written to"),
-        (["--limit", "0"], "--limit: expected at least 1"),
-        (["--palette", "data/classes.csv", "--data", "camvid"], "--palette"),
-    ],
-)
-def test_check_data_refuses(folder, tmp_path, capsys, monkeypatch, options, message):
-    monkeypatch.chdir(tmp_path)
-    before = fingerprint(tmp_path)
-    status, _, errors = boxconv(capsys, "check-data", "data", "--quiet", *options)
-    assert (status, message in errors) == (2, True), errors
-    assert fingerprint(tmp_path) == before
 
 
 def test_cityscapes_from_the_archive_to_the_submission(tmp_path, capsys):
@@ -231,9 +133,3 @@ def test_cityscapes_from_the_archive_to_the_submission(tmp_path, capsys):
     assert np.asarray(Image.open(tmp_path / "out" / "berlin_000000_000019_pred_labelIds.png")).shape == (32, 64)
     assert boxconv(capsys, "submit", run / "best.pt", "--out", tmp_path / "out", "--quiet")[0] == 1
     assert fingerprint(root) == before
-
-
-def test_help_names_every_command():
-    result = process("--help", env={**os.environ, "COLUMNS": "120"})
-    assert result.returncode == 0
-    assert all(command in result.stdout for command in ("train", "evaluate", "predict", "check-data"))

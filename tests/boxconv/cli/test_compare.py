@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command import printed
 
-from boxconv.cli import main
 from boxconv.reports.run_comparison import Unfinished, grouped, kept, merged, read_kept, read_run, sections
 from boxconv.reports.run_curves import draw_curves
 
@@ -139,24 +139,15 @@ def test_other_folders_are_other_experiments(tmp_path: Path) -> None:
     assert list(grouped([one, other], ORDER, DEFAULTS)) == ["enet (root /a)", "enet (root /b)"]
 
 
-def boxconv(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str]:
-    try:
-        status = main([str(word) for word in words])
-    except SystemExit as stop:
-        status = int(stop.code or 0)
-    captured = capsys.readouterr()
-    return status, captured.out + captured.err
-
-
 def test_the_command(folders: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page, plot, file = tmp_path / "page.md", tmp_path / "curves.png", tmp_path / "runs.json"
     page.write_text("# Results\n")
     options = ["--kept", file, "--write", page, "--plot", plot]
-    status, text = boxconv(capsys, "compare", *folders[:2], *options)
+    status, text = printed(capsys, "compare", *folders[:2], *options)
     assert status == 0, text
     assert "boxenet" in text
     assert plot.stat().st_size > 1000
-    status, text = boxconv(capsys, "compare", folders[2], *options, "--overwrite")
+    status, text = printed(capsys, "compare", folders[2], *options, "--overwrite")
     assert status == 0, text
     written = page.read_text()
     assert written.startswith("# Results\n")
@@ -166,24 +157,24 @@ def test_the_command(folders: list[Path], tmp_path: Path, capsys: pytest.Capture
 
 
 def test_what_cannot_be_compared(folders: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert boxconv(capsys, "compare") == (
+    assert printed(capsys, "compare") == (
         2,
         "boxconv: error: RUNS: expected folders of finished runs, or --kept FILE with some\n",
     )
-    status, text = boxconv(capsys, "compare", tmp_path / "none")
+    status, text = printed(capsys, "compare", tmp_path / "none")
     assert status == 1
     assert "none: no folder of a training run" in text
     other = write_run(tmp_path / "large", "enet", 0, [0.1], size=[360, 480])
-    assert "different data, image sizes or classes" in boxconv(capsys, "compare", folders[0], other)[1]
-    status, text = boxconv(capsys, "compare", folders[0], "--plot", tmp_path / "curves.gif")
+    assert "different data, image sizes or classes" in printed(capsys, "compare", folders[0], other)[1]
+    status, text = printed(capsys, "compare", folders[0], "--plot", tmp_path / "curves.gif")
     assert (status, "--plot: expected a name that ends in .png or .svg" in text) == (2, True)
-    status, text = boxconv(capsys, "compare", folders[0], write_run(tmp_path / "again", "boxenet", 1, [0.2] * 3))
+    status, text = printed(capsys, "compare", folders[0], write_run(tmp_path / "again", "boxenet", 1, [0.2] * 3))
     assert (status, "are the same experiment with the same seed" in text) == (2, True)
     (folders[1] / "metrics.jsonl").write_bytes(b"\xff\xfe")
-    status, text = boxconv(capsys, "compare", folders[1])
+    status, text = printed(capsys, "compare", folders[1])
     assert (status, "no training run that can be read: UnicodeDecodeError" in text) == (1, True)
     (folders[0] / "metrics.jsonl").write_text("")
-    status, text = boxconv(capsys, "compare", folders[0], folders[2])
+    status, text = printed(capsys, "compare", folders[0], folders[2])
     assert status == 0
     assert "left out: " in text
     assert "the run is not finished: epoch 0 of 3" in text
@@ -191,7 +182,7 @@ def test_what_cannot_be_compared(folders: list[Path], tmp_path: Path, capsys: py
     nameless = kept([read_run(folders[2], {}, "")]).replace('"data"', '"d"')
     for content in ('[{"network": "enet"}]', "{}{", '["enet"]', nameless):
         bad.write_text(content)
-        status, text = boxconv(capsys, "compare", "--kept", bad)
+        status, text = printed(capsys, "compare", "--kept", bad)
         assert (status, "bad.json: holds no kept runs" in text) == (1, True)
         assert bad.read_text() == content
 

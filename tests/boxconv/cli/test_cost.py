@@ -1,9 +1,6 @@
 """`boxconv cost`, as a user types it."""
 
 import json
-import re
-
-import pytest
 
 from boxconv.cli import main
 
@@ -36,17 +33,3 @@ def test_markdown_is_a_table(capsys):
     assert lines[0].startswith("| network")
     assert set(lines[1]) == set("|-: ")
     assert len({line.count("|") for line in lines[:3]}) == 1
-
-
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
-        (["resnet"], "NAMES: expected some of enet, .*erfnet_minus, got 'resnet'"),
-        (["enet", "--size", "0", "32"], "--size: expected at least 1, got 0"),
-        (["enet", "--rounds", "-1"], "--rounds: expected at least 0, got -1"),
-        (["enet", "--threads", "0"], "--threads: expected at least 1, got 0"),
-    ],
-)
-def test_usage_errors(capsys, arguments, message):
-    assert main(["cost", *arguments]) == 2
-    assert re.search(message, capsys.readouterr().err)

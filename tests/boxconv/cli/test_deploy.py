@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import data_trees
 import numpy as np
 import pytest
 import torch
@@ -18,12 +19,12 @@ from box_convolution.networks import pretrained
 from box_convolution.networks.weights import create_from
 from box_convolution.networks.weights import load as load_weights
 from box_convolution.networks.weights import save as save_weights
-from boxconv.data.class_table import write_classes
 from boxconv.data.scenes.dataset import SCENE_CLASSES, draw_scene
 from boxconv.training import checkpoint
 from boxconv.training.config import TrainConfig, to_plain
 
 SIZE = (32, 64)
+SHORT = ["--scenes-per-epoch", "2", "--scenes-for-validation", "2", "--epochs", "1", "--batch-size", "2"]
 
 
 def write_checkpoint(path: Path, name: str) -> Path:
@@ -57,14 +58,7 @@ def photo(tmp_path: Path) -> Path:
 @pytest.fixture
 def scenes(tmp_path: Path) -> Path:
     """A folder with three drawn scenes for scoring."""
-    root = tmp_path / "scenes"
-    for kind in ("images", "labels"):
-        (root / kind / "val").mkdir(parents=True)
-    for i in range(3):
-        for kind, pixels in zip(("images", "labels"), draw_scene(i, *SIZE), strict=True):
-            Image.fromarray(pixels).save(root / kind / "val" / f"{i}.png")
-    write_classes(root / "classes.csv", SCENE_CLASSES)
-    return root
+    return data_trees.scenes(tmp_path / "scenes", {"val": range(3)}, SIZE)
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
@@ -102,18 +96,8 @@ def test_prediction_from_an_exported_file(suffix, packages, small, photo, scenes
     found = []
     for network in (small, path):
         scores = tmp_path / "scores.json"
-        options = [
-            "--data",
-            "folder",
-            "--root",
-            scenes,
-            "--json",
-            scores,
-            "--picture",
-            tmp_path / "panel.png",
-            "--overwrite",
-            "--quiet",
-        ]
+        options = ["--data", "folder", "--root", scenes, "--json", scores, "--picture", tmp_path / "panel.png"]
+        options += ["--overwrite", "--quiet"]
         status, out, errors = boxconv(capsys, "evaluate", network, *options)
         assert (status, errors) == (0, "")
         assert "images, scored at 32 x 64" in out
@@ -147,8 +131,7 @@ def test_a_run_folder_is_its_best_checkpoint(small, photo, tmp_path, capsys):
 def test_training_from_the_network_that_comes_trained(tmp_path, capsys):
     """The new run has other classes and another size."""
     pytest.importorskip("safetensors")
-    options = ["--size", "64", "128", "--scenes-per-epoch", "2", "--scenes-for-validation", "2", "--epochs", "1"]
-    options += ["--batch-size", "2", "--lr", "1e-9", "--start-from", "boxenet-camvid"]
+    options = [*SHORT, "--size", "64", "128", "--lr", "1e-9", "--start-from", "boxenet-camvid"]
     status, out, errors = boxconv(capsys, "train", "--out", tmp_path / "run", *options)
     assert (status, "boxenet-camvid tells other classes apart (sky, building, " in out) == (0, True), errors
     assert "from boxenet-camvid: --box-dropout 0.01 0.1 0.0 0.0" in out
@@ -178,8 +161,7 @@ def test_training_from_weights_for_other_inputs(trained, tmp_path, capsys):
     content = checkpoint.load(trained)
     config = {**content["config"], "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}
     checkpoint.save(tmp_path / "other.pt", {**content, "config": config})
-    options = ["--size", "32", "64", "--scenes-per-epoch", "2", "--scenes-for-validation", "2", "--epochs", "1"]
-    options += ["--batch-size", "2", "--start-from", tmp_path / "other.pt"]
+    options = [*SHORT, "--size", "32", "64", "--start-from", tmp_path / "other.pt"]
     status, out, errors = boxconv(capsys, "train", "--out", tmp_path / "a", "--std", "0.3", "0.3", "0.3", *options)
     assert (status, "other.pt: --mean 0.5 0.5 0.5\n" in out, "starts afresh" in out) == (0, True, False), errors
     settings = checkpoint.load(tmp_path / "a" / "last.pt")["config"]
@@ -250,8 +232,7 @@ def test_an_option_that_is_kept_as_null(tmp_path, capsys):
     description["options"] = {"box_dropout": None}
     about = {"classes": SCENE_CLASSES.to_dict(), "size": list(SIZE), "mean": [0.5] * 3, "std": [0.2] * 3}
     save_weights(create_from(description), tmp_path / "net.safetensors", description, **about)
-    options = ["--size", "32", "64", "--scenes-per-epoch", "2", "--scenes-for-validation", "2", "--epochs", "1"]
-    options += ["--network", "boxerfnet", "--batch-size", "2", "--start-from", tmp_path / "net.safetensors"]
+    options = [*SHORT, "--size", "32", "64", "--network", "boxerfnet", "--start-from", tmp_path / "net.safetensors"]
     assert boxconv(capsys, "train", "--out", tmp_path / "run", *options)[0] == 0
     status, _, errors = boxconv(capsys, "export", tmp_path / "net.safetensors", "--prune", "0", "--out", "a.pt2")
     assert (status, "does not say what it was trained on" in errors) == (2, True)

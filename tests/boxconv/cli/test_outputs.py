@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 import pytest
+from data_trees import fingerprint
 from PIL import Image
 
 from boxconv.cli import main
@@ -85,44 +86,32 @@ def here(tmp_path, monkeypatch):
     (tmp_path / "run").mkdir()
     Image.fromarray(np.zeros((32, 48, 3), np.uint8)).save("photo.png")
     os.link("photo.png", "link.png")
-    for name in (
-        "there.png",
-        "there.csv",
-        "there.html",
-        "there.safetensors",
-        "classes.csv",
-        "runs.png",
-        "folder/photo.png",
-        "folder/report.html",
-    ):
+    there = "there.png there.csv there.html there.safetensors classes.csv runs.png folder/photo.png folder/report.html"
+    for name in there.split():
         (tmp_path / name).write_text("kept")
     (tmp_path / "run" / "metrics.jsonl").write_text("kept")
     return tmp_path
 
 
-def contents(folder):
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
 @pytest.mark.parametrize("line, named", OUTPUTS)
 def test_what_is_there_is_kept(here, capsys, line, named):
-    before = contents(here)
+    before = fingerprint(here)
     assert main(line.split()) in (1, 2)
     error = capsys.readouterr().err
     assert named in error
     assert "already" in error
     assert "--overwrite" in error
-    assert contents(here) == before
+    assert fingerprint(here) == before
 
 
 @pytest.mark.parametrize("line", INPUTS)
 @pytest.mark.parametrize("more", [[], ["--overwrite"]], ids=["", "overwrite"])
 def test_what_is_read_is_kept_whatever_is_asked(here, capsys, line, more):
-    before = contents(here)
+    before = fingerprint(here)
     assert main([*line.split(), *more]) == 2
     error = capsys.readouterr().err
     assert "would be replaced; choose another name" in error or "is also the output of" in error
-    assert contents(here) == before
+    assert fingerprint(here) == before
 
 
 @pytest.fixture
@@ -143,12 +132,12 @@ def test_nothing_is_written_into_a_data_folder(here, data_set, capsys, line, opt
     if "trained" in line:
         assert main(TRAIN.split()) == 0
     overwrite = line.split()[0] not in ("bench", "import-sunrgbd")
-    before = contents(here)
+    before = fingerprint(here)
     assert main([*line.split(), *(["--overwrite"] if overwrite else [])]) == 2
     error = capsys.readouterr().err
     assert f"boxconv: error: {option}: " in error
     assert "which is never written to: give another place" in error
-    assert contents(here) == before
+    assert fingerprint(here) == before
 
 
 def test_what_a_data_folder_is(tmp_path):

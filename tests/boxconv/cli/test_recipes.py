@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+from command import printed
 
 from box_convolution import networks
-from boxconv.cli import commands, main, recipes
+from boxconv.cli import commands, recipes
 from boxconv.errors import UsageError
 from boxconv.training.config import TrainConfig
 from boxconv.training.schedule import learning_rate
@@ -60,16 +61,6 @@ def test_settings_of_the_paper() -> None:
     assert sun.mean != city.mean
 
 
-def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
-    try:
-        status = main(list(arguments))
-    except SystemExit as stop:
-        status = int(stop.code or 0)
-    captured = capsys.readouterr()
-    assert "Traceback" not in captured.err
-    return status, captured.out + captured.err
-
-
 def test_options_come_before_the_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = tmp_path / "mine.json"
     content = {
@@ -78,14 +69,14 @@ def test_options_come_before_the_recipe(tmp_path: Path, capsys: pytest.CaptureFi
     }  # fmt: skip
     recipe.write_text(json.dumps(content))
     out = tmp_path / "run"
-    status, text = run(capsys, "train", "--recipe", str(recipe), "--out", str(out), "--epochs", "1", "--quiet")
+    status, text = printed(capsys, "train", "--recipe", str(recipe), "--out", str(out), "--epochs", "1", "--quiet")
     assert status == 0, text
     config = json.loads((out / "config.json").read_text())["config"]
     assert (config["epochs"], config["lr"], config["network"], config["size"]) == (1, 0.004, "enet_minus", [16, 32])
     # Resuming asks for nothing but the run.
-    status, text = run(capsys, "train", "--recipe", str(recipe), "--out", str(out), "--resume", "--quiet")
+    status, text = printed(capsys, "train", "--recipe", str(recipe), "--out", str(out), "--resume", "--quiet")
     assert status == 0, text
-    assert run(capsys, "train", "--recipe", str(recipe), "--out", str(out), "--resume", "--lr", "1")[0] == 2
+    assert printed(capsys, "train", "--recipe", str(recipe), "--out", str(out), "--resume", "--lr", "1")[0] == 2
     # What a run leaves is a recipe.
     again = tmp_path / "again.json"
     again.write_text(json.dumps(config))
@@ -96,16 +87,16 @@ def test_options_come_before_the_recipe(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_the_list(capsys: pytest.CaptureFixture[str]) -> None:
-    status, text = run(capsys, "train", "--recipe", "help")
+    status, text = printed(capsys, "train", "--recipe", "help")
     assert status == 0
     assert "cityscapes-boxenet  " in text
     assert "64.6 %" in text
 
 
 def test_data_root_is_another_name_of_root(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    status, text = run(capsys, "train", "--recipe=cityscapes-boxenet", "--data-root", str(tmp_path / "nowhere"))
+    status, text = printed(capsys, "train", "--recipe=cityscapes-boxenet", "--data-root", str(tmp_path / "nowhere"))
     assert (status, "nowhere does not exist" in text) == (1, True)
-    assert run(capsys, "train", "--recipe", "sunrgbd-enet")[0] == 2
+    assert printed(capsys, "train", "--recipe", "sunrgbd-enet")[0] == 2
 
 
 @pytest.mark.parametrize(
@@ -138,22 +129,21 @@ def test_slips_in_a_recipe(content: str, words: str, tmp_path: Path) -> None:
 
 
 def test_unknown_recipes(capsys: pytest.CaptureFixture[str]) -> None:
-    status, text = run(capsys, "train", "--recipe", "cityscapes-boxnet")
+    status, text = printed(capsys, "train", "--recipe", "cityscapes-boxnet")
     assert (status, "did you mean cityscapes-boxenet?" in text) == (2, True)
-    assert "--recipe help" in run(capsys, "train", "--recipe", "../recipes/cityscapes")[1]
+    assert "--recipe help" in printed(capsys, "train", "--recipe", "../recipes/cityscapes")[1]
 
 
 def test_networks_of_the_recipes_exist() -> None:
-    missing = {recipes.settings(name).network for name in EXPERIMENTS} - set(networks.names())
-    assert not missing or missing == {"erfnet", "boxerfnet", "boxerfnet_frozen", "erfnet_minus"}
+    assert {recipes.settings(name).network for name in EXPERIMENTS} <= set(networks.names())
 
 
 def started(tmp_path: Path, capsys: pytest.CaptureFixture[str], *options: str) -> TrainConfig:
     """The settings of a run with these options."""
     tiny = ["--size", "16", "32", "--epochs", "1", "--scenes-per-epoch", "2", "--scenes-for-validation", "1"]
     out = tmp_path / "-".join(options).replace("/", "")
-    status, printed = run(capsys, "train", *options, *tiny, "--batch-size", "2", "--quiet", "--out", str(out))
-    assert status == 0, printed
+    status, text = printed(capsys, "train", *options, *tiny, "--batch-size", "2", "--quiet", "--out", str(out))
+    assert status == 0, text
     return recipes.settings(str(out / "config.json"))
 
 
@@ -161,6 +151,7 @@ def test_without_a_recipe_settings_are_those_found_best(tmp_path: Path, capsys: 
     found = started(tmp_path, capsys)
     assert (found.network, found.lr, found.box_lr, found.box_weight_decay) == ("boxenet", 8e-3, 2.0, 0.0)
     assert found.box_dropout == (0.01, 0.1, 0.0, 0.0)
+    assert printed(capsys, "train", "--out", tmp_path, "--quiet", "--resume")[0] == 0
     erfnet = started(tmp_path, capsys, "--network=boxerfnet")
     assert erfnet.box_dropout == (), "those of its plain blocks"
     assert (erfnet.lr, erfnet.box_lr, erfnet.box_weight_decay) == (2e-3, 4.0, 0.0)
@@ -169,10 +160,5 @@ def test_without_a_recipe_settings_are_those_found_best(tmp_path: Path, capsys: 
     assert started(tmp_path, capsys, "--network", "enet").box_dropout == (), "it has no box blocks"
     asked = started(tmp_path, capsys, "--box-dropout", "0.15", "0.25", "0.15", "0.15", "--box-lr", "1")
     assert (asked.box_dropout, asked.box_lr) == ((0.15, 0.25, 0.15, 0.15), 1.0)
-    resumed = tmp_path / "again"
-    assert run(capsys, "train", "--out", str(resumed), "--quiet", "--epochs", "1", "--size", "16", "32",
-               "--scenes-per-epoch", "2", "--scenes-for-validation", "1")[0] == 0  # fmt: skip
-    assert run(capsys, "train", "--out", str(resumed), "--quiet", "--resume")[0] == 0
-
     paper = recipes.settings("cityscapes-boxenet")
     assert (paper.box_lr, paper.box_weight_decay, paper.box_dropout) == (1.0, None, ()), "the paper's, as before"

@@ -47,7 +47,7 @@ def test_the_stream_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
         capture_output=True,
         check=True,
     )
-    assert b"check-data" in result.stdout
+    assert all(command.encode() in result.stdout for command in COMMANDS)
     assert not result.stderr
 
 

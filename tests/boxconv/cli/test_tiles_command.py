@@ -2,6 +2,7 @@
 
 import json
 
+import data_trees
 import numpy as np
 import pytest
 import torch
@@ -9,7 +10,6 @@ from command import boxconv
 from PIL import Image
 
 from boxconv.data import large_images, tiff_strips
-from boxconv.data.class_table import write_classes
 from boxconv.data.scenes.dataset import SCENE_CLASSES, draw_scene
 
 OPTIONS = [
@@ -34,14 +34,7 @@ def run(tmp_path_factory):
 @pytest.fixture
 def folder(tmp_path):
     """Two labelled scenes of 80 x 120."""
-    root = tmp_path / "data"
-    for seed in range(2):
-        for kind, pixels in zip(("images", "labels"), draw_scene(seed, 80, 120), strict=True):
-            path = root / kind / "val" / f"{seed}.{'tif' if kind == 'images' else 'png'}"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(pixels).save(path)
-    write_classes(root / "classes.csv", SCENE_CLASSES)
-    return root
+    return data_trees.scenes(tmp_path / "data", {"val": range(2)}, (80, 120), suffix=".tif")
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=" ".join)
@@ -90,24 +83,6 @@ def test_an_image_too_large_that_has_no_parts(run, tmp_path, capsys, monkeypatch
     status, _, errors = boxconv(capsys, "predict", run, tmp_path / "a.png", "--out", tmp_path / "out", "--quiet")
     assert status == 1
     assert "a.png: 80 x 60 pixels are more than 1000; only TIFF files and .npy arrays are read in parts" in errors
-
-
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
-        (["--tile", "100"], "--tile: expected a multiple of 8, at least 16, got 100"),
-        (["--tile", "-8"], "--tile: expected a multiple of 8, at least 16, got -8"),
-        (["--tile", "64", "--overlap", "64"], "--overlap: expected 0 to 63, less than --tile, got 64"),
-        (["--overlap", "16"], "--overlap: got 16 without --tile"),
-        (["--size", "8", "64"], "--size: expected height and width of at least 16 pixels, got 8 64"),
-    ],
-)
-@pytest.mark.parametrize("command", ["predict", "evaluate"])
-def test_usage_errors(run, folder, tmp_path, capsys, command, arguments, message):
-    where = [folder / "images", "--out", tmp_path / "out"] if command == "predict" else []
-    status, _, errors = boxconv(capsys, command, run / "best.pt", *where, "--quiet", *arguments)
-    assert (status, message in errors) == (2, True), errors
-    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("command", ["predict", "evaluate"])

@@ -4,6 +4,8 @@ import json
 
 import pytest
 from command import boxconv
+from data_trees import fingerprint
+from small_runs import records
 
 SCENES = [
     *("--size", "16", "32", "--batch-size", "2", "--scenes-per-epoch", "4", "--scenes-for-validation", "2"),
@@ -19,10 +21,6 @@ def finished(tmp_path_factory):
     path = tmp_path_factory.mktemp("runs") / "run"
     assert main(["train", "--out", str(path), *SCENES, "--epochs", "1", "--quiet"]) == 0
     return path
-
-
-def records(path):
-    return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
 
 
 def test_more_epochs_and_a_page_for_a_run_that_is_there(finished, capsys):
@@ -62,17 +60,14 @@ def test_a_learning_rate_to_begin_with_is_printed_and_nothing_is_written(tmp_pat
         (["--flip"], "--flip: --resume goes on with the run's False, got True"),
         (["--network", "boxenet"], "--network: --resume goes on with the run's 'enet_minus', got 'boxenet'"),
         (["--epochs", "0"], "--epochs: --resume may add epochs to the run's"),
-        (["--optimizer", "sgd"], "--optimizer: --resume goes on with the run's 'adam', got 'sgd'"),
-        (["--optimizer", "adagrad"], "--optimizer"),
         (["--patience", "0"], "--patience: expected at least 1, got 0"),
-        (["--clip", "-1"], "--clip: --resume goes on with the run's None, got -1"),
     ],
 )
 def test_settings_that_a_resumed_run_refuses(finished, capsys, options, message):
-    before = {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
+    before = fingerprint(finished)
     status, out, errors = boxconv(capsys, "train", "--out", finished, "--resume", "--quiet", *options)
     assert (status, message in out + errors) == (2, True), out + errors
-    assert {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()} == before
+    assert fingerprint(finished) == before
 
 
 def test_a_page_goes_with_the_run_it_is_about(tmp_path, capsys):

@@ -65,6 +65,7 @@ def test_reads_files_of_spreadsheets(tmp_path: Path) -> None:
         ("label,name,red,green,blue\n", "1 to 255 classes, found 0"),
         ("label,name,red,green,blue\n0,road,1,2\n", "line 2: expected 5 values"),
         ("label,name,red,green,blue\n0,road,1,2,3,4\n", "line 2: expected 5 values"),
+        ("label,name,red,green,blue\nx,road,1,2,3\n", "label must be an integer, found 'x'"),
         ("label,name,red,green,blue\n0,road,1,2,x\n", "line 2: blue must be an integer, found 'x'"),
         ("label,name,red,green,blue\n0,road,1,2,3\n0,car,4,5,6\n", "label 0 occurs more than once"),
         ("label,name,red,green,blue\n0,road,1,2,3\n0,void,4,5,6\n", "void label 0"),

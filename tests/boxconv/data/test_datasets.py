@@ -8,23 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from data_trees import THREE, pair
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from boxconv.data.class_table import ClassTable, DataError
+from boxconv.data.class_table import DataError
 from boxconv.data.datasets import SegmentationFolder, evenly_spaced, seeded
 from boxconv.data.layouts.pairing import find_pairs
-
-CLASSES = ClassTable(("a", "b", "c"), ((1, 0, 0), (2, 0, 0), (3, 0, 0)), void=frozenset({11}))
-
-
-def write_pair(root: Path, split: str, name: str, *, suffix: str = ".png", size: tuple[int, int] = (6, 4)) -> None:
-    for kind in ("images", "labels"):
-        (root / kind / split).mkdir(parents=True, exist_ok=True)
-    seed = sum(map(ord, split + name))
-    values = np.random.default_rng(seed).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
-    Image.fromarray(values).save(root / "images" / split / (name + suffix))
-    Image.fromarray(values[..., 0] % 3).save(root / "labels" / split / f"{name}.png")
 
 
 def noise(image: Image.Image, label: Image.Image) -> tuple[float, float, float]:
@@ -58,17 +48,17 @@ def test_seeded() -> None:
 
 
 def test_pairs(tmp_path: Path) -> None:
-    write_pair(tmp_path, "train", "b", suffix=".JPG")
-    write_pair(tmp_path, "train", "a b.c", suffix=".tiff")
+    pair(tmp_path, "train", "b", suffix=".JPG")
+    pair(tmp_path, "train", "a b.c", suffix=".tiff")
     for name in (".DS_Store", "._b.JPG", "Thumbs.db", "notes.txt"):
         (tmp_path / "images" / "train" / name).touch()
-    data = SegmentationFolder(str(tmp_path), "train", CLASSES)
+    data = SegmentationFolder(str(tmp_path), "train", THREE)
     assert len(data) == 2
     assert data.names == ["a b.c", "b"]
     assert data.name(1) == "b"
-    assert (data.root, data.split, data.classes) == (tmp_path, "train", CLASSES)
+    assert (data.root, data.split, data.classes) == (tmp_path, "train", THREE)
     image, label = data[0]
-    assert (image.mode, label.mode, image.size, label.size) == ("RGB", "L", (6, 4), (6, 4))
+    assert (image.mode, label.mode, image.size, label.size) == ("RGB", "L", (20, 12), (20, 12))
     assert data.label(0) == label
     assert data[-1][1] == data[1][1] == data[5, 1][1]
     assert len(list(data)) == 2
@@ -77,22 +67,22 @@ def test_pairs(tmp_path: Path) -> None:
 
 
 def test_void_becomes_255(tmp_path: Path) -> None:
-    write_pair(tmp_path, "train", "a")
-    Image.new("L", (6, 4), 11).save(tmp_path / "labels" / "train" / "a.png")
-    assert SegmentationFolder(tmp_path, "train", CLASSES)[0][1].getextrema() == (255, 255)
+    pair(tmp_path, "train", "a")
+    Image.new("L", (20, 12), 11).save(tmp_path / "labels" / "train" / "a.png")
+    assert SegmentationFolder(tmp_path, "train", THREE)[0][1].getextrema() == (255, 255)
 
 
 def test_random_numbers_depend_on_the_sample_alone(tmp_path: Path) -> None:
     for name in "abcd":
-        write_pair(tmp_path, "train", name)
-    data = SegmentationFolder(tmp_path, "train", CLASSES, transform=noise, seed=3)
+        pair(tmp_path, "train", name)
+    data = SegmentationFolder(tmp_path, "train", THREE, transform=noise, seed=3)
     expected = [data[2, i] for i in range(4)]
     assert len(set(expected)) == 4
     torch.rand(7)
     assert [data[2, i] for i in reversed(range(4))] == expected[::-1]
     assert data[1, 0] != data[2, 0]
     assert data[0] == data[0, 0]
-    assert SegmentationFolder(tmp_path, "train", CLASSES, transform=noise, seed=4)[2, 0] != data[2, 0]
+    assert SegmentationFolder(tmp_path, "train", THREE, transform=noise, seed=4)[2, 0] != data[2, 0]
     keys = [(2, i) for i in range(4)]
     loader = DataLoader(data, batch_size=None, sampler=keys, num_workers=2)
     assert [tuple(numbers) for numbers in loader] == expected
@@ -101,36 +91,36 @@ def test_random_numbers_depend_on_the_sample_alone(tmp_path: Path) -> None:
 
 def test_missing_folders(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere does not exist[^$]*expected ROOT/images/SPLIT"):
-        SegmentationFolder(tmp_path / "nowhere", "train", CLASSES)
+        SegmentationFolder(tmp_path / "nowhere", "train", THREE)
     with pytest.raises(DataError, match="has no splits"):
-        SegmentationFolder(tmp_path, "train", CLASSES)
-    write_pair(tmp_path, "train", "a")
-    write_pair(tmp_path, "val", "a")
+        SegmentationFolder(tmp_path, "train", THREE)
+    pair(tmp_path, "train", "a")
+    pair(tmp_path, "val", "a")
     with pytest.raises(DataError, match="images/trian and labels/trian: no such folder; splits there: train, val"):
-        SegmentationFolder(tmp_path, "trian", CLASSES)
+        SegmentationFolder(tmp_path, "trian", THREE)
     (tmp_path / "images" / "test").mkdir()
     with pytest.raises(DataError, match=r"  labels/test: no such folder"):
-        SegmentationFolder(tmp_path, "test", CLASSES)
+        SegmentationFolder(tmp_path, "test", THREE)
     for split in ("", "..", "a/b", "/etc"):
         with pytest.raises(DataError, match="name of a folder"):
-            SegmentationFolder(tmp_path, split, CLASSES)
+            SegmentationFolder(tmp_path, split, THREE)
 
 
 def test_no_images(tmp_path: Path) -> None:
     (tmp_path / "images" / "train" / "aachen").mkdir(parents=True)
     (tmp_path / "labels" / "train").mkdir(parents=True)
     with pytest.raises(DataError, match=r"no image \(.*\) in this folder; sub-folders \(aachen\) are not searched"):
-        SegmentationFolder(tmp_path, "train", CLASSES)
+        SegmentationFolder(tmp_path, "train", THREE)
 
 
 def test_partners_missing(tmp_path: Path) -> None:
     for i in range(12):
-        write_pair(tmp_path, "train", f"{i:02}")
+        pair(tmp_path, "train", f"{i:02}")
     for i in range(7):
         (tmp_path / "labels" / "train" / f"{i:02}.png").unlink()
     (tmp_path / "images" / "train" / "11.png").unlink()
     with pytest.raises(DataError) as caught:
-        SegmentationFolder(tmp_path, "train", CLASSES)
+        SegmentationFolder(tmp_path, "train", THREE)
     text = str(caught.value)
     assert "image without label: 7\n" in text
     assert "images/train/04.png: expected a label labels/train/04.png" in text
@@ -141,29 +131,29 @@ def test_partners_missing(tmp_path: Path) -> None:
 
 
 def test_duplicate_names_and_other_labels(tmp_path: Path) -> None:
-    write_pair(tmp_path, "train", "a")
-    write_pair(tmp_path, "train", "a", suffix=".jpg")
-    write_pair(tmp_path, "train", "b")
+    pair(tmp_path, "train", "a")
+    pair(tmp_path, "train", "a", suffix=".jpg")
+    pair(tmp_path, "train", "b")
     os.rename(tmp_path / "labels" / "train" / "b.png", tmp_path / "labels" / "train" / "b.webp")
     with pytest.raises(DataError, match=r"a\.png: has the same name, but for the suffix, as .*a\.jpg") as caught:
-        SegmentationFolder(tmp_path, "train", CLASSES)
+        SegmentationFolder(tmp_path, "train", THREE)
     assert "b.webp: labels must be PNG, TIFF or BMP files" in str(caught.value)
 
 
 def test_pipes_are_found_without_hanging(tmp_path: Path) -> None:
-    write_pair(tmp_path, "train", "a")
+    pair(tmp_path, "train", "a")
     (tmp_path / "labels" / "train" / "a.png").unlink()
     os.mkfifo(tmp_path / "labels" / "train" / "a.png")
     with pytest.raises(DataError, match=r"labels/train/a\.png: expected a file, found a pipe"):
-        SegmentationFolder(tmp_path, "train", CLASSES)
+        SegmentationFolder(tmp_path, "train", THREE)
 
 
 def test_faults_in_files_are_named(tmp_path: Path) -> None:
-    write_pair(tmp_path, "train", "a")
-    write_pair(tmp_path, "train", "b")
-    data = SegmentationFolder(tmp_path, "train", CLASSES)
-    Image.new("RGB", (4, 6)).save(tmp_path / "images" / "train" / "a.png")
-    with pytest.raises(DataError, match=r"labels/train/a\.png: the label is 6 x 4 pixels.*a\.png is 4 x 6.*EXIF"):
+    pair(tmp_path, "train", "a")
+    pair(tmp_path, "train", "b")
+    data = SegmentationFolder(tmp_path, "train", THREE)
+    Image.new("RGB", (12, 20)).save(tmp_path / "images" / "train" / "a.png")
+    with pytest.raises(DataError, match=r"labels/train/a\.png: the label is 20 x 12 pixels.*a\.png is 12 x 20.*EXIF"):
         data[0]
     (tmp_path / "images" / "train" / "b.png").unlink()
     with pytest.raises(DataError, match=r"images/train/b\.png: cannot be read: No such file"):

@@ -11,11 +11,9 @@ import torch
 from data_trees import THREE, noise, save
 from torch.utils.data import DataLoader
 
-from boxconv.data.config import DataConfig
 from boxconv.data.datasets import SegmentationFolder
 from boxconv.data.image_cache import ImageCache
 from boxconv.data.transforms import Augment, EvalTransform
-from boxconv.errors import UsageError
 
 SIZE = (6, 10)
 
@@ -102,11 +100,3 @@ def test_a_damaged_image_leaves_nothing(root: Path) -> None:
     with pytest.raises(ValueError, match="empty"):
         data[0]
     assert not (root.parent / "cache").exists()
-
-
-def test_the_cache_is_never_in_the_data_folder(root: Path) -> None:
-    with pytest.raises(UsageError, match="never written to"):
-        DataConfig(data="folder", root=root, cache=root / "images" / "cache").check()
-    with pytest.raises(UsageError, match="drawn scenes have no files"):
-        DataConfig(cache=root.parent / "cache").check()
-    DataConfig(data="folder", root=root, cache=root.parent / "cache").check()

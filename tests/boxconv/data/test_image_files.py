@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from data_trees import THREE, png, png_chunk
 from PIL import Image
 
 from boxconv.data.class_table import ClassTable, DataError
@@ -16,18 +17,9 @@ from boxconv.data.image_files import AVIF, images_in, shown
 from boxconv.data.image_reader import open_image
 from boxconv.data.label_reader import open_label
 
-CLASSES = ClassTable(("a", "b", "c"), ((1, 0, 0), (2, 0, 0), (3, 0, 0)), void=frozenset({11}))
 
-
-def grey_png(path: Path, width: int, height: int, depth: int, rows: list[bytes]) -> Path:
-    """A grey PNG with 1, 2, 4, 8 or 16 bits; `width` and `height` in its header need not fit `rows`."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", width, height, depth, 0, 0, 0, 0)
-    body = zlib.compress(b"".join(b"\0" + row for row in rows))
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b""))
+def grey_png(path: Path, width: int, height: int, depth: int, *rows: bytes) -> Path:
+    path.write_bytes(png(width, height, depth, b"".join(b"\0" + row for row in rows)))
     return path
 
 
@@ -60,17 +52,14 @@ def test_modes_become_rgb(tmp_path: Path) -> None:
 
 
 def test_sixteen_bits_keep_the_upper_eight(tmp_path: Path) -> None:
-    path = grey_png(tmp_path / "16.png", 2, 1, 16, [struct.pack(">HH", 0x1234, 0xFFFF)])
+    path = grey_png(tmp_path / "16.png", 2, 1, 16, struct.pack(">HH", 0x1234, 0xFFFF))
     assert np.asarray(open_image(path)).tolist() == [[[0x12] * 3, [0xFF] * 3]]
     Image.fromarray(np.array([[0, 0x8001]], np.int32)).save(tmp_path / "32.tif")
     assert np.asarray(open_image(tmp_path / "32.tif")).tolist() == [[[0] * 3, [0x80] * 3]]
 
 
-def test_values_without_a_known_range_are_refused(tmp_path: Path) -> None:
-    Image.fromarray(np.array([[0.5, np.nan]], np.float32)).save(tmp_path / "depth.tiff")
+def test_values_beyond_sixteen_bits_are_refused(tmp_path: Path) -> None:
     Image.fromarray(np.array([[0, 70000]], np.int32)).save(tmp_path / "32.tif")
-    with pytest.raises(DataError, match=r"depth\.tiff.*floating-point"):
-        open_image(tmp_path / "depth.tiff")
     with pytest.raises(DataError, match=r"32\.tif: values must lie between 0 and 65535, found 0 to 70000"):
         open_image(tmp_path / "32.tif")
 
@@ -92,22 +81,10 @@ def test_first_image_of_an_animation(tmp_path: Path) -> None:
     assert open_image(tmp_path / "film.tif").getpixel((0, 0)) == (255, 0, 0)
 
 
-@pytest.mark.parametrize("mode", ["L", "P"])
-def test_labels_are_indices(mode: str, tmp_path: Path) -> None:
-    values = np.array([[0, 1, 2], [11, 255, 0]], np.uint8)
-    image = Image.fromarray(values)
-    if mode == "P":
-        image.putpalette([7] * 768)
-    image.save(tmp_path / "label.png")
-    label = open_label(tmp_path / "label.png", CLASSES)
-    assert label.mode == "L"
-    assert np.asarray(label).tolist() == [[0, 1, 2], [255, 255, 0]]
-
-
-@pytest.mark.parametrize("depth, row", [(2, 0b00_01_10_01), (4, [0x01, 0x21])])
-def test_labels_of_few_bits_are_not_spread(depth: int, row: int | list[int], tmp_path: Path) -> None:
-    path = grey_png(tmp_path / "label.png", 4, 1, depth, [bytes([row] if isinstance(row, int) else row)])
-    assert np.asarray(open_label(path, CLASSES)).tolist() == [[0, 1, 2, 1]]
+@pytest.mark.parametrize("depth, row", [(2, bytes([0b00_01_10_01])), (4, bytes([0x01, 0x21]))])
+def test_labels_of_few_bits_are_not_spread(depth: int, row: bytes, tmp_path: Path) -> None:
+    path = grey_png(tmp_path / "label.png", 4, 1, depth, row)
+    assert np.asarray(open_label(path, THREE)).tolist() == [[0, 1, 2, 1]]
 
 
 def test_labels_outside_the_classes(tmp_path: Path) -> None:
@@ -116,7 +93,7 @@ def test_labels_outside_the_classes(tmp_path: Path) -> None:
     values[3, 1] = 200
     Image.fromarray(values).save(tmp_path / "label.png")
     with pytest.raises(DataError) as caught:
-        open_label(tmp_path / "label.png", CLASSES)
+        open_label(tmp_path / "label.png", THREE)
     assert str(caught.value) == (
         f"{tmp_path}/label.png: expected labels 0 to 2, or 11, 255 for void, "
         "found 3 (first at row 2, column 3; 2 pixels), 200 (first at row 3, column 1; 1 pixel)"
@@ -128,13 +105,6 @@ def test_cityscapes_ids_are_recognised(tmp_path: Path) -> None:
     Image.new("L", (3, 2), 26).save(tmp_path / "label.png")
     with pytest.raises(DataError, match="labelTrainIds"):
         open_label(tmp_path / "label.png", nineteen)
-
-
-def test_jpeg_is_no_label(tmp_path: Path) -> None:
-    Image.new("L", (3, 2)).save(tmp_path / "label.png", format="JPEG")
-    assert open_image(tmp_path / "label.png").size == (3, 2)
-    with pytest.raises(DataError, match=r"label\.png: labels must be PNG, TIFF or BMP files, found JPEG, which"):
-        open_label(tmp_path / "label.png", CLASSES)
 
 
 def test_paths_and_contents_that_are_not_images(tmp_path: Path) -> None:
@@ -155,7 +125,7 @@ def test_paths_and_contents_that_are_not_images(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=rf"{name}\.png.*{expected}"):
             open_image(tmp_path / f"{name}.png")
         with pytest.raises(DataError, match=rf"{name}\.png.*{expected}"):
-            open_label(tmp_path / f"{name}.png", CLASSES)
+            open_label(tmp_path / f"{name}.png", THREE)
 
 
 def test_unreadable_file(tmp_path: Path) -> None:
@@ -170,16 +140,15 @@ def test_unreadable_file(tmp_path: Path) -> None:
 
 def test_huge_images_are_refused_before_memory_is_taken(tmp_path: Path) -> None:
     for width, height in ((8193, 8192), (65500, 65500)):
-        path = grey_png(tmp_path / "bomb.png", width, height, 8, [b"\0" * 100])
-        for opened in (open_image, lambda path: open_label(path, CLASSES)):
+        path = grey_png(tmp_path / "bomb.png", width, height, 8, b"\0" * 100)
+        for opened in (open_image, lambda path: open_label(path, THREE)):
             with pytest.raises(DataError, match=r"bomb\.png.*67108864"):
                 opened(path)
 
 
 def test_huge_text_is_refused(tmp_path: Path) -> None:
-    path = grey_png(tmp_path / "text.png", 1, 1, 8, [b"\0"])
-    text = b"a\0\0" + zlib.compress(bytes(80_000_000), 9)
-    chunk = struct.pack(">I", len(text)) + b"zTXt" + text + struct.pack(">I", zlib.crc32(b"zTXt" + text))
+    path = grey_png(tmp_path / "text.png", 1, 1, 8, b"\0")
+    chunk = png_chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(80_000_000), 9))
     content = path.read_bytes()
     path.write_bytes(content[:33] + chunk + content[33:])
     with pytest.raises(DataError, match=r"text\.png"):
@@ -213,7 +182,7 @@ def test_flipped_bits_never_escape(tmp_path: Path) -> None:
             for _ in range(draw.randint(1, 8)):
                 content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
             path.write_bytes(content)
-            for opened in (open_image, lambda path: open_label(path, CLASSES)):
+            for opened in (open_image, lambda path: open_label(path, THREE)):
                 try:
                     opened(path)
                 except DataError as error:

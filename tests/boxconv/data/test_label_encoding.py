@@ -6,7 +6,6 @@ import data_trees
 import numpy as np
 import pytest
 from data_trees import THREE, save
-from PIL import Image
 
 from boxconv.data.class_table import DataError, write_classes
 from boxconv.data.label_encoding import read_palette
@@ -20,18 +19,6 @@ def palette(tmp_path: Path) -> Path:
     path = tmp_path / "palette.csv"
     path.write_text(PALETTE)
     return path
-
-
-def test_colours_become_classes(palette: Path, tmp_path: Path) -> None:
-    colours = np.array([[(128, 64, 128), (0, 0, 142), (0, 0, 70)], [(0, 99, 0), (0, 0, 0), (0, 0, 70)]], np.uint8)
-    encoding = read_palette(palette, THREE)
-    expected = [[0, 1, 1], [2, 255, 1]]
-    image = Image.fromarray(colours)
-    image.save(tmp_path / "rgb.png")
-    image.quantize(8).save(tmp_path / "palette.png")
-    assert Image.open(tmp_path / "palette.png").mode == "P"
-    for name in ("rgb.png", "palette.png"):
-        assert np.asarray(open_label(tmp_path / name, THREE, encoding)).tolist() == expected, name
 
 
 def test_unknown_colours_are_named_the_most_frequent_first(palette: Path, tmp_path: Path) -> None:

@@ -1,13 +1,14 @@
 """Label files of all kinds: they give the same classes, or a message that says what is unclear."""
 
 import json
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from data_trees import fingerprint, noise, pick, save
+from data_trees import fingerprint, noise, pick, png, save
 from PIL import Image
 
 from boxconv.cli import main
@@ -77,7 +78,7 @@ def test_masks_of_one_bit_are_0_and_1(tmp_path: Path) -> None:
 
 
 COLOURED = np.select([(k == CLASSES)[..., None] for k in range(3)], COLOURS, (0, 0, 0)).astype(np.uint8)
-PALETTE = "red,green,blue,name\n200,0,0,road\n0,0,200,car\n0,99,0,tree\n0,0,0,void\n255,255,255,road\n"
+PALETTE = "red,green,blue,name\n200,0,0,road\n0,0,200,car\n0,99,0,tree\n0,0,0,void\n255,255,255,Road\n"
 
 
 @pytest.mark.parametrize("name", ["label.png", "label.tif", "label.bmp", "alpha.png", "table.png"])
@@ -105,15 +106,7 @@ def _pages(path: Path) -> None:
 
 
 def _deep_colours(path: Path) -> None:
-    import struct
-    import zlib
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header, row = struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0), b"\0" + struct.pack(">6H", *range(6))
-    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(row)) + chunk(b"IEND", b"")
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+    path.write_bytes(png(2, 1, 16, b"\0" + struct.pack(">6H", *range(6)), colour=2))
 
 
 def _as(kind: str, **options: Any) -> Callable[[Path], None]:

@@ -33,12 +33,6 @@ def test_augmentation_is_as_configured() -> None:
     assert (augment.flip, augment.brightness, augment.contrast, augment.scale) == (False, 0.1, 0.1, config.scale)
 
 
-@pytest.mark.parametrize("name", data_trees.TREES)
-def test_data_sets_are_recognised(name: str, tmp_path: Path) -> None:
-    data, make = data_trees.TREES[name]
-    assert detect(make(tmp_path)) == data
-
-
 def test_a_folder_with_classes_of_its_own_is_no_camvid(tmp_path: Path) -> None:
     root = data_trees.camvid_folders(tmp_path)
     (root / "classes.csv").write_text("label,name,red,green,blue\n0,road,1,2,3\n")

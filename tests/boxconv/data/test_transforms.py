@@ -184,6 +184,8 @@ def test_the_seed_decides_everything() -> None:
     [
         (lambda: EvalTransform((0, 4)), "size must be two positive integers"),
         (lambda: EvalTransform((3.0, 4)), "size must be"),  # type: ignore[arg-type]
+        (lambda: EvalTransform((32, 32, 3)), "size must be"),  # type: ignore[arg-type]
+        (lambda: Augment((0, 32)), "size must be two positive integers"),
         (lambda: EvalTransform(std=(1, 0, 1)), "std must be"),
         (lambda: EvalTransform(mean=(1, float("nan"), 1)), "mean must be"),
         (lambda: Augment((4, 4), (4, -4)), "whole must be"),

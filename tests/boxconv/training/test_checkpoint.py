@@ -1,8 +1,5 @@
 """Checkpoints: saving and loading them, and refusing damaged or hostile files."""
 
-import os
-import pickle
-import random
 import zipfile
 
 import pytest
@@ -40,16 +37,11 @@ def test_round_trip(tmp_path):
 def test_every_flipped_bit_of_a_weight_is_refused(tmp_path):
     path = tmp_path / "a.pt"
     checkpoint.save(path, content())
-    whole = path.read_bytes()
-    with zipfile.ZipFile(path) as archive:
-        largest = max(archive.infolist(), key=lambda entry: entry.file_size if "/data/" in entry.filename else 0)
-    data = content()["model"]["weight"].numpy().tobytes()
+    whole, data = path.read_bytes(), content()["model"]["weight"].numpy().tobytes()
     start = whole.index(data)
-    assert largest.file_size == len(data)
-    random.seed(0)
-    for _ in range(50):
+    for bit in range(8 * len(data)):
         damaged = bytearray(whole)
-        damaged[start + random.randrange(len(data))] ^= 1 << random.randrange(8)
+        damaged[start + bit // 8] ^= 1 << bit % 8
         path.write_bytes(damaged)
         with pytest.raises(CheckpointError, match="does not match its checksum"):
             checkpoint.load(path)
@@ -62,26 +54,6 @@ def test_truncated_files_are_refused(tmp_path, keep):
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(CheckpointError, match=r"a\.pt: not a checkpoint, or cut off"):
         checkpoint.load(path)
-
-
-class Hostile:
-    def __reduce__(self):
-        return os.mkdir, (os.environ["HOSTILE_TARGET"],)
-
-
-def test_code_in_a_file_is_never_run(tmp_path, monkeypatch):
-    target = tmp_path / "made-by-hostile-code"
-    monkeypatch.setenv("HOSTILE_TARGET", str(target))
-    in_zip = tmp_path / "zip.pt"
-    torch.save({"format": 1, "model": Hostile()}, in_zip)
-    raw = tmp_path / "raw.pt"
-    raw.write_bytes(pickle.dumps(Hostile()))
-    for path in (in_zip, raw):
-        with pytest.raises(CheckpointError):
-            checkpoint.load(path)
-    assert not target.exists()
-    torch.load(in_zip, weights_only=False)  # the file is hostile indeed
-    assert target.exists()
 
 
 def test_compressed_entries_are_refused(tmp_path):
@@ -135,28 +107,6 @@ def test_weights_that_do_not_fit_are_named(tmp_path):
     with pytest.raises(CheckpointError, match=r"Missing key\(s\).* \.\.\.") as caught:
         checkpoint.load_weights(model, many, "run/a.pt")
     assert len(str(caught.value)) < 700
-
-
-def test_unknown_settings_are_named(tmp_path):
-    odd = content()
-    odd["config"]["flux"] = 1
-    with pytest.raises(CheckpointError, match="unknown settings: flux"):
-        checkpoint.settings(odd, "a.pt")
-
-
-def test_a_failed_write_keeps_the_old_file(tmp_path):
-    path = tmp_path / "a.pt"
-    path.write_text("old")
-
-    def fails(file):
-        file.write(b"half")
-        raise OSError(28, "No space left on device")
-
-    with pytest.raises(OSError, match="cannot write: No space left on device") as caught:
-        write_atomic(path, fails)
-    assert caught.value.filename == str(path)
-    assert path.read_text() == "old"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["a.pt"]
 
 
 def test_a_full_disk_is_an_oserror_that_names_the_file(tmp_path):

@@ -15,8 +15,6 @@ ROOT = Path("somewhere")
 @pytest.mark.parametrize(
     "values, words",
     [
-        ({"data": "cityscapes"}, "--root: --data cityscapes needs the folder of the data set"),
-        ({"root": ROOT}, "--root: got somewhere, but --data scenes draws its images"),
         ({"border": 1}, "--border: got 1, but drawn scenes"),
         ({"data": "sunrgbd", "root": ROOT, "border": -1}, "--border: expected at least 0, got -1"),
         ({"data": "camvid", "root": ROOT, "palette": Path("p.csv")}, "--palette: got p.csv, but only --data folder"),

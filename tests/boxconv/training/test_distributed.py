@@ -2,12 +2,11 @@
 
 import importlib.util
 import socket
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from pairs import pair
+from pairs import results_of_two
 
 from boxconv.errors import UsageError
 from boxconv.training import distributed
@@ -20,12 +19,7 @@ SCRIPT = Path(__file__).with_name("two_processes.py")
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
     """Results of a run in two processes, by rank."""
-    out = tmp_path_factory.mktemp("two")
-    with pair([sys.executable, SCRIPT, out]) as processes:
-        for process in processes:
-            _, errors = process.communicate(timeout=240)
-            assert process.returncode == 0, errors
-    return [torch.load(out / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
+    return results_of_two(SCRIPT, tmp_path_factory.mktemp("two"))
 
 
 @pytest.fixture(scope="module")

@@ -34,9 +34,7 @@ def test_equals_a_plain_loop_for_any_batch_size():
 def test_weights_and_statistics_stay_as_they_are():
     model = network()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    evaluate(
-        model, RoadScenes(2, (16, 24), split="val", transform=EvalTransform()), CLASSES, progress=False
-    )
+    evaluate(model, RoadScenes(2, (16, 24), split="val", transform=EvalTransform()), CLASSES, progress=False)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 

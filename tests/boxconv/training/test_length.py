@@ -3,19 +3,14 @@
 import json
 
 import pytest
-from small_runs import SIZE, Signals, config, same, train
+from small_runs import Signals, config, records, same, train
 
-from boxconv.data.transforms import Augment
 from boxconv.errors import UsageError
 from boxconv.training import checkpoint
 from boxconv.training.schedule import learning_rate
 from boxconv.training.start_or_resume import resumed
 from boxconv.training.state import TrainState
 from boxconv.training.stop_signals import Interrupted
-
-
-def records(path):
-    return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
 
 
 def in_config(path, name):
@@ -47,7 +42,7 @@ def test_the_added_epochs_are_remembered_and_resumed_to_the_bit(tmp_path):
         train(tmp_path / name, config(epochs=1))
     whole = train(tmp_path / "whole", config(epochs=3), resume=True)
     with pytest.raises(Interrupted):
-        train(tmp_path / "parts", config(epochs=3), data=Signals(5, "train", 1, Augment(SIZE)), resume=True)
+        train(tmp_path / "parts", config(epochs=3), data=Signals(1), resume=True)
     content = checkpoint.load(tmp_path / "parts" / "last.pt")
     assert content["config"]["epochs"] == 3
     assert content["training"]["state"]["extended"] == ["1 of 1"]
@@ -119,6 +114,6 @@ def test_a_run_that_no_longer_improves_stops_and_can_be_continued(tmp_path, caps
     assert same(whole, train(tmp_path / "run", config(patience=9, **still), resume=True))
 
     with pytest.raises(Interrupted):
-        train(tmp_path / "parts", stopped, data=Signals(5, "train", 12, Augment(SIZE)))
+        train(tmp_path / "parts", stopped, data=Signals(12))
     train(tmp_path / "parts", stopped, resume=True)
     assert [record.get("stopped_early") for record in records(tmp_path / "parts")] == [None, None, True]

@@ -133,12 +133,15 @@ def test_other_misuse() -> None:
     matrix = ConfusionMatrix(5)
     with pytest.raises(TypeError, match="label must hold integers"):
         matrix.update(torch.tensor([0]), torch.tensor([0.0]))
+    with pytest.raises(TypeError, match="prediction must hold integers"):
+        matrix.update(torch.tensor([0.0]), torch.tensor([0]))
     with pytest.raises(ValueError, match="no pixel was counted"):
         matrix.scores(TABLE)
     with pytest.raises(ValueError, match="5 classes, the table 11"):
         matrix.scores(CAMVID)
-    with pytest.raises(ValueError, match="num_classes"):
-        ConfusionMatrix(256)
+    for count in (0, 256):
+        with pytest.raises(ValueError, match=f"num_classes must be 1 to 255, found {count}"):
+            ConfusionMatrix(count)
     with pytest.raises(ValueError, match="square"):
         ConfusionMatrix.from_state({"counts": [[1, 2]]})
 

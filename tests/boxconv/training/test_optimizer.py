@@ -6,7 +6,6 @@ from small_runs import CLASSES, CPU, SIZE, Signals, config, network, same, train
 from torch import nn
 
 from box_convolution import boxes as box
-from boxconv.data.transforms import Augment
 from boxconv.training import checkpoint
 from boxconv.training.distributed import DistributedContext
 from boxconv.training.optimizer import create_optimizer, set_learning_rate
@@ -14,7 +13,7 @@ from boxconv.training.step import TrainStep
 from boxconv.training.stop_signals import Interrupted
 
 
-def test_boxes_have_a_weight_decay_of_their_own(tmp_path):
+def test_boxes_have_a_weight_decay_of_their_own():
     def trained(**changes):
         it = TrainStep(
             network(dropout=nn.Identity()), config(**changes), torch.ones(len(CLASSES)), CPU, DistributedContext()
@@ -35,13 +34,7 @@ def test_boxes_have_a_weight_decay_of_their_own(tmp_path):
     assert torch.equal(others_only[boxes], neither[boxes])
     assert not torch.allclose(both[boxes], neither[boxes])
     assert all(torch.equal(others_only[name], both[name]) for name in both if name != boxes)
-    assert all(torch.equal(both_again[name], both[name]) for name in both)
-    first, second = network(), network()
-    train(tmp_path / "first", config(box_weight_decay=0.0), first)
-    with pytest.raises(Interrupted):
-        train(tmp_path / "second", config(box_weight_decay=0.0), second, data=Signals(5, "train", 7, Augment(SIZE)))
-    resumed = train(tmp_path / "second", config(box_weight_decay=0.0), resume=True)
-    assert same(first, resumed)
+    assert same(both_again, both)
 
 
 def test_boxes_have_a_learning_rate_of_their_own():
@@ -91,23 +84,18 @@ def test_boxes_stay_valid_whatever_the_optimiser(name):
     "changes",
     [
         {"optimizer": "adamw", "clip": 0.1, "ema": 0.9, "loss": "dice"},
-        {"optimizer": "sgd", "clip": 0.1, "box_lr": 2.0, "loss": "focal", "accumulate": 2},
+        {"optimizer": "sgd", "clip": 0.1, "box_lr": 2.0, "box_weight_decay": 0.0, "loss": "focal", "accumulate": 2},
     ],
 )
 def test_a_resumed_run_ends_with_the_same_bits(tmp_path, changes):
     whole = train(tmp_path / "whole", config(**changes))
     with pytest.raises(Interrupted):
-        train(tmp_path / "parts", config(**changes), data=Signals(5, "train", 7, Augment(SIZE)))
+        train(tmp_path / "parts", config(**changes), data=Signals(7))
     parts = train(tmp_path / "parts", config(**changes), resume=True)
     assert same(whole, parts)
     last, best = ([(tmp_path / run / name) for run in ("whole", "parts")] for name in ("last.pt", "best.pt"))
     for one, other in (last, best):
         saved, again = (checkpoint.load(path) for path in (one, other))
-        assert_same(saved["model"], again["model"])
+        assert same(saved["model"], again["model"])
         if "ema" in changes and one.name == "last.pt":
-            assert_same(saved["training"]["average"], again["training"]["average"])
-
-
-def assert_same(one, other):
-    assert one.keys() == other.keys()
-    assert all(torch.equal(one[name], other[name]) for name in one)
+            assert same(saved["training"]["average"], again["training"]["average"])

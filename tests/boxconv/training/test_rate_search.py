@@ -22,7 +22,6 @@ def test_the_rate_grows_by_the_same_factor_and_the_loss_falls_before_it_rises():
     assert lowest < 0.8 * tried[0].loss
     assert tried[-1].loss > lowest
     rate = suggested(tried)
-    assert rate is not None
     assert LOWEST < rate < min(tried, key=lambda one: one.loss).rate
 
 

@@ -14,8 +14,7 @@ from small_runs import CPU, SIZE, Signals, config, network, same, train
 from torch import nn
 
 from boxconv.data.scenes.dataset import RoadScenes
-from boxconv.data.transforms import Augment, EvalTransform
-from boxconv.errors import UsageError
+from boxconv.data.transforms import Augment
 from boxconv.training import checkpoint
 from boxconv.training.device import TrainingError
 from boxconv.training.distributed import DistributedContext
@@ -56,7 +55,7 @@ def test_a_part_that_does_not_count_changes_nothing():
     one.step([(images, labels, True)], 1e-2)
     _, results, _ = other.step([(images, labels, True), (images[:1], labels[:1], False)], 1e-2)
     assert len(results) == 1
-    assert all(torch.equal(a, b) for a, b in zip(one.model.parameters(), other.model.parameters(), strict=True))
+    assert same(one.model, other.model)
 
 
 @pytest.mark.parametrize("parts", [1, 2])
@@ -121,7 +120,7 @@ def test_mixed_precision_is_close_and_resumes_to_the_bit(tmp_path, amp, rel):
 
     whole = train(tmp_path / "whole", config(amp=amp))
     with pytest.raises(Interrupted):
-        train(tmp_path / "parts", config(amp=amp), data=Signals(5, "train", 4, Augment(SIZE)))
+        train(tmp_path / "parts", config(amp=amp), data=Signals(4))
     parts = train(tmp_path / "parts", config(amp=amp), resume=True)
     assert same(whole, parts)
 
@@ -138,20 +137,13 @@ def test_out_of_memory_says_what_to_do(tmp_path):
 
 
 class Spoiling(nn.Module):
-    """Its gradient is infinite once, but its output is always finite."""
+    """Its gradient is infinite, but its output is always finite."""
 
     def forward(self, x):
-        return _Spoil.apply(x)
-
-
-class _Spoil(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x):
-        return x.clone()
-
-    @staticmethod
-    def backward(ctx, grad):
-        return grad * float("inf")
+        output = x.clone()
+        if output.requires_grad:
+            output.register_hook(lambda grad: grad * float("inf"))
+        return output
 
 
 def test_weights_that_are_not_finite_are_never_saved(tmp_path):
@@ -189,7 +181,7 @@ def test_a_long_epoch_has_checkpoints_within(tmp_path):
 def test_a_signal_during_validation_costs_nothing(tmp_path):
     whole = train(tmp_path / "whole", config())
     with pytest.raises(Interrupted):
-        train(tmp_path / "run", config(), validation=Signals(7, "val", 1, EvalTransform(SIZE)))
+        train(tmp_path / "run", config(), validation=Signals(1, split="val"))
     state = checkpoint.load(tmp_path / "run/last.pt")["training"]["state"]
     assert (state["epoch"], state["step"]) == (0, 2)
     parts = train(tmp_path / "run", config(), resume=True)
@@ -232,17 +224,3 @@ def test_speeds_are_on_record(tmp_path):
         # Loading and steps, one after the other, take no longer than the epoch.
         work = 5 / record["loader_images_per_second"] + 5 / record["step_images_per_second"]
         assert work <= record["train_seconds"] + 0.02
-
-
-@pytest.mark.parametrize(
-    "changes, message",
-    [
-        ({"accumulate": 0}, "--accumulate: expected at least 1, got 0"),
-        ({"accumulate": 9}, "--accumulate: expected at most --batch-size 3, got 9"),
-        ({"timeout": 0.0}, "--timeout: expected a positive number"),
-        ({"checkpoint_minutes": float("nan")}, "--checkpoint-minutes: expected a positive number, got nan"),
-    ],
-)
-def test_settings_out_of_range(changes, message):
-    with pytest.raises(UsageError, match=message):
-        config(**changes).check()

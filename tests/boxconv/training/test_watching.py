@@ -12,7 +12,6 @@ from small_runs import run as build
 
 from boxconv.cli.train import show_progress
 from boxconv.data.scenes.dataset import RoadScenes
-from boxconv.data.transforms import Augment
 from boxconv.training.preview import VOID_COLOUR, Preview, previews
 from boxconv.training.stop_signals import Interrupted
 
@@ -63,15 +62,10 @@ def test_previews_are_the_networks_answers_and_leave_it_as_it_was(tmp_path):
 def test_a_watched_run_has_the_same_bits_and_its_pictures_at_the_epochs_asked_for(tmp_path):
     plain = train(tmp_path / "plain", config(epochs=5, ema=0.9))
     seen = []
-    watched = train(
-        tmp_path / "run", config(epochs=5, ema=0.9, report_every=2), watch=lambda progress: seen.append(progress)
-    )
+    watched = train(tmp_path / "run", config(epochs=5, ema=0.9, report_every=2), watch=seen.append)
     assert same(plain, watched)
-    assert [(len(progress.records), progress.seconds_left > 0) for progress in seen] == [
-        (2, True),
-        (4, True),
-        (5, False),
-    ]
+    assert [len(progress.records) for progress in seen] == [2, 4, 5]
+    assert [progress.seconds_left > 0 for progress in seen] == [True, True, False]
     found = pictures(tmp_path / "run")
     assert sorted(found) == [2, 4, 5]
     names = [f"predictions/{preview.name}" for preview in seen[-1].previews]
@@ -88,7 +82,7 @@ def test_an_early_end_is_pictured_and_a_resumed_run_goes_on_with_its_pictures(tm
     assert sorted(pictures(tmp_path / "early")) == [3]
     settings = config(epochs=3, report_every=1)
     with pytest.raises(Interrupted):
-        train(tmp_path / "run", settings, data=Signals(5, "train", 7, Augment(SIZE)))
+        train(tmp_path / "run", settings, data=Signals(7))
     train(tmp_path / "run", settings, resume=True)
     assert sorted(pictures(tmp_path / "run")) == [1, 2, 3]
 

@@ -1,74 +1,30 @@
 """The program of each of two processes for `test_distributed.py`. RANK etc. are set; the argument is a folder."""
 
 import hashlib
-import os
-import signal
 import sys
-from contextlib import nullcontext
 from pathlib import Path
 
 import torch
+from small_runs import CLASSES, SIZE, Signals, config, train
+from small_runs import network as small_network
 from torch import nn
 
-from box_convolution import BoxConv2d
 from boxconv.data.scenes.dataset import RoadScenes
-from boxconv.data.transforms import Augment, EvalTransform
+from boxconv.data.transforms import EvalTransform
 from boxconv.training import checkpoint
 from boxconv.training.config import TrainConfig
 from boxconv.training.distributed import DistributedContext, DistributedError, init_distributed
 from boxconv.training.evaluation import evaluate
-from boxconv.training.loop import train as train_loop
-from boxconv.training.run_folder import RunFolder
-from boxconv.training.setup import Run
 from boxconv.training.stop_signals import Interrupted
-
-SIZE = (16, 32)
-CLASSES = RoadScenes.classes
-CPU = torch.device("cpu")
 
 
 def network(norm: bool, dropout: float = 0.0) -> nn.Module:
-    torch.manual_seed(5)
-    return nn.Sequential(
-        nn.Conv2d(3, 8, 3, padding=1),
-        nn.BatchNorm2d(8) if norm else nn.Identity(),
-        nn.Tanh(),
-        BoxConv2d(8, 2, *SIZE),
-        nn.Dropout2d(dropout),
-        nn.Conv2d(16, len(CLASSES), 1),
-    )
-
-
-class Noted(RoadScenes):
-    """Records the requested keys, and sends SIGTERM to its own process at request number ``signal_at``, if any."""
-
-    def __init__(self, length: int, signal_at: int = 0) -> None:
-        super().__init__(length, SIZE, seed=1, transform=Augment(SIZE))
-        self.asked: list[tuple[int, int]] = []
-        self.signal_at = signal_at
-
-    def __getitem__(self, key):
-        self.asked.append(key)
-        if len(self.asked) == self.signal_at:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return super().__getitem__(key)
-
-
-def validation(length: int) -> RoadScenes:
-    return RoadScenes(length, SIZE, split="val", transform=EvalTransform(SIZE))
+    active = nn.Sequential(nn.BatchNorm2d(8), nn.Tanh()) if norm else nn.Tanh()
+    return small_network(active=active, dropout=nn.Dropout2d(dropout))
 
 
 def settings(**changes) -> TrainConfig:
-    return TrainConfig(**{"size": SIZE, "epochs": 2, "batch_size": 4, "lr": 1e-2, "seed": 1} | changes)
-
-
-def train(
-    context: DistributedContext, path: Path, config: TrainConfig, data: Noted, model: nn.Module, *, resume: bool = False
-) -> None:
-    weight = torch.ones(len(CLASSES))
-    run = Run(config, model, {"name": "test"}, CLASSES, data, validation(3), weight, CPU, context)
-    with RunFolder(path, resume=resume) if context.is_main else nullcontext() as folder:
-        train_loop(run, folder, resume=checkpoint.load(path / "last.pt") if resume else None, progress=False)
+    return config(**{"batch_size": 4} | changes)
 
 
 def digest(model: nn.Module) -> str:
@@ -80,21 +36,23 @@ def scenarios(context: DistributedContext, out: Path) -> dict[str, object]:
     found: dict[str, object] = {}
     for length in (1, 4, 7):
         model = network(norm=True)
-        matrix = evaluate(model, validation(length), CLASSES, batch_size=2, progress=False, context=context)
+        scenes = RoadScenes(length, SIZE, split="val", transform=EvalTransform(SIZE))
+        matrix = evaluate(model, scenes, CLASSES, batch_size=2, progress=False, context=context)
         found[f"matrix {length}"] = matrix.counts
 
-    data = Noted(8)
+    data = Signals(length=8)
     model = network(norm=True)
-    train(context, out / "sync", settings(sync_bn=True), data, model)
+    train(out / "sync", settings(sync_bn=True), model, data=data, context=context)
     found["sync"], found["sync asked"] = model.state_dict(), data.asked
 
-    data = Noted(7)  # the last batch has 3 images, in 3 parts: one each, for two processes
+    data = Signals(length=7)  # the last batch has 3 images, in 3 parts: one each, for two processes
     model = network(norm=False)
-    train(context, out / "parts", settings(accumulate=3), data, model)
+    train(out / "parts", settings(accumulate=3), model, data=data, context=context)
     found["parts"], found["parts asked"] = model.state_dict(), data.asked
 
     model = network(norm=False)
-    train(context, out / "dice", settings(accumulate=3, loss="dice", optimizer="sgd", clip=0.1), Noted(7), model)
+    dice = settings(accumulate=3, loss="dice", optimizer="sgd", clip=0.1)
+    train(out / "dice", dice, model, data=Signals(length=7), context=context)
     found["dice"] = model.state_dict()
     return found
 
@@ -102,8 +60,9 @@ def scenarios(context: DistributedContext, out: Path) -> dict[str, object]:
 def only_together(context: DistributedContext, out: Path) -> dict[str, object]:
     """Results of scenarios that need two processes."""
     found: dict[str, object] = {}
+    unequal = settings(seed=context.rank)
     try:
-        train(context, out / "unequal", settings(seed=context.rank), Noted(8), network(norm=False))
+        train(out / "unequal", unequal, network(norm=False), data=Signals(length=8), context=context)
     except DistributedError as error:
         found["unequal"] = str(error)
 
@@ -118,23 +77,24 @@ def only_together(context: DistributedContext, out: Path) -> dict[str, object]:
 
     # All options that have a state of their own are on. The learning rate is so small that the first epoch is the best.
     every = settings(epochs=9, lr=1e-12, ema=0.9, clip=0.1, optimizer="adamw", loss="dice", patience=2, report_every=2)
-    train(context, out / "early", every, Noted(8), network(norm=False))
+    train(out / "early", every, network(norm=False), data=Signals(length=8), context=context)
     found["early"] = len((out / "early" / "metrics.jsonl").read_text().splitlines())
 
     settled = settings(ema=0.9, clip=0.1, optimizer="adamw", loss="dice", report_every=1)
     whole = network(norm=True, dropout=0.3)
-    train(context, out / "whole", settled, Noted(8), whole)
+    train(out / "whole", settled, whole, data=Signals(length=8), context=context)
     found["whole"] = digest(whole)
     parts = network(norm=True, dropout=0.3)
     try:
-        train(context, out / "halves", settled, Noted(8, signal_at=2 if context.rank == 1 else 0), parts)
+        stopped = Signals(2 if context.rank == 1 else 0, length=8)
+        train(out / "halves", settled, parts, data=stopped, context=context)
     except Interrupted as stop:
         found["stopped by"] = stop.number
     context.all_gather(0)  # until rank 0 has saved
     state = checkpoint.load(out / "halves" / "last.pt")["training"]["state"]
     found["stopped at"] = state["epoch"], state["step"]
     parts = network(norm=True, dropout=0.3)
-    train(context, out / "halves", settled, Noted(8), parts, resume=True)
+    train(out / "halves", settled, parts, data=Signals(length=8), context=context, resume=True)
     found["halves"] = digest(parts)
     context.all_gather(0)  # until rank 0 has saved
     ends = [checkpoint.load(out / run / "last.pt")["training"]["average"] for run in ("whole", "halves")]
