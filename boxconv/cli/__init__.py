@@ -9,23 +9,31 @@ import io
 import os
 import signal
 import sys
+import threading
+import traceback
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
+from types import FrameType
 
 from ..errors import UsageError
+
+STOPPED = "boxconv: stopped"
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return the exit status. Errors that the user can fix are one message, without a traceback."""
     _print_anything()
     try:
-        status = _run(sys.argv[1:] if argv is None else argv)
+        with _ctrl_c_ends_imports():
+            status = _run(sys.argv[1:] if argv is None else argv)
         print(end="", flush=True)  # here, where a closed pipe has an answer
         return status
     except UsageError as error:
         return _fail(error, 2)
     except KeyboardInterrupt:
-        print("boxconv: stopped", file=sys.stderr)
+        print(STOPPED, file=sys.stderr)
         return 130
     except BrokenPipeError:  # whoever read our output, such as `head`, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -41,6 +49,30 @@ def main(argv: list[str] | None = None) -> int:
         return _fail(missing, 1)
     except Exception as error:
         return _explain(error)
+
+
+@contextmanager
+def _ctrl_c_ends_imports() -> Iterator[None]:
+    """Inside the block, ctrl-C while a module loads ends the process at once.
+
+    Large libraries lose the KeyboardInterrupt that Python raises, or make another error of it.
+    """
+    main_thread = threading.current_thread() is threading.main_thread()
+    if not main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if any("importlib" in caller.f_code.co_filename for caller, _ in traceback.walk_stack(frame)):
+            os.write(2, f"{STOPPED}\n".encode())
+            os._exit(128 + number)
+        signal.default_int_handler(number, frame)
+
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _print_anything() -> None:

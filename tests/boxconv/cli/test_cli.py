@@ -133,3 +133,24 @@ def test_cityscapes_from_the_archive_to_the_submission(tmp_path, capsys):
     assert np.asarray(Image.open(tmp_path / "out" / "berlin_000000_000019_pred_labelIds.png")).shape == (32, 64)
     assert boxconv(capsys, "submit", run / "best.pt", "--out", tmp_path / "out", "--quiet")[0] == 1
     assert fingerprint(root) == before
+<<<<<<< Updated upstream
+=======
+
+
+def test_help_names_every_command():
+    result = process("--help", env={**os.environ, "COLUMNS": "120"})
+    assert result.returncode == 0
+    assert all(command in result.stdout for command in ("train", "evaluate", "predict", "check-data"))
+
+
+@pytest.mark.parametrize("place", ["in an import", "elsewhere"])
+def test_ctrl_c_while_modules_load(tmp_path, place):
+    """A library that loses KeyboardInterrupt, as large ones do while they are imported, does not lose ctrl-C."""
+    interrupt = "import os, signal\ntry:\n    os.kill(os.getpid(), signal.SIGINT)\n"
+    (tmp_path / "library.py").write_text(interrupt + "except KeyboardInterrupt:\n    pass\n")
+    run = "import library" if place == "in an import" else interrupt + "finally:\n    print('cleaned up')"
+    code = f"from boxconv import cli\ncli._run = lambda argv: exec({run!r})\nraise SystemExit(cli.main([]))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (130, "boxconv: stopped\n")
+    assert done.stdout == ("" if place == "in an import" else "cleaned up\n")
+>>>>>>> Stashed changes
