@@ -116,7 +116,7 @@ def option(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def at_least(name: str, value: int, least: int) -> None:
-    """Raise UsageError for a setting that is too small."""
-    if value < least:
+def at_least(name: str, value: int | None, least: int) -> None:
+    """Raise UsageError for a setting that is too small; None is a setting that was left out."""
+    if value is not None and value < least:
         raise UsageError(f"{option(name)}: expected at least {least}, got {value}")
