@@ -140,7 +140,7 @@ def _pruned(trained: "TrainedNetwork", args: Export) -> Any:
     config = data_of(trained, args.checkpoint, root=args.root)
     classes = labels_of(trained, config)
     deployed = deploy(trained.model)
-    data: Any = open_split(config, config.train_split, classes, prepare_of(config), training=True, seed=config.seed)
+    data: Any = open_split(config, config.train_split, classes, prepare_of(config), seed=config.seed)
     step = -(-len(data) // CALIBRATION_IMAGES)
     images = (torch.as_tensor(data[index][0])[None] for index in range(0, len(data), step))
     pruned, report = prune(deployed, images, args.prune, min_area=args.min_area)

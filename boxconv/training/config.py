@@ -113,13 +113,10 @@ class TrainConfig(DataConfig):
     def check(self) -> None:
         """Raise UsageError for a value out of range."""
         super().check()
-        for name in ("epochs", "batch_size", "step_epochs", "val_every", "accumulate"):
+        for name in ("epochs", "batch_size", "step_epochs", "val_every", "accumulate", "patience", "report_every"):
             at_least(name, getattr(self, name), 1)
         for name in ("workers", "seed"):
             at_least(name, getattr(self, name), 0)
-        for name in ("patience", "report_every"):
-            if getattr(self, name) is not None:
-                at_least(name, getattr(self, name), 1)
         if self.clip is not None and not 0 < self.clip < math.inf:
             raise UsageError(f"--clip: expected a positive number, got {self.clip}")
         for name in ("lr", "box_lr", "step_factor", "checkpoint_minutes", "timeout"):
@@ -159,9 +156,19 @@ class TrainConfig(DataConfig):
             raise UsageError(f"--brightness: expected a number from 0 up to 1, got {self.brightness}")
         if self.crop is not None and min(self.crop) < 16:
             raise UsageError(f"--crop: expected at least 16 pixels, got {self.crop[0]} {self.crop[1]}")
-
         if self.accumulate > self.batch_size:
             raise UsageError(f"--accumulate: expected at most --batch-size {self.batch_size}, got {self.accumulate}")
+
+    def check_processes(self, count: int) -> None:
+        """Raise UsageError for a value that does not fit a run in ``count`` processes."""
+        if self.batch_size < self.accumulate * count:
+            parts = f"{count} processes with {self.accumulate} parts each"
+            raise UsageError(f"--batch-size: {self.batch_size} images are too few for {parts}")
+        if self.compile and count > 1 and self.timeout < 600:
+            raise UsageError(
+                f"--compile: each process compiles for minutes while the others wait: expected --timeout 600 or more, "
+                f"got {self.timeout:g}"
+            )
 
     @property
     def padding(self) -> str:

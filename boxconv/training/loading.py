@@ -31,20 +31,12 @@ def augment_of(config: TrainConfig) -> Augment:
     return Augment(**shared | {"size": config.crop or config.size, "whole": config.size, "contrast": config.brightness})
 
 
-class EpochBatches:
+def epoch_batches(config: TrainConfig, length: int, epoch: int, first: int = 0) -> list[list[tuple[int, int]]]:
     """Batches of (epoch, index) from batch ``first`` on. The order depends only on the seed and the epoch."""
-
-    def __init__(self, length: int, batch_size: int, seed: int, epoch: int, first: int) -> None:
-        generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
-        order = torch.randperm(length, generator=generator).tolist()
-        batches = [order[i : i + batch_size] for i in range(0, length, batch_size)]
-        self.batches = [[(epoch, index) for index in batch] for batch in batches[first:]]
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        return iter(self.batches)
-
-    def __len__(self) -> int:
-        return len(self.batches)
+    generator = torch.Generator().manual_seed((config.seed * 1_000_003 + epoch) % 2**63)
+    order = [(epoch, index) for index in torch.randperm(length, generator=generator).tolist()]
+    size = config.batch_size
+    return [order[i : i + size] for i in range(first * size, length, size)]
 
 
 class Part(NamedTuple):

@@ -1,18 +1,17 @@
 """The training loop, in one process or several; a run can be interrupted and resumed with bit-identical results."""
 
-import math
 import time
 from typing import Any
 
 from torch import nn
-from torch.utils.data import Dataset
 
 from ..data.class_table import ClassTable
+from ..data.datasets import name_of
 from ..progress_bar import progress_bar
 from ..score_names import SCORES
 from .device import TrainingError
 from .evaluation import evaluate
-from .loading import EpochBatches, StepInputs
+from .loading import StepInputs, epoch_batches
 from .metrics import ConfusionMatrix
 from .recorder import Recorder, Watch, percent
 from .run_folder import RunFolder
@@ -111,14 +110,14 @@ def _train_epoch(
     config = run.config
     run.model.train()
     matrix = state.confusion(len(run.classes), run.context)
-    batches = EpochBatches(_images(run), config.batch_size, config.seed, state.epoch, state.step)
+    batches = epoch_batches(config, run.images, state.epoch, state.step)
     steps = StepInputs(run.train_data, batches, config, run.context)
     began, loaded_before = time.monotonic() - state.seconds, state.load_seconds
     with progress_bar(
         desc=f"epoch {state.epoch + 1}/{config.epochs}",
         unit="batch",
         initial=state.step,
-        total=_steps(run),
+        total=run.steps,
         shown=recorder.progress,
     ) as bar:
         for batch, inputs in zip(batches, steps, strict=True):
@@ -127,7 +126,7 @@ def _train_epoch(
             try:
                 loss, results, flags = train_step.step(inputs, rate, (interrupt.number or 0, recorder.due()))
             except LossNotFinite as error:
-                samples = ", ".join(_name(run.train_data, index) for _, index in batch)
+                samples = ", ".join(name_of(run.train_data, index) for _, index in batch)
                 raise TrainingError(
                     f"{error} in epoch {state.epoch + 1}, step {state.step + 1} (learning rate {rate:.3g}, samples "
                     f"{samples}); the weights were left as they were, and the checkpoints are those of before: "
@@ -155,8 +154,8 @@ def _train_epoch(
 def _training_record(run: Run, state: TrainState, matrix: ConfusionMatrix) -> dict[str, Any]:
     return {
         "epoch": state.epoch + 1,
-        "learning_rate": _learning_rate(run, state, _steps(run) - 1),
-        "train_loss": state.loss_sum / _steps(run),
+        "learning_rate": _learning_rate(run, state, run.steps - 1),
+        "train_loss": state.loss_sum / run.steps,
         "train_class_iou": _mean_iou(matrix, run.classes),
     }
 
@@ -193,8 +192,8 @@ def _speeds(run: Run, state: TrainState) -> dict[str, float]:
     loading = state.load_seconds / max(run.config.workers, 1)
     return {
         "train_seconds": round(state.seconds, 2),
-        "loader_images_per_second": round(_images(run) / max(loading, 1e-9), 1),
-        "step_images_per_second": round(_images(run) / max(state.step_seconds, 1e-9), 1),
+        "loader_images_per_second": round(run.images / max(loading, 1e-9), 1),
+        "step_images_per_second": round(run.images / max(state.step_seconds, 1e-9), 1),
     }
 
 
@@ -210,22 +209,9 @@ def _total(run: Run, matrix: ConfusionMatrix) -> ConfusionMatrix:
     return total
 
 
-def _images(run: Run) -> int:
-    return len(run.train_data)  # type: ignore[arg-type]
-
-
-def _steps(run: Run) -> int:
-    """Steps of an epoch."""
-    return math.ceil(_images(run) / run.config.batch_size)
-
-
 def _learning_rate(run: Run, state: TrainState, step: int) -> float:
-    total = _steps(run) * run.config.epochs
-    return learning_rate(run.config, (state.epoch * _steps(run) + step) / total, 1 / total)
-
-
-def _name(data: Dataset[Any], index: int) -> str:
-    return str(data.name(index)) if hasattr(data, "name") else str(index)
+    total = run.steps * run.config.epochs
+    return learning_rate(run.config, (state.epoch * run.steps + step) / total, 1 / total)
 
 
 def _mean_iou(matrix: ConfusionMatrix, classes: ClassTable) -> float:

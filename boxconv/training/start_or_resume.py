@@ -27,13 +27,12 @@ def built(
     network_for: NetworkFor,
     *,
     resume: bool = False,
-    context: DistributedContext = ALONE,
-    check_files: bool = True,
     progress: bool = True,
+    **options: Any,
 ) -> Run:
     """Build the run of ``config`` with its network. Arguments, prints and errors: `build_run` and ``network_for``."""
     config, create_network = network_for(config, resume=resume, quiet=not progress)
-    return build_run(config, create_network, context=context, check_files=check_files, progress=progress)
+    return build_run(config, create_network, progress=progress, **options)
 
 
 def train_into(
@@ -79,9 +78,10 @@ def train_into(
             saved = checkpoint.load(out / "last.pt")
             of_run = checkpoint.settings(saved, out / "last.pt")
             config = resumed(config, of_run) if existing == "resume" else of_run
-        elif mode == "overwrite" and (start := config.start_from) and start.exists() and _holds(out, start):
-            raise UsageError(f"--overwrite: would delete {start}, which --start-from reads")
         else:
+            start = config.start_from
+            if mode == "overwrite" and start and start.exists() and start.resolve().is_relative_to(out.resolve()):
+                raise UsageError(f"--overwrite: would delete {start}, which --start-from reads")
             context.run_on_main("new folder", lambda: check_new_run(out, config, overwrite=mode == "overwrite"))
             if before is not None:
                 context.run_on_main("before", before)
@@ -110,10 +110,6 @@ def check_new_run(out: Path, config: TrainConfig, *, overwrite: bool) -> None:
     """Raise an error if a new run with the settings ``config`` may not be written to ``out``. Call this before work."""
     check_outside_data({"--out": out}, config.root)
     check_folder(out, overwrite=overwrite)
-
-
-def _holds(folder: Path, path: Path) -> bool:
-    return path.resolve().is_relative_to(folder.resolve())
 
 
 def settings_in(out: Path) -> TrainConfig:

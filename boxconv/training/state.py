@@ -126,6 +126,5 @@ def fingerprint(run: Run, state: TrainState) -> str:
     """Hash of everything that must be the same in all processes."""
     settings = {name: value for name, value in to_plain(run.config).items() if name not in MOVABLE}
     shapes = [[name, list(value.shape)] for name, value in run.model.state_dict().items()]
-    length = len(run.train_data)  # type: ignore[arg-type]
-    parts = [settings, run.network, length, run.class_weight.tolist(), shapes, state.epoch, state.step]
+    parts = [settings, run.network, run.images, run.class_weight.tolist(), shapes, state.epoch, state.step]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
