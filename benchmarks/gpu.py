@@ -17,7 +17,7 @@ import gpu_kernels
 import torch
 import triton
 from contenders import Calls, Problem, Shape, average_pool, convolution, ours, reference
-from correctness import disagreements
+from correctness import centred, disagreements
 from gpu_kernels import minimal_bytes
 from gpu_timing import Call, back_to_back, captured, interleaved
 from report import Document
@@ -209,8 +209,7 @@ def _box_sizes(rounds: int) -> Section:
     calls = {}
     sizes = [1, 3, 9, 31, 127, 255]
     for size in sizes:
-        edges = torch.tensor([0.25 - size / 2, 0.25 + size / 2, -0.375 - size / 2, -0.375 + size / 2])
-        built = ours(Problem.draw(shape, edges))
+        built = ours(Problem.draw(shape, centred(size, size)))
         for mode, call in zip(MODES, built, strict=True):
             assert call is not None
             calls[size, mode] = captured(call)

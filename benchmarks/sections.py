@@ -4,9 +4,10 @@ from collections.abc import Mapping
 
 from contenders import CLONE, CLONES, KERNELS, OURS, Shape
 from correctness import Errors, limits
-from goals import Measured, goal_table, threads_text
+from goals import Measured, goal_table
 from sweeps import FORWARD, TRAIN, Sweep, largest_ratio
 
+from boxconv.profiling.network_speed import threads_text
 from boxconv.profiling.timing import Timing
 from boxconv.reports.tables import Section, Table, number
 
