@@ -59,6 +59,14 @@ class Dataflow:
     parts: list[Part] = field(default_factory=list)
     calls: dict[nn.Module, int] = field(default_factory=dict)
 
+    def links(self) -> Iterator[tuple[Part, fx.Node, Any, fx.Node, Any]]:
+        """Yield each node whose first input nothing else reads: part, node, its layer, `Part.source`, and its layer."""
+        for part in self.parts:
+            for node in part.graph.nodes:
+                source = part.source(node)
+                if source is not None:
+                    yield part, node, part.layer(node), source, part.layer(source)
+
     def once(self, layer: Any) -> bool:
         """Whether the forward code calls ``layer`` in exactly one place; else a change would affect all its calls."""
         return self.calls.get(layer) == 1
