@@ -95,14 +95,12 @@ class Loader:
         thread: with ``workers`` 0, load the next batches in a thread while the caller computes.
 
     Attributes:
-        images, seconds: images loaded so far, and the time that one process would have needed to load them.
+        seconds: the time that one process would have needed to load the images so far.
     """
 
     def __init__(
         self, data: Dataset[Any], batches: Sequence[list[Key]], *, workers: int = 0, thread: bool = False
     ) -> None:
-        self.workers = workers
-        self.images = 0
         self.seconds = 0.0
         # A separate generator: loading must not change dropout's random numbers.
         loader = DataLoader(
@@ -120,7 +118,6 @@ class Loader:
             if isinstance(loaded, _Failure):
                 raise DataError(loaded.message)
             (images, labels), seconds = loaded
-            self.images += len(images)
             self.seconds += seconds
             yield images, labels
 

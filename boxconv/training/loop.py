@@ -65,7 +65,7 @@ def train(
 
     with defer_signals() as interrupt:
         while not state.finished(config):
-            record = _train_and_validate(run, train_step, state, recorder, interrupt, progress=progress)
+            record = _train_and_validate(run, train_step, state, recorder, interrupt)
             better = "val_class_iou" in record and state.scores["class_iou"] > state.best
             state = TrainState(
                 epoch=state.epoch + 1,
@@ -74,13 +74,13 @@ def train(
                 scores=state.scores,
                 extended=state.extended,
             )
-            if state.stalled(config.patience):
+            if state.stalled(config):
                 record["stopped_early"] = True
             recorder.epoch(state, better=better)
-            stop = int(max(row[0] for row in context.all_gather(interrupt.number or 0)))
+            stop = int(max(row[0] for row in context.all_gather(interrupt.number)))
             if stop and not state.finished(config):
                 raise Interrupted(stop)
-    if progress and state.stalled(config.patience):
+    if progress and state.stalled(config):
         print(
             f"stopped early, after epoch {state.epoch}: no better validation class IoU in {config.patience} epochs; "
             "--resume with a larger --patience continues the run"
@@ -89,14 +89,14 @@ def train(
 
 
 def _train_and_validate(
-    run: Run, train_step: TrainStep, state: TrainState, recorder: Recorder, interrupt: Interrupt, *, progress: bool
+    run: Run, train_step: TrainStep, state: TrainState, recorder: Recorder, interrupt: Interrupt
 ) -> dict[str, Any]:
     """One epoch, and the validation that follows it; returns the record of both."""
     matrix = _train_epoch(run, train_step, state, recorder, interrupt)
     record = _training_record(run, state, matrix)
     if (state.epoch + 1) % run.config.val_every == 0 or state.epoch + 1 == run.config.epochs:
         try:
-            record |= _validate(run, train_step, state, interrupt, progress)
+            record |= _validate(run, train_step, state, recorder, interrupt)
         except Interrupted:
             _save_halfway(state, matrix, recorder)
             raise
@@ -124,7 +124,7 @@ def _train_epoch(
             moment, rate = time.monotonic(), _learning_rate(run, state, state.step)
             train_step.seed_step(state.epoch, state.step)
             try:
-                loss, results, flags = train_step.step(inputs, rate, (interrupt.number or 0, recorder.due()))
+                loss, results, flags = train_step.step(inputs, rate, (interrupt.number, recorder.due()))
             except LossNotFinite as error:
                 samples = ", ".join(name_of(run.train_data, index) for _, index in batch)
                 raise TrainingError(
@@ -161,29 +161,29 @@ def _training_record(run: Run, state: TrainState, matrix: ConfusionMatrix) -> di
 
 
 def _validate(
-    run: Run, train_step: TrainStep, state: TrainState, interrupt: Interrupt, progress: bool
+    run: Run, train_step: TrainStep, state: TrainState, recorder: Recorder, interrupt: Interrupt
 ) -> dict[str, Any]:
     """Scores for the record of an epoch. `state.scores` are those that decide: of the averaged weights, if any."""
-    state.scores = _score(run, run.model, interrupt, progress)
+
+    def score(model: nn.Module) -> dict[str, Any]:
+        matrix = evaluate(
+            model,
+            run.val_data,
+            run.classes,
+            batch_size=run.config.batch_size,
+            workers=run.config.workers,
+            progress=recorder.progress,
+            context=run.context,
+            stop=lambda: interrupt.number,
+        )
+        return matrix.scores(run.classes)
+
+    state.scores = score(run.model)
     record = {f"val_{name}": state.scores[name] for name in SCORES}
     if (averaged := train_step.averaged()) is not None:
-        state.scores = _score(run, averaged, interrupt, progress)
+        state.scores = score(averaged)
         record |= {f"val_average_{name}": state.scores[name] for name in SCORES}
     return record
-
-
-def _score(run: Run, model: nn.Module, interrupt: Interrupt, progress: bool) -> dict[str, Any]:
-    matrix = evaluate(
-        model,
-        run.val_data,
-        run.classes,
-        batch_size=run.config.batch_size,
-        workers=run.config.workers,
-        progress=progress,
-        context=run.context,
-        stop=lambda: interrupt.number or 0,
-    )
-    return matrix.scores(run.classes)
 
 
 def _speeds(run: Run, state: TrainState) -> dict[str, float]:

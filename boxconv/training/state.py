@@ -42,14 +42,14 @@ class TrainState:
 
     def finished(self, config: TrainConfig) -> bool:
         """Whether all epochs are complete, or training has stopped early."""
-        return self.epoch >= config.epochs or self.stalled(config.patience)
+        return self.epoch >= config.epochs or self.stalled(config)
 
-    def stalled(self, patience: int | None) -> bool:
-        """Whether the validation class IoU has not improved in the last ``patience`` epochs; False for None."""
-        if patience is None or not self.records or "val_class_iou" not in self.records[-1]:
+    def stalled(self, config: TrainConfig) -> bool:
+        """Whether the validation class IoU has not improved in the last `config.patience` epochs; False for None."""
+        if config.patience is None or not self.records or "val_class_iou" not in self.records[-1]:
             return False
         best = max((record for record in self.records if "val_class_iou" in record), key=decisive_score)
-        return bool(self.records[-1]["epoch"] - best["epoch"] >= patience)
+        return bool(self.records[-1]["epoch"] - best["epoch"] >= config.patience)
 
     def confusion(self, num_classes: int, context: DistributedContext) -> ConfusionMatrix:
         """The matrix that this process counts in. Rank 0 starts with the counts from before an interruption."""
