@@ -35,6 +35,10 @@ PAPER: dict[str, dict[str, float]] = {
 }
 
 
+Times = Callable[..., dict[str, Timing]]
+"""Times calls, by name, as often as the settings say, or in ``rounds`` rounds."""
+
+
 class Settings(Protocol):
     """Settings of the measurements; `boxconv bench --help` explains each."""
 
@@ -84,10 +88,6 @@ def measured(args: Settings, device: torch.device, threads: int) -> Iterator[Sec
 
 def threads_text(threads: int) -> str:
     return f"{threads} thread{'' if threads == 1 else 's'}"
-
-
-class Times(Protocol):
-    def __call__(self, calls: Mapping[str, Call], rounds: int = ...) -> dict[str, Timing]: ...
 
 
 def _networks(args: Settings, device: torch.device, title: str, times: Times) -> Section:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from box_convolution.drawing import SOFT, canvas
 
-from ..data.class_table import ClassTable
+from ..data.class_table import ClassTable, as_hex
 from .coloured_labels import VOID, VOID_STRIPE, WRONG, checked_rows, errors_picture, striped
 
 if TYPE_CHECKING:
@@ -81,8 +81,8 @@ def _legend(
     """Draw the legend of the colours; ``place``: its upper left corner, as shares of the figure."""
     from matplotlib.patches import Patch
 
-    handles = [Patch(facecolor=_hex(colour), edgecolor=SOFT, linewidth=0.5, label=name) for name, colour in entries]
-    stripes = Patch(facecolor=_hex(VOID), edgecolor=_hex(VOID_STRIPE), hatch="////", linewidth=0, label=VOID_NAME)
+    handles = [Patch(facecolor=as_hex(colour), edgecolor=SOFT, linewidth=0.5, label=name) for name, colour in entries]
+    stripes = Patch(facecolor=as_hex(VOID), edgecolor=as_hex(VOID_STRIPE), hatch="////", linewidth=0, label=VOID_NAME)
     figure.legend(
         handles=[*handles, stripes],
         ncols=min(columns, len(handles) + 1),
@@ -92,7 +92,3 @@ def _legend(
         borderpad=0.1,
         handlelength=1.3,
     )
-
-
-def _hex(colour: Sequence[int]) -> str:
-    return "#" + bytes(colour).hex()

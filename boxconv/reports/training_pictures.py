@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from box_convolution.drawing import INK, SOFT, canvas
 
-from ..data.class_table import ClassTable
+from ..data.class_table import ClassTable, as_hex
 from .line_colours import BLUE, LINES, ORANGE
 
 
@@ -77,7 +77,7 @@ def class_bars(iou: Mapping[str, float | None], classes: ClassTable, path: str |
     A class whose IoU is None or NaN occurs neither in labels nor in predictions; it is listed last, without a bar.
     Raises ValueError if ``iou`` is empty, or has a name that is not in ``classes``.
     """
-    colours = {name: "#" + bytes(rgb).hex() for name, rgb in zip(classes.names, classes.colours, strict=True)}
+    colours = dict(zip(classes.names, map(as_hex, classes.colours), strict=True))
     unknown = [name for name in iou if name not in colours]
     if unknown or not iou:
         raise ValueError(f"iou must name classes of the table, found {unknown or 'none'}")
