@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tyro
 
-from ..data.config import at_least
+from ..data.config import at_least, expect
 from ..errors import UsageError
 from .outputs import check_page, write_page
 
@@ -73,8 +73,7 @@ def _check(args: Bench) -> None:
 
 
 def _devices(wanted: str, cuda: bool) -> list[str]:
-    if wanted not in ("auto", "cpu", "cuda"):
-        raise UsageError(f"--device: expected auto, cpu or cuda, got {wanted}")
+    expect("device", wanted in ("auto", "cpu", "cuda"), "auto, cpu or cuda", wanted)
     if wanted == "cuda" and not cuda:
         raise UsageError("--device cuda: not available here")
     return ["cpu", *(["cuda"] if cuda else [])] if wanted == "auto" else [wanted]

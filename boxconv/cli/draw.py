@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from ..data.config import at_least
+from ..data.config import at_least, expect
 from ..errors import UsageError
 from ..inference.open import file_of, open_layers, require_layers
 from .outputs import check_outputs
@@ -68,8 +68,7 @@ def run(args: Draw) -> None:
     if not layers:
         raise UsageError(f"{args.checkpoint}: {kind} has no box layers")
     name = args.layer if args.layer is not None else next(iter(layers))
-    if name not in layers:
-        raise UsageError(f"--layer: expected one of {', '.join(layers)}, got {name!r}")
+    expect("layer", name in layers, f"one of {', '.join(layers)}", repr(name))
     found = layers[name]
     h, w = found.map_size
     if args.at is not None and not (0 <= args.at[0] < h and 0 <= args.at[1] < w):

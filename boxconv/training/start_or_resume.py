@@ -6,11 +6,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from ..data.config import option
 from ..data.data_folder import check_outside_data
 from ..errors import UsageError
 from ..files import Existing
 from . import checkpoint
-from .config import LENGTH, MOVABLE, TrainConfig, option
+from .config import LENGTH, MOVABLE, TrainConfig
 from .distributed import ALONE, DistributedContext
 from .loop import train
 from .recorder import Watch
