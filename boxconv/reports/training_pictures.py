@@ -45,8 +45,7 @@ def training_curves(records: Sequence[Mapping[str, Any]], path: str | Path) -> N
         "val_pixel_accuracy": (SOFT, "pixel accuracy"),
         "learning_rate": (SOFT, ""),
     }
-    with canvas(path, 7.5, 0.7 + 0.85 * sum(height for *_, height in panels)) as figure:
-        figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.1)
+    with canvas(path, 7.5, 0.7 + 0.85 * sum(height for *_, height in panels), pad=(0.1, 0.1)) as figure:
         grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False, height_ratios=[p[2] for p in panels])
         for axes, (name, keys, _) in zip(grid[:, 0], panels, strict=True):
             for key in keys:
@@ -84,8 +83,7 @@ def class_bars(iou: Mapping[str, float | None], classes: ClassTable, path: str |
     scores = {name: math.nan if value is None else 100 * float(value) for name, value in iou.items()}
     order = sorted(scores, key=lambda name: math.inf if math.isnan(scores[name]) else -scores[name])
     known = [value for value in scores.values() if not math.isnan(value)]
-    with canvas(path, 7, 0.95 + 0.27 * len(order)) as figure:
-        figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.1)
+    with canvas(path, 7, 0.95 + 0.27 * len(order), pad=(0.1, 0.1)) as figure:
         axes = figure.subplots()
         for i, name in enumerate(order):
             value = scores[name]
