@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from ..data.config import DataConfig, at_least, expect
+from ..data.config import DataConfig, at_least, expect, option
 from ..errors import UsageError
 
 InitialBoxes = Literal["uniform", "log-uniform", "mixed"]
@@ -149,6 +149,10 @@ class TrainConfig(DataConfig):
         most = self.batch_size
         expect("accumulate", self.accumulate <= most, f"at most --batch-size {most}", self.accumulate)
 
+    def validates(self, epoch: int) -> bool:
+        """Whether a validation follows this epoch, the first of which is 1."""
+        return epoch % self.val_every == 0 or epoch == self.epochs
+
     def check_processes(self, count: int) -> None:
         """Raise UsageError for a value that does not fit a run in ``count`` processes."""
         if self.batch_size < self.accumulate * count:
@@ -179,6 +183,23 @@ MOVABLE = (
 """Run-time settings, which may change when a run is resumed."""
 LENGTH = ("epochs", "patience")
 """Settings for the length of a run, which may change as well."""
+
+
+def resumed(given: TrainConfig, saved: TrainConfig) -> TrainConfig:
+    """Return the settings ``given`` for a resumed run, if they may differ from the ``saved`` ones.
+
+    Run-time settings (`MOVABLE`) and the length of the run (`LENGTH`) may differ, but the run cannot get fewer epochs.
+    Raises UsageError for any other difference.
+    """
+    for field in dataclasses.fields(TrainConfig):
+        value, before = getattr(given, field.name), getattr(saved, field.name)
+        if value != before and field.name not in (*MOVABLE, *LENGTH):
+            raise UsageError(f"{option(field.name)}: --resume goes on with the run's {before!r}, got {value!r}")
+    if given.epochs < saved.epochs:
+        raise UsageError(
+            f"--epochs: --resume may add epochs to the run's {saved.epochs}, not take any away, got {given.epochs}"
+        )
+    return given
 
 
 def to_plain(config: Any) -> dict[str, Any]:

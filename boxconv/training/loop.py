@@ -94,7 +94,7 @@ def _train_and_validate(
     """One epoch, and the validation that follows it; returns the record of both."""
     matrix = _train_epoch(run, train_step, state, recorder, interrupt)
     record = _training_record(run, state, matrix)
-    if (state.epoch + 1) % run.config.val_every == 0 or state.epoch + 1 == run.config.epochs:
+    if run.config.validates(state.epoch + 1):
         try:
             record |= _validate(run, train_step, state, recorder, interrupt)
         except Interrupted:

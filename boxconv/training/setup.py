@@ -112,19 +112,20 @@ def build_run(
         config = dataclasses.replace(config, mean=tuple(mean), std=tuple(std))
     train_data, val_data = open_samples(config, classes)
     pixels: dict[str, Tensor] = {}
+    train_split, val_split = config.train_split, config.val_split
     if config.root is not None and check_files:
         context.run_on_main("check", lambda: pixels.update(_checked(config, classes, progress=progress)))
-    if config.train_split not in pixels:
+    if train_split not in pixels:
         most = None if config.root else SCENES_COUNTED
-        pixels[config.train_split] = count_pixels(train_data, most)
+        pixels[train_split] = count_pixels(train_data, most)
     unscored = {}
     if config.root is not None and context.is_main:
-        if config.val_split not in pixels:
-            pixels[config.val_split] = count_pixels(val_data)
+        if val_split not in pixels:
+            pixels[val_split] = count_pixels(val_data)
         unscored = {split: absent for split, count in pixels.items() if (absent := without_pixels(count, classes))}
     torch.manual_seed(config.seed)
     model, network = create_network(classes)
-    weights = class_weights(pixels[config.train_split], config.class_balance)
+    weights = class_weights(pixels[train_split], config.class_balance)
     return Run(config, model, network, classes, train_data, val_data, weights, device, context, unscored)
 
 

@@ -1,17 +1,15 @@
 """Start a training run in a folder: a new run, one that replaces another, or the continuation of the one in it."""
 
-import dataclasses
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from ..data.config import option
 from ..data.data_folder import check_outside_data
 from ..errors import UsageError
 from ..files import Existing
 from . import checkpoint
-from .config import LENGTH, MOVABLE, TrainConfig
+from .config import TrainConfig, resumed
 from .distributed import ALONE, DistributedContext
 from .loop import train
 from .recorder import Watch
@@ -117,20 +115,3 @@ def settings_in(out: Path) -> TrainConfig:
     """The settings of the run in a folder, for resuming it. Raises CheckpointError if its ``last.pt`` is unusable."""
     path = out / "last.pt"
     return checkpoint.settings(checkpoint.load(path), path)
-
-
-def resumed(given: TrainConfig, saved: TrainConfig) -> TrainConfig:
-    """Return the settings ``given`` for a resumed run, if they may differ from the ``saved`` ones.
-
-    Run-time settings (`MOVABLE`) and the length of the run (`LENGTH`) may differ, but the run cannot get fewer epochs.
-    Raises UsageError for any other difference.
-    """
-    for field in dataclasses.fields(TrainConfig):
-        value, before = getattr(given, field.name), getattr(saved, field.name)
-        if value != before and field.name not in (*MOVABLE, *LENGTH):
-            raise UsageError(f"{option(field.name)}: --resume goes on with the run's {before!r}, got {value!r}")
-    if given.epochs < saved.epochs:
-        raise UsageError(
-            f"--epochs: --resume may add epochs to the run's {saved.epochs}, not take any away, got {given.epochs}"
-        )
-    return given
