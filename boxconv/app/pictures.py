@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch.nn.functional import avg_pool2d
 
+from ..analysis.box_statistics import area
 from ..analysis.importance import LayerImportance
 from ..data.bands import Picture, as_rgb
 from ..data.class_table import VOID, ClassTable
@@ -65,7 +66,7 @@ def boxes_at(layer: LayerImportance, input_size: tuple[int, int], row: float, co
     """
     importance = layer.importance.nan_to_num(0).numpy()
     edges = layer.boxes.numpy()
-    areas = (edges[:, 1] - edges[:, 0]) * (edges[:, 3] - edges[:, 2])
+    areas = area(layer.boxes).numpy()
     known = importance.max(initial=0) > 0
     chosen = np.argsort(-importance if known else -areas, kind="stable")[:BOXES]
     chosen = chosen[np.argsort(-areas[chosen], kind="stable")]

@@ -11,8 +11,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from box_convolution import BoxConv2d, networks
-from box_convolution.deploy import deploy
+from box_convolution import networks
+from box_convolution.deploy import deploy, snap_boxes
 from box_convolution.networks.enet import Bottleneck
 from box_convolution.networks.erfnet import NonBottleneck1d
 
@@ -206,9 +206,7 @@ def _deployed(module: nn.Module, input: Tensor, name: str) -> nn.Module:
     """
     deployed = deploy(module, snap=True)
     snapped = copy.deepcopy(module).eval()
-    for layer in snapped.modules():
-        if isinstance(layer, BoxConv2d):
-            layer.snap_()
+    snap_boxes(snapped)
     with torch.inference_mode():
         got, expected = deployed(input).double(), snapped(input).double()
         exact = snapped.double()(input.double())
