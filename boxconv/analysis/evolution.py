@@ -171,15 +171,9 @@ def _tile(
 
 def _place(patch: Any, box: npt.NDArray[np.float64]) -> None:
     top, bottom, left, right = box
-    colour = _colour(box)
+    minimal = min(bottom - top, right - left) <= MIN_SIZE + AT_LIMIT
+    colour = SOFT if minimal else _blend(max(0.0, min(-left, right) / max(-left, right)))
     patch.set(xy=(left, top), width=right - left, height=bottom - top, facecolor=colour, edgecolor=colour)
-
-
-def _colour(box: npt.NDArray[np.float64]) -> str:
-    top, bottom, left, right = box
-    if min(bottom - top, right - left) <= MIN_SIZE + AT_LIMIT:
-        return SOFT
-    return _blend(max(0.0, min(-left, right) / max(-left, right)))
 
 
 def _blend(score: float) -> str:

@@ -231,7 +231,7 @@ def _scores(
             str(len(runs)),
             *(_spread([run.scores[name] for run in runs]) for name in MEANS),
             " ".join(f"{100 * run.scores['class_iou']:.1f}" for run in runs),
-            *([_averaged(runs)] if averaged else []),
+            *([_spread([run.average["class_iou"] for run in runs if run.average])] if averaged else []),
             f"{100 * statistics.mean(run.train_class_iou for run in runs):.1f}",
             f"{statistics.mean(run.train_loss for run in runs):.3f}",
             f"{statistics.mean(run.minutes for run in runs):.0f}",
@@ -249,11 +249,6 @@ def _scores(
         "without validation. The paper measured its figures on Cityscapes (val, Table 1)."
     )
     return Section("Validation scores", text, Table(header, rows))
-
-
-def _averaged(runs: Sequence[Run]) -> str:
-    known = [run.average["class_iou"] for run in runs if run.average]
-    return _spread(known) if known else ""
 
 
 def _curves(groups: Mapping[str, Sequence[Run]], schedule: int | None) -> Section:
@@ -300,5 +295,7 @@ def _classes(groups: Mapping[str, Sequence[Run]]) -> Section:
 
 
 def _spread(values: Sequence[float]) -> str:
+    if not values:
+        return ""
     mean = f"{100 * statistics.mean(values):.1f}"
     return f"{mean} ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else mean

@@ -93,7 +93,12 @@ def _train_and_validate(
 ) -> dict[str, Any]:
     """One epoch, and the validation that follows it; returns the record of both."""
     matrix = _train_epoch(run, train_step, state, recorder, interrupt)
-    record = _training_record(run, state, matrix)
+    record = {
+        "epoch": state.epoch + 1,
+        "learning_rate": _learning_rate(run, state, run.steps - 1),
+        "train_loss": state.loss_sum / run.steps,
+        "train_class_iou": _mean_iou(matrix, run.classes),
+    }
     if run.config.validates(state.epoch + 1):
         try:
             record |= _validate(run, train_step, state, recorder, interrupt)
@@ -149,15 +154,6 @@ def _train_epoch(
             if stop:
                 raise Interrupted(stop)
     return _total(run, matrix)
-
-
-def _training_record(run: Run, state: TrainState, matrix: ConfusionMatrix) -> dict[str, Any]:
-    return {
-        "epoch": state.epoch + 1,
-        "learning_rate": _learning_rate(run, state, run.steps - 1),
-        "train_loss": state.loss_sum / run.steps,
-        "train_class_iou": _mean_iou(matrix, run.classes),
-    }
 
 
 def _validate(
