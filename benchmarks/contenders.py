@@ -93,15 +93,8 @@ def kernels(problem: Problem) -> Calls:
 
 
 def reference(problem: Problem) -> Calls:
-    return Calls(*(call and _with_reference(call) for call in ours(problem)))
-
-
-def _with_reference(call: Callable[[], Any]) -> Callable[[], Any]:
-    def run() -> Any:
-        with ops.use("reference"):
-            return call()
-
-    return run
+    in_reference = ops.use("reference")
+    return Calls(*(call and in_reference(call) for call in ours(problem)))
 
 
 def authors(problem: Problem, build: Path) -> Calls:

@@ -70,7 +70,8 @@ def main() -> None:
             if kept is not None:  # at once: what comes later may fail
                 kept.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
     elif kept is not None and kept.exists():
-        measured = [_section(*parts) for parts in json.loads(kept.read_text(encoding="utf-8"))]
+        sections = json.loads(kept.read_text(encoding="utf-8"))
+        measured = [Section(title, text, Table(*table) if table else None) for title, text, table, _ in sections]
     else:
         measured = []
     document = Document(
@@ -99,11 +100,6 @@ def _about() -> Section:
         f"`{COPY}` is a plain copy that moves only the bytes that the operator must read and write."
     )
     return Section("How it was measured", text, Table(["", ""], rows, text=True))
-
-
-def _section(title: str, text: str, table: list[Any] | None, pictures: list[Any]) -> Section:
-    """A section that was read from JSON."""
-    return Section(title, text, None if table is None else Table(*table))
 
 
 def _goals(measured: list[Section]) -> Section:
