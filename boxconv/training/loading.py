@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from types import FrameType
 from typing import Any, NamedTuple, TypeVar
 
@@ -62,28 +62,23 @@ def share(batch: Sequence[Key], parts: int, rank: int, size: int) -> list[Part]:
     return result
 
 
-@dataclass(frozen=True)
-class _Failure:
-    message: str
-
-
 class _Reported(Dataset[Any]):
-    """Samples with the seconds that they took to load. A faulty file gives a `_Failure`.
+    """Samples with the seconds that they took to load. A faulty file gives a DataError as its sample.
 
-    An exception from a worker process would arrive with the traceback of that process as its message.
+    If it were raised, it would arrive from a worker process with the traceback of that process as its message.
     """
 
     def __init__(self, data: Dataset[Any]) -> None:
         self.data = data
 
-    def __getitem__(self, key: Key) -> tuple[Any, float] | _Failure:
+    def __getitem__(self, key: Key) -> tuple[Any, float] | DataError:
         started = time.perf_counter()
         try:
             return self.data[key], time.perf_counter() - started
         except DataError as error:
-            return _Failure(str(error))
+            return error
         except OSError as error:
-            return _Failure(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+            return DataError(f"{error.filename}: {error.strerror}" if error.filename else str(error))
 
 
 class Loader:
@@ -115,8 +110,8 @@ class Loader:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for loaded in self._batches:
-            if isinstance(loaded, _Failure):
-                raise DataError(loaded.message)
+            if isinstance(loaded, DataError):
+                raise loaded
             (images, labels), seconds = loaded
             self.seconds += seconds
             yield images, labels
@@ -159,9 +154,9 @@ def ahead(items: Iterable[T], depth: int = 2) -> Iterator[T]:
         thread.shutdown(wait=False, cancel_futures=True)
 
 
-def _collate(samples: list[tuple[Any, float] | _Failure]) -> Any:
+def _collate(samples: list[tuple[Any, float] | DataError]) -> Any:
     for sample in samples:
-        if isinstance(sample, _Failure):
+        if isinstance(sample, DataError):
             return sample
     items, seconds = zip(*samples, strict=True)
     return default_collate(list(items)), sum(seconds)

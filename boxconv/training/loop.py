@@ -176,8 +176,8 @@ def _validate(
 
     state.scores = score(run.model)
     record = {f"val_{name}": state.scores[name] for name in SCORES}
-    if (averaged := train_step.averaged()) is not None:
-        state.scores = score(averaged)
+    if train_step.average is not None:
+        state.scores = score(train_step.decisive)
         record |= {f"val_average_{name}": state.scores[name] for name in SCORES}
     return record
 

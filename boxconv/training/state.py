@@ -76,14 +76,13 @@ def content_of(run: Run, train_step: TrainStep, state: TrainState, *, resumable:
             f"weights are not finite (epoch {state.epoch + 1}, step {state.step}): they were not saved, and the "
             "checkpoints are those of before: try a lower --lr"
         )
-    averaged = None if resumable else train_step.averaged()
     place = {name: value for name, value in vars(state).items() if name != "scores"}
     training = {**train_step.state(), "state": place, "environment": _environment(run)}
     return {
         "network": run.network,
         "classes": run.classes.to_dict(),
         "config": to_plain(run.config),
-        "model": (run.model if averaged is None else averaged).state_dict(),
+        "model": (run.model if resumable else train_step.decisive).state_dict(),
         "scores": state.scores,
         "training": training if resumable else None,
     }
