@@ -122,5 +122,5 @@ def expect(name: str, right: bool, what: str, got: object) -> None:
 
 
 def check_white(white: float | None) -> None:
-    """Raise UsageError for a value of --white that is no brightness."""
+    """Raise UsageError unless the value of --white is a positive number, or was left out (None)."""
     expect("white", white is None or 0 < white < math.inf, "a positive number", white)

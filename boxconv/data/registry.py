@@ -81,8 +81,8 @@ def open_split(
 ) -> Dataset[Any]:
     """Open a split of the data set. Raises DataError if its files cannot be used.
 
-    seed: of a training, whose transform draws random numbers; None for evaluation. For drawn scenes ``split`` is
-    ignored: with a seed every epoch has new scenes, else they are always the same.
+    seed: that of a training, for its samples; None for evaluation. For drawn scenes ``split`` is ignored: with a seed
+    every epoch has new scenes, without one they are always the same.
     """
     if config.data == "scenes":
         if seed is None:
