@@ -93,15 +93,8 @@ def kernels(problem: Problem) -> Calls:
 
 
 def reference(problem: Problem) -> Calls:
-    return Calls(*(call and _with_reference(call) for call in ours(problem)))
-
-
-def _with_reference(call: Callable[[], Any]) -> Callable[[], Any]:
-    def run() -> Any:
-        with ops.use("reference"):
-            return call()
-
-    return run
+    in_reference = ops.use("reference")
+    return Calls(*(call and in_reference(call) for call in ours(problem)))
 
 
 def authors(problem: Problem, build: Path) -> Calls:
@@ -119,16 +112,20 @@ def authors(problem: Problem, build: Path) -> Calls:
 @functools.cache
 def _load_authors(build: Path) -> Any:
     """Import the authors' functions under another name, because their package is also called `box_convolution`."""
-    file = build / "box_convolution" / "box_convolution_function.py"
-    spec = importlib.util.spec_from_file_location("authors_box_convolution", file)
+    sys.path.append(str(build))  # for their compiled module, which has another name
+    try:
+        return imported("authors_box_convolution", build / "box_convolution" / "box_convolution_function.py")
+    finally:
+        sys.path.remove(str(build))
+
+
+def imported(name: str, file: Path) -> Any:
+    """Import a file as the module ``name``."""
+    spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise ImportError(f"cannot import {file}")
     module = importlib.util.module_from_spec(spec)
-    sys.path.append(str(build))  # for their compiled module, which has another name
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(build))
+    spec.loader.exec_module(module)
     return module
 
 

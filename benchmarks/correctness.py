@@ -1,12 +1,11 @@
 """Checking results before anything is timed, and measuring rounding errors."""
 
-import importlib.util
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from contenders import AUTHORS, OPENCV, POOL, Calls, Problem, Shape
+from contenders import AUTHORS, OPENCV, POOL, Calls, Problem, Shape, imported
 from torch import Tensor
 
 from box_convolution import box_conv2d, ops
@@ -24,13 +23,7 @@ def limits(dtype: torch.dtype = torch.float32) -> tuple[float, float]:
 
 def from_tests(name: str) -> Any:
     """Import a module of the test suite."""
-    file = Path(__file__).parents[1] / "tests" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"cannot import {file}")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return imported(name, Path(__file__).parents[1] / "tests" / f"{name}.py")
 
 
 def truth(problem: Problem) -> tuple[Tensor, ...]:

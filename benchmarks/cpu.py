@@ -19,12 +19,13 @@ import sweeps
 import torch
 from contenders import AUTHORS, CONV, CONV_LAST, OPENCV, OURS, POOL, REFERENCE, Calls, Problem, Shape, contenders
 from correctness import disagreements, rounding_errors
-from goals import Measured, Speeds, threads_text
+from goals import Measured, Speeds
 from report import Document, facts_section
 from sections import Accuracy
 
 from box_convolution import ops
 from box_convolution.deploy import keep_freed_memory
+from boxconv.profiling.network_speed import threads_text
 from boxconv.profiling.timing import Repeats, interleaved
 
 _STARTED = time.perf_counter()

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from contenders import CLONE, CLONES, CONV, CONV_LAST, KERNELS, OURS, Shape
 from sweeps import FORWARD, TRAIN, Sweep, largest_ratio
 
+from boxconv.profiling.network_speed import threads_text
 from boxconv.profiling.timing import Timing
 from boxconv.reports.tables import Table, number
 
@@ -83,7 +84,3 @@ def goal_table(measured: Mapping[int, Measured], shapes: Mapping[str, Shape]) ->
         for goal in goals
     ]
     return Table(header, sorted(rows, key=lambda row: "no" not in row))
-
-
-def threads_text(count: int) -> str:
-    return f"{count} thread{'s' if count > 1 else ''}"

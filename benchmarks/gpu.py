@@ -17,7 +17,7 @@ import gpu_kernels
 import torch
 import triton
 from contenders import Calls, Problem, Shape, average_pool, convolution, ours, reference
-from correctness import disagreements
+from correctness import centred, disagreements
 from gpu_kernels import minimal_bytes
 from gpu_timing import Call, back_to_back, captured, interleaved
 from report import Document
@@ -70,7 +70,8 @@ def main() -> None:
             if kept is not None:  # at once: what comes later may fail
                 kept.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
     elif kept is not None and kept.exists():
-        measured = [_section(*parts) for parts in json.loads(kept.read_text(encoding="utf-8"))]
+        sections = json.loads(kept.read_text(encoding="utf-8"))
+        measured = [Section(title, text, Table(*table) if table else None) for title, text, table, _ in sections]
     else:
         measured = []
     document = Document(
@@ -99,11 +100,6 @@ def _about() -> Section:
         f"`{COPY}` is a plain copy that moves only the bytes that the operator must read and write."
     )
     return Section("How it was measured", text, Table(["", ""], rows, text=True))
-
-
-def _section(title: str, text: str, table: list[Any] | None, pictures: list[Any]) -> Section:
-    """A section that was read from JSON."""
-    return Section(title, text, None if table is None else Table(*table))
 
 
 def _goals(measured: list[Section]) -> Section:
@@ -209,8 +205,7 @@ def _box_sizes(rounds: int) -> Section:
     calls = {}
     sizes = [1, 3, 9, 31, 127, 255]
     for size in sizes:
-        edges = torch.tensor([0.25 - size / 2, 0.25 + size / 2, -0.375 - size / 2, -0.375 + size / 2])
-        built = ours(Problem.draw(shape, edges))
+        built = ours(Problem.draw(shape, centred(size, size)))
         for mode, call in zip(MODES, built, strict=True):
             assert call is not None
             calls[size, mode] = captured(call)

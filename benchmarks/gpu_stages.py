@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import triton
 from contenders import Problem, Shape, convolution
-from correctness import disagreements, from_tests, limits
+from correctness import centred, disagreements, from_tests, limits
 from gpu_kernels import SHAPES, minimal_bytes
 from gpu_timing import captured, interleaved
 
@@ -111,8 +111,7 @@ def speed(shapes: list[tuple[int, ...]]) -> Iterator[Result]:
 def sizes(shapes: list[tuple[int, ...]]) -> Iterator[Result]:
     """Time boxes of different sizes, on which the time should not depend."""
     for size in (1, 9, 31, 127):
-        edges = torch.tensor([0.25 - size / 2, 0.25 + size / 2, -0.375 - size / 2, -0.375 + size / 2])
-        _, image, boxes, grad = Problem.draw(Shape(*shapes[0]), edges)
+        _, image, boxes, grad = Problem.draw(Shape(*shapes[0]), centred(size, size))
         calls = {
             "forward": lambda i=image, b=boxes: FORWARD(i, b),
             "backward": lambda i=image, b=boxes, g=grad: BACKWARD(g, i, b),

@@ -3,7 +3,7 @@
 import random
 import statistics
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import TypeVar
 
 import torch
@@ -35,20 +35,14 @@ def captured(call: Call) -> Call:
 def interleaved(calls: Mapping[Key, Call], rounds: int) -> dict[Key, float]:
     """Median microseconds of each call, by the GPU's own clock."""
     flush = torch.ones(2**26, device="cuda")  # more bytes than the largest cache
-    for call in calls.values():
-        for _ in range(WARM_UP):
-            call()
     events: dict[Key, list[tuple[torch.cuda.Event, torch.cuda.Event]]] = {name: [] for name in calls}
-    order, shuffled = list(calls), random.Random(0)
-    for _ in range(rounds):
-        shuffled.shuffle(order)
-        for name in order:
-            start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-            flush.sum()  # reading only: cache lines that are written would be written back during the timed call
-            start.record()
-            calls[name]()
-            end.record()
-            events[name].append((start, end))
+    for name in _turns(calls, rounds):
+        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        flush.sum()  # reading only: cache lines that are written would be written back during the timed call
+        start.record()
+        calls[name]()
+        end.record()
+        events[name].append((start, end))
     torch.cuda.synchronize()
     return {
         name: statistics.median(1e3 * start.elapsed_time(end) for start, end in pairs) for name, pairs in events.items()
@@ -57,18 +51,23 @@ def interleaved(calls: Mapping[Key, Call], rounds: int) -> dict[Key, float]:
 
 def back_to_back(calls: Mapping[Key, Call], rounds: int) -> dict[Key, float]:
     """Median microseconds of each call where many follow each other: the longer of the host's time and the GPU's."""
+    taken: dict[Key, list[float]] = {name: [] for name in calls}
+    for name in _turns(calls, rounds):
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        for _ in range(IN_A_ROW):
+            calls[name]()
+        torch.cuda.synchronize()
+        taken[name].append((time.perf_counter() - start) / IN_A_ROW)
+    return {name: 1e6 * statistics.median(seconds) for name, seconds in taken.items()}
+
+
+def _turns(calls: Mapping[Key, Call], rounds: int) -> Iterator[Key]:
+    """Warm up all calls; then yield their names, in every round in another order."""
     for call in calls.values():
         for _ in range(WARM_UP):
             call()
-    taken: dict[Key, list[float]] = {name: [] for name in calls}
     order, shuffled = list(calls), random.Random(0)
     for _ in range(rounds):
         shuffled.shuffle(order)
-        for name in order:
-            torch.cuda.synchronize()
-            start = time.perf_counter()
-            for _ in range(IN_A_ROW):
-                calls[name]()
-            torch.cuda.synchronize()
-            taken[name].append((time.perf_counter() - start) / IN_A_ROW)
-    return {name: 1e6 * statistics.median(seconds) for name, seconds in taken.items()}
+        yield from order

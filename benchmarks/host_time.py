@@ -10,7 +10,7 @@ of the kernels. The goals are 40 us for forward and 80 us for backward.
 import argparse
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from box_convolution import BoxBottleneck, BoxConv2d, box_conv2d
+from box_convolution import layer as layers
 from box_convolution.networks.enet import Bottleneck
 from box_convolution.ops import dispatch
 from box_convolution.ops.triton import launch
@@ -116,34 +117,19 @@ class NoLaunch:
         return self
 
 
-KERNELS = (NoLaunch(),) * 6
-
-
-def kernels() -> tuple[NoLaunch, ...]:
-    return KERNELS
-
-
-def triton(device: torch.device) -> str:
-    return "triton"
-
-
-def yes(*_: Any) -> bool:
-    return True
-
-
-def no(*_: Any) -> bool:
-    return False
-
-
 @contextmanager
 def without_launches() -> Iterator[None]:
     """As if the tensors of the CPU were on a GPU, for all but the launches of kernels."""
-    with (
-        mock.patch.object(launch, "_kernels", kernels),
-        mock.patch.object(dispatch, "_fastest", triton),
-        mock.patch("box_convolution.layer._may_look_at", no),
-        mock.patch("box_convolution.layer._kernel_projects", yes),
-    ):
+    kernels = (NoLaunch(),) * 6
+    functions: list[tuple[Any, str, Callable[..., Any]]] = [
+        (launch, "_kernels", lambda: kernels),
+        (dispatch, "_fastest", lambda device: "triton"),
+        (layers, "_may_look_at", lambda scaled: False),
+        (layers, "_kernel_projects", lambda scaled: True),
+    ]
+    with ExitStack() as stack:
+        for module, name, function in functions:
+            stack.enter_context(mock.patch.object(module, name, function))
         yield
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Subset
 
 from box_convolution import networks
 from boxconv.data.config import DataConfig
@@ -33,20 +33,6 @@ BATCH_SIZE = 8
 SECONDS = 20.0
 
 
-class First(Dataset[Any]):
-    """The first samples of a data set, those that are in the cache."""
-
-    def __init__(self, data: SegmentationFolder, samples: int) -> None:
-        self.data = data
-        self.samples = samples
-
-    def __len__(self) -> int:
-        return self.samples
-
-    def __getitem__(self, key: tuple[int, int]) -> Any:
-        return self.data[key]
-
-
 def milliseconds(stage: Callable[[int], Any], samples: int) -> float:
     """Median processor time of `samples` calls in milliseconds, after one call that is not counted."""
     stage(0)
@@ -58,14 +44,13 @@ def milliseconds(stage: Callable[[int], Any], samples: int) -> float:
     return 1000 * statistics.median(times)
 
 
-def measure(data: Dataset[Any], *, workers: int) -> float:
+def measure(data: Subset[Any], *, workers: int) -> float:
     """Samples per second, loaded in batches as in training, until `SECONDS` are over or all samples are loaded.
 
     If there are several batches, the first one is not counted, because it waits for the workers to start.
     """
-    length = len(data)  # type: ignore[arg-type]
-    order = torch.randperm(length, generator=torch.Generator().manual_seed(0)).tolist()
-    batches = [[(0, index) for index in order[i : i + BATCH_SIZE]] for i in range(0, length, BATCH_SIZE)]
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(0)).tolist()
+    batches = [order[i : i + BATCH_SIZE] for i in range(0, len(order), BATCH_SIZE)]
     loader = DataLoader(data, batch_sampler=batches, num_workers=workers, generator=torch.Generator())
     began = started = now = time.perf_counter()
     loaded = 0
@@ -137,7 +122,7 @@ def main() -> None:
             print(f"  {f'a training step of {args.network}':36} {cost:8.2f} ms   {1000 / cost:8.1f} /s")
         for workers in args.workers:
             for cached in (False, True):
-                speed = measure(First(opened(augment, cached=cached), samples), workers=workers)
+                speed = measure(Subset(opened(augment, cached=cached), range(samples)), workers=workers)
                 where = f"{workers} worker(s)" if workers else "the training process"
                 print(f"  {'with' if cached else 'without'} cache, from {where}: {speed:.1f} images/s")
 

@@ -72,35 +72,23 @@ def ahead_of_time(path: Path, image: Tensor) -> Call:
     return lambda: network(image)
 
 
-def any_size(network: nn.Module, image: Tensor, path: Path) -> None:
-    to_onnx(network, path, image)
+def write(network: nn.Module, image: Tensor, path: Path, options: dict[str, bool]) -> None:
+    if path.suffix == ".onnx":
+        to_onnx(network, path, image, **options)
+    else:
+        deployed: Any = deploy(network)
+        save_program(deployed, path, {}, **options)
 
 
-def one_size(network: nn.Module, image: Tensor, path: Path) -> None:
-    to_onnx(network, path, image, dynamic=False)
-
-
-def our_operator(network: nn.Module, image: Tensor, path: Path) -> None:
-    to_onnx(network, path, image, custom_operators=True)
-
-
-def with_package(network: nn.Module, image: Tensor, path: Path) -> None:
-    deployed: Any = deploy(network)
-    save_program(deployed, path, {})
-
-
-def standard(network: nn.Module, image: Tensor, path: Path) -> None:
-    deployed: Any = deploy(network)
-    save_program(deployed, path, {}, standard_operators=True)
-
-
-FILES: dict[str, tuple[str, Callable[[nn.Module, Tensor, Path], None]]] = {
-    "ONNX, any size": ("free.onnx", any_size),
-    "ONNX, one size": ("fixed.onnx", one_size),
-    "ONNX, our operator": ("custom.onnx", our_operator),
-    ".pt2": ("package.pt2", with_package),
-    ".pt2, standard operators": ("standard.pt2", standard),
+OUR_OPERATOR = "ONNX, our operator"
+FILES: dict[str, tuple[str, dict[str, bool]]] = {
+    "ONNX, any size": ("free.onnx", {}),
+    "ONNX, one size": ("fixed.onnx", {"dynamic": False}),
+    OUR_OPERATOR: ("custom.onnx", {"custom_operators": True}),
+    ".pt2": ("package.pt2", {}),
+    ".pt2, standard operators": ("standard.pt2", {"standard_operators": True}),
 }
+"""For each form, the name of the file, and options of the function that writes it."""
 READERS: list[tuple[str, str, Callable[[Path, Tensor], Call], str]] = [
     ("onnxruntime", "onnxruntime", onnxruntime, "ONNX"),
     ("OpenCV DNN", "opencv-python-headless", opencv, "ONNX"),
@@ -138,10 +126,10 @@ def main() -> None:
         folder, expected = Path(place), deployed(image)
         calls: dict[str, Call] = {"ours": lambda: deployed(image)}
         for reader, package, start, kind in READERS:
-            for form, (file, write) in FILES.items():
+            for form, (file, options) in FILES.items():
                 if not form.startswith(kind) or reader not in args.readers or form not in args.files:
                     continue
-                if write is our_operator and reader != "onnxruntime":
+                if form == OUR_OPERATOR and reader != "onnxruntime":
                     continue
                 key = f"{reader} | {form}"
                 if util.find_spec(MODULES.get(package, package)) is None:
@@ -150,7 +138,7 @@ def main() -> None:
                 version = metadata.version(package)
                 try:
                     if not (folder / file).exists():
-                        write(network, image, folder / file)
+                        write(network, image, folder / file, options)
                     call = start(folder / file, image)
                     apart = ((call() - expected).abs().max() / (expected.max() - expected.min())).item()
                 except Exception as error:  # each reader raises its own types

@@ -29,7 +29,7 @@ def facts_section(implementation: str, threads: Iterable[int], keeps_memory: boo
     """The section with command, implementation, hardware, versions, threads and date."""
     rows = [
         ["command", f"`{command}`"],
-        ["implementation", _implementation(implementation)],
+        ["implementation", f"{implementation}, {cpu_library.isa()}" if implementation == "cpu" else implementation],
         *machine.facts(threads, keeps_memory),
     ]
     if importlib.util.find_spec("cv2") is not None:
@@ -40,8 +40,3 @@ def facts_section(implementation: str, threads: Iterable[int], keeps_memory: boo
         "this page are those of the commit in the table; later versions may be faster or slower."
     )
     return Section("How it was measured", text, Table(["", ""], rows, text=True))
-
-
-def _implementation(name: str) -> str:
-    """Name of the implementation; for "cpu" with the instruction set that its kernels use here."""
-    return f"{name}, {cpu_library.isa()}" if name == "cpu" else name

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 
 from contenders import CLONE, CLONES, KERNELS, OURS, Shape
 from correctness import Errors, limits
-from goals import Measured, goal_table, threads_text
+from goals import Measured, goal_table
 from sweeps import FORWARD, TRAIN, Sweep, largest_ratio
 
+from boxconv.profiling.network_speed import threads_text
 from boxconv.profiling.timing import Timing
 from boxconv.reports.tables import Section, Table, number
 
@@ -99,28 +100,16 @@ def _speed_cells(timing: Timing, ours: Timing) -> list[str]:
 
 def sweep_sections(measured: Mapping[int, Measured], box_shape: Shape) -> list[Section]:
     b, c, m, h, w = box_shape
+    boxes = {threads: result.box_sizes for threads, result in measured.items()}
+    planes = {threads: result.plane_sizes for threads, result in measured.items()}
+    channels = {threads: result.channels for threads, result in measured.items()}
+    of_boxes = f"B, C, M, H, W = {b}, {c}, {m}, {h}, {w}; all boxes have one size, with edges inside pixels."
+    of_planes = "B = 1, M = 4; every row has about the same number of pixels. clone copies the output."
+    of_channels = "B, M, H, W = 1, 4, 64, 128. clone copies the output."
     return [
-        _sweep_section(
-            "Size of the boxes",
-            "box",
-            f"B, C, M, H, W = {b}, {c}, {m}, {h}, {w}; all boxes have one size, with edges inside pixels.",
-            {threads: result.box_sizes for threads, result in measured.items()},
-            extremes=True,
-        ),
-        _sweep_section(
-            "Size of the planes",
-            "planes",
-            "B = 1, M = 4; every row has about the same number of pixels. clone copies the output.",
-            {threads: result.plane_sizes for threads, result in measured.items()},
-            extremes=True,
-        ),
-        _sweep_section(
-            "Number of channels",
-            "channels",
-            "B, M, H, W = 1, 4, 64, 128. clone copies the output.",
-            {threads: result.channels for threads, result in measured.items()},
-            extremes=False,
-        ),
+        _sweep_section("Size of the boxes", "box", of_boxes, boxes, extremes=True),
+        _sweep_section("Size of the planes", "planes", of_planes, planes, extremes=True),
+        _sweep_section("Number of channels", "channels", of_channels, channels, extremes=False),
     ]
 
 

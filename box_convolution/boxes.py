@@ -10,7 +10,6 @@ import math
 import torch
 from torch import Tensor, nn
 
-EDGES = ("top", "bottom", "left", "right")
 MIN_SIZE = 1.0  # pixels
 SIZES = ("uniform", "log-uniform", "mixed")
 

@@ -157,10 +157,11 @@ def _pale(image: npt.ArrayLike) -> npt.NDArray[np.float64]:
 
 
 @contextmanager
-def canvas(path: str | Path, width: float, height: float) -> Iterator["Figure"]:
+def canvas(path: str | Path, width: float, height: float, pad: tuple[float, float] | None = None) -> Iterator["Figure"]:
     """Yield a blank figure of ``width`` x ``height`` inches; write it to ``path`` if the block ends without an error.
 
-    Missing folders are made. Raises ValueError if ``path`` ends in neither .png nor .svg.
+    pad: inches around all axes, horizontally and vertically, with which matplotlib arranges them. Missing folders are
+    made. Raises ValueError if ``path`` ends in neither .png nor .svg.
     """
     path = Path(path)
     kind = path.suffix.lower()[1:]
@@ -173,6 +174,8 @@ def canvas(path: str | Path, width: float, height: float) -> Iterator["Figure"]:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height), dpi=150, facecolor="white")
         FigureCanvasAgg(figure)
+        if pad is not None:
+            figure.set_layout_engine("constrained", w_pad=pad[0], h_pad=pad[1])
         yield figure
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{path.name}.{os.getpid()}.part")

@@ -38,9 +38,6 @@ class Requirement(NamedTuple):
         found = self.found()
         return found is not None and _numbers(found) >= _numbers(self.lowest)
 
-    def for_pip(self) -> str:
-        return f"'{self.name}>={self.lowest}'" if self.lowest else self.name
-
 
 def require(purpose: str, *modules: str) -> None:
     """Raise MissingPackageError unless all ``modules`` can be imported; ``purpose`` is the message's subject."""
@@ -78,7 +75,7 @@ def requirements(extra: str | None = None) -> Iterator[Requirement]:
 
 def install(packages: list[Requirement]) -> str:
     """Return the command that installs ``packages`` by name (box-convolution itself may be installed from a file)."""
-    return "pip install " + " ".join(package.for_pip() for package in packages)
+    return "pip install " + " ".join(f"'{p.name}>={p.lowest}'" if p.lowest else p.name for p in packages)
 
 
 def _sentence(modules: list[str]) -> str:

@@ -321,16 +321,13 @@ class BoxConv2d(nn.Module):
             return pixels
         projected = box.project(numbers, h, w)
         if _may_look_at(scaled) and _equal(projected, pixels):
-            self._remember(scaled, projected)
+            with torch.inference_mode(False):
+                self._valid = scaled.detach().clone(), projected.clone()
             return pixels
         # The added term is exactly zero and has a derivative of one, so the gradient passes straight through, as in
         # projected gradient descent. A clamp would give no gradient to an edge that lies beyond its limit by a rounding
         # error, and the edge could never come back.
         return projected + (pixels - numbers)
-
-    def _remember(self, scaled: Tensor, pixels: Tensor) -> None:
-        with torch.inference_mode(False):
-            self._valid = scaled.detach().clone(), pixels.clone()
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)

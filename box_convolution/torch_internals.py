@@ -15,18 +15,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 __all__ = [
-    "PRELU",
-    "Float32Buffers",
-    "GraphError",
-    "TorchDispatchMode",
-    "has_hooks",
-    "in_a_transform",
-    "missing",
-    "saved",
-    "sequence_number",
-    "shape_of_input",
-    "tree_leaves",
-]
+    "PRELU", "Float32Buffers", "GraphError", "TorchDispatchMode", "has_hooks", "in_a_transform", "missing", "saved",
+    "sequence_number", "shape_of_input", "tree_leaves",
+]  # fmt: skip
 
 PRELU = ("aten::prelu", "aten::_prelu_kernel")
 """Names of PReLU's operators for counting operations: the first calls the second, so only one of them is seen."""

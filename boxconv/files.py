@@ -70,13 +70,9 @@ def sweep(folder: Path, older_than: float = 0.0) -> None:
 
 def _sync_folder(folder: Path) -> None:
     """Make a rename survive a power cut, if the system can open folders."""
-    try:
+    with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(handle)
-    except OSError:
-        pass
-    finally:
-        os.close(handle)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -44,7 +44,8 @@ def differences(
             nudged = [_nudged(tensor, generator) for tensor in inputs]
             with torch.inference_mode():
                 expected, actual, again = (
-                    _tensors(one) for one in (network(*inputs), other(*inputs), network(*nudged))
+                    [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
+                    for output in (network(*inputs), other(*inputs), network(*nudged))
                 )
             apart = [_apart(*pair) for pair in zip(expected, actual, strict=True)]
             noise = [_apart(*pair).mean for pair in zip(expected, again, strict=True)]
@@ -63,10 +64,6 @@ def _nudged(tensor: Tensor, generator: torch.Generator) -> Tensor:
     if not tensor.is_floating_point():
         return tensor
     return tensor * (1 + NUDGE * torch.randn(tensor.shape, generator=generator))
-
-
-def _tensors(output: Any) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
 
 
 class _Apart(NamedTuple):

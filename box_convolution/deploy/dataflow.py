@@ -88,6 +88,14 @@ class Dataflow:
     parts: list[Part] = field(default_factory=list)
     calls: Counter[nn.Module] = field(default_factory=Counter)
 
+    def links(self) -> Iterator[tuple[Part, fx.Node, Any, fx.Node, Any]]:
+        """Yield each node whose first input nothing else reads: part, node, its layer, `Part.source`, and its layer."""
+        for part in self.parts:
+            for node in part.graph.nodes:
+                source = part.source(node)
+                if source is not None:
+                    yield part, node, part.layer(node), source, part.layer(source)
+
     def once(self, layer: Any) -> bool:
         """Whether only one place of the forward code calls ``layer``, and none looks into it.
 

@@ -68,18 +68,14 @@ def columns_of_zeros(layer: Any) -> Tensor | None:
 
 def fold_norms(flow: Dataflow) -> None:
     """Fold every BatchNorm into the layer before it, or into several layers whose outputs are concatenated."""
-    for part in flow.parts:
-        for node in part.graph.nodes:
-            norm = part.layer(node)
-            numbers = scale_and_shift(norm) if norm is not None and flow.once(norm) else None
-            source = part.source(node)
-            if numbers is None or source is None:
-                continue
-            layer = part.layer(source)
-            if layer is not None and flow.once(layer) and fold_into(layer, *numbers):
-                part.replace(node, nn.Identity())
-            elif source.target in (torch.cat, torch.concat):
-                _fold_into_concatenation(flow, part, node, source, *numbers)
+    for part, node, norm, source, layer in flow.links():
+        numbers = scale_and_shift(norm) if flow.once(norm) else None
+        if numbers is None:
+            continue
+        if flow.once(layer) and fold_into(layer, *numbers):
+            part.replace(node, nn.Identity())
+        elif source.target in (torch.cat, torch.concat):
+            _fold_into_concatenation(flow, part, node, source, *numbers)
 
 
 def _fold_into_concatenation(

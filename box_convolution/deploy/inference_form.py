@@ -127,27 +127,20 @@ def _faster_form(module: Any) -> Any:
 
 
 def _absorb_relus(flow: Dataflow) -> None:
-    for part in flow.parts:
-        for node in part.graph.nodes:
-            source, relu = part.source(node), part.layer(node)
-            if source is None or type(relu) is not nn.ReLU or has_hooks(relu):
-                continue
-            box = part.layer(source)
-            if isinstance(box, FusedBoxConv2d) and flow.once(box) and flow.once(relu):
-                box.relu = True
-                part.replace(node, nn.Identity())
+    for part, node, relu, _, box in flow.links():
+        if type(relu) is not nn.ReLU or has_hooks(relu):
+            continue
+        if isinstance(box, FusedBoxConv2d) and flow.once(box) and flow.once(relu):
+            box.relu = True
+            part.replace(node, nn.Identity())
 
 
 def _activate_in_place(flow: Dataflow) -> None:
     """Let activations overwrite the outputs of layers that make a new tensor which nothing else reads."""
-    for part in flow.parts:
-        for node in part.graph.nodes:
-            source, layer = part.source(node), part.layer(node)
-            act = Activation.of(layer)
-            if act is not None and source is not None and flow.once(layer) and not has_hooks(layer):
-                before = part.layer(source)
-                if is_convolution(before) or type(before) is ChannelAffine:
-                    part.replace(node, act)
+    for part, node, layer, _, before in flow.links():
+        act, new = Activation.of(layer), is_convolution(before) or type(before) is ChannelAffine
+        if act is not None and new and flow.once(layer) and not has_hooks(layer):
+            part.replace(node, act)
 
 
 def _overwrite_inputs(network: nn.Module, flow: Dataflow) -> None:

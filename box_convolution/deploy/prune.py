@@ -156,13 +156,10 @@ def _unread_outputs(network: nn.Module) -> dict[FusedBoxConv2d, Tensor]:
     """(C*M,) bool for each layer that only a convolution reads: outputs that it multiplies only by zeros."""
     flow = read(network)
     unread = {}
-    for part in flow.parts:
-        for node in part.graph.nodes:
-            source = part.source(node)
-            box = None if source is None else part.layer(source)
-            zeros = columns_of_zeros(part.layer(node))
-            if isinstance(box, FusedBoxConv2d) and flow.once(box) and zeros is not None:
-                unread[box] = zeros
+    for _, _, layer, _, box in flow.links():
+        zeros = columns_of_zeros(layer)
+        if isinstance(box, FusedBoxConv2d) and flow.once(box) and zeros is not None:
+            unread[box] = zeros
     return unread
 
 

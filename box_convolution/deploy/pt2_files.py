@@ -29,21 +29,6 @@ class ExportError(ValueError):
     """A network cannot be exported or its file not be opened; the message names the file and the reason."""
 
 
-class AnySize(nn.Module):
-    """The network as one graph for all sizes: does what `PaddedNetwork.forward` does, but without branches."""
-
-    def __init__(self, network: PaddedNetwork) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, image: Tensor) -> Tensor:
-        h, w = image.shape[2], image.shape[3]
-        for dim, size in ((2, h), (3, w)):
-            padded = (size + _MULTIPLE - 1) // _MULTIPLE * _MULTIPLE
-            image = image.index_select(dim, torch.arange(padded, device=image.device).clamp(max=size - 1))
-        return self.network.logits(image)[:, :, :h, :w]
-
-
 class Multiples(nn.Module):
     """The network for images whose sizes are multiples of 8: it pads, crops and copies nothing."""
 
@@ -53,6 +38,17 @@ class Multiples(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         return self.network.logits(image)
+
+
+class AnySize(Multiples):
+    """The network as one graph for all sizes: does what `PaddedNetwork.forward` does, but without branches."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        h, w = image.shape[2], image.shape[3]
+        for dim, size in ((2, h), (3, w)):
+            padded = (size + _MULTIPLE - 1) // _MULTIPLE * _MULTIPLE
+            image = image.index_select(dim, torch.arange(padded, device=image.device).clamp(max=size - 1))
+        return super().forward(image)[:, :, :h, :w]
 
 
 class Opened(PaddedNetwork):

@@ -56,6 +56,20 @@ def _act(channels: int, relu: bool = False) -> nn.Module:
     return nn.ReLU() if relu else PReLU(channels)
 
 
+def _branch(first: nn.Module, middle: Sequence[nn.Module], narrow: int, channels: int, relu: bool) -> list[nn.Module]:
+    """Make ``first``, ``middle`` and a 1x1 convolution from ``narrow`` to ``channels`` channels, normalised each."""
+    return [
+        first,
+        _norm(narrow),
+        _act(narrow, relu),
+        *middle,
+        _norm(narrow),
+        _act(narrow, relu),
+        nn.Conv2d(narrow, channels, 1, bias=False),
+        _norm(channels),
+    ]
+
+
 class Bottleneck(nn.Module):
     """n -> n/4 -> n channels with a residual connection; a 3x3 (dilated) or 1x5 + 5x1 convolution in the middle."""
 
@@ -72,17 +86,8 @@ class Bottleneck(nn.Module):
             ]
         else:
             middle = [nn.Conv2d(narrow, narrow, 3, padding=dilation, dilation=dilation)]
-        self.branch = nn.Sequential(
-            nn.Conv2d(channels, narrow, 1, bias=False),
-            _norm(narrow),
-            _act(narrow, relu),
-            *middle,
-            _norm(narrow),
-            _act(narrow, relu),
-            nn.Conv2d(narrow, channels, 1, bias=False),
-            _norm(channels),
-            nn.Dropout2d(dropout),
-        )
+        first = nn.Conv2d(channels, narrow, 1, bias=False)
+        self.branch = nn.Sequential(*_branch(first, middle, narrow, channels, relu), nn.Dropout2d(dropout))
         self.act = _act(channels, relu)
 
     def forward(self, input: Tensor) -> Tensor:
@@ -97,17 +102,9 @@ class Downsample(nn.Module):
         super().__init__()
         narrow = channels_out // 4
         self.new_channels = channels_out - channels_in
-        self.branch = nn.Sequential(
-            nn.Conv2d(channels_in, narrow, 2, stride=2, bias=False),
-            _norm(narrow),
-            _act(narrow),
-            nn.Conv2d(narrow, narrow, 3, padding=1),
-            _norm(narrow),
-            _act(narrow),
-            nn.Conv2d(narrow, channels_out, 1, bias=False),
-            _norm(channels_out),
-            nn.Dropout2d(dropout),
-        )
+        first = nn.Conv2d(channels_in, narrow, 2, stride=2, bias=False)
+        middle = [nn.Conv2d(narrow, narrow, 3, padding=1)]
+        self.branch = nn.Sequential(*_branch(first, middle, narrow, channels_out, relu=False), nn.Dropout2d(dropout))
         self.act = _act(channels_out)
 
     def forward(self, input: Tensor) -> tuple[Tensor, Tensor]:
@@ -137,16 +134,8 @@ class Upsample(nn.Module):
     def __init__(self, channels_in: int, channels_out: int):
         super().__init__()
         narrow = channels_out // 4
-        self.branch = nn.Sequential(
-            nn.Conv2d(channels_in, narrow, 1, bias=False),
-            _norm(narrow),
-            nn.ReLU(),
-            deconv3x3(narrow, narrow),
-            _norm(narrow),
-            nn.ReLU(),
-            nn.Conv2d(narrow, channels_out, 1, bias=False),
-            _norm(channels_out),
-        )
+        first = nn.Conv2d(channels_in, narrow, 1, bias=False)
+        self.branch = nn.Sequential(*_branch(first, [deconv3x3(narrow, narrow)], narrow, channels_out, relu=True))
         self.skip = nn.Sequential(nn.Conv2d(channels_in, channels_out, 1, bias=False), _norm(channels_out))
 
     def forward(self, input: Tensor, indices: Tensor) -> Tensor:

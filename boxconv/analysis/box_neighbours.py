@@ -6,6 +6,7 @@ activations, dropout, sums of residual branches, pooling, padding, cropping, con
 """
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,13 +74,10 @@ def find_neighbours(model: nn.Module, image: Tensor) -> list[Neighbours]:
             outputs[module] = output
             sizes[module] = (int(inputs[0].shape[2]), int(inputs[0].shape[3]))
 
-    handles = [layer.register_forward_hook(remember) for layer in names]
-    try:
-        with evaluation_mode(model):
-            result = model(image.detach().clone().requires_grad_())
-    finally:
-        for handle in handles:
-            handle.remove()
+    with ExitStack() as stack, evaluation_mode(model):
+        for layer in names:
+            stack.callback(layer.register_forward_hook(remember).remove)
+        result = model(image.detach().clone().requires_grad_())
     graph = _Graph(model, result)
     found = []
     for layer, output in outputs.items():

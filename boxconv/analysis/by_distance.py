@@ -8,7 +8,7 @@ that ignores the evidence has 50 %, even if one class has more pixels.
 import json
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from ..data.scenes.dataset import SCENE_CLASSES, RoadScenes
 from ..data.scenes.evidence import QUESTIONS, ask
 from ..errors import UsageError
 from ..progress_bar import progress_bar
-from ..reports.run_comparison import RunError, experiment, settings_of
+from ..reports.run_comparison import Experiment, RunError, settings_of
 from ..reports.tables import Section, Table
 
 RANGES = 32
@@ -54,15 +54,12 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measured(Experiment):
     """A trained network and its answers, by the name of the question.
 
-    `settings` and `noted_by` are as in `run_comparison.Run`. `scenes`: number of scenes that it was asked about.
+    `noted_by` is as in `run_comparison.Run`. `scenes`: number of scenes that it was asked about.
     """
 
-    network: str
-    seed: int
-    settings: dict[str, Any]
     scenes: int
     answers: dict[str, Answers]
     noted_by: str
@@ -70,10 +67,7 @@ class Measured:
     @property
     def identity(self) -> str:
         """Equal for two runs whose results must be equal."""
-        return json.dumps([self.network, self.seed, experiment(self)], sort_keys=True)
-
-    def plain(self) -> dict[str, Any]:
-        return asdict(self)
+        return json.dumps([self.network, self.seed, self.decisive], sort_keys=True)
 
     @classmethod
     def from_plain(cls, values: dict[str, Any]) -> "Measured":
@@ -81,11 +75,13 @@ class Measured:
         return cls(**{**values, "answers": answers})
 
 
-def read_kept(path: Path, defaults: Mapping[str, Any]) -> list[Measured]:
-    """Read results from a JSON file; ``defaults``: values of settings that are newer than the file.
+def read_kept(path: Path | None, defaults: Mapping[str, Any]) -> list[Measured]:
+    """Read results from a file with the result of `run_comparison.kept`; none if there is no file.
 
-    Raises RunError for a file with other content.
+    defaults: values of settings that are newer than the file. Raises RunError for a file with other content.
     """
+    if path is None or not path.exists():
+        return []
     try:
         runs = [Measured.from_plain(values) for values in json.loads(path.read_text(encoding="utf-8"))]
         return [replace(run, settings=settings_of(run.settings, defaults)) for run in runs]

@@ -41,8 +41,7 @@ def draw_by_distance(
     shown = {label: _title(label) for label in groups}
     first, *others = evidence
     legend_rows = -(-len(groups) // 3)
-    with canvas(path, 8.6, 4.1 + 0.22 * legend_rows) as figure:
-        figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.06)
+    with canvas(path, 8.6, 4.1 + 0.22 * legend_rows, pad=(0.08, 0.06)) as figure:
         grid = figure.add_gridspec(
             max(len(others), 1), 2 if others else 1, width_ratios=[1.75, 1][: 2 if others else 1]
         )

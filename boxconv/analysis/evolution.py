@@ -16,7 +16,7 @@ from ..reports.line_colours import BLUE, ORANGE
 from .box_statistics import AT_LIMIT
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 MIDDLE = "#c8c2bc"
 NARROWEST = 6.0  # inches: the width that the key needs
@@ -69,20 +69,15 @@ def snapshots(evolution: Evolution, path: str | Path, *, title: str, rows: int =
     tile_h = max(0.35, min(1.1, tile_w * high / wide))
     width, height = max(NARROWEST, margin + columns * tile_w + 0.1), head + len(chosen) * tile_h + foot
     with canvas(path, width, height) as figure:
-        figure.text(0.1 / width, 1 - 0.1 / height, title, weight="bold", va="top", fontsize=10.5)
-        note = f"the {columns} most important boxes of {evolution.boxes.shape[1]}, from left to right"
-        figure.text(0.1 / width, 1 - 0.33 / height, note, va="top", color=SOFT)
+        _title_and_key(
+            figure, title, f"the {columns} most important boxes of {evolution.boxes.shape[1]}, from left to right"
+        )
         for i, t in enumerate(chosen):
             low = foot + (len(chosen) - 1 - i) * tile_h
             label = f"epoch\n{evolution.epochs[t]}"
             figure.text((margin - 0.1) / width, (low + tile_h / 2) / height, label, ha="right", va="center", color=SOFT)
             for j in range(columns):
-                place = (margin + j * tile_w, low, tile_w, tile_h)
-                axes = figure.add_axes(
-                    (place[0] / width, place[1] / height, 0.94 * place[2] / width, 0.92 * place[3] / height)
-                )
-                _tile(axes, evolution.boxes[t, j], high, wide)
-        _key(figure, width)
+                _tile(figure, (margin + j * tile_w, low, tile_w, tile_h), evolution.boxes[t, j], high, wide)
 
 
 def animation(
@@ -132,17 +127,12 @@ def _frames(
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height), dpi=110, facecolor="white")
         sheet = FigureCanvasAgg(figure)
-        figure.text(0.1 / width, 1 - 0.1 / height, title, weight="bold", va="top", fontsize=10.5)
-        note = f"the {count} most important boxes of {evolution.boxes.shape[1]}, row by row"
-        figure.text(0.1 / width, 1 - 0.33 / height, note, va="top", color=SOFT)
+        _title_and_key(figure, title, f"the {count} most important boxes of {evolution.boxes.shape[1]}, row by row")
         clock = figure.text(1 - 0.1 / width, 1 - 0.1 / height, "", ha="right", va="top", weight="bold", fontsize=10.5)
-        _key(figure, width)
         patches = []
         for k in range(count):
-            low = foot + (rows - 1 - k // columns) * tile_h
-            place = (0.07 + (k % columns) * tile_w, low, 0.94 * tile_w, 0.92 * tile_h)
-            axes = figure.add_axes((place[0] / width, place[1] / height, place[2] / width, place[3] / height))
-            patches.append(_tile(axes, evolution.boxes[chosen[0], k], high, wide))
+            place = (0.07 + (k % columns) * tile_w, foot + (rows - 1 - k // columns) * tile_h, tile_w, tile_h)
+            patches.append(_tile(figure, place, evolution.boxes[chosen[0], k], high, wide))
         for t in chosen:
             clock.set_text(f"epoch {evolution.epochs[t]}")
             for k, patch in enumerate(patches):
@@ -160,10 +150,14 @@ def spread(count: int, wanted: int) -> list[int]:
     return sorted([*chosen.tolist(), *rest[: wanted - len(chosen)]])
 
 
-def _tile(axes: "Axes", box: npt.NDArray[np.float64], high: float, wide: float) -> Any:
-    """Draw one box on a cross of axes; returns its patch."""
+def _tile(
+    figure: "Figure", place: tuple[float, float, float, float], box: npt.NDArray[np.float64], high: float, wide: float
+) -> Any:
+    """Draw one box on a cross of axes at ``place`` (left, low, width, height), in inches; returns its patch."""
     from matplotlib.patches import Rectangle
 
+    (width, height), (left, low, tile_w, tile_h) = figure.get_size_inches(), place
+    axes = figure.add_axes((left / width, low / height, 0.94 * tile_w / width, 0.92 * tile_h / height))
     axes.set(xlim=(-wide, wide), ylim=(high, -high), xticks=[], yticks=[])
     axes.spines[:].set(visible=True, color=FAINT, linewidth=0.6)
     axes.axhline(0, color=FAINT, linewidth=0.6, zorder=0)
@@ -177,15 +171,9 @@ def _tile(axes: "Axes", box: npt.NDArray[np.float64], high: float, wide: float) 
 
 def _place(patch: Any, box: npt.NDArray[np.float64]) -> None:
     top, bottom, left, right = box
-    colour = _colour(box)
+    minimal = min(bottom - top, right - left) <= MIN_SIZE + AT_LIMIT
+    colour = SOFT if minimal else _blend(max(0.0, min(-left, right) / max(-left, right)))
     patch.set(xy=(left, top), width=right - left, height=bottom - top, facecolor=colour, edgecolor=colour)
-
-
-def _colour(box: npt.NDArray[np.float64]) -> str:
-    top, bottom, left, right = box
-    if min(bottom - top, right - left) <= MIN_SIZE + AT_LIMIT:
-        return SOFT
-    return _blend(max(0.0, min(-left, right) / max(-left, right)))
 
 
 def _blend(score: float) -> str:
@@ -195,10 +183,13 @@ def _blend(score: float) -> str:
     return "#" + bytes(round(a + (b - a) * share) for a, b in parts).hex()
 
 
-def _key(figure: Any, width: float) -> None:
-    """Draw the key of the colours along the lower edge."""
+def _title_and_key(figure: "Figure", title: str, note: str) -> None:
+    """Write the title and a note along the upper edge, and draw the key of the colours along the lower one."""
     from matplotlib.patches import Patch
 
+    width, height = figure.get_size_inches()
+    figure.text(0.1 / width, 1 - 0.1 / height, title, weight="bold", va="top", fontsize=10.5)
+    figure.text(0.1 / width, 1 - 0.33 / height, note, va="top", color=SOFT)
     key = {
         _blend(1.0): "symmetric left to right",
         _blend(0.5): "one side twice the other",

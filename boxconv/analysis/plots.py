@@ -35,8 +35,7 @@ def area_against_importance(
     from matplotlib.lines import Line2D
 
     colours = matplotlib.colormaps["turbo"](np.linspace(0.04, 0.94, len(points)))
-    with canvas(path, 8.2, 5.2) as figure:
-        figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.08)
+    with canvas(path, 8.2, 5.2, pad=(0.08, 0.08)) as figure:
         axes = figure.subplots()
         for (name, pair), colour in zip(points.items(), colours, strict=True):
             hollow = name in marked
@@ -78,8 +77,7 @@ def symmetry_histogram(
     those before training.
     """
     bins = np.linspace(0, 1, 11)
-    with canvas(path, 8.2, 3.1) as figure:
-        figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.08)
+    with canvas(path, 8.2, 3.1, pad=(0.1, 0.08)) as figure:
         panels = figure.subplots(1, len(now), sharey=True, squeeze=False)[0]
         for axes, (name, scores), colour in zip(panels, now.items(), (BLUE, ORANGE), strict=False):
             values = np.asarray(scores, np.float64)
@@ -108,8 +106,7 @@ def energy_curves(levels: Mapping[str, Mapping[str, npt.ArrayLike]], path: str |
         raise ValueError("levels must hold at least one network each")
     names = list(dict.fromkeys(name for curves in levels.values() for name in curves))
     colours = {name: LINES[i % len(LINES)] for i, name in enumerate(names)}
-    with canvas(path, 4.1 * max(1.4, len(levels)), 3.6) as figure:
-        figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.08)
+    with canvas(path, 4.1 * max(1.4, len(levels)), 3.6, pad=(0.1, 0.08)) as figure:
         panels = figure.subplots(1, len(levels), sharey=True, squeeze=False)[0]
         for axes, (level, curves) in zip(panels, levels.items(), strict=True):
             ends = []

@@ -11,6 +11,7 @@ from PIL import Image
 from ..analysis.importance import importance
 from ..analysis.pixel_context import pixel_context
 from ..data.bands import Picture
+from ..data.class_table import as_hex
 from ..data.image_reader import NOTE
 from ..errors import UsageError
 from ..inference.open import TrainedNetwork
@@ -64,7 +65,7 @@ class Explorer:
             "photo": photograph(picture),
             "map": class_map(labels, classes),
             "shares": [
-                {"name": classes.names[k], "colour": _hex(classes.colours[k]), "share": counts[k] / labels.size}
+                {"name": classes.names[k], "colour": as_hex(classes.colours[k]), "share": counts[k] / labels.size}
                 for k in np.argsort(-counts, kind="stable").tolist()
                 if counts[k]
             ],
@@ -90,7 +91,7 @@ class Explorer:
         likely = found.probabilities.topk(min(LIKELIEST, len(classes)))
         return {
             "classes": [
-                {"name": classes.names[k], "colour": _hex(classes.colours[k]), "share": probability}
+                {"name": classes.names[k], "colour": as_hex(classes.colours[k]), "share": probability}
                 for probability, k in zip(likely.values.tolist(), likely.indices.tolist(), strict=True)
             ],
             "heat": heat_map(found.response.numpy(), shown_size(picture)),
@@ -107,7 +108,3 @@ class Explorer:
 def _check_place(row: float, column: float) -> None:
     if not (0 <= row < 1 and 0 <= column < 1):
         raise UsageError(f"row and column must be at least 0 and less than 1, got {row:g} and {column:g}")
-
-
-def _hex(colour: tuple[int, int, int]) -> str:
-    return "#" + bytes(colour).hex()

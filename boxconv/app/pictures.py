@@ -2,7 +2,6 @@
 
 import base64
 import io
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 from PIL import Image
 from torch.nn.functional import avg_pool2d
 
+from ..analysis.box_statistics import area
 from ..analysis.importance import LayerImportance
 from ..data.bands import Picture, as_rgb
 from ..data.class_table import VOID, ClassTable
@@ -66,38 +66,29 @@ def boxes_at(layer: LayerImportance, input_size: tuple[int, int], row: float, co
     """
     importance = layer.importance.nan_to_num(0).numpy()
     edges = layer.boxes.numpy()
-    areas = (edges[:, 1] - edges[:, 0]) * (edges[:, 3] - edges[:, 2])
+    areas = area(layer.boxes).numpy()
     known = importance.max(initial=0) > 0
     chosen = np.argsort(-importance if known else -areas, kind="stable")[:BOXES]
     chosen = chosen[np.argsort(-areas[chosen], kind="stable")]
     weights = importance[chosen] / importance.max() if known else np.ones(len(chosen))
-    return list(_placed(edges[chosen], weights, layer.map_size, input_size, (row, column)))
-
-
-def _placed(
-    edges: npt.NDArray[np.float64],
-    weights: npt.NDArray[np.float64],
-    map_size: tuple[int, int],
-    input_size: tuple[int, int],
-    at: tuple[float, float],
-) -> Iterator[dict[str, float]]:
-    """Place boxes around the pixel of a map of `map_size` at the place `at` in the photograph."""
     # In pixels of the map, for both axes: the centre, and the extent of the photograph. The map may be larger.
     centre, unit = [], []
-    for share, size, pixels in zip(at, input_size, map_size, strict=True):
+    for share, size, pixels in zip((row, column), input_size, layer.map_size, strict=True):
         stride = 1
         while stride * pixels < size:  # the networks halve sizes, and pad odd ones first
             stride *= 2
         centre.append(min(int(share * size) // stride, pixels - 1) + 0.5)
         unit.append(size / stride)
-    for (top, bottom, left, right), weight in zip(edges.tolist(), weights.tolist(), strict=True):
-        yield {
+    return [
+        {
             "top": (centre[0] + top) / unit[0],
             "bottom": (centre[0] + bottom) / unit[0],
             "left": (centre[1] + left) / unit[1],
             "right": (centre[1] + right) / unit[1],
             "weight": weight,
         }
+        for (top, bottom, left, right), weight in zip(edges[chosen].tolist(), weights.tolist(), strict=True)
+    ]
 
 
 def _data_url(image: Image.Image, kind: str, **options: Any) -> str:

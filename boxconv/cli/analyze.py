@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from ..data.config import at_least
 from ..errors import UsageError
 from ..inference.open import file_of, open_layers, require_layers
 from ..inference.scoring_data import data_of, labels_of
@@ -55,10 +56,9 @@ def run(args: Analyze) -> None:
     from ..training.device import choose_device
     from ..training.recorder import percent
 
-    for name in ("images", "positions", "seed"):
-        least = 1 if name == "images" else 0
-        if getattr(args, name) < least:
-            raise UsageError(f"--{name}: expected at least {least}, got {getattr(args, name)}")
+    at_least("images", args.images, 1)
+    at_least("positions", args.positions, 0)
+    at_least("seed", args.seed, 0)
     device = choose_device(args.device)
     path = _checkpoint_in(args.run)
     opened = open_layers(path)

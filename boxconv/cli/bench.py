@@ -6,9 +6,9 @@ from pathlib import Path
 
 import tyro
 
-from ..data.data_folder import check_outside_data
+from ..data.config import at_least, expect
 from ..errors import UsageError
-from ..reports.tables import replaced_section, write_sections
+from .outputs import check_page, write_page
 
 TABLE_3 = ("enet", "boxenet", "enet_minus", "boxonlyenet", "erfnet", "boxerfnet", "erfnet_minus")
 NAME = "boxconv bench"
@@ -48,10 +48,8 @@ def run(args: Bench) -> None:
     from ..profiling import network_speed
 
     _check(args)
-    check_outside_data({"--write": args.write})
+    check_page(args.write, NAME)
     devices = _devices(args.device, torch.cuda.is_available())
-    if args.write is not None:
-        replaced_section(args.write, NAME, "")  # before minutes of work: can the section be written?
     keeps_memory = keep_freed_memory()
     text = [network_speed.about(args, keeps_memory)]
     for device in devices:
@@ -60,9 +58,7 @@ def run(args: Bench) -> None:
             for section in network_speed.measured(args, torch.device(device), threads):
                 print(section.plain(), flush=True)
                 text.append(section)
-    if args.write is not None:
-        write_sections(args.write, NAME, text)
-        print(f"written to {args.write}")
+    write_page(args.write, NAME, text)
 
 
 def _check(args: Bench) -> None:
@@ -71,18 +67,13 @@ def _check(args: Bench) -> None:
     unknown = [name for name in args.networks if name not in networks.names()]
     if unknown:
         raise UsageError(f"NETWORKS: expected some of {', '.join(networks.names())}, got {', '.join(unknown)}")
-    for option, value in (
-        ("--size", min(args.size)),
-        ("--rounds", args.rounds),
-        ("--threads", min(args.threads, default=0)),
-    ):
-        if value < 1:
-            raise UsageError(f"{option}: expected at least 1, got {value}")
+    at_least("size", min(args.size), 1)
+    at_least("rounds", args.rounds, 1)
+    at_least("threads", min(args.threads, default=0), 1)
 
 
 def _devices(wanted: str, cuda: bool) -> list[str]:
-    if wanted not in ("auto", "cpu", "cuda"):
-        raise UsageError(f"--device: expected auto, cpu or cuda, got {wanted}")
+    expect("device", wanted in ("auto", "cpu", "cuda"), "auto, cpu or cuda", wanted)
     if wanted == "cuda" and not cuda:
         raise UsageError("--device cuda: not available here")
     return ["cpu", *(["cuda"] if cuda else [])] if wanted == "auto" else [wanted]

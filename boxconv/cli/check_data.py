@@ -7,8 +7,7 @@ from typing import Any, Literal
 
 import tyro
 
-from ..data.config import DataConfig, OnDisk, option
-from ..errors import UsageError
+from ..data.config import DataConfig, OnDisk, at_least
 from ..files import write_atomic
 from .outputs import check_outputs
 
@@ -54,12 +53,11 @@ def run(args: CheckData) -> int:
     from ..data.class_table import DataError
     from ..data.registry import classes_of, detect, layout_of, reader_of
 
-    for name, least in (("workers", 0), ("limit", 1)):
-        if getattr(args, name) < least:
-            raise UsageError(f"--{name}: expected at least {least}, got {getattr(args, name)}")
+    at_least("workers", args.workers, 0)
+    at_least("limit", args.limit, 1)
     if not args.root.is_dir():
         raise DataError(f"{args.root}: no such folder")
-    outputs = {option(name): getattr(args, name) for name in ("json", "write_classes")}
+    outputs = {"--json": args.json, "--write-classes": args.write_classes}
     check_outputs(outputs, overwrite=args.overwrite, inputs=(args.classes, args.palette), root=args.root)
     if args.write_classes is not None:
         _draft(args.root, args.write_classes)

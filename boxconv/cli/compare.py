@@ -11,10 +11,9 @@ import tyro
 from ..data.data_folder import check_outside_data
 from ..errors import UsageError
 from ..files import write_atomic
-from ..reports.tables import replaced_section, write_sections
 from ..training.config import TrainConfig, to_plain
 from .draw import require_picture
-from .outputs import check_outputs
+from .outputs import check_outputs, check_page, write_page
 
 if TYPE_CHECKING:
     from ..reports.run_comparison import Run
@@ -63,11 +62,11 @@ def run(args: Compare) -> None:
     from ..reports.run_comparison import Unfinished, grouped, kept, merged, read_kept, read_run, sections
     from ..reports.run_curves import draw_curves
 
+    section = f"{NAME} {args.part}".strip()
     require_picture("--plot", args.plot)
-    check_outside_data({"--kept": args.kept, "--write": args.write})
+    check_outside_data({"--kept": args.kept})
+    check_page(args.write, section)
     check_outputs({"--plot": args.plot}, overwrite=args.overwrite, inputs=(args.kept, args.write))
-    if args.write is not None:
-        replaced_section(args.write, f"{NAME} {args.part}".strip(), "")
     defaults = to_plain(TrainConfig())
     noted_by = machine.provenance()
     runs: dict[Path, Run] = {}
@@ -80,8 +79,7 @@ def run(args: Compare) -> None:
     for folder, run in runs.items():
         if folders[run.identity] != folder:
             raise UsageError(f"RUNS: {folder} and {folders[run.identity]} are the same experiment with the same seed")
-    known = read_kept(args.kept, defaults) if args.kept is not None and args.kept.exists() else []
-    every = merged(known, list(runs.values()))
+    every = merged(read_kept(args.kept, defaults), list(runs.values()))
     if not every:
         raise UsageError("RUNS: expected folders of finished runs, or --kept FILE with some")
     kinds = {json.dumps([run.settings["data"], run.settings["size"], run.classes]) for run in every}
@@ -91,12 +89,10 @@ def run(args: Compare) -> None:
         )
     groups = grouped(every, networks.names(), defaults)
     found = sections(groups, PAPER)
-    for section in found:
-        print(section.plain())
+    for each in found:
+        print(each.plain())
     if args.kept is not None and runs:
         write_atomic(args.kept, kept(every))
     if args.plot is not None:
         draw_curves(groups, args.plot, title="Validation class IoU while training")
-    if args.write is not None:
-        write_sections(args.write, f"{NAME} {args.part}".strip(), found, level=3)
-        print(f"written to {args.write}")
+    write_page(args.write, section, found, level=3)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
+from ..data.config import at_least
 from ..errors import UsageError
 
 if TYPE_CHECKING:
@@ -93,16 +94,10 @@ def _check(args: CostOf, names: tuple[str, ...], known: list[str]) -> None:
     for name in names:
         if name not in known:
             raise UsageError(f"NAMES: expected some of {', '.join(known)}, got {name!r}")
-    for option, value, least in (
-        ("--size", min(args.size), 1),
-        ("--num-classes", args.num_classes, 1),
-        ("--in-channels", args.in_channels, 1),
-        ("--batch-size", args.batch_size, 1),
-        ("--rounds", args.rounds, 0),
-        ("--threads", args.threads, 1),
-    ):
-        if value < least:
-            raise UsageError(f"{option}: expected at least {least}, got {value}")
+    at_least("size", min(args.size), 1)
+    for name in ("num_classes", "in_channels", "batch_size", "threads"):
+        at_least(name, getattr(args, name), 1)
+    at_least("rounds", args.rounds, 0)
 
 
 def _record(cost: "Cost", milliseconds: float | None) -> dict[str, Any]:

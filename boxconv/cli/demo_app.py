@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from ..errors import UsageError
+from ..data.config import expect
 from ..inference.open import DEFAULT, open_layers, require_layers
 
 
@@ -33,8 +33,7 @@ def run(args: DemoApp) -> None:
     from ..app.server import Application, listen, serve
     from ..training.device import choose_device
 
-    if not 0 <= args.port <= 65535:
-        raise UsageError(f"--port: expected 0 to 65535, got {args.port}")
+    expect("port", 0 <= args.port <= 65535, "0 to 65535", args.port)
     listen(args.host, args.port).close()  # before the network is opened, which takes seconds
     device = choose_device(args.device)
     opened = open_layers(args.network)

@@ -1,6 +1,5 @@
 """`boxconv distance`."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
+from ..data.config import at_least
 from ..data.data_folder import check_outside_data
 from ..errors import UsageError
 from ..files import write_atomic
 from ..inference.open import TrainedNetwork, open_network
-from ..reports.tables import replaced_section, write_sections
 from ..training.config import TrainConfig, to_plain
 from . import recipes
 from .draw import require_picture
-from .outputs import check_outputs
+from .outputs import check_outputs, check_page, write_page
 
 if TYPE_CHECKING:
     from ..analysis.by_distance import Measured
@@ -62,26 +61,24 @@ def run(args: Distance) -> None:
     from ..analysis.distance_picture import draw_by_distance
     from ..analysis.run_numbers import csv_text
     from ..data.scenes.evidence import QUESTIONS
-    from ..reports.run_comparison import grouped
+    from ..reports.run_comparison import grouped, kept
 
+    section = f"{NAME} {args.part}".strip()
     require_picture("--plot", args.plot)
     outputs = {"--plot": args.plot, "--csv": args.csv}
-    check_outside_data({"--kept": args.kept, "--write": args.write})
+    check_outside_data({"--kept": args.kept})
+    check_page(args.write, section)
     check_outputs(outputs, overwrite=args.overwrite, inputs=(args.kept, args.write))
     for folder in args.runs:
         if not (folder / "last.pt").is_file():
             raise UsageError(f"RUNS: {folder}: no folder of a training run, there is no last.pt in it")
-    if args.scenes is not None and args.scenes < 1:
-        raise UsageError(f"--scenes: expected at least 1, got {args.scenes}")
+    at_least("scenes", args.scenes, 1)
     defaults = to_plain(TrainConfig())
     chosen = _chosen(args.networks, networks.names(), defaults)
-    if args.write is not None:
-        replaced_section(args.write, f"{NAME} {args.part}".strip(), "")
-    known = read_kept(args.kept, defaults) if args.kept is not None and args.kept.exists() else []
+    known = read_kept(args.kept, defaults)
     every = list({run.identity: run for run in (*known, *_measure(args.runs, args, defaults))}.values())
     if args.kept is not None and args.runs:
-        text = "[\n" + ",\n".join(json.dumps(run.plain()) for run in every) + "\n]\n"
-        write_atomic(args.kept, text)
+        write_atomic(args.kept, kept(every))
     shown = [run for run in every if chosen is None or chosen(run)]
     if not shown:
         raise UsageError("RUNS: expected folders of runs on drawn scenes, or --kept FILE with some")
@@ -98,16 +95,14 @@ def run(args: Distance) -> None:
         draw_by_distance(groups, evidence, args.plot, width=width)
     if args.csv is not None:
         write_atomic(args.csv, csv_text(rows_of(groups, width)))
-    if args.write is not None:
-        write_sections(args.write, f"{NAME} {args.part}".strip(), tables, level=3)
-        print(f"written to {args.write}")
+    write_page(args.write, section, tables, level=3)
 
 
 def _chosen(
     names: Sequence[str], networks: Sequence[str], defaults: dict[str, Any]
 ) -> "Callable[[Measured], bool] | None":
     """Whether a run is of one of ``names``, networks or recipes. UsageError for a name that is neither."""
-    from ..reports.run_comparison import decisive, experiment, settings_of
+    from ..reports.run_comparison import Experiment, settings_of
 
     settings = []
     for name in set(names) - set(networks):
@@ -115,10 +110,11 @@ def _chosen(
             plain = to_plain(recipes.settings(name))
         except UsageError:
             raise UsageError(f"--networks: expected a recipe, or one of {', '.join(networks)}, got {name!r}") from None
-        settings.append((plain["network"], decisive(settings_of(plain, defaults))))
+        chosen = Experiment(plain["network"], plain["seed"], settings_of(plain, defaults))
+        settings.append((chosen.network, chosen.decisive))
 
     def among(run: "Measured") -> bool:
-        return run.network in names or (run.network, experiment(run)) in settings
+        return run.network in names or (run.network, run.decisive) in settings
 
     return among if names else None
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from ..data.config import at_least, expect
 from ..errors import UsageError
 from ..inference.open import file_of, open_layers, require_layers
 from .outputs import check_outputs
@@ -55,8 +56,7 @@ def run(args: Draw) -> None:
 
     require_picture("--out", args.out)
     check_outputs({"--out": args.out}, overwrite=args.overwrite, inputs=(args.image, file_of(args.checkpoint)))
-    if args.most < 1:
-        raise UsageError(f"--most: expected at least 1, got {args.most}")
+    at_least("most", args.most, 1)
     if args.features and args.image is None:
         raise UsageError("--features: needs an --image for the network to look at")
     opened = open_layers(args.checkpoint)
@@ -68,8 +68,7 @@ def run(args: Draw) -> None:
     if not layers:
         raise UsageError(f"{args.checkpoint}: {kind} has no box layers")
     name = args.layer if args.layer is not None else next(iter(layers))
-    if name not in layers:
-        raise UsageError(f"--layer: expected one of {', '.join(layers)}, got {name!r}")
+    expect("layer", name in layers, f"one of {', '.join(layers)}", repr(name))
     found = layers[name]
     h, w = found.map_size
     if args.at is not None and not (0 <= args.at[0] < h and 0 <= args.at[1] < w):

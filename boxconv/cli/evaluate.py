@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from ..data.config import Data
+from ..data.config import Data, at_least
 from ..data.data_folder import check_outside_data
-from ..errors import UsageError
 from ..files import write_atomic
 from ..inference.open import file_of, open_network
 from ..inference.options import InferenceOptions
@@ -59,10 +58,8 @@ def run(args: Evaluate) -> None:
 
     from ..training.distributed import init_distributed
 
-    if args.batch_size < 1:
-        raise UsageError(f"--batch-size: expected at least 1, got {args.batch_size}")
-    if args.workers < 0:
-        raise UsageError(f"--workers: expected at least 0, got {args.workers}")
+    at_least("batch_size", args.batch_size, 1)
+    at_least("workers", args.workers, 0)
     require_picture("--picture", args.picture)
     outputs = {"--json": args.json, "--picture": args.picture}
     check_outputs(outputs, overwrite=args.overwrite, inputs=(file_of(args.network),), root=args.root)

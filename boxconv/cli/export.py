@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from ..data.config import expect
 from ..errors import UsageError
 from ..files import replacing
 from ..inference.open import file_of, open_layers, require_layers
@@ -72,8 +73,7 @@ def run(args: Export) -> None:
     if args.prune is not None and (kind == "safetensors" or not args.prune >= 0):
         expected = "expected an influence of at least 0, with onnx or torch"
         raise UsageError(f"--prune: {expected}, got {args.prune} with {kind}")
-    if not args.min_area >= 0:
-        raise UsageError(f"--min-area: expected pixels, at least 0, got {args.min_area}")
+    expect("min_area", args.min_area >= 0, "pixels, at least 0", args.min_area)
     if args.min_area and args.prune is None:
         raise UsageError("--min-area: needs --prune; --prune 0 takes out nothing else")
     if args.half and kind != "safetensors":
@@ -140,7 +140,7 @@ def _pruned(trained: "TrainedNetwork", args: Export) -> Any:
     config = data_of(trained, args.checkpoint, root=args.root)
     classes = labels_of(trained, config)
     deployed = deploy(trained.model)
-    data: Any = open_split(config, config.train_split, classes, prepare_of(config), training=True, seed=config.seed)
+    data: Any = open_split(config, config.train_split, classes, prepare_of(config), seed=config.seed)
     step = -(-len(data) // CALIBRATION_IMAGES)
     images = (torch.as_tensor(data[index][0])[None] for index in range(0, len(data), step))
     pruned, report = prune(deployed, images, args.prune, min_area=args.min_area)

@@ -1,10 +1,11 @@
 """Where a command may write: it replaces a file only on request, and never one that it reads or a data set's."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ..data.data_folder import check_outside_data
 from ..errors import UsageError
+from ..reports.tables import Section, replaced_section, write_sections
 
 
 def check_outputs(
@@ -47,6 +48,20 @@ def check_output_folder(option: str, folder: Path, *, overwrite: bool, root: Pat
         raise UsageError(f"{option}: {folder} is a file; expected a folder")
     if folder.exists() and any(folder.iterdir()) and not overwrite:
         raise UsageError(f"{option}: {folder} holds files already; choose another folder, or give --overwrite")
+
+
+def check_page(path: Path | None, command: str) -> None:
+    """Raise UsageError if --write names no file for the sections of ``command``. Call this before any work is done."""
+    check_outside_data({"--write": path})
+    if path is not None:
+        replaced_section(path, command, "")
+
+
+def write_page(path: Path | None, command: str, sections: Sequence[Section], level: int = 2) -> None:
+    """Write the sections of ``command`` to the file --write, if it is given."""
+    if path is not None:
+        write_sections(path, command, sections, level)
+        print(f"written to {path}")
 
 
 def _same(path: Path, other: Path) -> bool:

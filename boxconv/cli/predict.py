@@ -1,7 +1,6 @@
 """`boxconv predict`."""
 
 import dataclasses
-import math
 import os
 import sys
 import time
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from ..data.config import check_white, expect
 from ..errors import UsageError
 from ..files import existing
 from ..inference.open import DEFAULT, is_network, open_network, packaged
@@ -98,10 +98,8 @@ def run(args: Predict) -> int:
 
 def _check(args: Predict, videos: Sequence[Path], network: Path) -> None:
     """UsageError for options that are impossible."""
-    if args.white is not None and not 0 < args.white < math.inf:
-        raise UsageError(f"--white: expected a positive number, got {args.white}")
-    if args.min_area < 1:
-        raise UsageError(f"--min-area: expected at least 1 pixel, got {args.min_area}")
+    check_white(args.white)
+    expect("min_area", args.min_area >= 1, "at least 1 pixel", args.min_area)
     tables = {"--areas": (args.areas, ".csv"), "--contact-sheet": (args.contact_sheet, ".html")}
     check_outputs({name: path for name, (path, _) in tables.items()}, overwrite=args.overwrite, inputs=(network,))
     for name, (path, suffix) in tables.items():

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,11 @@ MOST = 65535
 """The largest value that a label file may contain."""
 
 COLUMNS = ("label", "name", "red", "green", "blue", "category")
+
+
+def as_hex(colour: Iterable[int]) -> str:
+    """A colour (red, green, blue) as web pages and matplotlib write it, such as #804080."""
+    return f"#{bytes(colour).hex()}"
 
 
 class DataError(ValueError):

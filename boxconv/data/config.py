@@ -66,8 +66,7 @@ class DataConfig:
         if self.palette is not None and self.data != "folder":
             raise UsageError(f"--palette: got {self.palette}, but only --data folder has labels in colours of its own")
         if self.val_share is not None:
-            if not 0 < self.val_share < 1:
-                raise UsageError(f"--val-share: expected a share between 0 and 1, got {self.val_share}")
+            expect("val_share", 0 < self.val_share < 1, "a share between 0 and 1", self.val_share)
             if self.data != "folder":
                 raise UsageError(f"--val-share: got {self.val_share}, but --data {self.data} has its own splits")
         if self.cache is not None:
@@ -78,10 +77,8 @@ class DataConfig:
         if self.border and self.data == "scenes":
             raise UsageError(f"--border: got {self.border}, but drawn scenes have no border to cut off")
         self._check_channels()
-        if min(self.size) < 16:
-            raise UsageError(
-                f"--size: expected height and width of at least 16 pixels, got {self.size[0]} {self.size[1]}"
-            )
+        h, w = self.size
+        expect("size", min(h, w) >= 16, "height and width of at least 16 pixels", f"{h} {w}")
         at_least("scenes-per-epoch", self.scenes_per_epoch, 1)
         at_least("scenes-for-validation", self.scenes_for_validation, 1)
 
@@ -98,17 +95,14 @@ class DataConfig:
             raise UsageError(
                 f"--cache: keeps images of 3 channels of 8 bits only, got --in-channels {self.in_channels}"
             )
-        if self.white is not None and not 0 < self.white < math.inf:
-            raise UsageError(f"--white: expected a positive number, got {self.white}")
+        check_white(self.white)
         if self.measures_channels:
             return
         numbers = f"{self.in_channels} {'number' if self.in_channels == 1 else 'numbers'}"
-        if len(self.mean) != self.in_channels or not all(map(math.isfinite, self.mean)):
-            got = " ".join(map(str, self.mean))
-            raise UsageError(f"--mean: expected {numbers}, as many as --in-channels, got {got}")
-        if len(self.std) != self.in_channels or not all(0 < value < math.inf for value in self.std):
-            got = " ".join(map(str, self.std))
-            raise UsageError(f"--std: expected {numbers} above 0, as many as --in-channels, got {got}")
+        right = len(self.mean) == self.in_channels and all(map(math.isfinite, self.mean))
+        expect("mean", right, f"{numbers}, as many as --in-channels", " ".join(map(str, self.mean)))
+        right = len(self.std) == self.in_channels and all(0 < value < math.inf for value in self.std)
+        expect("std", right, f"{numbers} above 0, as many as --in-channels", " ".join(map(str, self.std)))
 
 
 def option(name: str) -> str:
@@ -116,7 +110,17 @@ def option(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def at_least(name: str, value: int, least: int) -> None:
-    """Raise UsageError for a setting that is too small."""
-    if value < least:
-        raise UsageError(f"{option(name)}: expected at least {least}, got {value}")
+def at_least(name: str, value: int | None, least: int) -> None:
+    """Raise UsageError for a setting that is too small; None is a setting that was left out."""
+    expect(name, value is None or value >= least, f"at least {least}", value)
+
+
+def expect(name: str, right: bool, what: str, got: object) -> None:
+    """Raise UsageError for a setting that is not ``right``: ``what`` was expected."""
+    if not right:
+        raise UsageError(f"{option(name)}: expected {what}, got {got}")
+
+
+def check_white(white: float | None) -> None:
+    """Raise UsageError unless the value of --white is a positive number, or was left out (None)."""
+    expect("white", white is None or 0 < white < math.inf, "a positive number", white)

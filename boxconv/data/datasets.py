@@ -51,6 +51,11 @@ def evenly_spaced(length: int, most: int) -> list[int]:
     return [i * length // count for i in range(count)]
 
 
+def name_of(data: Dataset[Any], index: int) -> str:
+    """The name of a sample for messages: that of its file, or its index."""
+    return str(data.name(index)) if hasattr(data, "name") else str(index)
+
+
 class SegmentationFolder(Dataset[Any]):
     """The images of a split and their labels, by default ROOT/images/SPLIT/* and ROOT/labels/SPLIT/*.png.
 

@@ -120,12 +120,6 @@ def cut_border(image: Any, border: int, path: str | Path) -> Any:
     return image.crop((border, border, image.width - border, image.height - border))
 
 
-def decoded(path: str | Path, formats: tuple[str, ...]) -> tuple[Image.Image, str]:
-    """The decoded image, and Pillow's raw mode of the file or "". Raises DataError if the file cannot be decoded."""
-    with opened(path) as file:
-        return decode(file, path, formats)
-
-
 @contextmanager
 def opened(path: str | Path) -> Iterator[BinaryIO]:
     """Open the file at ``path`` for reading. Raises DataError if it cannot be read."""
@@ -138,7 +132,10 @@ def opened(path: str | Path) -> Iterator[BinaryIO]:
 
 
 def decode(file: BinaryIO, name: str | Path, formats: tuple[str, ...]) -> tuple[Image.Image, str]:
-    """Like `decoded`, for a file that is open already; ``name`` is for messages."""
+    """The decoded image of an open file, and Pillow's raw mode of the file or ""; ``name`` is for messages.
+
+    Raises DataError if the file cannot be decoded.
+    """
     try:
         if file.seek(0, os.SEEK_END) == 0:
             raise DataError(f"{shown(name)}: the file is empty", "damaged file")

@@ -2,7 +2,7 @@
 
 import csv
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,10 +107,6 @@ def _ranges(values: tuple[int, ...]) -> str:
     return ", ".join([*parts[:10], *(["..."] if len(parts) > 10 else [])])
 
 
-def colour_encoding(colours: Mapping[Colour, int], described: str) -> ColourEncoding:
-    return ColourEncoding(tuple(sorted(colours.items())), described)
-
-
 def read_palette(path: str | Path, classes: ClassTable) -> ColourEncoding:
     """Read a CSV file with columns red, green, blue and name, in any order; other columns are ignored.
 
@@ -143,7 +139,7 @@ def read_palette(path: str | Path, classes: ClassTable) -> ColourEncoding:
             raise _palette_error(path, f"colour {colour} stands for two classes", line)
     if not set(colours.values()) - {VOID}:
         raise _palette_error(path, "no colour stands for a class")
-    return colour_encoding(colours, f"the {len(colours)} colours of {Path(path).name}")
+    return ColourEncoding(tuple(sorted(colours.items())), f"the {len(colours)} colours of {Path(path).name}")
 
 
 def _palette_error(path: str | Path, what: str, line: int | None = None) -> DataError:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from .class_table import ClassTable, DataError
 from .image_files import FORMATS as IMAGE_FORMATS
-from .image_files import decoded, shown, undecodable
+from .image_files import decode, opened, shown, undecodable
 from .label_encoding import UNKNOWN, ColourEncoding, LabelEncoding, ValueEncoding, index_encoding
 from .polygons import read_polygons
 
@@ -58,7 +58,8 @@ def label_pixels(path: str | Path, *, palette: bool = False) -> Pixels:
     gives 0 and 255, the second the colours of its table. Raises DataError naming the file.
     """
     try:
-        image, raw_mode = decoded(path, FORMATS)
+        with opened(path) as file:
+            image, raw_mode = decode(file, path, FORMATS)
     except DataError as error:
         if error.kind == "not an image" and (found := _format_of(path)) is not None:
             raise other_format(path, found) from error

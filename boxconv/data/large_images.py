@@ -4,7 +4,7 @@ Pillow's other formats cannot be decoded in parts.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,17 +108,11 @@ def _check_sides(path: Path, width: int, height: int) -> None:
 
 def _stacked(parts: list[Picture]) -> Picture:
     """Join pictures of the same width, one below the other."""
-    first = parts[0]
-    if isinstance(first, Bands):
+    if isinstance(parts[0], Bands):
         columns = zip(*(part.bands for part in parts if isinstance(part, Bands)), strict=True)
-        return Bands(tuple(_joined(list(column)) for column in columns))
-    return _joined([part for part in parts if isinstance(part, Image.Image)])
+        return Bands(tuple(map(_joined, columns)))
+    return _joined(part for part in parts if isinstance(part, Image.Image))
 
 
-def _joined(images: list[Image.Image]) -> Image.Image:
-    whole = Image.new(images[0].mode, (images[0].width, sum(image.height for image in images)))
-    top = 0
-    for image in images:
-        whole.paste(image, (0, top))
-        top += image.height
-    return whole
+def _joined(images: Iterable[Image.Image]) -> Image.Image:
+    return Image.fromarray(np.concatenate([np.asarray(image) for image in images]))

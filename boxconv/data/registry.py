@@ -77,17 +77,17 @@ def open_split(
     classes: ClassTable,
     transform: Callable[..., Any] | None,
     *,
-    training: bool = False,
-    seed: int = 0,
+    seed: int | None = None,
 ) -> Dataset[Any]:
     """Open a split of the data set. Raises DataError if its files cannot be used.
 
-    ``training`` and ``split`` for drawn scenes: with ``training`` every epoch has new scenes, else always the same
-    ones; ``split`` is ignored.
+    seed: that of a training, for its samples; None for evaluation. For drawn scenes ``split`` is ignored: with a seed
+    every epoch has new scenes, without one they are always the same.
     """
     if config.data == "scenes":
-        length = config.scenes_per_epoch if training else config.scenes_for_validation
-        return RoadScenes(length, config.size, seed=seed, split="train" if training else "val", transform=transform)
+        if seed is None:
+            return RoadScenes(config.scenes_for_validation, config.size, split="val", transform=transform)
+        return RoadScenes(config.scenes_per_epoch, config.size, seed=seed, transform=transform)
     assert config.root is not None  # DataConfig.check
     return SegmentationFolder(
         config.root,
@@ -96,7 +96,7 @@ def open_split(
         layout=layout_of(config),
         reader=reader_of(config),
         transform=transform,
-        seed=seed,
+        seed=seed or 0,
         border=config.border,
         cache=None if config.cache is None else ImageCache(config.cache, config.size),
     )

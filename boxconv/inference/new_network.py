@@ -4,8 +4,9 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..data.config import expect, option
 from ..errors import UsageError
-from ..training.config import TrainConfig, option, to_plain
+from ..training.config import TrainConfig, to_plain
 from .open import TrainedNetwork, file_of, open_layers
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ def network_for(
     from box_convolution import networks
 
     config.check()
-    if config.network not in networks.names():
-        raise UsageError(f"--network: expected one of {', '.join(networks.names())}, got {config.network!r}")
+    known = networks.names()
+    expect("network", config.network in known, f"one of {', '.join(known)}", repr(config.network))
     trained = None
     if config.start_from is not None and not resume:
         trained = open_layers(config.start_from)

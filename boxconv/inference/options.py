@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from ..data.config import expect
 from ..errors import UsageError
 
 MULTIPLE = 8
@@ -45,15 +46,16 @@ class InferenceOptions:
 
     def check(self, fixed: tuple[int, int] | None = None) -> None:
         """Raise UsageError for a value out of range. ``fixed``: the only size that the network supports, if any."""
-        if self.size is not None and (len(self.size) != 2 or min(self.size) < SMALLEST):
-            got = " ".join(map(str, self.size))
-            raise UsageError(f"--size: expected height and width of at least {SMALLEST} pixels, got {got}")
+        if self.size is not None:
+            right = len(self.size) == 2 and min(self.size) >= SMALLEST
+            expect("size", right, f"height and width of at least {SMALLEST} pixels", " ".join(map(str, self.size)))
         if self.tile is None and self.overlap is not None:
             raise UsageError(f"--overlap: got {self.overlap} without --tile, whose tiles it is about")
-        if self.tile is not None and (self.tile < SMALLEST or self.tile % MULTIPLE):
-            raise UsageError(f"--tile: expected a multiple of {MULTIPLE}, at least {SMALLEST}, got {self.tile}")
-        if self.tile is not None and not 0 <= self.shared < self.tile:
-            raise UsageError(f"--overlap: expected 0 to {self.tile - 1}, less than --tile, got {self.overlap}")
+        if self.tile is not None:
+            right = self.tile >= SMALLEST and self.tile % MULTIPLE == 0
+            expect("tile", right, f"a multiple of {MULTIPLE}, at least {SMALLEST}", self.tile)
+            right = 0 <= self.shared < self.tile
+            expect("overlap", right, f"0 to {self.tile - 1}, less than --tile", self.overlap)
         if fixed is not None:
             self._check_fixed(fixed)
 

@@ -8,6 +8,7 @@ import copy
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -135,23 +136,16 @@ def forward_times(network: nn.Module, image: Tensor, *, rounds: int = 11) -> dic
     def end(name: str) -> None:
         spent[name].append(now() - begun[name])
 
-    def hooks(name: str, module: nn.Module) -> Iterator[Any]:
-        yield module.register_forward_pre_hook(lambda *_: begin(name))
-        yield module.register_forward_hook(lambda *_: end(name))
-
-    handles = [handle for name, module in blocks.items() for handle in hooks(name, module)]
-    training = network.training
-    try:
-        with torch.inference_mode():
-            network.eval()
-            for _ in range(rounds + 1):
-                begin("")
-                network(image)
-                end("")
-    finally:
-        network.train(training)
-        for handle in handles:
-            handle.remove()
+    with ExitStack() as stack, torch.inference_mode():
+        for name, module in blocks.items():
+            stack.callback(module.register_forward_pre_hook(lambda *_, name=name: begin(name)).remove)
+            stack.callback(module.register_forward_hook(lambda *_, name=name: end(name)).remove)
+        stack.callback(network.train, network.training)
+        network.eval()
+        for _ in range(rounds + 1):
+            begin("")
+            network(image)
+            end("")
     return {name: median(times[len(times) // (rounds + 1) :]) / 1e6 for name, times in spent.items() if times}
 
 

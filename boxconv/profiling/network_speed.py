@@ -11,8 +11,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from box_convolution import BoxConv2d, networks
-from box_convolution.deploy import deploy
+from box_convolution import networks
+from box_convolution.deploy import deploy, snap_boxes
 from box_convolution.networks.enet import Bottleneck
 from box_convolution.networks.erfnet import NonBottleneck1d
 
@@ -33,6 +33,10 @@ PAPER: dict[str, dict[str, float]] = {
     "cpu": dict(zip(_ORDER, (558, 478, 338, 414, 1682, 822, 772), strict=True)),
     "cuda": dict(zip(_ORDER, (32.8, 33.1, 21.2, 33.6, 78.4, 44.0, 39.7), strict=True)),
 }
+
+
+Times = Callable[..., dict[str, Timing]]
+"""Times calls, by name, as often as the settings say, or in ``rounds`` rounds."""
 
 
 class Settings(Protocol):
@@ -84,10 +88,6 @@ def measured(args: Settings, device: torch.device, threads: int) -> Iterator[Sec
 
 def threads_text(threads: int) -> str:
     return f"{threads} thread{'' if threads == 1 else 's'}"
-
-
-class Times(Protocol):
-    def __call__(self, calls: Mapping[str, Call], rounds: int = ...) -> dict[str, Timing]: ...
 
 
 def _networks(args: Settings, device: torch.device, title: str, times: Times) -> Section:
@@ -206,9 +206,7 @@ def _deployed(module: nn.Module, input: Tensor, name: str) -> nn.Module:
     """
     deployed = deploy(module, snap=True)
     snapped = copy.deepcopy(module).eval()
-    for layer in snapped.modules():
-        if isinstance(layer, BoxConv2d):
-            layer.snap_()
+    snap_boxes(snapped)
     with torch.inference_mode():
         got, expected = deployed(input).double(), snapped(input).double()
         exact = snapped.double()(input.double())

@@ -14,12 +14,12 @@ import numpy.typing as npt
 from PIL import Image
 
 from ..data.bands import Picture, as_rgb
-from ..data.class_table import ClassTable
+from ..data.class_table import ClassTable, as_hex
 from ..data.image_files import shown
 from ..files import write_atomic
 from .areas import pixels_of_classes
 from .coloured_labels import overlay
-from .html import STYLE
+from .html import beginning
 
 SIDE = 240
 """Longer side of a small picture in pixels."""
@@ -68,9 +68,7 @@ class ContactSheet:
         total = sum((entry.pixels for entry in self._entries.values()), np.zeros(len(self.classes), np.int64))
         title = f"{len(self._entries)} image{'' if len(self._entries) == 1 else 's'}"
         head = (
-            '<!DOCTYPE html>\n<html lang="en">\n<head><meta charset="utf-8">'
-            '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-            f"<title>{title}</title>\n<style>{STYLE}{MORE_STYLE}</style></head>\n<body><main>\n<h1>{title}</h1>\n"
+            f"{beginning(title, more_style=MORE_STYLE)}\n"
             f"<p>Left the image, right its classes. Shares of all pixels:</p>\n{self._legend(total)}\n"
             '<div class="sheet">\n'
         )
@@ -86,7 +84,7 @@ class ContactSheet:
     def _legend(self, pixels: npt.NDArray[np.int64]) -> str:
         shares = pixels / max(1, pixels.sum())
         items = (
-            f'<li><i style="background: #{bytes(colour).hex()}"></i>{escape(name)} {share:.1%}</li>'
+            f'<li><i style="background: {as_hex(colour)}"></i>{escape(name)} {share:.1%}</li>'
             for name, colour, share in zip(self.classes.names, self.classes.colours, shares, strict=True)
         )
         return f'<ul class="legend">\n{"".join(items)}\n</ul>'

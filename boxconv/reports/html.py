@@ -62,12 +62,7 @@ def write_report(
     facts = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>\n" for name, value in summary.items())
     links = "".join(f'<a href="#section-{i}">{escape(s.title)}</a>\n' for i, s in enumerate(sections, start=1))
     parts = [
-        "<!DOCTYPE html>",
-        '<html lang="en">',
-        '<head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">',
-        "" if refresh is None else f'<meta http-equiv="refresh" content="{refresh}">',
-        f"<title>{escape(title)}</title>\n<style>{STYLE}</style></head>",
-        f"<body><main>\n<h1>{escape(title)}</h1>",
+        beginning(title, "" if refresh is None else f'<meta http-equiv="refresh" content="{refresh}">\n'),
         f"<dl>\n{facts}</dl>" if facts else "",
         f"<nav>\n{links}</nav>" if len(sections) > 2 else "",
         *(_section(section, i) for i, section in enumerate(sections, start=1)),
@@ -77,6 +72,15 @@ def write_report(
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, "\n".join(filter(None, parts)))
     return path
+
+
+def beginning(title: str, more: str = "", more_style: str = "") -> str:
+    """A page up to its heading; ``more`` elements of its head, and ``more_style``."""
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head><meta charset="utf-8">'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n{more}'
+        f"<title>{escape(title)}</title>\n<style>{STYLE}{more_style}</style></head>\n<body><main>\n<h1>{escape(title)}</h1>"
+    )
 
 
 def _section(section: Section, number: int) -> str:

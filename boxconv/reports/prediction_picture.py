@@ -3,13 +3,14 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from box_convolution.drawing import SOFT, canvas
 
+from ..data.class_table import ClassTable, as_hex
 from .coloured_labels import VOID, VOID_STRIPE, WRONG, checked_rows, errors_picture, striped
 
 if TYPE_CHECKING:
@@ -19,21 +20,11 @@ VOID_NAME = "void, not scored"
 PANEL, GAP, HEAD, STRIP = 3.2, 0.1, 0.3, 0.27  # inches
 
 
-class Classes(Protocol):
-    """The part of a class table that drawing needs: K names, and K colours (red, green, blue) of 0..255."""
-
-    @property
-    def names(self) -> tuple[str, ...]: ...
-
-    @property
-    def colours(self) -> tuple[tuple[int, int, int], ...]: ...
-
-
 def prediction_panel(
     images: Sequence[npt.ArrayLike],
     truths: Sequence[npt.ArrayLike] | None,
     predictions: Sequence[npt.ArrayLike],
-    classes: Classes,
+    classes: ClassTable,
     path: str | Path,
     titles: Sequence[str] | None = None,
 ) -> None:
@@ -90,8 +81,8 @@ def _legend(
     """Draw the legend of the colours; ``place``: its upper left corner, as shares of the figure."""
     from matplotlib.patches import Patch
 
-    handles = [Patch(facecolor=_hex(colour), edgecolor=SOFT, linewidth=0.5, label=name) for name, colour in entries]
-    stripes = Patch(facecolor=_hex(VOID), edgecolor=_hex(VOID_STRIPE), hatch="////", linewidth=0, label=VOID_NAME)
+    handles = [Patch(facecolor=as_hex(colour), edgecolor=SOFT, linewidth=0.5, label=name) for name, colour in entries]
+    stripes = Patch(facecolor=as_hex(VOID), edgecolor=as_hex(VOID_STRIPE), hatch="////", linewidth=0, label=VOID_NAME)
     figure.legend(
         handles=[*handles, stripes],
         ncols=min(columns, len(handles) + 1),
@@ -101,7 +92,3 @@ def _legend(
         borderpad=0.1,
         handlelength=1.3,
     )
-
-
-def _hex(colour: Sequence[int]) -> str:
-    return "#" + bytes(colour).hex()

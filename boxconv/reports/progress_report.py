@@ -57,7 +57,9 @@ def write_progress(
     scored = [record for record in records if "val_class_iou" in record]
     facts = {"epoch": f"{records[-1]['epoch']} of {epochs}", "training loss": f"{records[-1]['train_loss']:.3f}"}
     if scored:
-        facts |= {"class IoU now": f"{_percent(_of(scored[-1], 'class_iou'))} %", "best class IoU": _best(scored)}
+        last, best = scored[-1], max(scored, key=lambda record: _of(record, "class_iou"))
+        facts["class IoU now"] = f"{_percent(_of(last, 'class_iou'))} %"
+        facts["best class IoU"] = f"{_percent(_of(best, 'class_iou'))} % after epoch {best['epoch']}"
     facts["time left"] = left or "none, it has ended"
     sections = [
         Section("How training goes", pictures=[Picture(folder / "curves.png", "Loss, scores and learning rate")]),
@@ -68,24 +70,19 @@ def write_progress(
         ),
     ]
     if scored:
-        sections.append(_classes(scored))
+        sections.append(_classes(last, best))
     return write_report(folder, title=title, summary=facts, sections=sections, refresh=REFRESH if left else None)
 
 
-def _classes(scored: Sequence[Mapping[str, Any]]) -> Section:
-    """IoU of every class at the last validation and at the best one."""
-    shown = {"last": scored[-1], "best": max(scored, key=lambda record: _of(record, "class_iou"))}
+def _classes(last: Mapping[str, Any], best: Mapping[str, Any]) -> Section:
+    """IoU of every class at the last validation and at the best one, from their records."""
+    shown = {"last": last, "best": best}
     header = ["class", *(f"IoU, %, {name}: epoch {record['epoch']}" for name, record in shown.items())]
-    names = _of(scored[-1], "iou")
+    names = _of(last, "iou")
     rows = [[name, *(_percent(_of(record, "iou")[name]) for record in shown.values())] for name in names]
     rows.append(["mean", *(_percent(_of(record, "class_iou")) for record in shown.values())])
-    text = "Of the averaged weights." if "val_average_class_iou" in scored[-1] else ""
+    text = "Of the averaged weights." if "val_average_class_iou" in last else ""
     return Section("Scores by class", text, Table(header, rows))
-
-
-def _best(scored: Sequence[Mapping[str, Any]]) -> str:
-    best = max(scored, key=lambda record: _of(record, "class_iou"))
-    return f"{_percent(_of(best, 'class_iou'))} % after epoch {best['epoch']}"
 
 
 def _of(record: Mapping[str, Any], score: str) -> Any:

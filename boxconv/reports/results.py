@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +10,7 @@ from ..data.bands import Picture, as_rgb
 from ..data.class_table import ClassTable, DataError
 from ..data.image_files import shown
 from ..data.label_reader import open_label
+from ..data.large_images import LargeImage
 from ..files import write_atomic
 from .areas import AreaTable
 from .coloured_labels import overlay
@@ -23,18 +23,8 @@ MOST_PROBABILITIES = 2**29
 """Largest number of probabilities of one image, 1 GiB in float16; more are refused."""
 
 
-class Source(Protocol):
-    """An image of any kind and size of which parts can be read."""
-
-    @property
-    def width(self) -> int: ...
-
-    @property
-    def height(self) -> int: ...
-
-    def crop(self, box: tuple[int, int, int, int], /) -> Picture: ...
-
-    def resize(self, *args: Any, **options: Any) -> Picture: ...
+Source = Picture | LargeImage
+"""An image of any size, of which parts can be read."""
 
 
 class ResultWriter:

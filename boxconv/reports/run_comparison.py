@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from ..score_names import MEANS, SCORES
 from .tables import Section, Table
@@ -22,15 +22,18 @@ IGNORED = (
 """Settings that do not make another experiment."""
 
 
-class Experiment(Protocol):
-    """A trained network with the settings of its training: what runs are grouped by."""
+@dataclass(frozen=True)
+class Experiment:
+    """A trained network with the settings of its training, from `settings_of`: what runs are grouped by."""
+
+    network: str
+    seed: int
+    settings: dict[str, Any]
 
     @property
-    def network(self) -> str: ...
-    @property
-    def seed(self) -> int: ...
-    @property
-    def settings(self) -> dict[str, Any]: ...
+    def decisive(self) -> dict[str, Any]:
+        """The settings that decide the result."""
+        return {name: value for name, value in self.settings.items() if name not in IGNORED}
 
 
 AnyRun = TypeVar("AnyRun", bound=Experiment)
@@ -41,12 +44,9 @@ class RunError(ValueError):
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(Experiment):
     """A finished run: its settings, its validation class IoU during training, and its scores after the last epoch."""
 
-    network: str
-    seed: int
-    settings: dict[str, Any]
     curve: list[list[float]]
     """Pairs [epoch, validation class IoU]."""
     scores: dict[str, Any]
@@ -66,7 +66,7 @@ class Run:
     @property
     def identity(self) -> str:
         """Equal for two runs whose results must be equal."""
-        return json.dumps([self.network, self.seed, experiment(self), self.classes], sort_keys=True)
+        return json.dumps([self.network, self.seed, self.decisive, self.classes], sort_keys=True)
 
 
 class Unfinished(RunError):
@@ -102,9 +102,7 @@ def read_run(folder: Path, defaults: Mapping[str, Any], noted_by: str) -> Run:
             train_loss=last["train_loss"],
             minutes=sum(record["train_seconds"] for record in records) / 60,
             noted_by=content.get("provenance") or content.get("made_by") or noted_by,  # made_by: its older name
-            average={name: last[f"val_average_{name}"] for name in SCORES}
-            if "val_average_class_iou" in last
-            else None,
+            average={name: last[f"val_average_{name}"] for name in SCORES} if "val_average_class_iou" in last else None,
         )
         return _checked(run)
     except RunError:
@@ -113,11 +111,13 @@ def read_run(folder: Path, defaults: Mapping[str, Any], noted_by: str) -> Run:
         raise RunError(f"{folder}: no training run that can be read: {type(error).__name__}: {error}") from error
 
 
-def read_kept(path: Path, defaults: Mapping[str, Any]) -> list[Run]:
-    """Read runs from a file with the result of `kept`; ``defaults``: values of settings that are newer than the file.
+def read_kept(path: Path | None, defaults: Mapping[str, Any]) -> list[Run]:
+    """Read runs from a file with the result of `kept`; none if there is no file.
 
-    Raises RunError for a file with other content.
+    defaults: values of settings that are newer than the file. Raises RunError for a file with other content.
     """
+    if path is None or not path.exists():
+        return []
     try:
         runs = [Run(**values) for values in json.loads(path.read_text(encoding="utf-8"))]
         return [_checked(replace(run, settings=settings_of(run.settings, defaults))) for run in runs]
@@ -146,7 +146,7 @@ def _checked(run: Run) -> Run:
     return run
 
 
-def kept(runs: Sequence[Run]) -> str:
+def kept(runs: Sequence[Experiment]) -> str:
     """``runs`` as JSON, one line each."""
     return "[\n" + ",\n".join(json.dumps(asdict(run)) for run in runs) + "\n]\n"
 
@@ -159,16 +159,6 @@ def merged(old: Sequence[Run], new: Sequence[Run]) -> list[Run]:
         if known is None or replace(run, noted_by=known.noted_by) != known:
             runs[run.identity] = run
     return list(runs.values())
-
-
-def experiment(run: Experiment) -> dict[str, Any]:
-    """The settings that decide the result."""
-    return decisive(run.settings)
-
-
-def decisive(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of ``settings``, from `settings_of`, that decide the result."""
-    return {name: value for name, value in settings.items() if name not in IGNORED}
 
 
 def grouped(runs: Sequence[AnyRun], order: Sequence[str], defaults: Mapping[str, Any]) -> dict[str, list[AnyRun]]:
@@ -184,7 +174,7 @@ def grouped(runs: Sequence[AnyRun], order: Sequence[str], defaults: Mapping[str,
         by_network.setdefault(run.network, []).append(run)
     groups: dict[str, list[AnyRun]] = {}
     for members in by_network.values():
-        experiments = [experiment(run) for run in members]
+        experiments = [run.decisive for run in members]
         names = sorted({name for known in experiments for name in known})
         values = {name: {json.dumps(known.get(name)) for known in experiments} for name in names}
         different = [name for name in names if len(values[name]) > 1]
@@ -241,7 +231,7 @@ def _scores(
             str(len(runs)),
             *(_spread([run.scores[name] for run in runs]) for name in MEANS),
             " ".join(f"{100 * run.scores['class_iou']:.1f}" for run in runs),
-            *([_averaged(runs)] if averaged else []),
+            *([_spread([run.average["class_iou"] for run in runs if run.average])] if averaged else []),
             f"{100 * statistics.mean(run.train_class_iou for run in runs):.1f}",
             f"{statistics.mean(run.train_loss for run in runs):.3f}",
             f"{statistics.mean(run.minutes for run in runs):.0f}",
@@ -259,11 +249,6 @@ def _scores(
         "without validation. The paper measured its figures on Cityscapes (val, Table 1)."
     )
     return Section("Validation scores", text, Table(header, rows))
-
-
-def _averaged(runs: Sequence[Run]) -> str:
-    known = [run.average["class_iou"] for run in runs if run.average]
-    return _spread(known) if known else ""
 
 
 def _curves(groups: Mapping[str, Sequence[Run]], schedule: int | None) -> Section:
@@ -310,5 +295,7 @@ def _classes(groups: Mapping[str, Sequence[Run]]) -> Section:
 
 
 def _spread(values: Sequence[float]) -> str:
+    if not values:
+        return ""
     mean = f"{100 * statistics.mean(values):.1f}"
     return f"{mean} ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else mean

@@ -30,8 +30,7 @@ def draw_curves(groups: Mapping[str, Sequence[Run]], path: str | Path, *, title:
     places = {name: k for k, name in enumerate(dict.fromkeys(names.values()))}
     columns = min(3, len(places), max(1, 150 // (8 + max(map(len, places)))))
     rows = -(-len(places) // columns)
-    with canvas(path, 8.2 if len(schedules) == 1 else 10.0, 4.4 + 0.22 * rows) as figure:
-        figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.08)
+    with canvas(path, 8.2 if len(schedules) == 1 else 10.0, 4.4 + 0.22 * rows, pad=(0.08, 0.08)) as figure:
         panels = figure.subplots(1, len(schedules), squeeze=False, sharey=True)[0]
         lines = {}
         for axes, (epochs, members) in zip(panels, schedules.items(), strict=True):

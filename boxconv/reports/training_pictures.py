@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from box_convolution.drawing import INK, SOFT, canvas
 
-from ..data.class_table import ClassTable
+from ..data.class_table import ClassTable, as_hex
 from .line_colours import BLUE, LINES, ORANGE
 
 
@@ -45,8 +45,7 @@ def training_curves(records: Sequence[Mapping[str, Any]], path: str | Path) -> N
         "val_pixel_accuracy": (SOFT, "pixel accuracy"),
         "learning_rate": (SOFT, ""),
     }
-    with canvas(path, 7.5, 0.7 + 0.85 * sum(height for *_, height in panels)) as figure:
-        figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.1)
+    with canvas(path, 7.5, 0.7 + 0.85 * sum(height for *_, height in panels), pad=(0.1, 0.1)) as figure:
         grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False, height_ratios=[p[2] for p in panels])
         for axes, (name, keys, _) in zip(grid[:, 0], panels, strict=True):
             for key in keys:
@@ -77,15 +76,14 @@ def class_bars(iou: Mapping[str, float | None], classes: ClassTable, path: str |
     A class whose IoU is None or NaN occurs neither in labels nor in predictions; it is listed last, without a bar.
     Raises ValueError if ``iou`` is empty, or has a name that is not in ``classes``.
     """
-    colours = {name: "#" + bytes(rgb).hex() for name, rgb in zip(classes.names, classes.colours, strict=True)}
+    colours = dict(zip(classes.names, map(as_hex, classes.colours), strict=True))
     unknown = [name for name in iou if name not in colours]
     if unknown or not iou:
         raise ValueError(f"iou must name classes of the table, found {unknown or 'none'}")
     scores = {name: math.nan if value is None else 100 * float(value) for name, value in iou.items()}
     order = sorted(scores, key=lambda name: math.inf if math.isnan(scores[name]) else -scores[name])
     known = [value for value in scores.values() if not math.isnan(value)]
-    with canvas(path, 7, 0.95 + 0.27 * len(order)) as figure:
-        figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.1)
+    with canvas(path, 7, 0.95 + 0.27 * len(order), pad=(0.1, 0.1)) as figure:
         axes = figure.subplots()
         for i, name in enumerate(order):
             value = scores[name]

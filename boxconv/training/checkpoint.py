@@ -47,7 +47,7 @@ def load(path: Path) -> dict[str, Any]:
     """Read a checkpoint onto the CPU. Raises CheckpointError for a damaged file, or one that is not a checkpoint.
 
     No code in the file is ever run, the tensors take no more memory than the file has bytes, and the whole file is
-    compared with its checksum (`archive` says why `torch.load` alone is not enough).
+    compared with its checksum (`checkpoint_integrity` says why `torch.load` alone is not enough).
     """
     path = Path(path)
     if not path.exists():

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from ..data.config import DataConfig, at_least, option
+from ..data.config import DataConfig, at_least, expect, option
 from ..errors import UsageError
 
 InitialBoxes = Literal["uniform", "log-uniform", "mixed"]
@@ -113,55 +113,56 @@ class TrainConfig(DataConfig):
     def check(self) -> None:
         """Raise UsageError for a value out of range."""
         super().check()
-        for name in ("epochs", "batch_size", "step_epochs", "val_every", "accumulate"):
+        for name in ("epochs", "batch_size", "step_epochs", "val_every", "accumulate", "patience", "report_every"):
             at_least(name, getattr(self, name), 1)
         for name in ("workers", "seed"):
             at_least(name, getattr(self, name), 0)
-        for name in ("patience", "report_every"):
-            if getattr(self, name) is not None:
-                at_least(name, getattr(self, name), 1)
-        if self.clip is not None and not 0 < self.clip < math.inf:
-            raise UsageError(f"--clip: expected a positive number, got {self.clip}")
-        for name in ("lr", "box_lr", "step_factor", "checkpoint_minutes", "timeout"):
+        for name in ("clip", "lr", "box_lr", "step_factor", "checkpoint_minutes", "timeout"):
             value = getattr(self, name)
-            if not 0 < value < math.inf:
-                raise UsageError(f"{option(name)}: expected a positive number, got {value}")
-        if not 0 <= self.warmup < math.inf:
-            raise UsageError(f"--warmup: expected a number of epochs, at least 0, got {self.warmup}")
-        if self.warmup >= self.epochs:
-            raise UsageError(f"--warmup: expected less than --epochs {self.epochs}, got {self.warmup}")
+            expect(name, value is None or 0 < value < math.inf, "a positive number", value)
+        expect("warmup", 0 <= self.warmup < math.inf, "a number of epochs, at least 0", self.warmup)
+        expect("warmup", self.warmup < self.epochs, f"less than --epochs {self.epochs}", self.warmup)
         for name in ("dropout", "box_dropout"):
             values = getattr(self, name)
-            if not all(isinstance(value, (int, float)) and 0 <= value < 1 for value in values):
-                raise UsageError(f"{option(name)}: expected probabilities from 0 up to 1, got {values}")
+            right = all(isinstance(value, (int, float)) and 0 <= value < 1 for value in values)
+            expect(name, right, "probabilities from 0 up to 1", values)
         for name, kind in (("initial_boxes", InitialBoxes), ("optimizer", Optimizer), ("loss", Loss)):
-            if getattr(self, name) not in get_args(kind):
-                known = " or ".join(get_args(kind))
-                raise UsageError(f"{option(name)}: expected {known}, got {getattr(self, name)!r}")
-        if not 1 < self.class_balance < math.inf:
-            raise UsageError(f"--class-balance: expected a number above 1, got {self.class_balance}")
+            value = getattr(self, name)
+            expect(name, value in get_args(kind), " or ".join(get_args(kind)), repr(value))
+        expect("class_balance", 1 < self.class_balance < math.inf, "a number above 1", self.class_balance)
         for name in ("weight_decay", "box_weight_decay"):
             value = getattr(self, name)
-            if value is not None and not (isinstance(value, (int, float)) and 0 <= value < math.inf):
-                raise UsageError(f"{option(name)}: expected a number of at least 0, got {value!r}")
-        if self.ema is not None and not (isinstance(self.ema, (int, float)) and 0 < self.ema < 1):
-            raise UsageError(f"--ema: expected a decay between 0 and 1, got {self.ema!r}")
-        if not 0 < self.scale[0] <= self.scale[1] < math.inf:
-            raise UsageError(f"--scale: expected 0 < low <= high, got {self.scale[0]} {self.scale[1]}")
-        if any(low >= high for low, high in itertools.pairwise((0, *self.milestones))):
-            raise UsageError(f"--milestones: expected ascending epochs, got {' '.join(map(str, self.milestones))}")
-        if not 0 <= self.rotate <= 45:
-            raise UsageError(f"--rotate: expected 0 to 45 degrees, got {self.rotate}")
+            right = value is None or (isinstance(value, (int, float)) and 0 <= value < math.inf)
+            expect(name, right, "a number of at least 0", repr(value))
+        right = self.ema is None or (isinstance(self.ema, (int, float)) and 0 < self.ema < 1)
+        expect("ema", right, "a decay between 0 and 1", repr(self.ema))
+        low, high = self.scale
+        expect("scale", 0 < low <= high < math.inf, "0 < low <= high", f"{low} {high}")
+        right = all(before < after for before, after in itertools.pairwise((0, *self.milestones)))
+        expect("milestones", right, "ascending epochs", " ".join(map(str, self.milestones)))
+        expect("rotate", 0 <= self.rotate <= 45, "0 to 45 degrees", self.rotate)
         for name in ("blur", "balanced_crops"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UsageError(f"{option(name)}: expected a probability from 0 to 1, got {getattr(self, name)}")
-        if not 0 <= self.brightness < 1:
-            raise UsageError(f"--brightness: expected a number from 0 up to 1, got {self.brightness}")
-        if self.crop is not None and min(self.crop) < 16:
-            raise UsageError(f"--crop: expected at least 16 pixels, got {self.crop[0]} {self.crop[1]}")
+            expect(name, 0 <= getattr(self, name) <= 1, "a probability from 0 to 1", getattr(self, name))
+        expect("brightness", 0 <= self.brightness < 1, "a number from 0 up to 1", self.brightness)
+        if self.crop is not None:
+            expect("crop", min(self.crop) >= 16, "at least 16 pixels", f"{self.crop[0]} {self.crop[1]}")
+        most = self.batch_size
+        expect("accumulate", self.accumulate <= most, f"at most --batch-size {most}", self.accumulate)
 
-        if self.accumulate > self.batch_size:
-            raise UsageError(f"--accumulate: expected at most --batch-size {self.batch_size}, got {self.accumulate}")
+    def validates(self, epoch: int) -> bool:
+        """Whether a validation follows this epoch, the first of which is 1."""
+        return epoch % self.val_every == 0 or epoch == self.epochs
+
+    def check_processes(self, count: int) -> None:
+        """Raise UsageError for a value that does not fit a run in ``count`` processes."""
+        if self.batch_size < self.accumulate * count:
+            parts = f"{count} processes with {self.accumulate} parts each"
+            raise UsageError(f"--batch-size: {self.batch_size} images are too few for {parts}")
+        if self.compile and count > 1 and self.timeout < 600:
+            raise UsageError(
+                f"--compile: each process compiles for minutes while the others wait: expected --timeout 600 or more, "
+                f"got {self.timeout:g}"
+            )
 
     @property
     def padding(self) -> str:
@@ -182,6 +183,23 @@ MOVABLE = (
 """Run-time settings, which may change when a run is resumed."""
 LENGTH = ("epochs", "patience")
 """Settings for the length of a run, which may change as well."""
+
+
+def resumed(given: TrainConfig, saved: TrainConfig) -> TrainConfig:
+    """Return the settings ``given`` for a resumed run, if they may differ from the ``saved`` ones.
+
+    Run-time settings (`MOVABLE`) and the length of the run (`LENGTH`) may differ, but the run cannot get fewer epochs.
+    Raises UsageError for any other difference.
+    """
+    for field in dataclasses.fields(TrainConfig):
+        value, before = getattr(given, field.name), getattr(saved, field.name)
+        if value != before and field.name not in (*MOVABLE, *LENGTH):
+            raise UsageError(f"{option(field.name)}: --resume goes on with the run's {before!r}, got {value!r}")
+    if given.epochs < saved.epochs:
+        raise UsageError(
+            f"--epochs: --resume may add epochs to the run's {saved.epochs}, not take any away, got {given.epochs}"
+        )
+    return given
 
 
 def to_plain(config: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from types import FrameType
 from typing import Any, NamedTuple, TypeVar
 
@@ -31,20 +31,12 @@ def augment_of(config: TrainConfig) -> Augment:
     return Augment(**shared | {"size": config.crop or config.size, "whole": config.size, "contrast": config.brightness})
 
 
-class EpochBatches:
+def epoch_batches(config: TrainConfig, length: int, epoch: int, first: int = 0) -> list[list[tuple[int, int]]]:
     """Batches of (epoch, index) from batch ``first`` on. The order depends only on the seed and the epoch."""
-
-    def __init__(self, length: int, batch_size: int, seed: int, epoch: int, first: int) -> None:
-        generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
-        order = torch.randperm(length, generator=generator).tolist()
-        batches = [order[i : i + batch_size] for i in range(0, length, batch_size)]
-        self.batches = [[(epoch, index) for index in batch] for batch in batches[first:]]
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        return iter(self.batches)
-
-    def __len__(self) -> int:
-        return len(self.batches)
+    generator = torch.Generator().manual_seed((config.seed * 1_000_003 + epoch) % 2**63)
+    order = [(epoch, index) for index in torch.randperm(length, generator=generator).tolist()]
+    size = config.batch_size
+    return [order[i : i + size] for i in range(first * size, length, size)]
 
 
 class Part(NamedTuple):
@@ -70,28 +62,23 @@ def share(batch: Sequence[Key], parts: int, rank: int, size: int) -> list[Part]:
     return result
 
 
-@dataclass(frozen=True)
-class _Failure:
-    message: str
-
-
 class _Reported(Dataset[Any]):
-    """Samples with the seconds that they took to load. A faulty file gives a `_Failure`.
+    """Samples with the seconds that they took to load. A faulty file gives a DataError as its sample.
 
-    An exception from a worker process would arrive with the traceback of that process as its message.
+    If it were raised, it would arrive from a worker process with the traceback of that process as its message.
     """
 
     def __init__(self, data: Dataset[Any]) -> None:
         self.data = data
 
-    def __getitem__(self, key: Key) -> tuple[Any, float] | _Failure:
+    def __getitem__(self, key: Key) -> tuple[Any, float] | DataError:
         started = time.perf_counter()
         try:
             return self.data[key], time.perf_counter() - started
         except DataError as error:
-            return _Failure(str(error))
+            return error
         except OSError as error:
-            return _Failure(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+            return DataError(f"{error.filename}: {error.strerror}" if error.filename else str(error))
 
 
 class Loader:
@@ -103,14 +90,12 @@ class Loader:
         thread: with ``workers`` 0, load the next batches in a thread while the caller computes.
 
     Attributes:
-        images, seconds: images loaded so far, and the time that one process would have needed to load them.
+        seconds: the time that one process would have needed to load the images so far.
     """
 
     def __init__(
         self, data: Dataset[Any], batches: Sequence[list[Key]], *, workers: int = 0, thread: bool = False
     ) -> None:
-        self.workers = workers
-        self.images = 0
         self.seconds = 0.0
         # A separate generator: loading must not change dropout's random numbers.
         loader = DataLoader(
@@ -125,10 +110,9 @@ class Loader:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for loaded in self._batches:
-            if isinstance(loaded, _Failure):
-                raise DataError(loaded.message)
+            if isinstance(loaded, DataError):
+                raise loaded
             (images, labels), seconds = loaded
-            self.images += len(images)
             self.seconds += seconds
             yield images, labels
 
@@ -170,9 +154,9 @@ def ahead(items: Iterable[T], depth: int = 2) -> Iterator[T]:
         thread.shutdown(wait=False, cancel_futures=True)
 
 
-def _collate(samples: list[tuple[Any, float] | _Failure]) -> Any:
+def _collate(samples: list[tuple[Any, float] | DataError]) -> Any:
     for sample in samples:
-        if isinstance(sample, _Failure):
+        if isinstance(sample, DataError):
             return sample
     items, seconds = zip(*samples, strict=True)
     return default_collate(list(items)), sum(seconds)

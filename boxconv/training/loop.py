@@ -1,18 +1,17 @@
 """The training loop, in one process or several; a run can be interrupted and resumed with bit-identical results."""
 
-import math
 import time
 from typing import Any
 
 from torch import nn
-from torch.utils.data import Dataset
 
 from ..data.class_table import ClassTable
+from ..data.datasets import name_of
 from ..progress_bar import progress_bar
 from ..score_names import SCORES
 from .device import TrainingError
 from .evaluation import evaluate
-from .loading import EpochBatches, StepInputs
+from .loading import StepInputs, epoch_batches
 from .metrics import ConfusionMatrix
 from .recorder import Recorder, Watch, percent
 from .run_folder import RunFolder
@@ -66,7 +65,7 @@ def train(
 
     with defer_signals() as interrupt:
         while not state.finished(config):
-            record = _train_and_validate(run, train_step, state, recorder, interrupt, progress=progress)
+            record = _train_and_validate(run, train_step, state, recorder, interrupt)
             better = "val_class_iou" in record and state.scores["class_iou"] > state.best
             state = TrainState(
                 epoch=state.epoch + 1,
@@ -75,13 +74,13 @@ def train(
                 scores=state.scores,
                 extended=state.extended,
             )
-            if state.stalled(config.patience):
+            if state.stalled(config):
                 record["stopped_early"] = True
             recorder.epoch(state, better=better)
-            stop = int(max(row[0] for row in context.all_gather(interrupt.number or 0)))
+            stop = int(max(row[0] for row in context.all_gather(interrupt.number)))
             if stop and not state.finished(config):
                 raise Interrupted(stop)
-    if progress and state.stalled(config.patience):
+    if progress and state.stalled(config):
         print(
             f"stopped early, after epoch {state.epoch}: no better validation class IoU in {config.patience} epochs; "
             "--resume with a larger --patience continues the run"
@@ -90,14 +89,19 @@ def train(
 
 
 def _train_and_validate(
-    run: Run, train_step: TrainStep, state: TrainState, recorder: Recorder, interrupt: Interrupt, *, progress: bool
+    run: Run, train_step: TrainStep, state: TrainState, recorder: Recorder, interrupt: Interrupt
 ) -> dict[str, Any]:
     """One epoch, and the validation that follows it; returns the record of both."""
     matrix = _train_epoch(run, train_step, state, recorder, interrupt)
-    record = _training_record(run, state, matrix)
-    if (state.epoch + 1) % run.config.val_every == 0 or state.epoch + 1 == run.config.epochs:
+    record = {
+        "epoch": state.epoch + 1,
+        "learning_rate": _learning_rate(run, state, run.steps - 1),
+        "train_loss": state.loss_sum / run.steps,
+        "train_class_iou": _mean_iou(matrix, run.classes),
+    }
+    if run.config.validates(state.epoch + 1):
         try:
-            record |= _validate(run, train_step, state, interrupt, progress)
+            record |= _validate(run, train_step, state, recorder, interrupt)
         except Interrupted:
             _save_halfway(state, matrix, recorder)
             raise
@@ -111,23 +115,23 @@ def _train_epoch(
     config = run.config
     run.model.train()
     matrix = state.confusion(len(run.classes), run.context)
-    batches = EpochBatches(_images(run), config.batch_size, config.seed, state.epoch, state.step)
+    batches = epoch_batches(config, run.images, state.epoch, state.step)
     steps = StepInputs(run.train_data, batches, config, run.context)
     began, loaded_before = time.monotonic() - state.seconds, state.load_seconds
     with progress_bar(
         desc=f"epoch {state.epoch + 1}/{config.epochs}",
         unit="batch",
         initial=state.step,
-        total=_steps(run),
+        total=run.steps,
         shown=recorder.progress,
     ) as bar:
         for batch, inputs in zip(batches, steps, strict=True):
             moment, rate = time.monotonic(), _learning_rate(run, state, state.step)
             train_step.seed_step(state.epoch, state.step)
             try:
-                loss, results, flags = train_step.step(inputs, rate, (interrupt.number or 0, recorder.due()))
+                loss, results, flags = train_step.step(inputs, rate, (interrupt.number, recorder.due()))
             except LossNotFinite as error:
-                samples = ", ".join(_name(run.train_data, index) for _, index in batch)
+                samples = ", ".join(name_of(run.train_data, index) for _, index in batch)
                 raise TrainingError(
                     f"{error} in epoch {state.epoch + 1}, step {state.step + 1} (learning rate {rate:.3g}, samples "
                     f"{samples}); the weights were left as they were, and the checkpoints are those of before: "
@@ -152,39 +156,30 @@ def _train_epoch(
     return _total(run, matrix)
 
 
-def _training_record(run: Run, state: TrainState, matrix: ConfusionMatrix) -> dict[str, Any]:
-    return {
-        "epoch": state.epoch + 1,
-        "learning_rate": _learning_rate(run, state, _steps(run) - 1),
-        "train_loss": state.loss_sum / _steps(run),
-        "train_class_iou": _mean_iou(matrix, run.classes),
-    }
-
-
 def _validate(
-    run: Run, train_step: TrainStep, state: TrainState, interrupt: Interrupt, progress: bool
+    run: Run, train_step: TrainStep, state: TrainState, recorder: Recorder, interrupt: Interrupt
 ) -> dict[str, Any]:
     """Scores for the record of an epoch. `state.scores` are those that decide: of the averaged weights, if any."""
-    state.scores = _score(run, run.model, interrupt, progress)
+
+    def score(model: nn.Module) -> dict[str, Any]:
+        matrix = evaluate(
+            model,
+            run.val_data,
+            run.classes,
+            batch_size=run.config.batch_size,
+            workers=run.config.workers,
+            progress=recorder.progress,
+            context=run.context,
+            stop=lambda: interrupt.number,
+        )
+        return matrix.scores(run.classes)
+
+    state.scores = score(run.model)
     record = {f"val_{name}": state.scores[name] for name in SCORES}
-    if (averaged := train_step.averaged()) is not None:
-        state.scores = _score(run, averaged, interrupt, progress)
+    if train_step.average is not None:
+        state.scores = score(train_step.decisive)
         record |= {f"val_average_{name}": state.scores[name] for name in SCORES}
     return record
-
-
-def _score(run: Run, model: nn.Module, interrupt: Interrupt, progress: bool) -> dict[str, Any]:
-    matrix = evaluate(
-        model,
-        run.val_data,
-        run.classes,
-        batch_size=run.config.batch_size,
-        workers=run.config.workers,
-        progress=progress,
-        context=run.context,
-        stop=lambda: interrupt.number or 0,
-    )
-    return matrix.scores(run.classes)
 
 
 def _speeds(run: Run, state: TrainState) -> dict[str, float]:
@@ -193,8 +188,8 @@ def _speeds(run: Run, state: TrainState) -> dict[str, float]:
     loading = state.load_seconds / max(run.config.workers, 1)
     return {
         "train_seconds": round(state.seconds, 2),
-        "loader_images_per_second": round(_images(run) / max(loading, 1e-9), 1),
-        "step_images_per_second": round(_images(run) / max(state.step_seconds, 1e-9), 1),
+        "loader_images_per_second": round(run.images / max(loading, 1e-9), 1),
+        "step_images_per_second": round(run.images / max(state.step_seconds, 1e-9), 1),
     }
 
 
@@ -210,22 +205,9 @@ def _total(run: Run, matrix: ConfusionMatrix) -> ConfusionMatrix:
     return total
 
 
-def _images(run: Run) -> int:
-    return len(run.train_data)  # type: ignore[arg-type]
-
-
-def _steps(run: Run) -> int:
-    """Steps of an epoch."""
-    return math.ceil(_images(run) / run.config.batch_size)
-
-
 def _learning_rate(run: Run, state: TrainState, step: int) -> float:
-    total = _steps(run) * run.config.epochs
-    return learning_rate(run.config, (state.epoch * _steps(run) + step) / total, 1 / total)
-
-
-def _name(data: Dataset[Any], index: int) -> str:
-    return str(data.name(index)) if hasattr(data, "name") else str(index)
+    total = run.steps * run.config.epochs
+    return learning_rate(run.config, (state.epoch * run.steps + step) / total, 1 / total)
 
 
 def _mean_iou(matrix: ConfusionMatrix, classes: ClassTable) -> float:

@@ -6,7 +6,6 @@ whole batch.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -19,29 +18,19 @@ FOCUS = 2.0
 """Gamma of the focal loss: a pixel has the weight (1 - p)^FOCUS, where p is the probability of its true class."""
 
 
-class Mean(Protocol):
-    """A mean over the labelled pixels, or over the images that have any; void is ignored."""
-
-    def size(self, label: Tensor) -> Tensor:
-        """Divisor of the mean for labels (B, h, w)."""
-        ...
-
-    def total(self, logits: Tensor, label: Tensor) -> Tensor:
-        """Numerator of the mean for logits (B, K, h, w) and labels (B, h, w)."""
-        ...
-
-
 class CrossEntropy:
-    """Mean over pixels, each with the weight (K,) of its class."""
+    """Mean over the labelled pixels, each with the weight (K,) of its class."""
 
     def __init__(self, weight: Tensor) -> None:
         self.weight = weight
 
     def size(self, label: Tensor) -> Tensor:
+        """Divisor of the mean for labels (B, h, w)."""
         valid = label != VOID
         return (self.weight[label.where(valid, 0)] * valid).sum()
 
     def total(self, logits: Tensor, label: Tensor) -> Tensor:
+        """Numerator of the mean for logits (B, K, h, w) and labels (B, h, w)."""
         return cross_entropy(logits.float(), label, self.weight, ignore_index=VOID, reduction="sum")
 
 
@@ -55,7 +44,7 @@ class Focal(CrossEntropy):
 
 
 class Dice:
-    """Mean over images of 1 - Dice coefficient, averaged over the classes in the image's labels.
+    """Mean over the labelled images of 1 - Dice coefficient, averaged over the classes in the image's labels.
 
     It is computed per image because the coefficients of parts of a batch do not add up to that of the whole batch.
     """
@@ -77,7 +66,7 @@ class BatchLoss:
     """The loss called ``name`` in the settings, with the weights (K,) of the classes."""
 
     def __init__(self, name: Loss, class_weight: Tensor) -> None:
-        means: dict[Loss, list[Mean]] = {
+        means: dict[Loss, list[CrossEntropy | Dice]] = {
             "weighted": [CrossEntropy(class_weight)],
             "cross-entropy": [CrossEntropy(torch.ones_like(class_weight))],
             "focal": [Focal(class_weight)],

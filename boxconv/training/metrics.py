@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -130,21 +130,11 @@ def score_intervals(by_image: Tensor, classes: ClassTable) -> dict[str, tuple[fl
     }
 
 
-class LabelledDataset(Protocol):
-    """What `count_pixels` needs. A method `label(index)` that returns the label map alone makes it faster."""
+def count_pixels(dataset: Any, max_samples: int | None = None) -> Tensor:
+    """Number of pixels of every class in the labels of ``dataset``, which has `classes`; int64 (K,), without void.
 
-    classes: ClassTable
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> Any: ...
-
-
-def count_pixels(dataset: LabelledDataset, max_samples: int | None = None) -> Tensor:
-    """Number of pixels of every class in the labels, int64 (K,); void is not counted.
-
-    Labels may be Pillow images or tensors. If `max_samples` is less than the length of the data set, that many evenly
-    spaced samples are counted.
+    Labels may be Pillow images or tensors. If the data set has a method `label(index)`, its images are not opened. If
+    `max_samples` is less than the length of the data set, that many evenly spaced samples are counted.
     """
     label_of = getattr(dataset, "label", None) or (lambda index: dataset[index][1])
     total = np.zeros(256, dtype=np.int64)

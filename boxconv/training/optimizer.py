@@ -1,5 +1,7 @@
 """The optimiser. Boxes can have a learning rate and a weight decay of their own."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,11 +16,12 @@ MOMENTUM = 0.9  # of SGD
 
 def create_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     """The optimiser of a run, over all parameters of ``model``."""
-    groups = parameter_groups(model, config)
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=config.lr, momentum=MOMENTUM, weight_decay=config.weight_decay)
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
-    return kind(groups, lr=config.lr, weight_decay=config.weight_decay)
+    kinds: dict[str, Callable[..., torch.optim.Optimizer]] = {
+        "adam": torch.optim.Adam,
+        "adamw": torch.optim.AdamW,
+        "sgd": partial(torch.optim.SGD, momentum=MOMENTUM),
+    }
+    return kinds[config.optimizer](parameter_groups(model, config), lr=config.lr, weight_decay=config.weight_decay)
 
 
 def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:

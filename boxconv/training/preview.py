@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ..data.class_table import ClassTable
-from ..data.datasets import evenly_spaced
+from ..data.datasets import evenly_spaced, name_of
 from ..data.registry import prepare_of
 from .evaluation import most_likely
 from .setup import Run
@@ -45,9 +45,8 @@ def previews(run: Run, model: nn.Module) -> list[Preview]:
         for index in evenly_spaced(len(data), COUNT):
             image, label = data[index]
             prediction = most_likely(model(image[None].to(run.device)))[0]
-            name = str(data.name(index)) if hasattr(data, "name") else str(index)
             truth, predicted = (labels.byte().cpu().numpy() for labels in (label, prediction))
-            found.append(Preview(name, transform.picture(image), truth, predicted))
+            found.append(Preview(name_of(data, index), transform.picture(image), truth, predicted))
     finally:
         model.train(was_training)
     return found

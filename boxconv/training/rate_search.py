@@ -5,7 +5,7 @@ import math
 from typing import NamedTuple
 
 from ..progress_bar import progress_bar
-from .loading import EpochBatches, StepInputs
+from .loading import StepInputs, epoch_batches
 from .setup import Run
 from .step import LossNotFinite, TrainStep
 
@@ -37,8 +37,7 @@ def try_rates(run: Run, *, progress: bool = True) -> list[Tried]:
     config = run.config
     run.model.train()
     train_step = TrainStep(run.model, config, run.class_weight, run.device, run.context)
-    length = len(run.train_data)  # type: ignore[arg-type]
-    epochs = (EpochBatches(length, config.batch_size, config.seed, epoch, 0) for epoch in itertools.count())
+    epochs = (epoch_batches(config, run.images, epoch) for epoch in itertools.count())
     batches = itertools.islice(itertools.chain.from_iterable(epochs), STEPS)
     steps = StepInputs(run.train_data, batches, config, run.context)
     tried: list[Tried] = []

@@ -99,8 +99,7 @@ class Recorder:
         """Write pictures of predictions and call the `Watch` function, if `config.report_every` is set."""
         if self.folder is None or self.run.config.report_every is None:
             return
-        averaged = self.train_step.averaged()
-        seen = previews(self.run, self.run.model if averaged is None else averaged)
+        seen = previews(self.run, self.train_step.decisive)
         self.board.pictures(seen, self.run.classes, state.epoch)
         if self.watch is not None:
             self.watch(Progress(self.run, self.folder.progress, state.records, seen, seconds_left))

@@ -34,7 +34,10 @@ class RunFolder:
     """
 
     def __init__(self, path: Path, *, resume: bool = False, overwrite: bool = False) -> None:
-        self.path = Path(path)
+        self.path = path = Path(path)
+        self.best, self.last = path / "best.pt", path / "last.pt"
+        self.metrics, self.boxes = path / "metrics.jsonl", path / "boxes.jsonl"
+        self.tensorboard, self.progress = path / "tensorboard", path / "progress"
         check_folder(self.path, resume=resume, overwrite=overwrite)  # before a folder is made
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -72,30 +75,6 @@ class RunFolder:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    @property
-    def best(self) -> Path:
-        return self.path / "best.pt"
-
-    @property
-    def last(self) -> Path:
-        return self.path / "last.pt"
-
-    @property
-    def metrics(self) -> Path:
-        return self.path / "metrics.jsonl"
-
-    @property
-    def boxes(self) -> Path:
-        return self.path / "boxes.jsonl"
-
-    @property
-    def tensorboard(self) -> Path:
-        return self.path / "tensorboard"
-
-    @property
-    def progress(self) -> Path:
-        return self.path / "progress"
-
     def write_config(self, content: dict[str, Any], provenance: str) -> None:
         """Write ``config.json``. ``provenance``, if not "", is added to those of earlier parts of a resumed run."""
         try:
@@ -114,8 +93,10 @@ class RunFolder:
 
 def check_folder(path: Path, *, resume: bool = False, overwrite: bool = False) -> list[str]:
     """Return which files of a run are in the folder ``path``. Raises what `RunFolder` raises; writes nothing."""
-    if not _is_utf8(path):
-        raise RunFolderError(f"{path}: a name that is not UTF-8, which TensorBoard needs; choose another one")
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise RunFolderError(f"{path}: a name that is not UTF-8, which TensorBoard needs; choose another one") from None
     existing(resume=resume, overwrite=overwrite)
     if path.exists() and not path.is_dir():
         raise RunFolderError(f"{path}: a file is in the place of the run folder")
@@ -133,11 +114,3 @@ def check_folder(path: Path, *, resume: bool = False, overwrite: bool = False) -
     if present and not run and not resume:
         raise RunFolderError(f"{path}: holds other files ({', '.join(present[:3])}); choose a new folder")
     return run
-
-
-def _is_utf8(path: Path) -> bool:
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        return False
-    return True

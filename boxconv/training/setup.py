@@ -9,6 +9,7 @@ with RunFolder("runs/mine") as folder:
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,7 +23,6 @@ from ..data.class_table import ClassTable, DataError
 from ..data.layouts.pairing import describe
 from ..data.registry import classes_of, layout_of, open_split, prepare_of, reader_of
 from ..data.statistics import channel_statistics
-from ..errors import UsageError
 from .config import TrainConfig
 from .device import choose_device
 from .distributed import ALONE, DistributedContext
@@ -60,13 +60,23 @@ class Run:
     unscored: dict[str, list[str]] = field(default_factory=dict)
     """Names of the classes that have no pixel in the labels, for each split that lacks any."""
 
+    @property
+    def images(self) -> int:
+        """Number of training images in an epoch."""
+        return len(self.train_data)  # type: ignore[arg-type]
+
+    @property
+    def steps(self) -> int:
+        """Number of steps in an epoch."""
+        return math.ceil(self.images / self.config.batch_size)
+
     def __str__(self) -> str:
         parameters = sum(p.numel() for p in self.model.parameters())
         h, w = self.config.size
         world, threads = self.context.world_size, torch.get_num_threads()
         return (
             f"{self.network['name']}, {parameters:,} parameters, {len(self.classes)} classes; "
-            f"{len(self.train_data)} training and {len(self.val_data)} validation images at {h} x {w}; "  # type: ignore[arg-type]
+            f"{self.images} training and {len(self.val_data)} validation images at {h} x {w}; "  # type: ignore[arg-type]
             f"{f'{world} processes, each on ' if world > 1 else ''}{self.device.type}, {threads} threads"
             f"{'; its first steps take minutes: they compile' if self.config.compile else ''}"
         )
@@ -92,14 +102,7 @@ def build_run(
         TrainingError: the device is not available.
     """
     config.check()
-    if config.batch_size < config.accumulate * context.world_size:
-        parts = f"{context.world_size} processes with {config.accumulate} parts each"
-        raise UsageError(f"--batch-size: {config.batch_size} images are too few for {parts}")
-    if config.compile and context.world_size > 1 and config.timeout < 600:
-        raise UsageError(
-            f"--compile: each process compiles for minutes while the others wait: expected --timeout 600 or more, got "
-            f"{config.timeout:g}"
-        )
+    config.check_processes(context.world_size)
     if config.padding and progress:
         print(f"note: {config.padding}")
     device = choose_device(config.device, context.local_rank)
@@ -109,25 +112,26 @@ def build_run(
         config = dataclasses.replace(config, mean=tuple(mean), std=tuple(std))
     train_data, val_data = open_samples(config, classes)
     pixels: dict[str, Tensor] = {}
+    train_split, val_split = config.train_split, config.val_split
     if config.root is not None and check_files:
         context.run_on_main("check", lambda: pixels.update(_checked(config, classes, progress=progress)))
-    if config.train_split not in pixels:
+    if train_split not in pixels:
         most = None if config.root else SCENES_COUNTED
-        pixels[config.train_split] = count_pixels(train_data, max_samples=most)  # type: ignore[arg-type]
+        pixels[train_split] = count_pixels(train_data, most)
     unscored = {}
     if config.root is not None and context.is_main:
-        if config.val_split not in pixels:
-            pixels[config.val_split] = count_pixels(val_data)  # type: ignore[arg-type]
+        if val_split not in pixels:
+            pixels[val_split] = count_pixels(val_data)
         unscored = {split: absent for split, count in pixels.items() if (absent := without_pixels(count, classes))}
     torch.manual_seed(config.seed)
     model, network = create_network(classes)
-    weights = class_weights(pixels[config.train_split], config.class_balance)
+    weights = class_weights(pixels[train_split], config.class_balance)
     return Run(config, model, network, classes, train_data, val_data, weights, device, context, unscored)
 
 
 def open_samples(config: TrainConfig, classes: ClassTable) -> tuple[Dataset[Any], Dataset[Any]]:
     """Return `Run.train_data` and `Run.val_data`. Raises DataError for a split that is not there."""
-    train_data = open_split(config, config.train_split, classes, augment_of(config), training=True, seed=config.seed)
+    train_data = open_split(config, config.train_split, classes, augment_of(config), seed=config.seed)
     return train_data, open_split(config, config.val_split, classes, prepare_of(config))
 
 

@@ -1,6 +1,5 @@
 """Start a training run in a folder: a new run, one that replaces another, or the continuation of the one in it."""
 
-import dataclasses
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,7 +9,7 @@ from ..data.data_folder import check_outside_data
 from ..errors import UsageError
 from ..files import Existing
 from . import checkpoint
-from .config import LENGTH, MOVABLE, TrainConfig, option
+from .config import TrainConfig, resumed
 from .distributed import ALONE, DistributedContext
 from .loop import train
 from .recorder import Watch
@@ -27,13 +26,12 @@ def built(
     network_for: NetworkFor,
     *,
     resume: bool = False,
-    context: DistributedContext = ALONE,
-    check_files: bool = True,
     progress: bool = True,
+    **options: Any,
 ) -> Run:
     """Build the run of ``config`` with its network. Arguments, prints and errors: `build_run` and ``network_for``."""
     config, create_network = network_for(config, resume=resume, quiet=not progress)
-    return build_run(config, create_network, context=context, check_files=check_files, progress=progress)
+    return build_run(config, create_network, progress=progress, **options)
 
 
 def train_into(
@@ -79,9 +77,10 @@ def train_into(
             saved = checkpoint.load(out / "last.pt")
             of_run = checkpoint.settings(saved, out / "last.pt")
             config = resumed(config, of_run) if existing == "resume" else of_run
-        elif mode == "overwrite" and (start := config.start_from) and start.exists() and _holds(out, start):
-            raise UsageError(f"--overwrite: would delete {start}, which --start-from reads")
         else:
+            start = config.start_from
+            if mode == "overwrite" and start and start.exists() and start.resolve().is_relative_to(out.resolve()):
+                raise UsageError(f"--overwrite: would delete {start}, which --start-from reads")
             context.run_on_main("new folder", lambda: check_new_run(out, config, overwrite=mode == "overwrite"))
             if before is not None:
                 context.run_on_main("before", before)
@@ -112,28 +111,7 @@ def check_new_run(out: Path, config: TrainConfig, *, overwrite: bool) -> None:
     check_folder(out, overwrite=overwrite)
 
 
-def _holds(folder: Path, path: Path) -> bool:
-    return path.resolve().is_relative_to(folder.resolve())
-
-
 def settings_in(out: Path) -> TrainConfig:
     """The settings of the run in a folder, for resuming it. Raises CheckpointError if its ``last.pt`` is unusable."""
     path = out / "last.pt"
     return checkpoint.settings(checkpoint.load(path), path)
-
-
-def resumed(given: TrainConfig, saved: TrainConfig) -> TrainConfig:
-    """Return the settings ``given`` for a resumed run, if they may differ from the ``saved`` ones.
-
-    Run-time settings (`MOVABLE`) and the length of the run (`LENGTH`) may differ, but the run cannot get fewer epochs.
-    Raises UsageError for any other difference.
-    """
-    for field in dataclasses.fields(TrainConfig):
-        value, before = getattr(given, field.name), getattr(saved, field.name)
-        if value != before and field.name not in (*MOVABLE, *LENGTH):
-            raise UsageError(f"{option(field.name)}: --resume goes on with the run's {before!r}, got {value!r}")
-    if given.epochs < saved.epochs:
-        raise UsageError(
-            f"--epochs: --resume may add epochs to the run's {saved.epochs}, not take any away, got {given.epochs}"
-        )
-    return given

@@ -42,14 +42,14 @@ class TrainState:
 
     def finished(self, config: TrainConfig) -> bool:
         """Whether all epochs are complete, or training has stopped early."""
-        return self.epoch >= config.epochs or self.stalled(config.patience)
+        return self.epoch >= config.epochs or self.stalled(config)
 
-    def stalled(self, patience: int | None) -> bool:
-        """Whether the validation class IoU has not improved in the last ``patience`` epochs; False for None."""
-        if patience is None or not self.records or "val_class_iou" not in self.records[-1]:
+    def stalled(self, config: TrainConfig) -> bool:
+        """Whether the validation class IoU has not improved in the last `config.patience` epochs; False for None."""
+        if config.patience is None or not self.records or "val_class_iou" not in self.records[-1]:
             return False
         best = max((record for record in self.records if "val_class_iou" in record), key=decisive_score)
-        return bool(self.records[-1]["epoch"] - best["epoch"] >= patience)
+        return bool(self.records[-1]["epoch"] - best["epoch"] >= config.patience)
 
     def confusion(self, num_classes: int, context: DistributedContext) -> ConfusionMatrix:
         """The matrix that this process counts in. Rank 0 starts with the counts from before an interruption."""
@@ -76,14 +76,13 @@ def content_of(run: Run, train_step: TrainStep, state: TrainState, *, resumable:
             f"weights are not finite (epoch {state.epoch + 1}, step {state.step}): they were not saved, and the "
             "checkpoints are those of before: try a lower --lr"
         )
-    averaged = None if resumable else train_step.averaged()
     place = {name: value for name, value in vars(state).items() if name != "scores"}
     training = {**train_step.state(), "state": place, "environment": _environment(run)}
     return {
         "network": run.network,
         "classes": run.classes.to_dict(),
         "config": to_plain(run.config),
-        "model": (run.model if averaged is None else averaged).state_dict(),
+        "model": (run.model if resumable else train_step.decisive).state_dict(),
         "scores": state.scores,
         "training": training if resumable else None,
     }
@@ -126,6 +125,5 @@ def fingerprint(run: Run, state: TrainState) -> str:
     """Hash of everything that must be the same in all processes."""
     settings = {name: value for name, value in to_plain(run.config).items() if name not in MOVABLE}
     shapes = [[name, list(value.shape)] for name, value in run.model.state_dict().items()]
-    length = len(run.train_data)  # type: ignore[arg-type]
-    parts = [settings, run.network, length, run.class_weight.tolist(), shapes, state.epoch, state.step]
+    parts = [settings, run.network, run.images, run.class_weight.tolist(), shapes, state.epoch, state.step]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

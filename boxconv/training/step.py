@@ -165,9 +165,10 @@ class TrainStep:
         models = [self.model] if self.average is None else [self.model, self.average]
         return all(bool(value.isfinite().all()) for model in models for value in model.state_dict().values())
 
-    def averaged(self) -> nn.Module | None:
-        """The network with the averaged weights; None without `config.ema`."""
-        return None if self.average is None else self.average.module
+    @property
+    def decisive(self) -> nn.Module:
+        """The network whose scores decide: that with the averaged weights, if `config.ema` is set."""
+        return self.model if self.average is None else self.average.module
 
 
 def _is_from_compiler(error: BaseException) -> bool:

@@ -11,9 +11,9 @@ from types import FrameType
 
 
 class Interrupt:
-    """``number`` is the signal that was received, or None. A process that it ends has exit status 128 + ``number``."""
+    """``number`` is the signal that was received, or 0. A process that it ends has exit status 128 + ``number``."""
 
-    number: int | None = None
+    number = 0
 
 
 class Interrupted(Exception):

@@ -11,7 +11,7 @@ from typing import Any
 
 from ...progress_bar import progress_bar
 from ..class_table import VOID, ClassTable, DataError
-from ..image_files import check_regular, shown
+from ..image_files import shown
 from ..image_reader import RGB, ImageReader
 from ..label_encoding import LabelEncoding
 from ..layouts.base import DataIssue, Layout
@@ -161,8 +161,8 @@ def _samples_of(report: Report, split: str) -> list[Sample]:
         report.faults.append(DataIssue(report.root, error.kind, str(error)))
         return []
     paired = {path for pair in pairs for path in pair}
-    images = [path for _, path in found.images if path not in paired and _is_regular(path)]
-    labels = [path for _, path in found.labels if path not in paired and _is_regular(path)]
+    images = [path for _, path in found.images if path not in paired and os.path.isfile(path)]
+    labels = [path for _, path in found.labels if path not in paired and os.path.isfile(path)]
     return [
         *(Sample(split, *pair, encoding, found.needs_labels, report.reader, report.border) for pair in pairs),
         *(Sample(split, path, None, encoding, reader=report.reader) for path in images),
@@ -191,7 +191,7 @@ def _images_twice(samples: Iterable[Sample]) -> list[DataIssue]:
     """Warnings about images whose bytes occur twice. Only files of equal size are read and compared."""
     by_size: dict[int, list[Sample]] = defaultdict(list)
     for sample in samples:
-        if sample.image is not None and _is_regular(sample.image):
+        if sample.image is not None and os.path.isfile(sample.image):
             by_size[os.path.getsize(sample.image)].append(sample)
     found = []
     for group in by_size.values():
@@ -244,14 +244,6 @@ def _without_pixels(report: Report, samples: Iterable[Sample]) -> list[DataIssue
 
 def _label_folders(samples: Iterable[Sample]) -> dict[str, Path]:
     return {sample.split: sample.label.parent for sample in samples if sample.label is not None}
-
-
-def _is_regular(path: Path) -> bool:
-    try:
-        check_regular(path)
-    except DataError:
-        return False
-    return True
 
 
 def _counted(items: Sequence[DataIssue], what: str) -> str:

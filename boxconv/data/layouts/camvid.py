@@ -16,7 +16,7 @@ from typing import ClassVar
 
 from ..class_table import VOID, ClassTable
 from ..image_files import shown
-from ..label_encoding import Colour, LabelEncoding, colour_encoding, index_encoding
+from ..label_encoding import Colour, ColourEncoding, LabelEncoding, index_encoding
 from .base import Layout, SplitFiles, by_stem
 from .folder import FOLDER
 
@@ -64,12 +64,12 @@ COLOURS: dict[str, dict[str, Colour]] = {
 }  # fmt: skip
 """For each of the 11 classes and void, the original classes that it contains and their colours."""
 
-_ENCODING = colour_encoding(
-    {
-        colour: VOID if name == "void" else CAMVID.names.index(name)
+_ENCODING = ColourEncoding(
+    tuple(
+        (colour, VOID if name == "void" else CAMVID.names.index(name))
         for name, members in COLOURS.items()
         for colour in members.values()
-    },
+    ),
     "the 32 colours of CamVid",
 )
 

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from ..class_table import VOID, ClassTable
-from ..image_files import entries, images_in, shown
+from ..image_files import shown
 from ..label_encoding import LabelEncoding, ValueEncoding
-from .base import DataIssue, Layout, SplitFiles
+from .base import DataIssue, Layout, SplitFiles, by_stem
 
 SUNRGBD = ClassTable(
     names=(
@@ -90,15 +90,15 @@ def _label_folder(root: Path, split: str) -> Path:
 
 def _numbered(folder: Path, split: str, found: SplitFiles) -> list[tuple[str, Path]]:
     """The images of a folder. Keys are the numbers of their samples, with six digits: 000001 to 010335."""
-    images = images_in(folder)
-    found.others += sorted(set(entries(folder)) - set(images))
-    matches = {path: re.fullmatch(r".*?(\d{1,6})", path.stem) for path in images}
+    images, others = by_stem(folder)
+    found.others += others
+    matches = {path: re.fullmatch(r".*?(\d{1,6})", stem) for stem, path in images}
     numbers = {path: int(match[1]) for path, match in matches.items() if match}
     # A training split with numbers up to 5050 is numbered from 1, because those samples are the test split's.
     shift = TEST_SAMPLES if split == "train" and any(number <= TEST_SAMPLES for number in numbers.values()) else 0
     last = (TEST_SAMPLES if split == "test" else SAMPLES) - shift
     samples = []
-    for path in images:
+    for _, path in images:
         number = numbers.get(path, 0)
         if 1 <= number <= last:
             samples.append((f"{number + shift:06}", path))

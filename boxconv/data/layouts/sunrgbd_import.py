@@ -10,7 +10,6 @@ become images/SPLIT/img-000001.jpg and labels/SPLIT/img-000001.png, numbered in 
 """
 
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
@@ -97,7 +96,7 @@ def write(root: Path, scenes: list[Scene]) -> Iterator[Scene]:
             check_sizes(open_image(scene.source), label, scene.source, root / LABELS)
             for path in (scene.image, scene.label):
                 path.parent.mkdir(parents=True, exist_ok=True)
-            _copy(scene.source, scene.image)
+            write_atomic(scene.image, scene.source.read_bytes())
             write_png(scene.label, label)
             yield scene
 
@@ -135,8 +134,3 @@ def _below(path: Any) -> str:
     if "SUNRGBD" not in parts or ".." in parts:
         raise DataError(f"expected the path of a scene with SUNRGBD in it, found {str(path)!r}")
     return os.path.join(*parts[parts.index("SUNRGBD") + 1 :], "").rstrip(os.sep)
-
-
-def _copy(source: Path, target: Path) -> None:
-    with open(source, "rb") as file:
-        write_atomic(target, lambda copy: shutil.copyfileobj(file, copy))

@@ -133,14 +133,6 @@ def test_cityscapes_from_the_archive_to_the_submission(tmp_path, capsys):
     assert np.asarray(Image.open(tmp_path / "out" / "berlin_000000_000019_pred_labelIds.png")).shape == (32, 64)
     assert boxconv(capsys, "submit", run / "best.pt", "--out", tmp_path / "out", "--quiet")[0] == 1
     assert fingerprint(root) == before
-<<<<<<< Updated upstream
-=======
-
-
-def test_help_names_every_command():
-    result = process("--help", env={**os.environ, "COLUMNS": "120"})
-    assert result.returncode == 0
-    assert all(command in result.stdout for command in ("train", "evaluate", "predict", "check-data"))
 
 
 @pytest.mark.parametrize("place", ["in an import", "elsewhere"])
@@ -153,4 +145,3 @@ def test_ctrl_c_while_modules_load(tmp_path, place):
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (130, "boxconv: stopped\n")
     assert done.stdout == ("" if place == "in an import" else "cleaned up\n")
->>>>>>> Stashed changes

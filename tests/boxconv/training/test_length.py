@@ -91,15 +91,16 @@ def test_patience(scores, stalled):
         {"epoch": epoch} if score is None else {"epoch": epoch, "val_class_iou": score}
         for epoch, score in enumerate(scores, start=1)
     ]
-    assert TrainState(records=found).stalled(2) == stalled
-    assert not TrainState(records=found).stalled(None)
+    patient = config(patience=2)
+    assert TrainState(records=found).stalled(patient) == stalled
+    assert not TrainState(records=found).stalled(config())
     averaged = [
         {**record, "val_class_iou": 0.1 * record["epoch"], "val_average_class_iou": record["val_class_iou"]}
         if "val_class_iou" in record
         else record
         for record in found
     ]
-    assert TrainState(records=averaged).stalled(2) == stalled, "by the scores that best.pt is chosen by"
+    assert TrainState(records=averaged).stalled(patient) == stalled, "by the scores that best.pt is chosen by"
 
 
 def test_a_run_that_no_longer_improves_stops_and_can_be_continued(tmp_path, capsys):

@@ -16,7 +16,7 @@ from boxconv.training import checkpoint, run_folder
 from boxconv.training.box_history import read_history
 from boxconv.training.config import from_plain
 from boxconv.training.device import TrainingError
-from boxconv.training.loading import EpochBatches
+from boxconv.training.loading import epoch_batches
 from boxconv.training.loop import train as train_loop
 from boxconv.training.run_folder import RunFolder, RunFolderError
 from boxconv.training.start_or_resume import train_into
@@ -147,11 +147,12 @@ def test_a_loss_that_is_not_finite_stops_at_once(tmp_path):
 
 
 def test_batches_cover_every_sample_once_and_differ_by_epoch():
-    first = EpochBatches(10, 4, seed=0, epoch=0, first=0)
+    settings = config(batch_size=4, seed=0)
+    first = epoch_batches(settings, 10, epoch=0)
     assert sorted(index for batch in first for _, index in batch) == list(range(10))
     assert [len(batch) for batch in first] == [4, 4, 2]
-    assert list(EpochBatches(10, 4, 0, 0, first=1)) == first.batches[1:]
-    later = EpochBatches(10, 4, seed=0, epoch=1, first=0)
+    assert epoch_batches(settings, 10, epoch=0, first=1) == first[1:]
+    later = epoch_batches(settings, 10, epoch=1)
     assert [key[1] for batch in later for key in batch] != [key[1] for batch in first for key in batch]
 
 

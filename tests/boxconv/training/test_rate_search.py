@@ -7,7 +7,7 @@ import pytest
 from small_runs import config, run
 
 from boxconv.training import rate_search
-from boxconv.training.loading import EpochBatches, Loader
+from boxconv.training.loading import Loader, epoch_batches
 from boxconv.training.rate_search import DOUBLING, HIGHEST, LOWEST, STEPS, Tried, described, suggested, try_rates
 from boxconv.training.step import TrainStep
 
@@ -30,7 +30,7 @@ def test_its_first_loss_is_that_of_training():
     again = run(config(batch_size=5))
     step = TrainStep(again.model.train(), again.config, again.class_weight, again.device, again.context)
     step.seed_step(0, 0)
-    order = next(iter(EpochBatches(5, 5, again.config.seed, 0, 0)))
+    order = epoch_batches(again.config, 5, 0)[0]
     (batch,) = Loader(again.train_data, [order])
     loss, _, _ = step.step([(*batch, True)], LOWEST)
     assert first.loss == pytest.approx(loss, rel=1e-12)

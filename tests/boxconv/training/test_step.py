@@ -18,6 +18,7 @@ from boxconv.data.transforms import Augment
 from boxconv.training import checkpoint
 from boxconv.training.device import TrainingError
 from boxconv.training.distributed import DistributedContext
+from boxconv.training.loading import epoch_batches
 from boxconv.training.step import LossNotFinite, TrainStep
 from boxconv.training.stop_signals import Interrupted
 
@@ -165,10 +166,8 @@ def test_a_long_epoch_has_checkpoints_within(tmp_path):
                 raise KeyboardInterrupt  # as hard an end as one process can have
             return super().__getitem__(key)
 
-    from boxconv.training.loading import EpochBatches
-
-    last = EpochBatches(5, 1, 1, 0, 0).batches[-1][0][1]
     settings = config(batch_size=1, epochs=1, checkpoint_minutes=1e-9)
+    last = epoch_batches(settings, 5, 0)[-1][0][1]
     whole = train(tmp_path / "whole", settings)
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "run", settings, data=Dies(5, SIZE, seed=1, transform=Augment(SIZE)))
