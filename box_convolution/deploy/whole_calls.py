@@ -35,8 +35,8 @@ def whole_children(module: nn.Module) -> list[nn.Module]:
     except _Unknown:
         return []
     uses: dict[nn.Module, set[str]] = {}
-    for name, child in module._modules.items():
-        if child is not None:
+    for name, child in module.named_modules(remove_duplicate=False):
+        if name and "." not in name:
             uses.setdefault(child, set()).update(use for function in functions for use in function.uses(name))
     whole = [child for child, kinds in uses.items() if kinds == {"whole"}]
     return whole + [one for child, kinds in uses.items() if kinds == {"elements"} for one in child.children()]
