@@ -142,8 +142,8 @@ def _train_epoch(
             state.load_seconds = loaded_before + steps.loader.seconds
             bar.update()
             if not bar.disable:
-                mean_iou = percent(_mean_iou(matrix, run.classes))
-                bar.set_postfix(loss=f"{state.loss_sum / state.step:.3f}", mIoU=mean_iou)
+                class_iou = percent(_class_iou(matrix, run.classes))
+                bar.set_postfix({"loss": f"{state.loss_sum / state.step:.3f}", "class IoU": class_iou})
             stop, due = int(max(number for number, _ in flags)), bool(flags[0][1])
             if stop or due:
                 _save_halfway(state, _total(run, matrix), recorder)
@@ -157,7 +157,7 @@ def _training_record(run: Run, state: TrainState, matrix: ConfusionMatrix) -> di
         "epoch": state.epoch + 1,
         "learning_rate": _learning_rate(run, state, _steps(run) - 1),
         "train_loss": state.loss_sum / _steps(run),
-        "train_class_iou": _mean_iou(matrix, run.classes),
+        "train_class_iou": _class_iou(matrix, run.classes),
     }
 
 
@@ -228,6 +228,6 @@ def _name(data: Dataset[Any], index: int) -> str:
     return str(data.name(index)) if hasattr(data, "name") else str(index)
 
 
-def _mean_iou(matrix: ConfusionMatrix, classes: ClassTable) -> float:
+def _class_iou(matrix: ConfusionMatrix, classes: ClassTable) -> float:
     """Class IoU so far; 0 while no pixel has been counted, because all labels were void."""
     return float(matrix.scores(classes)["class_iou"]) if matrix.counts.any() else 0.0
