@@ -52,6 +52,7 @@ NOT_RUN = {
     r"--custom-operators": "needs a library that is an option of the build",
     r"^make (test|lint|results|reliability|compatibility|bench|docs)": "minutes or hours; only demo runs here",
     r"^python benchmarks/(cpu|gpu|authors_networks|readers|half_and_int8)\.py": "many minutes, or the authors' code",
+    r"^python benchmarks/results\.py": "trains for hours",
     r"^python benchmarks/(large_image|predicting)\.py": "minutes, and an image of a gigabyte",
     r"^python examples/convert_network\.py": "trains two networks; tests/convert/test_example.py does it in one step",
     r"^python tests/versions\.py": "runs tests, and writes into the documents",
