@@ -18,8 +18,8 @@ from boxconv.reports.tables import Section, Table, write_sections
 COMMAND = "facilities"
 NOT_TRIED = (
     (
-        'CUDA and ROCm: CUDA graphs, `mode="reduce-overhead"` with them',
-        "no GPU; with fake tensors, the CPU never waits",
+        'these facilities on a GPU, and `mode="reduce-overhead"` there; ROCm',
+        "tested on a CPU; on an H200, the tests of the operator, training and CUDA graphs ran",
     ),
     ("quantisation of graphs (`torch.ao` `prepare_fx`, torchao)", "deprecated in PyTorch, or a package of its own"),
     ("Captum and torchvision's `create_feature_extractor`", "the hooks and graphs that they use are tested above"),

@@ -187,7 +187,7 @@ class TestTrainingCurves:
         training_curves(records, tmp_path / "deep" / "curves.png")
         assert [axes.get_ylabel() for axes in saved[0].axes] == ["training loss", "validation, %", "learning rate"]
         assert saved[0].axes[0].lines[0].get_xydata().tolist() == [[1, 2], [3, 1]]
-        assert legend_texts(saved[0]) == ["mean class IoU, best 50.0 at epoch 3"]
+        assert legend_texts(saved[0]) == ["class IoU, best 50.0 at epoch 3"]
         width, height = size(tmp_path / "deep" / "curves.png")
         assert 800 < width < 1500
         assert 600 < height < 1500

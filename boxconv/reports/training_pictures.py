@@ -40,7 +40,7 @@ def training_curves(records: Sequence[Mapping[str, Any]], path: str | Path) -> N
 
     lines = {
         "train_loss": (ORANGE, ""),
-        "val_class_iou": (BLUE, "mean class IoU"),
+        "val_class_iou": (BLUE, "class IoU"),
         "val_average_class_iou": (LINES[2], "of averaged weights"),
         "val_pixel_accuracy": (SOFT, "pixel accuracy"),
         "learning_rate": (SOFT, ""),

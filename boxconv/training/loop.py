@@ -97,7 +97,7 @@ def _train_and_validate(
         "epoch": state.epoch + 1,
         "learning_rate": _learning_rate(run, state, run.steps - 1),
         "train_loss": state.loss_sum / run.steps,
-        "train_class_iou": _mean_iou(matrix, run.classes),
+        "train_class_iou": _class_iou(matrix, run.classes),
     }
     if run.config.validates(state.epoch + 1):
         try:
@@ -146,8 +146,8 @@ def _train_epoch(
             state.load_seconds = loaded_before + steps.loader.seconds
             bar.update()
             if not bar.disable:
-                mean_iou = percent(_mean_iou(matrix, run.classes))
-                bar.set_postfix(loss=f"{state.loss_sum / state.step:.3f}", mIoU=mean_iou)
+                class_iou = percent(_class_iou(matrix, run.classes))
+                bar.set_postfix({"loss": f"{state.loss_sum / state.step:.3f}", "class IoU": class_iou})
             stop, due = int(max(number for number, _ in flags)), bool(flags[0][1])
             if stop or due:
                 _save_halfway(state, _total(run, matrix), recorder)
@@ -210,6 +210,6 @@ def _learning_rate(run: Run, state: TrainState, step: int) -> float:
     return learning_rate(run.config, (state.epoch * run.steps + step) / total, 1 / total)
 
 
-def _mean_iou(matrix: ConfusionMatrix, classes: ClassTable) -> float:
+def _class_iou(matrix: ConfusionMatrix, classes: ClassTable) -> float:
     """Class IoU so far; 0 while no pixel has been counted, because all labels were void."""
     return float(matrix.scores(classes)["class_iou"]) if matrix.counts.any() else 0.0

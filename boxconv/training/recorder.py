@@ -149,13 +149,13 @@ def duration(seconds: float) -> str:
 
 def one_line(record: dict[str, Any], better: bool, seconds_left: float) -> str:
     """The record of an epoch as one line of text, with the time until the end of the run."""
-    line = (
-        f"epoch {record['epoch']:4d}  loss {record['train_loss']:.4f}  train mIoU {percent(record['train_class_iou'])}"
-    )
+    line = f"epoch {record['epoch']:4d}  loss {record['train_loss']:.4f}"
+    line += f"  train class IoU {percent(record['train_class_iou'])}"
     if "val_class_iou" in record:
-        line += f"  val mIoU {percent(record['val_class_iou'])}  val pixels {percent(record['val_pixel_accuracy'])}"
+        line += f"  val class IoU {percent(record['val_class_iou'])}"
         if "val_average_class_iou" in record:
-            line += f"  of the average {percent(record['val_average_class_iou'])}"
+            line += f" (averaged weights {percent(record['val_average_class_iou'])})"
+        line += f"  val pixel accuracy {percent(record['val_pixel_accuracy'])}"
         line += "  best" if better else ""
     rates = f"loader {record['loader_images_per_second']:.1f}, steps {record['step_images_per_second']:.1f} images/s"
     left = f"; about {duration(seconds_left)} left" if seconds_left else ""

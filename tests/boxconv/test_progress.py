@@ -37,5 +37,6 @@ def test_a_log_gets_one_line_an_epoch(tmp_path: Path) -> None:
     lines = log.read_text().splitlines()
     epochs = [line for line in lines if line.startswith("epoch ")]
     assert len(epochs) == EPOCHS
+    assert all("train class IoU" in line and "val class IoU" in line for line in epochs)
     assert len(lines) < len(epochs) + 5, lines
     assert "\r" not in log.read_text()

@@ -73,7 +73,7 @@ def channels_last(case: Case) -> tuple[Any, Any]:
     return training(other, image), training(case.network, case.image)
 
 
-@facility(GROUP, "`.bfloat16()` and `.half()`: close to the network in float32")
+@facility(GROUP, "`.bfloat16()` and `.half()`, which round the boxes, too: close to the network in float32")
 def half(case: Case) -> tuple[Any, Any]:
     expected = logits(case.network, case.image)[0]
     found = []
