@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.config import Data, DataConfig
+from ..data.data_folder import sorted_splits
 from ..errors import UsageError
 from ..training.config import TrainConfig
 from .open import KEPT, TrainedNetwork
@@ -25,7 +26,8 @@ def data_of(opened: TrainedNetwork, name: Path, data: Data | None = None, root: 
             "evaluate --data and --root"
         )
     if opened.config is not None and same:
-        config = dataclasses.replace(opened.config, root=root or opened.config.root, cache=None)
+        share = None if sorted_splits(root) else opened.config.val_share  # of the training's folder
+        config = dataclasses.replace(opened.config, root=root or opened.config.root, val_share=share, cache=None)
     else:
         kept: dict[str, Any] = {name: about[name] for name in KEPT if name in about} if same else {"data": kind}
         reader = opened.reader
