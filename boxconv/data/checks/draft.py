@@ -1,12 +1,11 @@
 """Draft a class table from the values, colours or names in labels, for the user to name and correct."""
 
-import colorsys
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from ..class_table import VOID, ClassTable, DataError
+from ..class_table import VOID, ClassTable, DataError, distinct_colours
 from ..label_encoding import Colour
 from ..label_reader import label_pixels
 from ..layouts.base import Layout
@@ -41,27 +40,15 @@ def draft_classes(root: str | Path, layout: Layout = FOLDER) -> ClassTable:
         found = "labels in pixels and in polygons" if names else empty
         raise DataError(f"{root}: expected labels of one sort to draft a class table from, found {found}")
     if names:
-        return ClassTable(tuple(names), _distinct(len(names)))
+        return ClassTable(tuple(names), distinct_colours(len(names)))
     if colours:
         return ClassTable(tuple(f"colour_{i}" for i in range(len(colours))), tuple(colours))
     void = {VOID} if VOID in values and len(values) > 2 else set()
     classes = tuple(sorted(values - void))
     named = tuple(f"class_{value}" for value in classes)
-    return ClassTable(named, _distinct(len(classes)), void=frozenset(void), values=classes)
+    return ClassTable(named, distinct_colours(len(classes)), void=frozenset(void), values=classes)
 
 
 def labels_of(root: str | Path, layout: Layout) -> Iterable[Path]:
     """The label files of all splits."""
     return (path for split in splits_of(root, layout) for _, path in split_files(root, split, layout).labels)
-
-
-def _distinct(count: int) -> tuple[Colour, ...]:
-    """``count`` different bright colours with evenly spaced hues."""
-    hues = (colorsys.hsv_to_rgb(k / count, 0.55 + 0.35 * (k % 2), 0.95 - 0.25 * (k % 3) / 2) for k in range(count))
-    found: dict[Colour, None] = {}
-    for red, green, blue in hues:
-        colour = round(255 * red), round(255 * green), round(255 * blue)
-        while colour in found:
-            colour = colour[0], colour[1], (colour[2] + 1) % 256
-        found[colour] = None
-    return tuple(found)
