@@ -248,6 +248,21 @@ def test_a_draft_of_the_class_table(
     assert fingerprint(root) == before
 
 
+@pytest.mark.parametrize(
+    "colours, kept", [(((10, 20, 30), (200, 0, 0)), True), (((9, 9, 9), (8, 8, 8)), False), (((9, 1, 1),) * 2, False)]
+)
+def test_a_draft_takes_the_colours_of_the_files(colours: Any, kept: bool, tmp_path: Path) -> None:
+    root = folder(tmp_path / "data", lambda name: pick(name, (0, 1)))
+    for path in root.glob("labels/*/*.png"):
+        label = Image.open(path).convert("L")
+        label.putpalette([part for colour in colours for part in colour])
+        label.save(path)
+    path = root / "classes.csv"
+    assert main(["check-data", str(root), "--write-classes", str(path)]) == 0, "the one file that may be added"
+    assert (read_classes(path).colours == colours) == kept
+    assert main(["check-data", str(root), "--quiet"]) == 0
+
+
 @pytest.mark.parametrize("names, told", [(("wall",), True), (("wall", "Background"), False)])
 def test_a_draft_says_what_uncovered_pixels_are(
     names: tuple[str, ...], told: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -259,8 +274,10 @@ def test_a_draft_says_what_uncovered_pixels_are(
 
 def test_no_draft(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = folder(tmp_path / "data", lambda name: pick(name, (0, 1)))
-    assert main(["check-data", str(root), "--write-classes", str(root / "classes.csv")]) == 2
-    assert "never written to" in capsys.readouterr().err
+    (root / "classes.csv").write_text("mine")
+    for name in ("classes.csv", "other.csv"):
+        assert main(["check-data", str(root), "--overwrite", "--write-classes", str(root / name)]) == 2
+        assert "never written to" in capsys.readouterr().err
     polygons(root / "labels" / "val" / "a.json", shape("car", SQUARE))
     with pytest.raises(DataError, match=r"labels of one sort.*in pixels and in polygons"):
         draft_classes(root)
