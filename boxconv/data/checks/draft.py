@@ -17,8 +17,9 @@ from ..polygons import IGNORED, names_of
 def draft_classes(root: str | Path, layout: Layout = FOLDER) -> ClassTable:
     """One class for each value, or each colour, or each name of a polygon, in the labels of all splits of `root`.
 
-    Values of files with a colour table get its colours, if these tell the classes apart. As in most data sets, value 255 is void if there are at least two others. Raises DataError for labels of several
-    sorts, for more than 255 classes, and for labels that cannot be read.
+    Values of files with a colour table get its colours, if these tell the classes apart. As in most data sets, value
+    255 is void if there are at least two others. Raises DataError for labels of several sorts, for more than 255
+    classes, and for labels that cannot be read.
     """
     values: dict[int, Colour | None] = {}
     colours: dict[Colour, None] = {}
@@ -51,8 +52,8 @@ def draft_classes(root: str | Path, layout: Layout = FOLDER) -> ClassTable:
     classes = tuple(sorted(values.keys() - void))
     named = tuple(f"class_{value}" for value in classes)
     tables = tuple(colour for value in classes if (colour := values[value]) is not None)
-    drawn = tables if len(set(tables)) == len(classes) else distinct_colours(len(classes))
-    return ClassTable(named, drawn, void=frozenset(void), values=classes)
+    told_apart = tables if len(set(tables)) == len(classes) else distinct_colours(len(classes))
+    return ClassTable(named, told_apart, void=frozenset(void), values=classes)
 
 
 def labels_of(root: str | Path, layout: Layout) -> Iterable[Path]:
