@@ -4,6 +4,7 @@ import json
 
 import pytest
 from command import boxconv
+from data_trees import folder
 
 SCENES = [
     *("--size", "16", "32", "--batch-size", "2", "--scenes-per-epoch", "4", "--scenes-for-validation", "2"),
@@ -73,6 +74,21 @@ def test_settings_that_a_resumed_run_refuses(finished, capsys, options, message)
     status, out, errors = boxconv(capsys, "train", "--out", finished, "--resume", "--quiet", *options)
     assert (status, message in out + errors) == (2, True), out + errors
     assert {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()} == before
+
+
+def test_a_resumed_run_says_that_its_classes_have_changed(tmp_path, capsys):
+    root, line = folder(tmp_path / "data"), ["train", "--out", tmp_path / "run"]
+    small = ("--size", "16", "32", "--epochs", "1", "--batch-size", "4", "--network", "enet_minus", "--quiet")
+    assert boxconv(capsys, *line, "--data", "folder", "--root", root, *small)[0] == 0
+    table = (root / "classes.csv").read_text()
+    (root / "classes.csv").write_text(table.replace("road", "street").replace("flat", "even"))
+    status, out, _ = boxconv(capsys, *line, "--resume")
+    said = "note: the class table has changed since the run was saved: road is now street"
+    assert (status, out.count(said)) == (0, 1), out
+    (root / "classes.csv").write_text(table.replace("\n1,", "\n7,"))
+    status, _, errors = boxconv(capsys, *line, "--resume", "--quiet")
+    said = "--resume: the run's classes have the labels 0, 1, 2; now the class table has 0, 7, 2"
+    assert (status, said in errors) == (2, True), errors
 
 
 def test_a_page_goes_with_the_run_it_is_about(tmp_path, capsys):
