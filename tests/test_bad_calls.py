@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from box_convolution import BoxBottleneck, BoxConv2d, box_conv2d, networks, ops
+from box_convolution import BoxBottleneck, BoxConv2d, box_conv2d, networks, ops, project_boxes
+from box_convolution.deploy import deploy, snap_boxes
 from boxconv.data.class_table import ClassTable, read_classes, write_classes
 from boxconv.data.datasets import SegmentationFolder
 from boxconv.data.scenes.dataset import SCENE_CLASSES, RoadScenes, draw_scene
@@ -31,6 +32,11 @@ def layer(**options):
 def update(prediction, label):
     ConfusionMatrix(2).update(torch.tensor(prediction), torch.tensor(label))
 
+
+MODULES = [
+    (lambda function=function: function(3), TypeError, f"{name} must be an nn.Module, got int")
+    for function, name in ((deploy, "network"), (snap_boxes, "network"), (project_boxes, "model"))
+]
 
 OPERATOR = [
     (lambda: box_conv2d(X[0, 0], B), ValueError, "input must have 4 dimensions"),
@@ -231,7 +237,7 @@ def numbered(table):
     return [pytest.param(*row, id=f"{i}-{row[2][:30]}") for i, row in enumerate(table)]
 
 
-@pytest.mark.parametrize("call, kinds, message", numbered(OPERATOR + LAYER + NETWORKS))
+@pytest.mark.parametrize("call, kinds, message", numbered(OPERATOR + MODULES + LAYER + NETWORKS))
 def test_operator_layer_and_networks(call, kinds, message):
     raises(call, kinds, message)
 

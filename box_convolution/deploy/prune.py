@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..argument_checks import as_bool, as_float
+from ..argument_checks import as_bool, as_float, check_module
 from .dataflow import read
 from .fold import columns_of_zeros, keep_outputs
 from .modules import FusedBoxBottleneck, FusedBoxConv2d
@@ -63,8 +63,7 @@ def prune(
     """
     threshold, min_area = as_float("threshold", threshold, least=0), as_float("min_area", min_area, least=0)
     drop_channels = as_bool("drop_channels", drop_channels)
-    if not isinstance(network, nn.Module):
-        raise TypeError(f"network must be an nn.Module, got {type(network).__name__}")
+    check_module("network", network)
     if not isinstance(images, Iterable):
         raise TypeError(f"images must be batches of images, got {type(images).__name__}")
     batches = [images] if isinstance(images, Tensor) and images.ndim <= 4 else images

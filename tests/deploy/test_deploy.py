@@ -118,8 +118,8 @@ def test_dropped_classes() -> None:
         ({"drop_classes": [1.5]}, r"drop_classes\[0\] must be an int, got float 1.5"),
         ({"snap": 1}, "snap must be a bool, got int 1"),
         ({"drop_classes": range(6)}, "drop_classes must be some of the 6 outputs"),
-        ({"drop_classes": [0], "head": "tail"}, "head must name the convolution that makes the logits, got 'tail'"),
-        ({"drop_classes": [0], "head": "up1"}, "head must name the convolution that makes the logits, got 'up1'"),
+        ({"drop_classes": [0], "head": "tail"}, "drop_classes needs head=NAME, .*'tail' is none"),
+        ({"drop_classes": [0], "head": "up1"}, "drop_classes needs head=NAME, .*'up1' is none"),
     ],
 )
 def test_arguments_that_do_not_fit(options: dict, message: str) -> None:
