@@ -68,10 +68,6 @@ def plan(inputs: Sequence[Path], out: Path, endings: Sequence[str] = ENDINGS) ->
     jobs: list[Job] = []
     for path in inputs:
         if path.is_dir():
-            if path.resolve() == out.resolve():
-                raise DataError(
-                    f"--out: {shown(out)} is a folder of images to label, results would mix with them; give another"
-                )
             found = images_below(path, out)
             if not found:
                 others = counted(left_out(path, out).elements())
@@ -94,6 +90,8 @@ def plan(inputs: Sequence[Path], out: Path, endings: Sequence[str] = ENDINGS) ->
         )
     for folder in {path.parent for job in jobs for path in job.outputs}:
         check_outside_data({"--out": folder})
+    if any(path.is_dir() and path.resolve() == out.resolve() for path in inputs):
+        raise DataError(f"{shown(out)}: results would mix with the images in this folder; choose another --out")
     folders = {path.parent: path.parent.resolve() for job in jobs for path in (job.image, *job.outputs)}
     read = {folders[job.image.parent] / job.image.name for job in jobs}
     for path in (path for job in jobs for path in job.outputs):
@@ -131,8 +129,8 @@ def pending(jobs: Sequence[Job], existing: Existing) -> list[Job]:
     if present and existing == "refuse":
         total, verb = sum(len(job.outputs) for job in jobs), "exists" if len(present) == 1 else "exist"
         raise DataError(
-            f"{len(present)} of {total} outputs {verb} already, the first is {shown(present[0])}; choose another --out, "
-            "or give --resume to keep them and write the others, or --overwrite"
+            f"{len(present)} of {total} outputs {verb} already, the first is {shown(present[0])}; choose another "
+            "--out, or give --resume to keep them and write the others, or --overwrite"
         )
     return [job for job in jobs if existing != "resume" or not job.done()]
 

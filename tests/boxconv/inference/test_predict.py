@@ -90,7 +90,7 @@ def test_writes_indices_and_a_picture(photo, tmp_path):
         (["photos", "same"], "out", r"would be written for both .*photos.*same.*give the folder that both are in"),
         (["photos/a photo.jpg", "photos/a photo.jpg"], "out", r"a photo\.jpg: given twice"),
         (["texts"], "out", r"texts: no images in this folder, only 2 \.txt, 1 without suffix"),
-        (["labels"], "labels", r"--out: .*labels is a folder of images to label, results would mix with them"),
+        (["labels"], "labels", r"labels: results would mix with the images in this folder"),
         (["labels/a.png"], "labels", r"would replace an input"),
         (["photos"], "photos/a photo.jpg", "a file is in the place of the output folder"),
         (["photos"], "done", r"1 of 2 outputs exists already, the first is .*a photo\.png; .*--overwrite"),
