@@ -8,6 +8,7 @@ from typing import Any, Literal
 import tyro
 
 from ..data.config import DataConfig, OnDisk, at_least
+from ..errors import plural
 from ..files import write_atomic
 from .outputs import check_outputs
 
@@ -96,7 +97,7 @@ def _draft(root: Path, path: Path) -> None:
     table = draft_classes(root, layout)
     polygons = any(path.suffix.lower() in POLYGONS for path in labels_of(root, layout))
     write_classes(path, table)
-    print(f"{path}: drafted from the labels of {root}, {len(table)} classes:")
+    print(f"{path}: drafted from the labels of {root}, {plural(len(table), 'class')}:")
     print(path.read_text(encoding="utf-8"), end="")
     if polygons and not BACKGROUND.intersection(map(str.lower, table.names)):
         print("Pixels that no shape covers are void, neither learned nor scored: a row named background changes that.")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from ..data.config import check_white, expect
-from ..errors import UsageError
+from ..errors import UsageError, plural
 from ..files import existing
 from ..inference.open import DEFAULT, is_network, open_network, packaged
 from ..inference.options import InferenceOptions
@@ -188,8 +188,8 @@ def _report(args: Predict, results: Sequence["Result"], before: int, seconds: fl
     for folder in filter(Path.is_dir, inputs):
         if others := counted(left_out(folder, args.out).elements()):
             print(f"left out of {shown(folder)}: {others}")
-    earlier = f", {before} were there already" if before else ""
-    print(f"{done} image{'' if done == 1 else 's'} labelled by {network} in {args.out}{earlier}")
+    earlier = f", {before} {'was' if before == 1 else 'were'} there already" if before else ""
+    print(f"{plural(done, 'image')} labelled by {network} in {args.out}{earlier}")
     if done:
         print(f"{done / seconds:.3g} images a second")
     if notes := [f"{shown(result.job.image)}: {result.note}" for result in results if result.note is not None]:

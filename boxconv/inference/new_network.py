@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..data.config import expect, option
 from ..data.data_folder import sorted_splits
-from ..errors import UsageError
+from ..errors import UsageError, plural
 from ..training.config import TrainConfig, to_plain
 from .open import TrainedNetwork, file_of, open_layers
 
@@ -106,7 +106,7 @@ def _take_weights(
     transfer(trained.model, model, head=same)
     channels = trained.model.in_channels
     if channels != model.in_channels and not quiet:
-        print(f"{config.start_from} is for images of {channels} channels: the first block starts afresh")
+        print(f"{config.start_from} is for images of {plural(channels, 'channel')}: the first block starts afresh")
     if not (same or quiet):
         theirs = ", ".join(trained.classes.names)
         print(f"{config.start_from} tells other classes apart ({theirs}): the last layer starts afresh")

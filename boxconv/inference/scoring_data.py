@@ -34,11 +34,25 @@ def data_of(opened: TrainedNetwork, name: Path, data: Data | None = None, root: 
         seen = vars(opened.transform) | {"in_channels": reader.channels, "white": reader.white}
         config = TrainConfig(**kept | seen | {"root": root})
     DataConfig.check(config)
+    if data is None and root is not None and kind != "folder" and (own := _own_table(root, opened)):
+        raise UsageError(
+            f"--root: {own} is for --data folder, but --data is {kind} (default: that of the training of {name}); "
+            f"boxconv evaluate --data folder reads it, --data {kind} ignores it"
+        )
     theirs, ours = labels_of(opened, config).names, opened.classes.names
     if theirs != ours:
         where = f"{kind}, {_table_of(config)}" if kind == "folder" else kind
         raise UsageError(f"--data: {where} has the classes {', '.join(theirs)}; {name} tells apart {', '.join(ours)}")
     return config
+
+
+def _own_table(root: Path, opened: TrainedNetwork) -> Path | None:
+    """A table that says that a folder is not the network's data set: other classes, or colours."""
+    from ..data.class_table import read_classes
+
+    classes, palette = root / "classes.csv", root / "palette.csv"
+    other = classes.is_file() and read_classes(classes).names != opened.classes.names
+    return classes if other else palette if palette.is_file() else None
 
 
 def labels_of(opened: TrainedNetwork, config: TrainConfig) -> Any:

@@ -28,7 +28,7 @@ def records(path):
 
 def test_more_epochs_and_a_page_for_a_run_that_is_there(finished, capsys):
     status, out, _ = boxconv(capsys, "train", "--out", finished, "--resume")
-    assert (status, "all 1 epochs are done; --resume with more --epochs continues the run" in out) == (0, True)
+    assert (status, "epoch 1 of 1 is done; --resume with more --epochs continues the run" in out) == (0, True)
     page = finished / "progress" / "report.html"
     assert not page.exists()
     status, _, errors = boxconv(capsys, "train", "--out", finished, "--resume", "--report-every", "1", "--quiet")
@@ -104,7 +104,7 @@ def test_an_early_end_is_said(tmp_path, capsys):
     status, out, _ = boxconv(capsys, "train", "--out", tmp_path / "run", *options)
     found = records(tmp_path / "run")
     assert (status, len(found) < 9, found[-1]["stopped_early"]) == (0, True, True)
-    words = f"stopped early, after epoch {len(found)}: no better validation class IoU in 1 epochs"
+    words = f"stopped early, after epoch {len(found)}: no better validation class IoU in 1 epoch;"
     assert words in out
     status, out, _ = boxconv(capsys, "train", "--out", tmp_path / "run", "--resume")
     assert (status, words in out) == (0, True)

@@ -127,14 +127,14 @@ ASKED: list[tuple[str, Any, str]] = [
     ("negative.tif", valued((0, 1, -1), 255, np.int32), r"found -1 \(first"),
     ("transparent.png", with_alpha(valued((0, 1, 2), 255), 0), "found 12 transparent pixels"),
     ("transparent colours.png", with_alpha(COLOURED, 254), "found 12 transparent pixels"),
-    ("colours.png", COLOURED, "found colours: --palette FILE"),
+    ("colours.png", COLOURED, "found colours: palette.csv in the data folder, or --palette FILE"),
     ("floats.tif", valued((0, 1, 2), 255, np.float32), "found mode F .floating-point numbers"),
     ("ink.tif", Image.fromarray(COLOURED).convert("CMYK"), "found mode CMYK"),
     ("pages.tif", _pages, "found 2 pages"),
     ("deep.png", _deep_colours, "found 16 bits in each of several channels"),
-    ("jpeg.png", _as("JPEG"), "must be PNG, TIFF or BMP files, found JPEG, which changes the values of pixels: save"),
-    ("webp.tif", _as("WEBP"), "found WEBP, which changes the values of pixels: save the labels as PNG"),
-    ("lossy.tif", _as("TIFF", compression="jpeg"), "found TIFF with JPEG compression, which changes the values"),
+    ("jpeg.png", _as("JPEG"), "must be PNG, TIFF or BMP files, found JPEG: its values have changed: write"),
+    ("webp.tif", _as("WEBP"), "found WEBP: its values have changed: write the label again, as PNG, from where"),
+    ("lossy.tif", _as("TIFF", compression="jpeg"), "found TIFF with JPEG compression: its values have changed"),
     ("animation.bmp", _as("GIF"), "must be PNG, TIFF or BMP files, found GIF: save the labels as PNG"),
 ]
 
