@@ -57,6 +57,12 @@ def as_size(name: str, value: Any) -> tuple[int, int]:
         raise ValueError(f"{name} must be (height, width), two positive ints, got {value!r}") from None
 
 
+def check_module(name: str, value: Any) -> None:
+    """Raise TypeError unless ``value`` is an `nn.Module`."""
+    if not isinstance(value, torch.nn.Module):
+        raise TypeError(f"{name} must be an nn.Module, got {type(value).__name__}")
+
+
 def _is_bool_scalar(value: Any) -> bool:
     """Whether ``value`` is NumPy's bool, without importing NumPy."""
     return getattr(value, "shape", None) == () and str(getattr(value, "dtype", "")) == "bool"

@@ -25,7 +25,7 @@ WITHIN_LIBRARY = {
     "extras": set(),
     "drawing": {"argument_checks"},
     "sharded": set(),
-    "project_after_step": {"sharded"},
+    "project_after_step": {"sharded", "argument_checks"},
     "layer": {
         "functional", "boxes", "ops", "state_dicts", "project_after_step", "sharded", "argument_checks", "extras",
         "drawing", "torch_internals",
@@ -80,7 +80,7 @@ WITHIN_APPLICATION = {
     "inference": {"training", "data", "errors", "files", "progress_bar"},
     "reports": {"data", "errors", "files", "score_names"},
     "analysis": {"reports", "data", "errors", "files", "progress_bar"},
-    "profiling": {"reports", "data"},
+    "profiling": {"reports", "data", "errors"},
     "app": {"analysis", "inference", "training", "data", "errors"},
     "cli": {
         "app", "inference", "training", "analysis", "profiling", "reports", "data", "errors", "files", "progress_bar",
@@ -91,7 +91,7 @@ WITHIN_APPLICATION = {
 OF_THE_LIBRARY = {
     "data": {"extras"},
     "training": {"layer"},  # and never networks: it is given one
-    "inference": {"networks", "deploy"},
+    "inference": {"networks", "deploy", "argument_checks"},
     "reports": {"drawing"},
     "analysis": {"layer", "boxes", "drawing", "torch_internals"},
     "profiling": {"networks", "deploy", "layer", "torch_internals", "BoxConv2d", "__version__"},

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 import torch
 from torch import nn
 
-from ..argument_checks import as_int, as_size
+from ..argument_checks import as_int, as_size, check_module
 from .report import Replacement, Report
 from .rules import KINDS, boxes_for, describe, kind, obstacle
 from .watch import Run, watch
@@ -76,8 +76,7 @@ def replace_dilated(
         TypeError, ValueError: naming the argument; also if there is nothing to replace, if the network does not run, or
             if it returns other shapes after the replacement.
     """
-    if not isinstance(network, nn.Module):
-        raise TypeError(f"network must be an nn.Module, got {type(network).__name__}")
+    check_module("network", network)
     shape = (1, as_int("in_channels", in_channels, least=1), *as_size("input_size", input_size))
     boxes_per_channel, wanted = as_int("boxes_per_channel", boxes_per_channel, least=1), _choice(which)
     options = {
@@ -99,7 +98,8 @@ def replace_dilated(
     }
     if not made:
         why = "".join(f"; {name} {reason}" for name, reason in left.items())
-        raise ValueError(f"network has nothing to replace by boxes with which={which!r}{why}")
+        asked = getattr(which, "__name__", repr(which))
+        raise ValueError(f"network has nothing to replace by boxes with which={asked}{why}")
     _put(converted, {chosen[name]: module for name, module in made.items()})
     after = watch(converted, made, image)
     _check_reached(before, after, made)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..argument_checks import as_bool, as_int
+from ..argument_checks import as_bool, as_int, check_module
 from ..layer import BoxConv2d
 from ..networks import BoxBottleneck
 from ..networks.padding import PaddedNetwork
@@ -60,6 +60,7 @@ def deploy(
     Raises:
         TypeError, ValueError: naming the argument; for instance, there is no such head or class.
     """
+    check_module("network", network)
     snap, channels_last = as_bool("snap", snap), as_bool("channels_last", channels_last)
     dropped = {as_int(f"drop_classes[{i}]", k) for i, k in enumerate(drop_classes)}
     deployed = copy.deepcopy(network).eval()
@@ -81,6 +82,7 @@ def deploy(
 
 def snap_boxes(network: nn.Module) -> None:
     """Move the edges of all boxes in ``network`` to the nearest pixel borders, in place, and freeze them there."""
+    check_module("network", network)
     for layer in network.modules():
         if isinstance(layer, BoxConv2d):
             layer.snap_()
@@ -173,7 +175,9 @@ def _drop_classes(network: nn.Module, dropped: set[int], head: str) -> None:
         layer: Any = network.get_submodule(head)
         count = layer.out_channels
     except AttributeError:
-        raise ValueError(f"head must name the convolution that makes the logits, got {head!r}") from None
+        raise ValueError(
+            f"drop_classes needs head=NAME, the name of the convolution that computes the logits; {head!r} is none"
+        ) from None
     if not dropped < set(range(count)):
         raise ValueError(f"drop_classes must be some of the {count} outputs 0 ... {count - 1}, got {sorted(dropped)}")
     keep_outputs(layer, [k for k in range(count) if k not in dropped])

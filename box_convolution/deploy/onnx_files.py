@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..argument_checks import as_bool, as_size
+from ..argument_checks import as_bool, as_size, check_module
 from ..extras import MissingPackageError, require
 from ..networks.padding import PaddedNetwork
 from . import custom_operators as custom
@@ -66,8 +66,7 @@ def to_onnx(
             ``custom_operators`` was not built.
     """
     require("writing ONNX", "onnx", "onnxscript", "onnxruntime")
-    if not isinstance(network, nn.Module):
-        raise TypeError(f"network must be an nn.Module, got {type(network).__name__}")
+    check_module("network", network)
     path, inputs, dynamic = _onnx_path(path), _inputs(example), as_bool("dynamic", dynamic) and fixed_size is None
     if as_bool("custom_operators", custom_operators) and custom.library() is None:
         raise MissingPackageError(f"custom_operators=True needs {custom.remedy()}")

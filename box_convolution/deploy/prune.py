@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..argument_checks import as_bool, as_float
+from ..argument_checks import as_bool, as_float, check_module
 from .dataflow import read
 from .fold import columns_of_zeros, keep_outputs
 from .modules import FusedBoxBottleneck, FusedBoxConv2d
@@ -34,7 +34,7 @@ class Pruned:
 @torch.no_grad()
 def prune(
     network: nn.Module,
-    images: Iterable[Tensor],
+    images: Tensor | Iterable[Tensor],
     threshold: float = 0.0,
     *,
     min_area: float = 0.0,
@@ -50,7 +50,7 @@ def prune(
 
     Args:
         network: what `deploy` returned.
-        images: at least one batch (B, in_channels, H, W), prepared as for the network.
+        images: one or more batches (B, in_channels, H, W), prepared as for the network.
         threshold: 0, or a share such as 0.05.
         min_area: in pixels; smaller boxes are removed, too. For example, 1.1 removes boxes that have shrunk to one
             pixel, the smallest size.
@@ -63,11 +63,15 @@ def prune(
     """
     threshold, min_area = as_float("threshold", threshold, least=0), as_float("min_area", min_area, least=0)
     drop_channels = as_bool("drop_channels", drop_channels)
+    check_module("network", network)
+    if not isinstance(images, Iterable):
+        raise TypeError(f"images must be batches of images, got {type(images).__name__}")
+    batches = [images] if isinstance(images, Tensor) and images.ndim <= 4 else images
     pruned = copy.deepcopy(network)
     layers = {name: module for name, module in pruned.named_modules() if isinstance(module, FusedBoxConv2d)}
     if not layers:
         raise ValueError("network has no deployed box convolutions: call deploy() first")
-    observed = _observe(pruned, layers, images)
+    observed = _observe(pruned, layers, batches)
     unread = _unread_outputs(pruned)
     blocks = {block.box: block for block in pruned.modules() if isinstance(block, FusedBoxBottleneck)}
     report = []
@@ -122,6 +126,8 @@ def _observe(
             handle = layer.register_forward_pre_hook(lambda layer, inputs: observed[layer].add(layer, inputs[0]))
             stack.callback(handle.remove)
         for batch in images:
+            if not isinstance(batch, Tensor):
+                raise TypeError(f"images must be batches of images (B, C, H, W), got a {type(batch).__name__}")
             network(batch)
     if not all(statistics.count for statistics in observed.values()):
         raise ValueError("images must hold at least one batch that reaches every box convolution of the network")

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import tyro
 
 from ..data.config import DataConfig, OnDisk, at_least
+from ..errors import plural
 from ..files import write_atomic
 from .outputs import check_outputs
 
@@ -42,7 +43,7 @@ class CheckData:
     """Also write all faults and warnings to this file."""
     write_classes: Path | None = None
     """Only draft a class table for --data folder from its labels (their values, colours or names), and write it to
-    this file."""
+    this file, which may be ROOT/classes.csv if there is none."""
     overwrite: bool = False
     """Replace files that are there already."""
     quiet: bool = False
@@ -57,7 +58,9 @@ def run(args: CheckData) -> int:
     at_least("limit", args.limit, 1)
     if not args.root.is_dir():
         raise DataError(f"{args.root}: no such folder")
-    outputs = {"--json": args.json, "--write-classes": args.write_classes}
+    outputs, drafted = {"--json": args.json, "--write-classes": args.write_classes}, args.write_classes
+    if drafted is not None and drafted.resolve() == (args.root / "classes.csv").resolve() and not drafted.exists():
+        del outputs["--write-classes"]  # the one file that may be added to a data set
     check_outputs(outputs, overwrite=args.overwrite, inputs=(args.classes, args.palette), root=args.root)
     if args.write_classes is not None:
         _draft(args.root, args.write_classes)
@@ -94,11 +97,11 @@ def _draft(root: Path, path: Path) -> None:
     table = draft_classes(root, layout)
     polygons = any(path.suffix.lower() in POLYGONS for path in labels_of(root, layout))
     write_classes(path, table)
-    print(f"{path}: drafted from the labels of {root}, {len(table)} classes:")
+    print(f"{path}: drafted from the labels of {root}, {plural(len(table), 'class')}:")
     print(path.read_text(encoding="utf-8"), end="")
     if polygons and not BACKGROUND.intersection(map(str.lower, table.names)):
         print("Pixels that no shape covers are void, neither learned nor scored: a row named background changes that.")
     print(
         "Name the classes, and name void what is not to be scored; then give it as --classes, or keep it as "
-        "classes.csv.\nFor labels in colours it is the palette too: --palette, or palette.csv."
+        f"{root / 'classes.csv'}.\nFor labels in colours it is the palette too: --palette, or palette.csv."
     )

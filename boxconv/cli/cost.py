@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import tyro
 
 from ..data.config import at_least
-from ..errors import UsageError
+from ..errors import UsageError, plural
 
 if TYPE_CHECKING:
     from ..profiling.cost import Cost
@@ -65,7 +65,7 @@ def run(args: CostOf) -> None:
         times = forward_times(network.to(device), torch.rand(shape, device=device), rounds=args.rounds)
         rows.append((name, counted.total, times.get("")))
         blocks[name] = [(f"{block.name} {block.kind}", block, times.get(block.name)) for block in counted.blocks]
-    about = {
+    about: dict[str, Any] = {
         "image": list(shape),
         "num_classes": args.num_classes,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
@@ -83,10 +83,8 @@ def run(args: CostOf) -> None:
     for title, lines in tables.items():
         table = _table(title, lines)
         print((table.markdown() if args.format == "markdown" else table.plain()) + "\n")
-    image = f"{args.size[0]} x {args.size[1]}, batch {args.batch_size}, {args.num_classes} classes"
-    where = (
-        f"{about['device']}, {about['threads']} thread{'' if about['threads'] == 1 else 's'}, torch {about['torch']}"
-    )
+    image = f"{args.size[0]} x {args.size[1]}, batch {args.batch_size}, {plural(args.num_classes, 'class')}"
+    where = f"{about['device']}, {plural(about['threads'], 'thread')}, torch {about['torch']}"
     print(f"{image}; {where}.\n{_EXPLANATION}")
 
 

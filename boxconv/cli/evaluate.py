@@ -10,6 +10,7 @@ import tyro
 
 from ..data.config import Data, at_least
 from ..data.data_folder import check_outside_data
+from ..errors import plural
 from ..files import write_atomic
 from ..inference.open import file_of, open_network
 from ..inference.options import InferenceOptions
@@ -105,7 +106,9 @@ def _evaluate(args: Evaluate, context: "DistributedContext") -> None:
     scores, intervals = matrix.scores(classes), score_intervals(by_image, classes)
     at = "their own size" if size is None else f"{size[0]} x {size[1]}"
     where = ("the labels' own resolution" if args.full_resolution else at) + args.described
-    print(f"{args.network} on {config.root or 'drawn scenes'}, {split}: {len(data)} images, scored at {where}")
+    print(
+        f"{args.network} on {config.root or 'drawn scenes'}, {split}: {plural(len(data), 'image')}, scored at {where}"
+    )
     print(score_table(scores, intervals))
     if absent := without_pixels(matrix.counts.sum(1), classes):
         print(f"the labels have no pixel of {', '.join(absent)}: the scores tell nothing of it")

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import tyro
 
+from ..errors import plural
+
 
 @dataclass(frozen=True)
 class ImportSunRgbd:
@@ -27,4 +29,4 @@ def run(args: ImportSunRgbd) -> None:
     written = sunrgbd_import.write(args.root, scenes)
     bar = progress_bar(written, desc="importing", total=len(scenes), unit="scene", shown=not args.quiet)
     done = sum(1 for _ in bar)
-    print(f"{done} scene{'' if done == 1 else 's'} written to {args.out}")
+    print(f"{plural(done, 'scene')} written to {args.out}")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from ..data.config import check_white, expect
-from ..errors import UsageError
+from ..errors import UsageError, plural
 from ..files import existing
 from ..inference.open import DEFAULT, is_network, open_network, packaged
 from ..inference.options import InferenceOptions
@@ -20,6 +20,7 @@ from ..reports.kinds import OF_VIDEOS, Kind
 from .outputs import check_outputs
 
 if TYPE_CHECKING:
+    from ..data.class_table import DataError
     from ..inference.open import TrainedNetwork
     from ..inference.predict import Job, Result
     from ..reports.results import ResultWriter
@@ -136,6 +137,7 @@ def _label_images(
     args: Predict, opened: "TrainedNetwork", writer: "ResultWriter", planned: Sequence["Job"], jobs: Sequence["Job"]
 ) -> list[str]:
     """Label the images of ``jobs`` and say what came of it; returns why some were left out."""
+    from ..data.class_table import DataError
     from ..data.large_images import open_any_size
     from ..inference.predict import Prediction, predict
 
@@ -151,21 +153,29 @@ def _label_images(
         return opened.apply(image, args, probabilities=wanted, progress=not args.quiet)
 
     started = time.perf_counter()
-    results = list(
-        predict(
-            jobs,
-            label,
-            lambda job, image, found: writer.write(job.image, job.outputs, image, *found),
-            reader=read,
-            progress=not args.quiet,
-            keep_going=args.keep_going,
-        )
+    found = predict(
+        jobs,
+        label,
+        lambda job, image, found: writer.write(job.image, job.outputs, image, *found),
+        reader=read,
+        progress=not args.quiet,
+        keep_going=args.keep_going,
     )
+    try:
+        results = list(found)
+    except DataError as error:
+        raise _advised(args, error, len(jobs)) from error
     seconds = time.perf_counter() - started
     for job in set(planned).difference(jobs):
         writer.add_earlier(job.image, job.outputs, lambda path: open_any_size(path, reader))
     writer.write_tables()
     return _report(args, results, len(planned) - len(jobs), seconds)
+
+
+def _advised(args: Predict, error: "DataError", files: int) -> "DataError":
+    """The error with the options that help, if there are other files to label."""
+    keep = "" if args.resume or args.overwrite else ", --resume keeps what is written already"
+    return type(error)(f"{error}; --keep-going skips such files{keep}", error.kind) if files > 1 else error
 
 
 def _report(args: Predict, results: Sequence["Result"], before: int, seconds: float) -> list[str]:
@@ -178,8 +188,8 @@ def _report(args: Predict, results: Sequence["Result"], before: int, seconds: fl
     for folder in filter(Path.is_dir, inputs):
         if others := counted(left_out(folder, args.out).elements()):
             print(f"left out of {shown(folder)}: {others}")
-    earlier = f", {before} were there already" if before else ""
-    print(f"{done} image{'' if done == 1 else 's'} labelled by {network} in {args.out}{earlier}")
+    earlier = f", {before} {'was' if before == 1 else 'were'} there already" if before else ""
+    print(f"{plural(done, 'image')} labelled by {network} in {args.out}{earlier}")
     if done:
         print(f"{done / seconds:.3g} images a second")
     if notes := [f"{shown(result.job.image)}: {result.note}" for result in results if result.note is not None]:
@@ -197,7 +207,6 @@ def _status(unreadable: Sequence[str]) -> int:
 def _label_videos(args: Predict, opened: "TrainedNetwork", jobs: Sequence["Job"]) -> list[str]:
     """Label the videos of ``jobs`` and say what came of it; returns why some were left out."""
     from ..data.class_table import DataError
-    from ..inference.predict import advised
     from ..inference.video import label_video
     from ..reports.results import frame_pictures
 
@@ -212,7 +221,7 @@ def _label_videos(args: Predict, opened: "TrainedNetwork", jobs: Sequence["Job"]
             )
         except DataError as error:
             if not args.keep_going:
-                raise advised(error, len(jobs)) from error
+                raise _advised(args, error, len(jobs)) from error
             unreadable.append(str(error))
             continue
         print(labelled.summary())

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from ..errors import UsageError
+from ..errors import UsageError, plural
 from ..files import existing
 from ..inference.open import open_network
 
@@ -50,4 +50,4 @@ def run(args: Submit) -> None:
         progress=not args.quiet,
     )
     done = sum(1 for _ in results)
-    print(f"{done} image{'' if done == 1 else 's'} labelled in {args.out}")
+    print(f"{plural(done, 'image')} labelled in {args.out}")

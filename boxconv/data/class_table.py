@@ -1,5 +1,6 @@
 """The classes of a segmentation data set: names, display colours, categories, and which label values mean void."""
 
+import colorsys
 import csv
 import io
 from collections.abc import Iterable
@@ -127,18 +128,23 @@ class ClassTable:
 
 
 def read_classes(path: str | Path) -> ClassTable:
-    """Read a CSV file with the header `label,name,red,green,blue,category` (the last column may be missing).
+    """Read a CSV file with the columns `label,name,red,green,blue,category`, in any order; others are ignored.
 
-    There is one row per class, in the network's order. `label` is its value in the label files, 0 to 65535. Rows named
-    `void`, in upper or lower case, give the values that mean void; their colour and category are ignored. 255 means
-    void anyway, unless it is the value of a class. Raises DataError, naming the file and the line if there is one.
+    There is one row per class, in the network's order. `label` is its value in the label files, 0 to 65535. Without a
+    column `category`, every class is its own category; without colours, each class gets one. Rows named `void`, in
+    upper or lower case, give the values that mean void; their colour and category are ignored. 255 means void anyway,
+    unless it is the value of a class. Raises DataError, naming the file and the line if there is one.
     """
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, skipinitialspace=True)
-            header = tuple(name.strip().lower() for name in reader.fieldnames or ())
-            if header not in (COLUMNS, COLUMNS[:-1]):
-                raise DataError(f"{path}: the first line must be {','.join(COLUMNS)}, found {','.join(header)!r}")
+            header = [name.strip().lower() for name in reader.fieldnames or ()]
+            coloured = not {"red", "green", "blue"}.isdisjoint(header)
+            if not set(COLUMNS[: 5 if coloured else 2]) <= set(header) or len(set(header)) < len(header):
+                raise DataError(
+                    f"{path}: the first line must name the columns label, name and, if you like, red, green, blue and "
+                    f"category, each once; found {','.join(header)!r}"
+                )
             reader.fieldnames = header
             rows = [(reader.line_num, row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -153,17 +159,19 @@ def read_classes(path: str | Path) -> ClassTable:
         if None in row or None in row.values():
             raise DataError(f"{path}, line {line}: expected {len(header)} values: {','.join(header)}")
         cells = {column: value.strip() for column, value in row.items()}
-        label = _integer(cells["label"], f"{path}, line {line}: label")
+        label = _integer(cells["label"], f"{path}, line {line}: label", MOST)
         if cells["name"].lower() == "void":
             void.add(label)
             continue
         names.append(cells["name"])
         values.append(label)
-        red, green, blue = (_integer(cells[part], f"{path}, line {line}: {part}") for part in ("red", "green", "blue"))
-        colours.append((red, green, blue))
+        if coloured:
+            red, green, blue = (_integer(cells[part], f"{path}, line {line}: {part}", 255) for part in COLUMNS[2:5])
+            colours.append((red, green, blue))
         categories.append(cells.get("category") or cells["name"])
     try:
-        return ClassTable(tuple(names), tuple(colours), tuple(categories), frozenset(void), tuple(values))
+        drawn = tuple(colours) if coloured else distinct_colours(len(names))
+        return ClassTable(tuple(names), drawn, tuple(categories), frozenset(void), tuple(values))
     except ValueError as error:
         raise DataError(f"{path}: {error}") from error
 
@@ -180,8 +188,23 @@ def write_classes(path: str | Path, table: ClassTable) -> None:
     write_atomic(Path(path), lambda file: file.write(text.getvalue().encode()))
 
 
-def _integer(text: str, where: str) -> int:
+def distinct_colours(count: int) -> tuple[tuple[int, int, int], ...]:
+    """``count`` different bright colours with evenly spaced hues."""
+    hues = (colorsys.hsv_to_rgb(k / count, 0.55 + 0.35 * (k % 2), 0.95 - 0.25 * (k % 3) / 2) for k in range(count))
+    found: dict[tuple[int, int, int], None] = {}
+    for red, green, blue in hues:
+        colour = round(255 * red), round(255 * green), round(255 * blue)
+        while colour in found:
+            colour = colour[0], colour[1], (colour[2] + 1) % 256
+        found[colour] = None
+    return tuple(found)
+
+
+def _integer(text: str, where: str, most: int) -> int:
     try:
-        return int(text)
+        value = int(text)
     except ValueError:
-        raise DataError(f"{where} must be an integer, found {text!r}") from None
+        value = -1
+    if not 0 <= value <= most:
+        raise DataError(f"{where} must be an integer from 0 to {most}, found {text!r}")
+    return value

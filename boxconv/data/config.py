@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import UsageError
-from .data_folder import check_outside_data
+from .data_folder import check_outside_data, sorted_splits
 
 MEAN = (0.28471, 0.32577, 0.28767)
 STD = (0.18672, 0.18991, 0.18665)
@@ -69,6 +69,11 @@ class DataConfig:
             expect("val_share", 0 < self.val_share < 1, "a share between 0 and 1", self.val_share)
             if self.data != "folder":
                 raise UsageError(f"--val-share: got {self.val_share}, but --data {self.data} has its own splits")
+            if there := sorted_splits(self.root):
+                raise UsageError(
+                    f"--val-share: got {self.val_share}, but {self.root}/images has folders for splits already: "
+                    f"{', '.join(there)}"
+                )
         if self.cache is not None:
             if self.root is None:
                 raise UsageError(f"--cache: got {self.cache}, but drawn scenes have no files to keep")

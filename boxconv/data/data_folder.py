@@ -48,6 +48,11 @@ def data_folder_of(path: Path) -> Path | None:
     return None
 
 
+def sorted_splits(root: Path | None) -> list[str]:
+    """Those of the splits train and val that ROOT/images has a folder for: --val-share cannot divide them."""
+    return [split for split in ("train", "val") if root is not None and (root / "images" / split).is_dir()]
+
+
 def _parts_of(folder: Path) -> list[str]:
     """The folders of the data set in ``folder``; empty if it holds none."""
     own = [name for name in ("images", "labels") if os.path.isdir(folder / name)]

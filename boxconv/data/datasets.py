@@ -21,7 +21,7 @@ from .image_reader import RGB, ImageReader
 from .label_reader import open_label
 from .layouts.base import Layout
 from .layouts.folder import FOLDER
-from .layouts.pairing import describe, find_pairs
+from .layouts.pairing import describe, find_pairs, where_expected
 
 
 @contextmanager
@@ -88,7 +88,7 @@ class SegmentationFolder(Dataset[Any]):
     ) -> None:
         pairs, faults = find_pairs(root, split, layout)
         if faults:
-            described = f"{describe(faults, root)}\n{layout.description}"
+            described = f"{describe(faults, root)}\n{where_expected(faults, layout)}".rstrip()
             raise DataError(f"{shown(root)}: split {split!r} cannot be used\n{described}")
         if not pairs:
             raise DataError(f"{shown(root)}: split {split!r} has no labels")

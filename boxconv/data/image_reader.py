@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
+from ..errors import plural
 from .bands import Bands, Picture
 from .class_table import DataError
 from .image_files import FORMATS, PIXEL_LIMIT, check_regular, decode, opened, shown, undecodable
@@ -128,7 +129,7 @@ class ImageReader:
 
     def _unfit(self, path: str | Path, found: str) -> DataError:
         return DataError(
-            f"{shown(path)}: expected an image of {self.channels} channels, found {found}", "image channels"
+            f"{shown(path)}: expected an image of {plural(self.channels, 'channel')}, found {found}", "image channels"
         )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import plural
 from .class_table import MOST, VOID, ClassTable, DataError
 
 Colour = tuple[int, int, int]
@@ -48,7 +49,7 @@ class ValueEncoding:
         """Text for a message: what was expected, and which unknown values were found where."""
         values = _values(pixels[unknown])
         found = [f"{value} ({_places(pixels == value)})" for value in values[:5]]
-        found += [f"and {len(values) - 5} more values"] if len(values) > 5 else []
+        found += [f"and {plural(len(values) - 5, 'more value')}"] if len(values) > 5 else []
         hint = self.hint(values) if self.hint else ""
         return f"expected {self.described}, found {', '.join(found)}" + (f"; {hint}" if hint else "")
 
@@ -78,7 +79,7 @@ class ColourEncoding:
             f"({value >> 16}, {value >> 8 & 255}, {value & 255}) ({_places(packed == value)})"
             for value in values[:5].tolist()
         ]
-        found += [f"and {len(values) - 5} more colours"] if len(values) > 5 else []
+        found += [f"and {plural(len(values) - 5, 'more colour')}"] if len(values) > 5 else []
         hint = "; many colours: was the label compressed as a photograph, or resized?" if len(values) > 50 else ""
         return f"expected {self.described}, found (red, green, blue) {', '.join(found)}{hint}"
 
@@ -161,7 +162,7 @@ def _sun_rgbd(values: list[int]) -> str:
 
 def _places(mask: npt.NDArray[np.bool_]) -> str:
     rows, columns = np.nonzero(mask)
-    return f"first at row {rows[0]}, column {columns[0]}; {len(rows)} pixel{'' if len(rows) == 1 else 's'}"
+    return f"first at row {rows[0]}, column {columns[0]}; {plural(len(rows), 'pixel')}"
 
 
 def _packed(pixels: Pixels) -> npt.NDArray[Any]:

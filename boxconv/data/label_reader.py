@@ -41,7 +41,9 @@ def open_label(path: str | Path, classes: ClassTable, encoding: LabelEncoding | 
     else:
         pixels, kind = label_pixels(path), "label value"
         if pixels.ndim == 3:
-            raise _unfit(path, "found colours: --palette FILE says which is which class (docs/data.md)")
+            raise _unfit(
+                path, "found colours: palette.csv in the data folder, or --palette FILE, names them (docs/data.md)"
+            )
     labels = encoding.decode(pixels)
     unknown = labels == UNKNOWN
     if unknown.any():
@@ -118,8 +120,10 @@ def _check_tiff(path: str | Path, image: Image.Image) -> None:
 
 def other_format(path: str | Path, found: str) -> DataError:
     """The error for a label file of another format, or with another compression, than those that are read."""
-    why = ", which changes the values of pixels" if any(name in found for name in LOSSY) else ""
-    message = f"{shown(path)}: labels must be PNG, TIFF or BMP files, found {found}{why}: save the labels as PNG"
+    advice = "save the labels as PNG"
+    if any(name in found for name in LOSSY):
+        advice = "its values have changed: write the label again, as PNG, from where it was made, not from this file"
+    message = f"{shown(path)}: labels must be PNG, TIFF or BMP files, found {found}: {advice}"
     return DataError(message, "label format")
 
 

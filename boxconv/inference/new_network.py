@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..data.config import expect, option
-from ..errors import UsageError
+from ..data.data_folder import sorted_splits
+from ..errors import UsageError, plural
 from ..training.config import TrainConfig, to_plain
 from .open import TrainedNetwork, file_of, open_layers
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 OPTIONS = ("in_channels", "symmetric", "initial_boxes", "dilations", "dropout", "box_dropout")
 """Settings that are passed to `networks.create` as options of the same name."""
-INHERITED = ("mean", "std", "dropout", "box_dropout")
+INHERITED = ("size", "mean", "std", "dropout", "box_dropout")
 """Settings that a run takes over from the trained network that it starts from, unless it sets them itself."""
 
 
@@ -78,15 +79,15 @@ def _inheriting(config: TrainConfig, trained: TrainedNetwork, *, quiet: bool) ->
     name, kind = config.start_from, trained.network["name"]
     if kind.removesuffix("_frozen") != config.network.removesuffix("_frozen"):
         raise UsageError(f"--start-from: {name} is a {kind}, which does not fit --network {config.network}")
-    theirs = dict(trained.network["options"])
+    theirs = {**trained.network["options"], "size": trained.transform.size}
     if len(trained.transform.mean) == config.in_channels:
         theirs |= vars(trained.transform)
-    default = TrainConfig()
+    # A setting that was given is another object than the default, even if it is equal.
     taken: dict[str, Any] = {
         setting: tuple(theirs[setting])
         for setting in INHERITED
         if theirs.get(setting) is not None
-        and getattr(config, setting) == getattr(default, setting) != tuple(theirs[setting])
+        and getattr(config, setting) is getattr(TrainConfig, setting) != tuple(theirs[setting])
     }
     if taken and not quiet:
         print(f"from {name}: " + ", ".join(f"{option(key)} {' '.join(map(str, taken[key]))}" for key in taken))
@@ -105,7 +106,7 @@ def _take_weights(
     transfer(trained.model, model, head=same)
     channels = trained.model.in_channels
     if channels != model.in_channels and not quiet:
-        print(f"{config.start_from} is for images of {channels} channels: the first block starts afresh")
+        print(f"{config.start_from} is for images of {plural(channels, 'channel')}: the first block starts afresh")
     if not (same or quiet):
         theirs = ", ".join(trained.classes.names)
         print(f"{config.start_from} tells other classes apart ({theirs}): the last layer starts afresh")
@@ -126,6 +127,7 @@ def finetuning(opened: TrainedNetwork, name: Path, **changes: Any) -> TrainConfi
     tables = {table: getattr(opened.config, table) for table in ("classes", "palette")}
     if "root" in changes:  # the files of classes and palette may have been in the old root
         changes |= {table: path if path and path.exists() else None for table, path in tables.items()}
+        changes |= {"val_share": None} if sorted_splits(changes["root"]) else {}
     start = file_of(name).resolve()
     config = dataclasses.replace(opened.config, warmup=0.0, start_from=start, **changes)
     config.check()

@@ -9,6 +9,9 @@ from ..training.config import to_plain
 from .options import InferenceOptions
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from ..data.bands import Picture
     from ..data.class_table import ClassTable
     from ..data.image_reader import ImageReader
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
     from ..data.transforms import EvalTransform
     from ..training.config import TrainConfig
     from .predict import Labels, Prediction
+
+    AnyImage = str | Path | Picture | LargeImage | npt.NDArray[np.uint8]
 
 DEPLOYED = (".onnx", ".pt2")
 EXPORTED = (*DEPLOYED, ".safetensors")
@@ -54,7 +59,7 @@ class TrainedNetwork:
 
     def predict(
         self,
-        image: "Picture",
+        image: "AnyImage",
         *,
         size: tuple[int, int] | None = None,
         tile: int | None = None,
@@ -64,7 +69,8 @@ class TrainedNetwork:
         """Predict the class of every pixel: class indices (height, width), uint8, at the size of the image.
 
         Args:
-            image: a Pillow image, or the result of `reader`, of any size.
+            image: the path of a file, a Pillow image, an array (height, width, channels) of uint8, or the result of
+                `reader`; of any size.
             size: (height, width) to which the image is resized for the network. The default is the size of the training
                 images, or with ``tile`` the image's own size.
             tile: cut the image into overlapping squares with sides of this many pixels, a multiple of 8, and blend
@@ -72,13 +78,14 @@ class TrainedNetwork:
             overlap: pixels that neighbouring tiles share; by default a quarter of ``tile``.
             tta: average the probabilities of six views: three scales, each also mirrored.
 
-        Raises UsageError for options out of range.
+        Raises UsageError for options out of range, TypeError naming an argument of another type, DataError for a file
+        that cannot be read.
         """
-        return self.apply(image, InferenceOptions(size=size, tile=tile, overlap=overlap, tta=tta)).labels
+        return self._applied(image, size, tile, overlap, tta).labels
 
     def predict_probabilities(
         self,
-        image: "Picture",
+        image: "AnyImage",
         *,
         size: tuple[int, int] | None = None,
         tile: int | None = None,
@@ -86,8 +93,47 @@ class TrainedNetwork:
         tta: bool = False,
     ) -> "Prediction":
         """Like `predict`, but also return the probabilities of all classes: (K, height, width), float16."""
-        options = InferenceOptions(size=size, tile=tile, overlap=overlap, tta=tta)
-        return self.apply(image, options, probabilities=True)
+        return self._applied(image, size, tile, overlap, tta, probabilities=True)
+
+    def _applied(
+        self, image: "AnyImage", size: Any, tile: Any, overlap: Any, tta: Any, *, probabilities: bool = False
+    ) -> "Prediction":
+        """`apply` for callers in Python: errors name its arguments, not the command line's options."""
+        from box_convolution.argument_checks import as_bool, as_int, as_size
+
+        given = InferenceOptions(
+            size=None if size is None else as_size("size", size),
+            tile=None if tile is None else as_int("tile", tile),
+            overlap=None if overlap is None else as_int("overlap", overlap),
+            tta=as_bool("tta", tta),
+        )
+        try:
+            self.check(given)
+        except UsageError as error:
+            raise UsageError(str(error).replace("--", "")) from None
+        return self.apply(self._opened(image), given, probabilities=probabilities)
+
+    def _opened(self, image: "AnyImage") -> "Picture | LargeImage":
+        import numpy as np
+        from PIL import Image
+
+        from ..data.bands import Bands
+        from ..data.large_images import LargeImage, open_any_size
+
+        if isinstance(image, (str, Path)):
+            return open_any_size(Path(image), self.reader)
+        count = len(self.transform.mean)
+        if isinstance(image, LargeImage) or (isinstance(image, Image.Image) and count in (1, 3)):
+            return image
+        if isinstance(image, (Image.Image, Bands)):
+            bands = image.bands if isinstance(image, Bands) else image.getbands()
+            if len(bands) != count:
+                raise ValueError(f"image must have {count} channels, got {len(bands)}")
+            return image
+        if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == count:
+            return Image.fromarray(image) if count == 3 else Bands.of(image.transpose(2, 0, 1))
+        found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise TypeError(f"image must be a path, a Pillow image or a uint8 array (height, width, {count}), got {found}")
 
     def apply(
         self,
@@ -109,9 +155,7 @@ class TrainedNetwork:
         self.check(options)
         if isinstance(image, Image):
             image = from_pillow(image, len(self.transform.mean))
-        return predict_image(
-            self.model, image, self.transform, options, probabilities=probabilities, progress=progress
-        )
+        return predict_image(self.model, image, self.transform, options, probabilities=probabilities, progress=progress)
 
     def check(self, options: InferenceOptions) -> None:
         """Raise UsageError for options that are out of range, or that the network does not support."""

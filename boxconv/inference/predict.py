@@ -22,6 +22,7 @@ from ..data.transforms import EvalTransform
 from ..files import Existing
 from ..progress_bar import progress_bar
 from ..training.loading import ahead
+from .open import packaged
 from .options import InferenceOptions
 from .score_patches import Labels, label_map, labels_and_probabilities, scores_of_image
 
@@ -61,8 +62,8 @@ def plan(inputs: Sequence[Path], out: Path, endings: Sequence[str] = ENDINGS) ->
 
     ``inputs`` are images, or folders of images whose sub-folders are reproduced below ``out``. If outputs of two images
     would have the same name, they keep the suffixes of their images, as in NAME.jpg.png. Raises DataError if there is
-    nothing to read, if two images still have the same output, or if an output would replace an input; UsageError if an
-    output would be in a data folder.
+    nothing to read, if ``out`` is one of the folders, if two images still have the same output, or if an output would
+    replace an input; UsageError if an output would be in a data folder.
     """
     jobs: list[Job] = []
     for path in inputs:
@@ -75,7 +76,8 @@ def plan(inputs: Sequence[Path], out: Path, endings: Sequence[str] = ENDINGS) ->
         elif path.exists():
             jobs.append(_job(path, out, path.stem, endings))
         else:
-            raise DataError(f"{shown(path)}: no such file or folder")
+            known = "" if path.suffix else f", nor one of the package's networks, {', '.join(packaged())}"
+            raise DataError(f"{shown(path)}: no such file or folder{known}")
     require_folder(out)
     alike = _written_twice(jobs)
     jobs = [_job(job.image, job.outputs[0].parent, job.image.name, endings) if job in alike else job for job in jobs]
@@ -88,6 +90,8 @@ def plan(inputs: Sequence[Path], out: Path, endings: Sequence[str] = ENDINGS) ->
         )
     for folder in {path.parent for job in jobs for path in job.outputs}:
         check_outside_data({"--out": folder})
+    if any(path.is_dir() and path.resolve() == out.resolve() for path in inputs):
+        raise DataError(f"{shown(out)}: results would mix with the images in this folder; choose another --out")
     folders = {path.parent: path.parent.resolve() for job in jobs for path in (job.image, *job.outputs)}
     read = {folders[job.image.parent] / job.image.name for job in jobs}
     for path in (path for job in jobs for path in job.outputs):
@@ -123,9 +127,10 @@ def pending(jobs: Sequence[Job], existing: Existing) -> list[Job]:
     """The jobs that are still to be done. Raises DataError if ``existing`` is "refuse" and an output exists already."""
     present = [path for job in jobs for path in job.outputs if path.exists()]
     if present and existing == "refuse":
+        total, verb = sum(len(job.outputs) for job in jobs), "exists" if len(present) == 1 else "exist"
         raise DataError(
-            f"{shown(present[0])}: exists already, as do {len(present)} of {sum(len(job.outputs) for job in jobs)} "
-            "outputs; choose another --out, or give --resume to keep them and write the others, or --overwrite"
+            f"{len(present)} of {total} outputs {verb} already, the first is {shown(present[0])}; choose another "
+            "--out, or give --resume to keep them and write the others, or --overwrite"
         )
     return [job for job in jobs if existing != "resume" or not job.done()]
 
@@ -182,7 +187,7 @@ def predict(
                 waiting.append((Result(job, note=note), writer.submit(write, job, image, prediction)))
             except DataError as error:
                 if not keep_going:
-                    raise advised(error, len(jobs)) from error
+                    raise
                 waiting.append((Result(job, str(error)), None))
             if len(waiting) > 2:
                 yield _finished(*waiting.pop(0), keep_going)
@@ -198,11 +203,6 @@ def _opened(
             yield job, reader(job.image)
         except DataError as error:
             yield job, error
-
-
-def advised(error: DataError, files: int) -> DataError:
-    """The error with the option that helps, if there are other files to label."""
-    return DataError(f"{error}; --keep-going skips such files", error.kind) if files > 1 else error
 
 
 def _finished(result: Result, writing: Future[None] | None, keep_going: bool) -> Result:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.config import Data, DataConfig
+from ..data.data_folder import sorted_splits
 from ..errors import UsageError
 from ..training.config import TrainConfig
 from .open import KEPT, TrainedNetwork
@@ -25,18 +26,37 @@ def data_of(opened: TrainedNetwork, name: Path, data: Data | None = None, root: 
             "evaluate --data and --root"
         )
     if opened.config is not None and same:
-        config = dataclasses.replace(opened.config, root=root or opened.config.root, cache=None)
+        share = None if sorted_splits(root) else opened.config.val_share  # of the training's folder
+        config = dataclasses.replace(opened.config, root=root or opened.config.root, val_share=share, cache=None)
     else:
         kept: dict[str, Any] = {name: about[name] for name in KEPT if name in about} if same else {"data": kind}
         reader = opened.reader
         seen = vars(opened.transform) | {"in_channels": reader.channels, "white": reader.white}
         config = TrainConfig(**kept | seen | {"root": root})
     DataConfig.check(config)
+    if data is None and root is not None and kind != "folder" and (own := _own_table(root, opened)):
+        raise UsageError(
+            f"--root: {own} is for --data folder, but --data is {kind} (default: that of the training of {name}); "
+            f"boxconv evaluate --data folder reads it, --data {kind} ignores it"
+        )
     theirs, ours = labels_of(opened, config).names, opened.classes.names
     if theirs != ours:
         where = f"{kind}, {_table_of(config)}" if kind == "folder" else kind
         raise UsageError(f"--data: {where} has the classes {', '.join(theirs)}; {name} tells apart {', '.join(ours)}")
     return config
+
+
+def _own_table(root: Path, opened: TrainedNetwork) -> Path | None:
+    """A table that says that a folder is not the network's data set: other classes, or colours."""
+    from ..data.class_table import DataError, read_classes
+
+    classes, palette = root / "classes.csv", root / "palette.csv"
+    try:
+        if classes.is_file() and read_classes(classes).names != opened.classes.names:
+            return classes
+    except DataError:  # a file of another kind
+        pass
+    return palette if palette.is_file() else None
 
 
 def labels_of(opened: TrainedNetwork, config: TrainConfig) -> Any:

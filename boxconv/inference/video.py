@@ -14,6 +14,7 @@ from PIL import Image
 from ..data.class_table import DataError
 from ..data.image_files import shown
 from ..data.video import Video, open_video, writing_video
+from ..errors import plural
 from ..progress_bar import progress_bar
 from ..training.loading import ahead
 from .predict import Job, Labels
@@ -31,7 +32,7 @@ class LabelledVideo:
     def summary(self) -> str:
         """One line of text."""
         parts = [
-            f"{self.frames} frames labelled, {self.frames / self.seconds:.1f} a second",
+            f"{plural(self.frames, 'frame')} labelled, {self.frames / self.seconds:.1f} a second",
             f"shown at {float(self.video.rate):.6g} frames a second, as before",
         ]
         if self.video.sound:

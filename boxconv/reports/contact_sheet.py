@@ -16,6 +16,7 @@ from PIL import Image
 from ..data.bands import Picture, as_rgb
 from ..data.class_table import ClassTable, as_hex
 from ..data.image_files import shown
+from ..errors import plural
 from ..files import write_atomic
 from .areas import pixels_of_classes
 from .coloured_labels import overlay
@@ -66,7 +67,7 @@ class ContactSheet:
     def write(self, path: Path) -> None:
         """Write the page. It contains the small pictures, and has relative links to the files."""
         total = sum((entry.pixels for entry in self._entries.values()), np.zeros(len(self.classes), np.int64))
-        title = f"{len(self._entries)} image{'' if len(self._entries) == 1 else 's'}"
+        title = plural(len(self._entries), "image")
         head = (
             f"{beginning(title, more_style=MORE_STYLE)}\n"
             f"<p>Left the image, right its classes. Shares of all pixels:</p>\n{self._legend(total)}\n"

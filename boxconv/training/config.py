@@ -36,7 +36,7 @@ class TrainConfig(DataConfig):
     start_from: Path | None = None
     """Trained network to start from: a checkpoint, a run, a .safetensors file, or one from the package (boxenet-camvid,
     boxonlyenet-camvid). For other classes, the last layer starts afresh; for another size, boxes keep their size in
-    pixels. --mean, --std, --dropout and --box-dropout are those of the network where they have their defaults."""
+    pixels. --size, --mean, --std, --dropout and --box-dropout are those of the network unless they are given."""
     snap: bool = False
     """Move the boxes to whole pixel borders before training starts, and keep them there."""
     epochs: int = 30

@@ -7,6 +7,7 @@ from torch import nn
 
 from ..data.class_table import ClassTable
 from ..data.datasets import name_of
+from ..errors import plural
 from ..progress_bar import progress_bar
 from ..score_names import SCORES
 from .device import TrainingError
@@ -61,7 +62,7 @@ def train(
     if state.finished(config):  # nothing to train, but a page may be requested for the first time
         recorder.report(state)
     if progress and state.epoch == config.epochs:
-        print(f"all {config.epochs} epochs are done; --resume with more --epochs continues the run")
+        print(f"epoch {config.epochs} of {config.epochs} is done; --resume with more --epochs continues the run")
 
     with defer_signals() as interrupt:
         while not state.finished(config):
@@ -82,8 +83,8 @@ def train(
                 raise Interrupted(stop)
     if progress and state.stalled(config):
         print(
-            f"stopped early, after epoch {state.epoch}: no better validation class IoU in {config.patience} epochs; "
-            "--resume with a larger --patience continues the run"
+            f"stopped early, after epoch {state.epoch}: no better validation class IoU in "
+            f"{plural(config.patience or 0, 'epoch')}; --resume with a larger --patience continues the run"
         )
     return state.records
 

@@ -23,6 +23,7 @@ from ..data.class_table import ClassTable, DataError
 from ..data.layouts.pairing import describe
 from ..data.registry import classes_of, layout_of, open_split, prepare_of, reader_of
 from ..data.statistics import channel_statistics
+from ..errors import plural
 from .config import TrainConfig
 from .device import choose_device
 from .distributed import ALONE, DistributedContext
@@ -75,9 +76,9 @@ class Run:
         h, w = self.config.size
         world, threads = self.context.world_size, torch.get_num_threads()
         return (
-            f"{self.network['name']}, {parameters:,} parameters, {len(self.classes)} classes; "
+            f"{self.network['name']}, {parameters:,} parameters, {plural(len(self.classes), 'class')}; "
             f"{self.images} training and {len(self.val_data)} validation images at {h} x {w}; "  # type: ignore[arg-type]
-            f"{f'{world} processes, each on ' if world > 1 else ''}{self.device.type}, {threads} threads"
+            f"{f'{world} processes, each on ' if world > 1 else ''}{self.device.type}, {plural(threads, 'thread')}"
             f"{'; its first steps take minutes: they compile' if self.config.compile else ''}"
         )
 

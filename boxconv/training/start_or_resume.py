@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.data_folder import check_outside_data
+from ..data.registry import classes_of
 from ..errors import UsageError
 from ..files import Existing
 from . import checkpoint
@@ -58,7 +59,7 @@ def train_into(
         watch: as in `train`.
 
     Raises what `RunFolder`, `build_run` and `train` raise; CheckpointError for a ``last.pt`` that cannot be resumed;
-    UsageError for settings that do not fit it. Nothing is deleted before the new run has been built.
+    UsageError for settings or classes that do not fit it. Nothing is deleted before the new run has been built.
     """
     job = str(out.absolute())
 
@@ -77,6 +78,7 @@ def train_into(
             saved = checkpoint.load(out / "last.pt")
             of_run = checkpoint.settings(saved, out / "last.pt")
             config = resumed(config, of_run) if existing == "resume" else of_run
+            _compare_classes(saved["classes"], classes_of(config).to_dict(), told=progress and context.is_main)
         else:
             start = config.start_from
             if mode == "overwrite" and start and start.exists() and start.resolve().is_relative_to(out.resolve()):
@@ -96,6 +98,17 @@ def train_into(
         for split, absent in run.unscored.items():
             print(f"the labels of {split} have no pixel of {', '.join(absent)}: the scores tell nothing of it")
         return records
+
+
+def _compare_classes(before: dict[str, Any], now: dict[str, Any], *, told: bool) -> None:
+    """UsageError if a resumed run has got other classes; with ``told``, print which of them have other names."""
+    if before.get("values", now["values"]) != now["values"]:
+        old, new = (", ".join(map(str, values)) for values in (before["values"], now["values"]))
+        raise UsageError(f"--resume: the run's classes have the labels {old}; now the class table has {new}")
+    pairs = (pair for part in ("names", "categories") for pair in zip(before.get(part, ()), now[part], strict=False))
+    renamed = dict.fromkeys(f"{old} is now {new}" for old, new in pairs if old != new)
+    if renamed and told:
+        print(f"note: the class table has changed since the run was saved: {', '.join(renamed)}")
 
 
 def _how_to_open(out: Path, existing: Existing, context: DistributedContext, job: str) -> Existing:

@@ -202,6 +202,7 @@ DILATED = nn.Sequential(nn.Conv2d(3, 8, 3, padding=2, dilation=2))
         (lambda: replace_dilated(Broken(), (8, 8)), ValueError, "network does not run on an image"),
         (lambda: replace_dilated(DILATED, (8, 8), initial_boxes="small"), ValueError, "initial_boxes must be one of"),
         (lambda: replace_dilated(DILATED[0], (8, 8)), ValueError, "nothing to replace by boxes with which="),
+        (lambda: replace_dilated(DILATED, (8, 8), which=lambda *_: False), ValueError, "with which=<lambda>$"),
         (lambda: replace_dilated(PLAIN, (8, 8)), ValueError, "1.pool returns 1 x 1 pixels that are not interpolated"),
     ],
 )

@@ -12,8 +12,8 @@ from deployment import NORMS, assert_same_answer, lived_in, types_in
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from box_convolution import BoxBottleneck, BoxConv2d, networks
-from box_convolution.deploy import FusedBoxBottleneck, FusedBoxConv2d, deploy
+from box_convolution import BoxBottleneck, BoxConv2d, networks, project_boxes
+from box_convolution.deploy import FusedBoxBottleneck, FusedBoxConv2d, deploy, snap_boxes
 from box_convolution.networks.enet import Bottleneck
 
 
@@ -108,6 +108,12 @@ def test_dropped_classes() -> None:
         torch.testing.assert_close(deployed(image), network(image)[:, [1, 2, 3, 5]], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("function, name", [(deploy, "network"), (snap_boxes, "network"), (project_boxes, "model")])
+def test_what_is_no_module_is_named(function: Any, name: str) -> None:
+    with pytest.raises(TypeError, match=f"{name} must be an nn.Module, got int"):
+        function(3)
+
+
 @pytest.mark.parametrize(
     "options, message",
     [
@@ -115,8 +121,8 @@ def test_dropped_classes() -> None:
         ({"drop_classes": [1.5]}, r"drop_classes\[0\] must be an int, got float 1.5"),
         ({"snap": 1}, "snap must be a bool, got int 1"),
         ({"drop_classes": range(6)}, "drop_classes must be some of the 6 outputs"),
-        ({"drop_classes": [0], "head": "tail"}, "head must name the convolution that makes the logits, got 'tail'"),
-        ({"drop_classes": [0], "head": "up1"}, "head must name the convolution that makes the logits, got 'up1'"),
+        ({"drop_classes": [0], "head": "tail"}, "drop_classes needs head=NAME, .*'tail' is none"),
+        ({"drop_classes": [0], "head": "up1"}, "drop_classes needs head=NAME, .*'up1' is none"),
     ],
 )
 def test_arguments_that_do_not_fit(options: dict, message: str) -> None:

@@ -1,6 +1,7 @@
 """Pruning: boxes without effect are removed exactly; others are replaced by their mean."""
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -166,7 +167,21 @@ def test_a_network_pruned_twice_compiled_and_restored() -> None:
     assert torch.equal(other(batches[0]), pruned(batches[0]))
 
 
+def test_one_batch_by_itself() -> None:
+    deployed, (batch,) = deploy(block()), images(1)
+    _, report = prune(deployed, batch, 0.9)
+    assert report == prune(deployed, [batch], 0.9)[1]
+
+
 def test_errors() -> None:
+    deployed: Any = deploy(block())
+    for network, given, message in (
+        (3, images(), "network must be an nn.Module, got int"),
+        (deployed, 3, "images must be batches of images, got int"),
+        (deployed, [(images(1)[0], 3)], "images must be .*, got a tuple"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            prune(network, given)
     with pytest.raises(ValueError, match=r"no deployed box convolutions: call deploy\(\) first"):
         prune(block(), images())
     with pytest.raises(ValueError, match="images must hold at least one batch"):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ...errors import plural
 from ...progress_bar import progress_bar
 from ..class_table import VOID, ClassTable, DataError
 from ..image_files import shown
@@ -16,7 +17,7 @@ from ..image_reader import RGB, ImageReader
 from ..label_encoding import LabelEncoding
 from ..layouts.base import DataIssue, Layout
 from ..layouts.folder import FOLDER, FolderLayout
-from ..layouts.pairing import describe, pair_up, split_files, splits_of
+from ..layouts.pairing import describe, pair_up, split_files, splits_of, where_expected
 from .inspect import Sample, inspect, odd_names
 
 
@@ -51,15 +52,17 @@ class Report:
         parts = [f"{shown(self.root)}: {found or 'no splits'}"]
         if self.sizes:
             common = [f"{h} x {w} ({count})" for (h, w), count in self.sizes.most_common(limit)]
-            more = [f"and {len(self.sizes) - limit} more sizes"] if len(self.sizes) > limit else []
+            more = [f"and {plural(len(self.sizes) - limit, 'more size')}"] if len(self.sizes) > limit else []
             parts[0] += f"\nimages, height x width: {', '.join(common + more)}"
         if any(map(any, self.pixels.values())):
             parts.append(self._shares())
         if self.warnings:
             parts.append("WARNINGS\n" + describe(self.warnings, self.root, limit))
         if self.faults:
-            parts.append(f"FAULTS ({self.layout.description})\n" + describe(self.faults, self.root, limit))
-        parts.append(f"{_counted(self.faults, 'fault')}, {_counted(self.warnings, 'warning')}")
+            expected = where_expected(self.faults, self.layout)
+            header = f"FAULTS ({expected})" if expected else "FAULTS"
+            parts.append(f"{header}\n" + describe(self.faults, self.root, limit))
+        parts.append(f"{plural(len(self.faults), 'fault')}, {plural(len(self.warnings), 'warning')}")
         return "\n\n".join(parts)
 
     def to_dict(self) -> dict[str, Any]:
@@ -86,7 +89,7 @@ class Report:
     def _counted_pairs(self, split: str) -> str:
         count, published = self.pairs[split], self.layout.published.get(split)
         of = f" (of {published} published)" if published not in (None, count) else ""
-        return f"{count} pairs in {shown(split)}{of}"
+        return f"{plural(count, 'pair')} in {shown(split)}{of}"
 
     def _shares(self) -> str:
         splits = {shown(split): counts for split, counts in self.pixels.items() if any(counts)}
@@ -244,7 +247,3 @@ def _without_pixels(report: Report, samples: Iterable[Sample]) -> list[DataIssue
 
 def _label_folders(samples: Iterable[Sample]) -> dict[str, Path]:
     return {sample.split: sample.label.parent for sample in samples if sample.label is not None}
-
-
-def _counted(items: Sequence[DataIssue], what: str) -> str:
-    return f"{len(items)} {what}{'' if len(items) == 1 else 's'}"

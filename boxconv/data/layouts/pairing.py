@@ -19,6 +19,10 @@ ADVICE = {
 }
 
 
+ABSENT = frozenset({"missing folder", "no images", "image without label", "label without image", "odd name"})
+"""Kinds of faults for which it helps to know where files are expected."""
+
+
 def splits_of(root: str | Path, layout: Layout = FOLDER) -> list[str]:
     """Names of the splits that have images, labels or both; empty if `root` has none of the layout's folders."""
     return layout.splits(Path(root)) if os.path.isdir(root) else []
@@ -78,6 +82,11 @@ def describe(faults: Sequence[DataIssue], root: str | Path, limit: int = 5) -> s
         lines += ["  " + fault.message.replace(shown(root) + os.sep, "") for fault in group[:limit]]
         lines += [f"  ... and {len(group) - limit} more"] if len(group) > limit else []
     return "\n".join(lines)
+
+
+def where_expected(faults: Sequence[DataIssue], layout: Layout) -> str:
+    """The layout's description if files are missing, else ""."""
+    return layout.description if any(fault.kind in ABSENT for fault in faults) else ""
 
 
 def _one_per_key(files: list[tuple[str, Path]], faults: list[DataIssue]) -> dict[str, Path]:

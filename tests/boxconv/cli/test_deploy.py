@@ -19,7 +19,10 @@ from box_convolution.networks import pretrained
 from box_convolution.networks.weights import create_from
 from box_convolution.networks.weights import load as load_weights
 from box_convolution.networks.weights import save as save_weights
+from boxconv.cli.commands import parse
+from boxconv.cli.train import settings
 from boxconv.data.scenes.dataset import SCENE_CLASSES, draw_scene
+from boxconv.inference.new_network import network_for
 from boxconv.training import checkpoint
 from boxconv.training.config import TrainConfig, to_plain
 
@@ -155,6 +158,15 @@ def test_training_from_the_network_that_comes_trained(tmp_path, capsys):
     assert boxconv(capsys, "train", "--out", tmp_path / "run", "--resume")[0] == 0
     settings = json.loads((tmp_path / "run" / "config.json").read_text())
     assert settings["provenance"] == "another machine", "nothing was computed any more"
+
+
+@pytest.mark.parametrize(
+    "given, size", [([], SIZE), (["--size", "128", "256"], (128, 256)), (["--recipe", "scenes-enet"], (128, 256))]
+)
+def test_training_from_weights_takes_their_size(given, size, trained, capsys):
+    args = parse(["train", "--start-from", str(trained), "--network", "boxenet", *given])
+    config, _ = network_for(settings(args))
+    assert (config.size, "--size 32 64" in capsys.readouterr().out) == (size, size == SIZE)
 
 
 def test_training_from_weights_for_other_inputs(trained, tmp_path, capsys):

@@ -68,7 +68,7 @@ def test_other_kinds_are_added_beside_what_is_there(here, capsys):
     assert names(here / "out") == ["one.geojson", "one.png", "one_colour.png"]
     before = (here / "out" / "one.geojson").read_bytes()
     status, _, errors = predict(capsys, "photos/one.png --out out --save polygons")
-    assert (status, "one.geojson: exists already" in errors) == (1, True)
+    assert (status, "1 of 1 outputs exists already, the first is out/one.geojson;" in errors) == (1, True)
     assert (here / "out" / "one.geojson").read_bytes() == before
 
 
@@ -83,7 +83,9 @@ def test_tables_of_a_resumed_run_have_all_images(here, capsys):
 
 def test_an_unreadable_image_is_in_no_table(here, capsys):
     (here / "photos" / "broken.png").write_bytes(b"no image")
-    status, _, errors = predict(capsys, "photos --out out --keep-going --areas a.csv")
+    status, _, errors = predict(capsys, "photos --out out")
+    assert (status, "; --keep-going skips such files, --resume keeps what is" in errors) == (1, True)
+    status, _, errors = predict(capsys, "photos --out out --keep-going --resume --areas a.csv")
     assert (status, "broken.png" in errors) == (1, True)
     assert len((here / "a.csv").read_text().splitlines()) == 1 + 5 * 11
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from command import boxconv
-from data_trees import fingerprint
+from data_trees import fingerprint, folder
 from small_runs import records
 
 SCENES = [
@@ -25,7 +25,7 @@ def finished(tmp_path_factory):
 
 def test_more_epochs_and_a_page_for_a_run_that_is_there(finished, capsys):
     status, out, _ = boxconv(capsys, "train", "--out", finished, "--resume")
-    assert (status, "all 1 epochs are done; --resume with more --epochs continues the run" in out) == (0, True)
+    assert (status, "epoch 1 of 1 is done; --resume with more --epochs continues the run" in out) == (0, True)
     page = finished / "progress" / "report.html"
     assert not page.exists()
     status, _, errors = boxconv(capsys, "train", "--out", finished, "--resume", "--report-every", "1", "--quiet")
@@ -70,6 +70,21 @@ def test_settings_that_a_resumed_run_refuses(finished, capsys, options, message)
     assert fingerprint(finished) == before
 
 
+def test_a_resumed_run_says_that_its_classes_have_changed(tmp_path, capsys):
+    root, line = folder(tmp_path / "data"), ["train", "--out", tmp_path / "run"]
+    small = ("--size", "16", "32", "--epochs", "1", "--batch-size", "4", "--network", "enet_minus", "--quiet")
+    assert boxconv(capsys, *line, "--data", "folder", "--root", root, *small)[0] == 0
+    table = (root / "classes.csv").read_text()
+    (root / "classes.csv").write_text(table.replace("road", "street").replace("flat", "even"))
+    status, out, _ = boxconv(capsys, *line, "--resume")
+    said = "note: the class table has changed since the run was saved: road is now street"
+    assert (status, out.count(said)) == (0, 1), out
+    (root / "classes.csv").write_text(table.replace("\n1,", "\n7,"))
+    status, _, errors = boxconv(capsys, *line, "--resume", "--quiet")
+    said = "--resume: the run's classes have the labels 0, 1, 2; now the class table has 0, 7, 2"
+    assert (status, said in errors) == (2, True), errors
+
+
 def test_a_page_goes_with_the_run_it_is_about(tmp_path, capsys):
     options = ["train", "--out", tmp_path / "run", *SCENES, "--epochs", "1", "--quiet"]
     assert boxconv(capsys, *options, "--report-every", "1")[0] == 0
@@ -83,7 +98,7 @@ def test_an_early_end_is_said(tmp_path, capsys):
     status, out, _ = boxconv(capsys, "train", "--out", tmp_path / "run", *options)
     found = records(tmp_path / "run")
     assert (status, len(found) < 9, found[-1]["stopped_early"]) == (0, True, True)
-    words = f"stopped early, after epoch {len(found)}: no better validation class IoU in 1 epochs"
+    words = f"stopped early, after epoch {len(found)}: no better validation class IoU in 1 epoch;"
     assert words in out
     status, out, _ = boxconv(capsys, "train", "--out", tmp_path / "run", "--resume")
     assert (status, words in out) == (0, True)

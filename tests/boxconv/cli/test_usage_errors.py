@@ -93,6 +93,12 @@ COMMANDS = [
     ("evaluate classless.pt", 1, "classless.pt: does not say how images are prepared, or what its classes are"),
     ("evaluate boxenet-camvid", 2, "--root: --data camvid needs the folder"),
     ("evaluate boxenet-camvid --data scenes", 2, "--data: scenes has the classes road, oncoming"),
+    (
+        "evaluate boxenet-camvid --root data",
+        2,
+        "--root: data/classes.csv is for --data folder, but --data is camvid (def",
+    ),
+    ("export boxenet-camvid --prune 0 --root data --out a.pt2", 2, "data/classes.csv is for --data folder, but --data"),
     ("predict data/images/train good.pt", 2, "good.pt: is a network, and only one may be given, before the images"),
     ("predict", 2, "no image to label: expected boxconv predict [NETWORK] IMAGE"),
     ("predict good.pt", 2, "no image to label"),

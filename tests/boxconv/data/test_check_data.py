@@ -84,6 +84,7 @@ def test_long_lists_are_cut(tree: Path) -> None:
     assert "scene4.png" in text
     assert "scene5.png" not in text
     assert "... and 1 more" in text
+    assert "expected ROOT" not in text, "no file is missing"
 
 
 def test_names_only(tree: Path) -> None:
@@ -92,6 +93,7 @@ def test_names_only(tree: Path) -> None:
     (tree / "labels" / "val" / "scene1.png").unlink()
     report = check(tree, THREE, decode=False)
     assert kinds(report) == {"image without label": ["images/val/scene1.png"]}
+    assert "FAULTS (expected ROOT/images/SPLIT/NAME.jpg" in report.text()
     assert not report.sizes
 
 

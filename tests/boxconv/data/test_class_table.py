@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from boxconv.data.class_table import ClassTable, DataError, read_classes, write_classes
+from boxconv.data.class_table import ClassTable, DataError, distinct_colours, read_classes, write_classes
 from boxconv.data.layouts.camvid import CAMVID
 
 TWO = ClassTable(("road", "car"), ((128, 64, 128), (0, 0, 142)), ("flat", "vehicle"), frozenset({7}))
@@ -58,18 +58,37 @@ def test_reads_files_of_spreadsheets(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "text, categories",
+    [
+        ("name,category,id,label\nroad,flat,x,700\ncar,vehicle,y,3\nvoid,,,0\n", ("flat", "vehicle")),
+        ("blue,green,red,name,label\n3,2,1,road,700\n6,5,4,car,3\n,,,void,0\n", ()),
+        ("label,name\n700,road\n3,car\n0,void\n", ()),
+    ],
+)
+def test_columns_are_found_by_their_names(text: str, categories: tuple[str, ...], tmp_path: Path) -> None:
+    path = tmp_path / "classes.csv"
+    path.write_text(text)
+    table = read_classes(path)
+    colours = GAPS.colours if "red" in text else distinct_colours(2)
+    assert table == replace(GAPS, colours=colours, categories=categories, void=frozenset({0}))
+
+
+@pytest.mark.parametrize(
     "text, words",
     [
-        ("", "the first line must be"),
-        ("id,name\n", "the first line must be"),
+        ("", "the first line must name the columns label, name and"),
+        ("id,name\n", "the first line must name .* found 'id,name'"),
+        ("label,name,red,green\n", "the first line must name"),
+        ("label,name,name\n", "the first line must name .* each once"),
         ("label,name,red,green,blue\n", "1 to 255 classes, found 0"),
         ("label,name,red,green,blue\n0,road,1,2\n", "line 2: expected 5 values"),
         ("label,name,red,green,blue\n0,road,1,2,3,4\n", "line 2: expected 5 values"),
-        ("label,name,red,green,blue\nx,road,1,2,3\n", "label must be an integer, found 'x'"),
-        ("label,name,red,green,blue\n0,road,1,2,x\n", "line 2: blue must be an integer, found 'x'"),
+        ("label,name,red,green,blue\nx,road,1,2,3\n", "label must be an integer from 0 to 65535, found 'x'"),
+        ("label,name,red,green,blue\n0,road,1,2,x\n", "line 2: blue must be an integer from 0 to 255, found 'x'"),
         ("label,name,red,green,blue\n0,road,1,2,3\n0,car,4,5,6\n", "label 0 occurs more than once"),
         ("label,name,red,green,blue\n0,road,1,2,3\n0,void,4,5,6\n", "void label 0"),
-        ("label,name,red,green,blue\n0,road,1,2,300\n", "0 to 255"),
+        ("label,name,red,green,blue\n0,road,1,2,300\n", "line 2: blue must be an integer from 0 to 255, found '300'"),
+        ("label,name\n0,road\n70000,car\n", "line 3: label must be an integer from 0 to 65535, found '70000'"),
     ],
 )
 def test_bad_files_are_named(text: str, words: str, tmp_path: Path) -> None:

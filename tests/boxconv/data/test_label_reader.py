@@ -120,14 +120,14 @@ ASKED: list[tuple[str, Any, str]] = [
     ("negative.tif", valued((0, 1, -1), 255, np.int32), r"found -1 \(first"),
     ("transparent.png", with_alpha(valued((0, 1, 2), 255), 0), "found 12 transparent pixels"),
     ("transparent colours.png", with_alpha(COLOURED, 254), "found 12 transparent pixels"),
-    ("colours.png", COLOURED, "found colours: --palette FILE"),
+    ("colours.png", COLOURED, "found colours: palette.csv in the data folder, or --palette FILE"),
     ("floats.tif", valued((0, 1, 2), 255, np.float32), "found mode F .floating-point numbers"),
     ("ink.tif", Image.fromarray(COLOURED).convert("CMYK"), "found mode CMYK"),
     ("pages.tif", _pages, "found 2 pages"),
     ("deep.png", _deep_colours, "found 16 bits in each of several channels"),
-    ("jpeg.png", _as("JPEG"), "must be PNG, TIFF or BMP files, found JPEG, which changes the values of pixels: save"),
-    ("webp.tif", _as("WEBP"), "found WEBP, which changes the values of pixels: save the labels as PNG"),
-    ("lossy.tif", _as("TIFF", compression="jpeg"), "found TIFF with JPEG compression, which changes the values"),
+    ("jpeg.png", _as("JPEG"), "must be PNG, TIFF or BMP files, found JPEG: its values have changed: write"),
+    ("webp.tif", _as("WEBP"), "found WEBP: its values have changed: write the label again, as PNG, from where"),
+    ("lossy.tif", _as("TIFF", compression="jpeg"), "found TIFF with JPEG compression: its values have changed"),
     ("animation.bmp", _as("GIF"), "must be PNG, TIFF or BMP files, found GIF: save the labels as PNG"),
 ]
 
@@ -241,6 +241,21 @@ def test_a_draft_of_the_class_table(
     assert fingerprint(root) == before
 
 
+@pytest.mark.parametrize(
+    "colours, kept", [(((10, 20, 30), (200, 0, 0)), True), (((9, 9, 9), (8, 8, 8)), False), (((9, 1, 1),) * 2, False)]
+)
+def test_a_draft_takes_the_colours_of_the_files(colours: Any, kept: bool, tmp_path: Path) -> None:
+    root = folder(tmp_path / "data", lambda name: pick(name, (0, 1)))
+    for path in root.glob("labels/*/*.png"):
+        label = Image.open(path).convert("L")
+        label.putpalette([part for colour in colours for part in colour])
+        label.save(path)
+    path = root / "classes.csv"
+    assert main(["check-data", str(root), "--write-classes", str(path)]) == 0, "the one file that may be added"
+    assert (read_classes(path).colours == colours) == kept
+    assert main(["check-data", str(root), "--quiet"]) == 0
+
+
 @pytest.mark.parametrize("names, told", [(("wall",), True), (("wall", "Background"), False)])
 def test_a_draft_says_what_uncovered_pixels_are(
     names: tuple[str, ...], told: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -252,8 +267,10 @@ def test_a_draft_says_what_uncovered_pixels_are(
 
 def test_no_draft(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = folder(tmp_path / "data", lambda name: pick(name, (0, 1)))
-    assert main(["check-data", str(root), "--write-classes", str(root / "classes.csv")]) == 2
-    assert "never written to" in capsys.readouterr().err
+    (root / "classes.csv").write_text("mine")
+    for name in ("classes.csv", "other.csv"):
+        assert main(["check-data", str(root), "--overwrite", "--write-classes", str(root / name)]) == 2
+        assert "never written to" in capsys.readouterr().err
     polygons(root / "labels" / "val" / "a.json", shape("car", SQUARE))
     with pytest.raises(DataError, match=r"labels of one sort.*in pixels and in polygons"):
         draft_classes(root)

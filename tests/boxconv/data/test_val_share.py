@@ -67,9 +67,14 @@ def test_without_it_the_message_names_it(tmp_path):
         ({"data": "folder", "val_share": 1.0}, "--val-share: expected a share between 0 and 1, got 1.0"),
         ({"data": "folder", "val_share": 0.0}, "--val-share: expected a share between 0 and 1, got 0.0"),
         ({"data": "camvid", "val_share": 0.2}, "--val-share: got 0.2, but --data camvid has its own splits"),
+        (
+            {"data": "folder", "val_share": 0.2},
+            "--val-share: got 0.2, but .*/images has folders for splits already: train",
+        ),
     ],
 )
 def test_wrong_settings(tmp_path, changes, message):
+    (tmp_path / "images" / "train").mkdir(parents=True)
     with pytest.raises(UsageError, match=message):
         DataConfig(root=tmp_path, **changes).check()
 
@@ -97,3 +102,8 @@ def test_from_photos_to_scores_by_commands(tmp_path, capsys, monkeypatch):
     count = len(names(root, "val", FolderLayout(val_share=0.3)))
     status, out, errors = boxconv(capsys, "evaluate", "run/best.pt", "--quiet")
     assert (status, f"val: {count} images" in out) == (0, True), out + errors
+    for kind in ("images", "labels"):
+        (tmp_path / "sorted" / kind).mkdir(parents=True)
+        (root / kind).rename(tmp_path / "sorted" / kind / "val")
+    status, out, errors = boxconv(capsys, "evaluate", "run/best.pt", "--quiet", "--root", "sorted")
+    assert (status, "val: 12 images" in out) == (0, True), errors

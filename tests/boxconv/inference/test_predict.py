@@ -84,14 +84,16 @@ def test_writes_indices_and_a_picture(photo, tmp_path):
 @pytest.mark.parametrize(
     "inputs, out, message",
     [
-        (["missing"], "out", "missing: no such file or folder"),
+        (["missing"], "out", "missing: no such file or folder, nor one of the package's networks, boxenet-camvid"),
+        (["missing.png"], "out", "missing.png: no such file or folder$"),
         (["empty"], "out", "empty: no images in this folder"),
         (["photos", "same"], "out", r"would be written for both .*photos.*same.*give the folder that both are in"),
         (["photos/a photo.jpg", "photos/a photo.jpg"], "out", r"a photo\.jpg: given twice"),
         (["texts"], "out", r"texts: no images in this folder, only 2 \.txt, 1 without suffix"),
-        (["labels"], "labels", r"would replace an input"),
+        (["labels"], "labels", r"labels: results would mix with the images in this folder"),
+        (["labels/a.png"], "labels", r"would replace an input"),
         (["photos"], "photos/a photo.jpg", "a file is in the place of the output folder"),
-        (["photos"], "done", r"a photo\.png: exists already, as do 1 of 2 outputs; .*--overwrite"),
+        (["photos"], "done", r"1 of 2 outputs exists already, the first is .*a photo\.png; .*--overwrite"),
     ],
 )
 def test_refuses_before_anything_is_written(photo, tmp_path, inputs, out, message):
@@ -172,7 +174,7 @@ def test_bad_images_are_left_out_when_asked(tmp_path):
     folder = many(tmp_path / "in", 4)
     (folder / "2.png").write_bytes(b"no image")
     jobs = plan([folder], tmp_path / "out")
-    with pytest.raises(DataError, match=r"2\.png.*; --keep-going skips such files"):
+    with pytest.raises(DataError, match=r"2\.png"):
         run(jobs)
     results = run(jobs, keep_going=True)
     assert [result.job for result in results] == jobs

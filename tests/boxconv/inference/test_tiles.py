@@ -10,6 +10,7 @@ from torch import nn
 
 from box_convolution import networks
 from boxconv.data.bands import from_pillow
+from boxconv.data.class_table import DataError
 from boxconv.data.large_images import LargeImage
 from boxconv.data.layouts.camvid import CAMVID
 from boxconv.data.transforms import EvalTransform
@@ -256,8 +257,34 @@ def test_an_open_network_takes_the_same_options(network):
     assert len({found.tobytes() for found in labels.values()}) == len(labels), "each option does something"
     assert (network.predict(image, tile=64) == labels["tile"]).all(), "a quarter by default"
     assert (network.predict(image, size=(48, 64)) == labels["whole"]).all()
-    with pytest.raises(UsageError, match="--tile"):
-        network.predict(image, tile=12)
+
+
+def test_an_open_network_takes_paths_and_arrays(network, tmp_path):
+    image = noise(40, 60)
+    image.save(tmp_path / "photo.png")
+    wanted = network.predict(image)
+    for given in (np.asarray(image), tmp_path / "photo.png", str(tmp_path / "photo.png")):
+        assert (network.predict(given) == wanted).all()
+        assert (network.predict_probabilities(given).labels == wanted).all()
+
+
+@pytest.mark.parametrize(
+    "image, options, error, message",
+    [
+        (3, {}, TypeError, r"image must be a path, a Pillow image or a uint8 array \(height, width, 3\), got int"),
+        (np.zeros((40, 60)), {}, TypeError, r"image must .* got float64 \(40, 60\)"),
+        (torch.zeros(1, 3, 40, 60), {}, TypeError, "image must .* got Tensor"),
+        (from_pillow(noise(40, 60), 1), {}, ValueError, "image must have 3 channels, got 1"),
+        ("none.png", {}, DataError, "none.png: cannot be read: No such file"),
+        (noise(40, 60), {"tile": 12}, UsageError, "^tile: expected a multiple of 8, at least 16, got 12"),
+        (noise(40, 60), {"tile": 64, "overlap": 64}, UsageError, "^overlap: expected 0 to 63, less than tile, got 64"),
+        (noise(40, 60), {"size": 64}, ValueError, r"size must be \(height, width\), two positive ints, got 64"),
+        (noise(40, 60), {"tta": 3}, TypeError, "tta must be a bool, got int 3"),
+    ],
+)
+def test_errors_of_an_open_network_name_the_argument(image, options, error, message, network):
+    with pytest.raises(error, match=message):
+        network.predict(image, **options)
 
 
 def test_one_tile_is_the_whole_image(network):

@@ -138,7 +138,7 @@ def test_one_of_several_cannot_be_read(tmp_path, monkeypatch, capsys):
     status, out, errors = boxconv(capsys, *line)
     assert (status, out) == (1, "")
     assert "a.mp4: no video can be read from it" in errors
-    assert "; --keep-going skips such files" in errors
+    assert "; --keep-going skips such files, --resume keeps what is written already" in errors
     status, out, errors = boxconv(capsys, *line, "--keep-going")
     assert (status, "b.mp4: 3 frames labelled" in out) == (1, True)
     assert "1 left out:\n  a.mp4: no video can be read from it" in errors
@@ -205,7 +205,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     ]  # fmt: skip
     again = ["predict", "boxonlyenet-camvid", "drive.mp4", "--quiet"]
     status, _, errors = boxconv(capsys, *again)
-    assert (status, "drive_overlay.mp4: exists already" in errors) == (1, True)
+    assert (status, "1 of 1 outputs exists already, the first is predictions/drive_overlay.mp4;" in errors) == (1, True)
     status, out, _ = boxconv(capsys, *again, "--save", "overlay", "colours", "--resume")
     assert status == 0
     assert len(frames(tmp_path / "predictions" / "drive_colour.mp4")) == 6
