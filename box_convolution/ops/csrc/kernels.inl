@@ -35,8 +35,8 @@ inline void fill(T* begin, T* end, T value) {
 
 #include "float64_vectors.inl"
 #include "spans.inl"
-#include "integral_image_forward.inl"
-#include "integral_image_backward.inl"
+#include "float64_forward.inl"
+#include "float64_backward.inl"
 #include "one_pass_backward.inl"
 #include "float32_vectors.inl"
 #include "int32_vectors.inl"

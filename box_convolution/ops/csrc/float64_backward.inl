@@ -1,4 +1,4 @@
-// Gradients from the integral image of integral_image_forward.inl: by the input through the adjoint, by the edges through
+// Gradients from the integral image of float64_forward.inl: by the input through the adjoint, by the edges through
 // sums over rows of the integral image.
 
 // Sums over all outputs of one box on one plane, of which edge_gradients makes the gradients by its edges.
