@@ -99,7 +99,7 @@ WITHIN_APPLICATION = {
 OF_THE_LIBRARY = {
     "data": {"extras"},
     "training": {"layer"},  # and never networks: it is given one
-    "inference": {"networks", "deploy"},
+    "inference": {"argument_checks", "networks", "deploy"},
     "reports": {"drawing"},
     "analysis": {"layer", "boxes", "drawing", "torch_internals"},
     "profiling": {"networks", "deploy", "layer", "torch_internals", "BoxConv2d", "__version__"},
