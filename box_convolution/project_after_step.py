@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from .argument_checks import check_module
 from .sharded import complete_rows, whole, write
 
 if TYPE_CHECKING:
@@ -51,7 +50,8 @@ def project_boxes(model: nn.Module) -> None:
     weights at any place, and optimisers that are not a `torch.optim.Optimizer`. In these cases call this function after
     each step, in all processes.
     """
-    check_module("model", model)
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be an nn.Module, got {type(model).__name__}")
     with _summoned(model):
         for layer in [module for module in model.modules() if module in layers]:
             layer.project_()  # type: ignore[operator]

@@ -69,7 +69,7 @@ def to_onnx(
     check_module("network", network)
     path, inputs, dynamic = _onnx_path(path), _inputs(example), as_bool("dynamic", dynamic) and fixed_size is None
     if as_bool("custom_operators", custom_operators) and custom.library() is None:
-        raise MissingPackageError(f"custom_operators=True needs {custom.remedy()}")
+        raise MissingPackageError(f"custom_operators (--custom-operators) needs {custom.remedy()}")
     if fixed_size is not None:
         size = as_size("fixed_size", fixed_size)
         inputs = tuple(_of_size(tensor, size) if tensor.ndim == 4 else tensor for tensor in inputs)

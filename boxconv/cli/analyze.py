@@ -29,6 +29,7 @@ class Analyze:
     levels: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="[STR [STR ...]]")] = None
     """Modules whose receptive fields are measured, besides the output; by default the first box block."""
     images: int = 30
+    """Validation images to look at."""
     positions: int = 20
     """Random positions in each image. The time grows with images x positions x channels; 0 skips receptive fields."""
     root: Path | None = None

@@ -22,6 +22,7 @@ class Bench:
     """
 
     networks: tyro.conf.Positional[tuple[str, ...]] = TABLE_3
+    """Networks to time."""
     size: tuple[int, int] = (512, 1024)
     """Height and width of the image, in pixels."""
     rounds: int = 21

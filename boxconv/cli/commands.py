@@ -29,6 +29,9 @@ def _command(name: str) -> tuple[type, Callable[[Any], int | None]]:
     return get_type_hints(run)["args"], run
 
 
+SHARED = {"device": "auto: cuda if there is one, else cpu.", "quiet": "Show no progress."}
+"""What --help says of settings that many commands have."""
+
 COMMANDS = {name: _command(name) for name in NAMES}
 
 
@@ -62,18 +65,15 @@ def parse(argv: list[str], default: train.Train | None = None) -> Any:
     if "--help" in argv or "-h" in argv:
         for kind, _ in COMMANDS.values():
             _describe(kind)
-    training = argv if argv[:1] == ["train"] else []
-    defaults: dict[str, Any] = {"train": {"default": default or train.defaults(training)}}
-    kinds: list[Any] = [
-        Annotated[kind, tyro.conf.subcommand(name, **defaults.get(name, {}))] for name, (kind, _) in COMMANDS.items()
-    ]
-    return tyro.cli(
-        functools.reduce(operator.or_, kinds),
-        prog="boxconv",
-        description="Train, evaluate and use segmentation networks with box convolutions.",
-        args=argv,
-        config=(tyro.conf.DisallowNone,),  # what may be left out is left out, not called None
-    )
+    options: dict[str, Any] = {"args": argv, "config": (tyro.conf.DisallowNone,)}  # left out, not called None
+    name = argv[0].replace("_", "-") if argv else ""
+    if name in COMMANDS:  # by itself, so that errors name the command
+        if name == "train":
+            options["default"] = default or train.defaults(argv)
+        return tyro.cli(COMMANDS[name][0], **options | {"prog": f"boxconv {name}", "args": argv[1:]})
+    kinds: list[Any] = [Annotated[kind, tyro.conf.subcommand(name)] for name, (kind, _) in COMMANDS.items()]
+    about = "Train, evaluate and use segmentation networks with box convolutions."
+    return tyro.cli(functools.reduce(operator.or_, kinds), prog="boxconv", description=about, **options)
 
 
 def _describe(command: type) -> None:
@@ -82,7 +82,7 @@ def _describe(command: type) -> None:
     Each description becomes one line, because line breaks of the source do not fit the terminal. "(default: None)" is
     removed: the description says what happens if the option is left out.
     """
-    described = dict(found for kind in reversed(command.__mro__[:-1]) for found in _descriptions(kind))
+    described = SHARED | dict(found for kind in reversed(command.__mro__[:-1]) for found in _descriptions(kind))
     hints = get_type_hints(command, include_extras=True)
     for field in dataclasses.fields(command):
         if field.name in described:

@@ -78,7 +78,10 @@ def run(args: Compare) -> None:
     folders = {run.identity: folder for folder, run in runs.items()}
     for folder, run in runs.items():
         if folders[run.identity] != folder:
-            raise UsageError(f"RUNS: {folder} and {folders[run.identity]} are the same experiment with the same seed")
+            raise UsageError(
+                f"RUNS: {folder} and {folders[run.identity]} are the same experiment with the same seed: leave one of "
+                "them out, or train the other with another --seed"
+            )
     every = merged(read_kept(args.kept, defaults), list(runs.values()))
     if not every:
         raise UsageError("RUNS: expected folders of finished runs, or --kept FILE with some")

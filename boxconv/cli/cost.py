@@ -31,8 +31,11 @@ class CostOf:
     size: tuple[int, int] = (512, 1024)
     """Height and width of the image, in pixels."""
     num_classes: int = 19
+    """Classes that the network tells apart."""
     in_channels: int = 3
+    """Channels of the image."""
     batch_size: int = 1
+    """Images in a forward pass."""
     blocks: bool = False
     """Also show each block."""
     rounds: int = 5
@@ -41,6 +44,7 @@ class CostOf:
     """Threads of the timed passes. With 1, processor time is measured, which does not grow if other programs run."""
     device: str = "auto"
     format: Literal["text", "json", "markdown"] = "text"
+    """How the tables are printed."""
 
 
 def run(args: CostOf) -> None:

@@ -42,6 +42,7 @@ class Evaluate(InferenceOptions):
     full_resolution: bool = False
     """Score at the size of the label files, not at that of the network's images."""
     batch_size: int = 8
+    """Images that the network takes at once."""
     workers: int = 0
     """Processes that load images; with 0, a thread loads the next ones while the network computes."""
     device: str = "auto"
@@ -77,7 +78,7 @@ def _evaluate(args: Evaluate, context: "DistributedContext") -> None:
     from ..training.device import choose_device
     from ..training.evaluation import ImageTransform, score_table
     from ..training.evaluation import evaluate as score
-    from ..training.metrics import score_intervals, without_pixels
+    from ..training.metrics import about_absent, score_intervals, without_pixels
 
     device = choose_device(args.device, context.local_rank)
     opened = open_network(args.network)
@@ -111,7 +112,7 @@ def _evaluate(args: Evaluate, context: "DistributedContext") -> None:
     )
     print(score_table(scores, intervals))
     if absent := without_pixels(matrix.counts.sum(1), classes):
-        print(f"the labels have no pixel of {', '.join(absent)}: the scores tell nothing of it")
+        print(about_absent("the labels", absent))
     if args.json is not None:
         numbers = {"scores": scores, "intervals": intervals, **matrix.state(), "classes": list(classes.names)}
         write_atomic(args.json, json.dumps(numbers, indent=2) + "\n")

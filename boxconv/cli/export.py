@@ -147,7 +147,7 @@ def _pruned(trained: "TrainedNetwork", args: Export) -> Any:
     before, after = (percent(validation_scores(model, classes, config)["class_iou"]) for model in (deployed, pruned))
     print(
         f"took out {sum(layer.removed_boxes for layer in report)} of {sum(layer.boxes for layer in report)} boxes, "
-        f"with them the sums of {sum(layer.idle_channels for layer in report)} of "
-        f"{sum(layer.channels for layer in report)} channels; validation class IoU {before} -> {after}"
+        f"so that nothing reads {sum(layer.idle_channels for layer in report)} of "
+        f"{sum(layer.channels for layer in report)} channels any more; validation class IoU {before} -> {after}"
     )
     return pruned

@@ -26,7 +26,9 @@ class Finetune:
     out: Path
     """Folder of the new run."""
     snap: bool = False
+    """Move the boxes to whole pixel borders, and keep them there."""
     epochs: int = 10
+    """Number of times that the training images are gone through."""
     lr: float = 1e-4
     """Learning rate at the start."""
     root: Path | None = None
@@ -35,6 +37,7 @@ class Finetune:
     """By default that of the old run. The same holds for --device and --workers."""
     device: str | None = None
     workers: int | None = None
+    """Processes that load images."""
     overwrite: bool = False
     """Delete the run in --out, with its report in analysis/, and start again."""
     quiet: bool = False

@@ -16,11 +16,13 @@ class Submit:
     """Write files for the Cityscapes benchmark: CITY_SEQUENCE_FRAME_pred_labelIds.png for every image of a split."""
 
     checkpoint: tyro.conf.Positional[Path]
+    """Checkpoint, or the folder of a run (its best.pt), or an exported file."""
     out: Path
     """Folder for the results: zip it and upload it, or score it with the cityscapesScripts."""
     root: Annotated[Path | None, tyro.conf.arg(aliases=["--data-root"])] = None
     """Folder with leftImg8bit/; by default that of the training."""
     split: str = "test"
+    """Name of the split."""
     overwrite: bool = False
     """Replace files that are there already."""
     resume: bool = False

@@ -54,6 +54,7 @@ class DataConfig:
     scenes_per_epoch: int = 240
     """Drawn scenes in an epoch; no scene is shown twice."""
     scenes_for_validation: int = 60
+    """Drawn scenes to validate on, always the same ones."""
 
     def check(self) -> None:
         """Raise UsageError for a value out of range."""

@@ -16,7 +16,6 @@ from box_convolution.deploy import deploy, snap_boxes
 from box_convolution.networks.enet import Bottleneck
 from box_convolution.networks.erfnet import NonBottleneck1d
 
-from ..errors import plural
 from ..reports.tables import Section, Table, number
 from . import machine
 from .timing import Call, Repeats, Timing, interleaved, waiting
@@ -88,7 +87,7 @@ def measured(args: Settings, device: torch.device, threads: int) -> Iterator[Sec
 
 
 def threads_text(threads: int) -> str:
-    return plural(threads, "thread")
+    return f"{threads} thread{'' if threads == 1 else 's'}"
 
 
 def _networks(args: Settings, device: torch.device, title: str, times: Times) -> Section:

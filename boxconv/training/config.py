@@ -20,6 +20,8 @@ class TrainConfig(DataConfig):
     """A training run."""
 
     network: str = "boxenet"
+    """One of enet, boxenet, boxenet_frozen, enet_minus, boxonlyenet, erfnet, boxerfnet, boxerfnet_frozen,
+    erfnet_minus."""
     symmetric: bool = False
     """Boxes that extend equally far to the left and to the right, with three parameters each instead of four."""
     initial_boxes: InitialBoxes = "uniform"
@@ -40,7 +42,9 @@ class TrainConfig(DataConfig):
     snap: bool = False
     """Move the boxes to whole pixel borders before training starts, and keep them there."""
     epochs: int = 30
+    """Number of times that the training images are gone through."""
     batch_size: int = 8
+    """Images in a step."""
     lr: float = 1e-3
     """Learning rate at the start."""
     optimizer: Optimizer = "adam"
@@ -65,14 +69,17 @@ class TrainConfig(DataConfig):
     schedule: Literal["poly", "step", "constant"] = "poly"
     """poly: (1 - progress)^0.9; step: times STEP_FACTOR every STEP_EPOCHS, or after each of MILESTONES."""
     step_epochs: int = 100
+    """Epochs between two drops of the learning rate by --schedule step, without --milestones."""
     milestones: tuple[int, ...] = ()
     """Epochs after which --schedule step multiplies the learning rate, in ascending order."""
     step_factor: float = 0.1
+    """Factor of such a drop."""
     warmup: float = 0.0
     """Epochs at the start in which the learning rate grows linearly to that of the schedule."""
     patience: int | None = None
     """Epochs without a better validation class IoU after which training stops. Never if left out."""
     flip: bool = True
+    """Mirror half of the training images, left to right."""
     scale: tuple[float, float] = (0.8, 1.25)
     """Range of the random scale of training images."""
     rotate: float = 0.0
@@ -87,12 +94,15 @@ class TrainConfig(DataConfig):
     """Probability that a training crop is placed around a pixel of a class that is drawn uniformly from those in the
     image."""
     train_split: str = "train"
+    """Name of the split to train on."""
     val_split: str = "val"
+    """Name of the split to validate on."""
     val_every: int = 1
     """Epochs between validations; the last epoch is always validated."""
     report_every: int | None = None
     """Epochs between pictures of predictions, in TensorBoard and OUT/progress/report.html. Off if left out."""
     seed: int = 0
+    """Seed of all random numbers: weights, order and changes of images, dropout."""
     device: str = "auto"
     """auto: cuda if there is one, else cpu."""
     workers: int = 0

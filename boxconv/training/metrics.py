@@ -149,6 +149,15 @@ def without_pixels(pixel_counts: Tensor, classes: ClassTable) -> list[str]:
     return [name for name, count in zip(classes.names, pixel_counts.tolist(), strict=True) if count == 0]
 
 
+def about_absent(labels: str, absent: list[str]) -> str:
+    """A sentence about classes without a pixel in ``labels``, and what they do to the scores."""
+    one = len(absent) == 1
+    return (
+        f"{labels} have no pixel of {', '.join(absent)}: the scores tell nothing of {'it' if one else 'them'}; if "
+        f"{'it is' if one else 'they are'} predicted somewhere, an IoU of 0 lowers class IoU"
+    )
+
+
 def _check_range(name: str, low: int, high: int, highest: int) -> None:
     if low < 0 or high > highest:
         raise ValueError(f"{name} {low if low < 0 else high} is outside 0 to {highest}")

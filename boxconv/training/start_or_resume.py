@@ -13,6 +13,7 @@ from . import checkpoint
 from .config import TrainConfig, resumed
 from .distributed import ALONE, DistributedContext
 from .loop import train
+from .metrics import about_absent
 from .recorder import Watch
 from .run_folder import RunFolder, check_folder
 from .setup import CreateNetwork, Run, build_run
@@ -96,7 +97,7 @@ def train_into(
             print(f"{run}; writing to {out}")
         records = train(run, folder, resume=saved, provenance=provenance, progress=progress, watch=watch)
         for split, absent in run.unscored.items():
-            print(f"the labels of {split} have no pixel of {', '.join(absent)}: the scores tell nothing of it")
+            print(about_absent(f"the labels of {split}", absent))
         return records
 
 

@@ -114,7 +114,7 @@ def test_bad_inputs(shapes: dict[str, tuple[int, ...]], message: str, library: P
 
 def test_without_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(custom_operators, "library", lambda: None)
-    with pytest.raises(MissingPackageError, match=r"custom_operators=True needs .*cmake\.define\.ONNXRUNTIME_INCLUDE"):
+    with pytest.raises(MissingPackageError, match=r"custom_operators .* needs .*cmake\.define\.ONNXRUNTIME_INCLUDE"):
         to_onnx(layers(), tmp_path / "net.onnx", IMAGE, custom_operators=True)
     assert not list(tmp_path.iterdir())
     (tmp_path / "net.onnx").write_bytes(model_with(input=(1, 3, 5, 6), boxes=(3, 2, 4)))

@@ -55,6 +55,8 @@ def plan(root: Path, out: Path, *, resume: bool = False) -> list[Scene]:
         raise DataError(f"{shown(out)}: a file is in the place of the output folder")
     if out.exists() and any(out.iterdir()) and not resume:
         raise DataError(f"{shown(out)}: holds files; choose a new --out, or give --resume to go on")
+    if not root.is_dir():
+        raise DataError(f"{shown(root)}: no such folder")
     for path in (META, LABELS, SPLITS):
         check_regular(root / path)
     names = _matlab(root / META, "SUNRGBDMeta")

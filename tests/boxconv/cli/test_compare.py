@@ -169,7 +169,7 @@ def test_what_cannot_be_compared(folders: list[Path], tmp_path: Path, capsys: py
     status, text = printed(capsys, "compare", folders[0], "--plot", tmp_path / "curves.gif")
     assert (status, "--plot: expected a name that ends in .png or .svg" in text) == (2, True)
     status, text = printed(capsys, "compare", folders[0], write_run(tmp_path / "again", "boxenet", 1, [0.2] * 3))
-    assert (status, "are the same experiment with the same seed" in text) == (2, True)
+    assert (status, "are the same experiment with the same seed: leave one of them out, or" in text) == (2, True)
     (folders[1] / "metrics.jsonl").write_bytes(b"\xff\xfe")
     status, text = printed(capsys, "compare", folders[1])
     assert (status, "no training run that can be read: UnicodeDecodeError" in text) == (1, True)

@@ -1,9 +1,12 @@
 """What `boxconv COMMAND --help` says."""
 
+import dataclasses
+
 import pytest
 
+from box_convolution.networks import names
 from boxconv.cli import main
-from boxconv.cli.commands import COMMANDS
+from boxconv.cli.commands import COMMANDS, _describe
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -16,6 +19,29 @@ def test_what_may_be_left_out_has_no_value(command, capsys, monkeypatch):
     assert "None" not in text
     assert "(default: )" not in text
     assert not [line for line in text.splitlines() if "{INT" in line or "{FLOAT" in line or "{[" in line]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_setting_is_explained(command):
+    kind, _ = COMMANDS[command]
+    _describe(kind)
+    assert not [field.name for field in dataclasses.fields(kind) if not field.metadata.get("help")]
+
+
+@pytest.mark.parametrize(
+    "line", ["train --foo", "train --lr abc", "train --epochs", "check_data --foo", "predict --tile x"]
+)
+def test_errors_name_the_help_of_the_command(line, capsys):
+    with pytest.raises(SystemExit):
+        main(line.split())
+    assert f"boxconv {line.split()[0].replace('_', '-')} --help" in capsys.readouterr().err
+
+
+def test_the_help_names_the_networks(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert f"One of {', '.join(names())}." in text
 
 
 def test_values_are_shown(capsys):

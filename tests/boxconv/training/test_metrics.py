@@ -13,7 +13,7 @@ from boxconv.data.class_table import VOID, ClassTable
 from boxconv.data.layouts.camvid import CAMVID
 from boxconv.data.layouts.cityscapes import CITYSCAPES, LABEL_IDS
 from boxconv.score_names import SCORES
-from boxconv.training.metrics import ConfusionMatrix, count_pixels
+from boxconv.training.metrics import ConfusionMatrix, about_absent, count_pixels
 
 TABLE = ClassTable(tuple("abcde"), tuple((i, 0, 0) for i in range(5)), ("x", "x", "y", "z", "y"))
 
@@ -168,6 +168,11 @@ class QuickLabels(Labels):
 
     def label(self, index: int) -> Image.Image:
         return Image.fromarray(self.values[index].byte().numpy())
+
+
+def test_several_classes_without_pixels_are_named() -> None:
+    said = "they have no pixel of a, b: the scores tell nothing of them; if they are predicted somewhere, an IoU of 0 "
+    assert about_absent("they", ["a", "b"]).startswith(said)
 
 
 def test_count_pixels() -> None:
