@@ -92,6 +92,7 @@ COMMANDS = [
     ("evaluate later.pt", 1, "later.pt: format 99 of a later version"),
     ("evaluate classless.pt", 1, "classless.pt: does not say how images are prepared, or what its classes are"),
     ("evaluate boxenet-camvid", 2, "--root: --data camvid needs the folder"),
+    ("import-sunrgbd none --out out", 1, "none: no such folder"),
     ("evaluate boxenet-camvid --data scenes", 2, "--data: scenes has the classes road, oncoming"),
     (
         "evaluate boxenet-camvid --root data",
