@@ -44,10 +44,20 @@ def before_loading(
             errors.append(str(error))
             state_dict[name] = layer.scaled_boxes.detach()
     stored, unit = state_dict.get(name), metadata.get("unit", layer._unit())
-    if isinstance(stored, Tensor) and unit != layer._unit():
-        h, w = (theirs / ours for theirs, ours in zip(unit, layer._unit(), strict=True))
-        factors = (h, h, w) if stored.shape[-1] == 3 else (h, h, w, w)
-        stored = state_dict[name] = stored.detach() * box.constant(factors, stored)
+    if (
+        unit != layer._unit()
+        and isinstance(stored, Tensor)
+        and stored.shape[:-1] == shape
+        and stored.shape[-1] in (3, 4)
+    ):
+        if type(stored) in (Tensor, nn.Parameter):
+            h, w = (theirs / ours for theirs, ours in zip(unit, layer._unit(), strict=True))
+            factors = (h, h, w) if stored.shape[-1] == 3 else (h, h, w, w)
+            stored = state_dict[name] = stored.detach() * box.constant(factors, stored)
+        else:
+            errors.append(
+                f"{name}: boxes of a layer for other sizes must be loaded whole, not as {type(stored).__name__}"
+            )
     if isinstance(stored, Tensor) and tuple(stored.shape) == (*shape, 4 if layer.symmetric else 3):
         pixels = layer._pixels(stored.detach(), symmetric=not layer.symmetric)
         state_dict[name] = layer._scaled(_symmetric(name, pixels) if layer.symmetric else pixels)

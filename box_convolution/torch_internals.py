@@ -57,9 +57,13 @@ def in_a_transform() -> bool:
 
 
 def has_hooks(module: nn.Module) -> bool:
-    """Whether calling ``module`` runs hooks. True if unknown, because modules with hooks are not changed."""
-    names = ("_forward_hooks", "_forward_pre_hooks")
-    return any(bool(getattr(module, name, True)) for name in names)
+    """Whether calling ``module`` runs other code than its class's ``forward``: hooks, or methods of its own.
+
+    True if unknown, because such modules are not changed.
+    """
+    if {"forward", "_conv_forward"} & vars(module).keys() or type(module).__call__ is not nn.Module.__call__:
+        return True
+    return any(bool(getattr(module, name, True)) for name in ("_forward_hooks", "_forward_pre_hooks"))
 
 
 class Float32Buffers(nn.Module):

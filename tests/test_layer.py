@@ -257,6 +257,14 @@ def test_a_state_dict_of_a_layer_for_other_sizes_keeps_pixels(symmetric: bool) -
             torch.testing.assert_close(other[0].boxes, expected)
 
 
+@pytest.mark.parametrize("shape", [(3, 2, 1), (3, 2, 5), (2,), ()])
+def test_a_wrong_shape_from_a_layer_for_other_sizes(shape: tuple[int, ...]) -> None:
+    state = BoxConv2d(3, 2, 64, 24).state_dict()
+    state["scaled_boxes"] = torch.zeros(shape)
+    with pytest.raises(RuntimeError, match="size mismatch for scaled_boxes"):
+        layer().load_state_dict(state)
+
+
 def test_state_dict_round_trip_and_what_does_not_fit() -> None:
     one, other = layer(), layer()
     assert list(one.state_dict()) == ["scaled_boxes"]

@@ -5,9 +5,11 @@ be traced, the children that it calls whole are traced. No code is generated: th
 forward code.
 """
 
+import functools
 import inspect
 import itertools
-from collections import Counter
+import types
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,12 +17,15 @@ from typing import Any
 from torch import Tensor, fx, nn
 
 from ..networks.prelu import PReLU
+from ..torch_internals import has_hooks
 from .activation import Activation
 from .modules import FastTransposedConv2d, FusedBoxBottleneck, FusedBoxConv2d, PointwiseConv2d
-from .whole_calls import whole_children
+from .whole_calls import shows_in_a_trace, whole_children
 
 _OURS = (FusedBoxConv2d, FusedBoxBottleneck, PointwiseConv2d, FastTransposedConv2d, Activation, PReLU)
 _MOST_VARIANTS = 16
+_OF_TORCH = set(vars(nn.Module()))
+"""Attributes in which PyTorch keeps the children, numbers and hooks of a module."""
 
 
 class _Reader(fx.Tracer):
@@ -31,7 +36,8 @@ class _Reader(fx.Tracer):
         self.tensors_read: set[int] = set()
 
     def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
-        return isinstance(module, _OURS) or super().is_leaf_module(module, qualified_name)
+        ours = isinstance(module, _OURS) or not shows_in_a_trace(module)
+        return ours or super().is_leaf_module(module, qualified_name)
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         if isinstance(attr_val, Tensor):
@@ -43,9 +49,10 @@ class _Reader(fx.Tracer):
 class Part:
     """A part of the network that could be traced: ``root``, and the graph of what its forward code does.
 
-    ``variants``: its graphs with other values of the parameters of forward that have defaults.
+    ``variants``: its graphs with other values of the parameters of forward that have defaults. ``network``: the whole.
     """
 
+    network: nn.Module
     root: nn.Module
     graph: fx.Graph
     variants: list[fx.Graph]
@@ -57,9 +64,12 @@ class Part:
         return None
 
     def replace(self, node: fx.Node, layer: nn.Module) -> None:
-        """Replace the layer that ``node`` calls by ``layer``."""
-        parent, _, name = str(node.target).rpartition(".")
-        setattr(self.root.get_submodule(parent), name, layer)
+        """Replace the layer that ``node`` calls by ``layer``, under all of its names."""
+        replaced = self.layer(node)
+        for path, module in list(self.network.named_modules(remove_duplicate=False)):
+            if module is replaced:
+                parent, _, name = path.rpartition(".")
+                setattr(self.network.get_submodule(parent), name, layer)
 
     def source(self, node: fx.Node) -> fx.Node | None:
         """Return the node that makes the first input of ``node``, if nothing else reads it; skips `nn.Identity`."""
@@ -70,7 +80,8 @@ class Part:
         source = node.args[0] if node.args else None
         if not isinstance(source, fx.Node) or len(source.users) != 1:
             return None
-        return self._source(source) if isinstance(self.layer(source), nn.Identity) else source
+        layer = self.layer(source)
+        return self._source(source) if type(layer) is nn.Identity and not has_hooks(layer) else source
 
     def _agrees(self, graph: fx.Graph, node: fx.Node, source: fx.Node) -> bool:
         """Whether in ``graph``, too, only ``node`` reads ``source``, or neither occurs. Both must call layers."""
@@ -106,48 +117,67 @@ class Dataflow:
 
 def read(network: nn.Module) -> Dataflow:
     """Read the dataflow of ``network`` in its present mode (training or evaluation)."""
-    open_to_code = {inner for kept in _kept_elsewhere(network) for inner in kept.modules()}
-    flow = Dataflow(list(_parts(network, set(), open_to_code)))
+    flow = Dataflow()
+    for kept in _kept_elsewhere(network):
+        flow.calls.update(dict.fromkeys(kept.modules(), 2))
+    flow.parts = [Part(network, *part) for part in _parts(network, set(), flow.calls)]
     for part in flow.parts:
         most: Counter[nn.Module] = Counter()
         for graph in (part.graph, *part.variants):
             most |= Counter(layer for node in graph.nodes if (layer := part.layer(node)) is not None)
         flow.calls.update(most)
-    flow.calls.update(dict.fromkeys(open_to_code, 2))
     return flow
 
 
 def _kept_elsewhere(network: nn.Module) -> Iterator[nn.Module]:
-    """Modules in plain lists, tuples and dicts of modules: there a replacement would not be seen."""
+    """Modules that a module keeps in another attribute, such as a list: there a replacement would not be seen."""
+    seen: set[int] = set()
 
     def within(value: Any) -> Iterator[nn.Module]:
         if isinstance(value, nn.Module):
             yield value
-        elif isinstance(value, (list, tuple, set, dict)):
-            for one in value.values() if isinstance(value, dict) else value:
+        elif id(value) not in seen and not isinstance(value, (Tensor, type, types.FunctionType, types.ModuleType)):
+            seen.add(id(value))
+            if isinstance(value, dict):
+                inner: Iterable[Any] = value.values()
+            elif isinstance(value, (list, tuple, set, frozenset, deque)):
+                inner = value
+            elif isinstance(value, functools.partial):
+                inner = (value.func, value.args, value.keywords)
+            else:
+                inner = (getattr(value, "__self__", None), getattr(value, "__dict__", None))
+            for one in inner:
                 yield from within(one)
 
     for module in network.modules():
         for name, value in vars(module).items():
-            if name != "_modules":
+            if name not in _OF_TORCH:
                 yield from within(value)
 
 
-def _parts(module: nn.Module, seen: set[nn.Module], open_to_code: set[nn.Module]) -> Iterator[Part]:
-    """Parts of ``module``. Adds to ``open_to_code`` what the code of a part looks into."""
+def _parts(
+    module: nn.Module, seen: set[nn.Module], calls: Counter[nn.Module]
+) -> Iterator[tuple[nn.Module, fx.Graph, list[fx.Graph]]]:
+    """Roots and graphs of the parts of ``module``. Adds to ``calls`` what graphs do not show.
+
+    These are the calls of code that cannot be traced, and, as two calls, that the code looks into a module.
+    """
     if module in seen:
         return
     seen.add(module)
     graphs, tensors_read = _graphs(module)
     if graphs:
-        yield Part(module, graphs[0], graphs[1:])
-        open_to_code.update(_owners(module, tensors_read))
-        return
-    whole = whole_children(module)
-    called = {id(inner) for one in whole for inner in one.modules()}
-    open_to_code.update(inner for inner in module.modules() if inner is not module and id(inner) not in called)
+        yield module, graphs[0], graphs[1:]
+        calls.update(dict.fromkeys(_owners(module, tensors_read), 2))
+        called = {str(node.target) for graph in graphs for node in graph.nodes if node.op == "call_module"}
+        whole = [one for one in map(module.get_submodule, sorted(called)) if not shows_in_a_trace(one)]
+    else:
+        whole = whole_children(module)
+        closed = {id(inner) for one in whole for inner in one.modules()}
+        calls.update({inner: 2 for inner in module.modules() if inner is not module and id(inner) not in closed})
+        calls.update(whole)
     for child in whole:
-        yield from _parts(child, seen, open_to_code)
+        yield from _parts(child, seen, calls)
 
 
 def _owners(module: nn.Module, tensors: set[int]) -> Iterable[nn.Module]:
@@ -162,6 +192,8 @@ def _graphs(module: nn.Module) -> tuple[list[fx.Graph], set[int]]:
 
     Also the tensors that the code reads itself, by their id.
     """
+    if not shows_in_a_trace(module):
+        return [], set()
     parameters = inspect.signature(module.forward).parameters.values()
     defaults = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
     # A boolean has two values. Anything else has its default or is unknown: then it is left out, for a proxy.

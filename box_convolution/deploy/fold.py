@@ -18,7 +18,7 @@ _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, FastT
 
 def scale_and_shift(norm: Any) -> tuple[Tensor, Tensor] | None:
     """Return what ``norm`` does in evaluation mode, two (C,) in float64; None unless it is just a BatchNorm."""
-    if type(norm) not in _NORMS or has_hooks(norm) or norm.running_var is None:
+    if type(norm) not in _NORMS or has_hooks(norm) or norm.training or norm.running_var is None:
         return None
     scale = (norm.running_var.double() + norm.eps).rsqrt()
     if norm.weight is not None:

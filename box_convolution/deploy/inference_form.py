@@ -53,7 +53,8 @@ def deploy(
         network: a trained network.
         snap: move the edges of boxes to the nearest pixel borders. That changes outputs a little; `boxconv finetune`
             adapts the other weights.
-        channels_last: memory format inside the network and of its output. The input may have any format.
+        channels_last: memory format inside the network and of its output. The input may have any format. Code that
+            calls ``view`` on features, which PyTorch refuses in this format, needs False.
         drop_classes: indices of output channels to leave out, such as void if it was trained as a class.
         head: name of the layer that computes the logits, for ``drop_classes``.
 
@@ -76,7 +77,10 @@ def deploy(
     _activate_in_place(flow)
     _overwrite_inputs(deployed, flow)
     if channels_last:
-        deployed = replace_all(deployed, _faster_form).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        deployed = replace_all(deployed, _faster_form)
+        for weight in deployed.parameters():
+            if weight.ndim == 4:
+                weight.data = weight.data.contiguous(memory_format=torch.channels_last)
     return deployed
 
 
@@ -105,12 +109,13 @@ def replace_all(network: nn.Module, replacement_of: Callable[[nn.Module], nn.Mod
 
 def _deployed_layer(module: Any, flow: Dataflow) -> Any:
     """The deployed form of ``module``; most modules are not replaced. ``flow``: of the network before that."""
-    if type(module) in _DROPOUTS and not has_hooks(module):
+    if type(module) in _DROPOUTS and not has_hooks(module) and flow.calls[module] < 2:
         return nn.Identity()
     if is_plain(module, BoxConv2d):
         return FusedBoxConv2d(module)
-    closed = all(flow.calls[inner] < 2 for inner in module.modules())
-    if is_plain(module, BoxBottleneck) and is_plain(module.box, BoxConv2d) and closed:
+    if any(flow.calls[inner] > 1 for inner in module.modules()):
+        return module
+    if is_plain(module, BoxBottleneck) and is_plain(module.box, BoxConv2d) and is_plain(module.dropout, nn.Dropout2d):
         inner, outer = scale_and_shift(module.norm_in), scale_and_shift(module.norm_out)
         box = FusedBoxConv2d(module.box)
         if inner and outer and fold_into(module.conv, *inner) and fold_into(box, *outer):

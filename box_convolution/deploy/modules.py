@@ -17,9 +17,9 @@ from .activation import changeable, learned
 class FusedBoxConv2d(Float32Buffers):
     """A box convolution with fixed boxes and what follows it, in one operator: scale, shift, residual, ReLU.
 
-    Input (B, C, H, W), residual like the output (B, C*M, H', W'). Buffers: ``boxes`` (C, M, 4) in pixels, ``scale`` and
-    ``shift`` (C*M,) or None. They stay float32 if the network is converted to another dtype, because half precision
-    would move edges.
+    Input (B, C, H, W), or (C, H, W) without a residual; residual like the output (B, C*M, H', W'). Buffers: ``boxes``
+    (C, M, 4) in pixels, ``scale`` and ``shift`` (C*M,) or None. They stay float32 if the network is converted to
+    another dtype, because half precision would move edges.
     """
 
     boxes: Tensor
@@ -28,6 +28,7 @@ class FusedBoxConv2d(Float32Buffers):
 
     def __init__(self, layer: BoxConv2d) -> None:
         super().__init__()
+        self.in_channels, self.num_filters = layer.in_channels, layer.num_filters
         self.stride, self.normalize, self.relu = layer.stride, layer.normalize, False
         self.register_buffer("boxes", layer.boxes.detach().float())
         self.register_buffer("scale", None)
@@ -45,9 +46,11 @@ class FusedBoxConv2d(Float32Buffers):
                 residual, input, self.boxes, self.scale, self.shift, self.relu, self.normalize
             )
             return residual
-        return torch.ops.box_convolution.box_conv2d_fused(
-            input, self.boxes, self.scale, self.shift, residual, self.relu, self.normalize, self.stride
+        batch = input[None] if input.ndim == 3 else input
+        output: Tensor = torch.ops.box_convolution.box_conv2d_fused(
+            batch, self.boxes, self.scale, self.shift, residual, self.relu, self.normalize, self.stride
         )
+        return output[0] if input.ndim == 3 else output
 
     def extra_repr(self) -> str:
         c, m = self.boxes.shape[:2]

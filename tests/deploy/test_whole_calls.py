@@ -1,6 +1,7 @@
 """Code that cannot be traced, or looks into layers: a deployed network still computes the same."""
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -233,3 +234,127 @@ class WithoutSource(nn.Module):
 def test_unknown_code(network: nn.Module) -> None:
     assert whole_children(network) == []
     assert norms(deploy(trained(network))) == 1
+
+
+class TwoNames(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList([nn.BatchNorm2d(8)])
+        self.conv, self.norm = nn.Conv2d(3, 8, 1), self.norms[0]
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        return [self.norm(self.conv(image))]
+
+
+class Kept(nn.Module):
+    """Keeps what it computes, asks for types, and may be given nothing."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.stem, self.way = nn.Sequential(nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8)), way
+        self.conv, self.norm, self.act = nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8), nn.ReLU()
+        self.holder = SimpleNamespace(norm=self.norm)
+        self.last: Any = None
+
+
+class KeptOutput(Kept):
+    def forward(self, image: Tensor) -> list[Tensor]:
+        self.last = self.conv(self.stem(image))
+        return [self.act(self.norm(self.last)), self.last]
+
+
+class AskedType(Kept):
+    def forward(self, image: Tensor, skip: Tensor | None = None) -> list[Tensor]:
+        filtered = self.conv(self.stem(image))
+        return [self.norm(filtered) if not isinstance(skip, Tensor) else filtered * skip]
+
+
+class RequiredButNone(Kept):
+    def forward(self, image: Tensor, skip: Tensor | None) -> list[Tensor]:
+        filtered = self.conv(self.stem(image))
+        return [self.norm(filtered) + (filtered if skip is None else skip)]
+
+
+class AskedLayers(Kept):
+    def forward(self, image: Tensor) -> list[Tensor]:
+        outputs = []
+        for layer in (self.stem, self.conv, self.norm, self.act):
+            image = layer(image)
+            if isinstance(layer, (nn.ReLU, nn.BatchNorm2d)):
+                outputs.append(image)
+        return outputs
+
+
+class HeldElsewhere(Kept):
+    def forward(self, image: Tensor) -> list[Tensor]:
+        return [self.holder.norm(self.conv(self.stem(image)))]
+
+
+class Numbers(Kept):
+    def forward(self, image: Tensor) -> list[Tensor]:
+        filtered = self.conv(self.stem(image))
+        return [self.norm(filtered) * sum(p.sum() for p in self.conv.parameters())]
+
+
+class NumbersOfLayers(Kept):
+    def forward(self, image: Tensor) -> list[Tensor]:
+        filtered = self.norm(self.conv(self.stem(image)))
+        return [filtered if self.conv.bias is None else filtered * self.norm.eps]
+
+
+@pytest.mark.parametrize(
+    "kind, given, folded",
+    [
+        (NumbersOfLayers, (), 1),
+        (TwoNames, (), 1),
+        (KeptOutput, (), 1),
+        (AskedType, (), 1),
+        (AskedType, (torch.rand(1),), 1),
+        (RequiredButNone, (None,), 1),
+        (RequiredButNone, (torch.rand(1),), 1),
+        (AskedLayers, (), 0),
+        (HeldElsewhere, (), 1),
+        (Numbers, (), 1),
+    ],
+)
+def test_what_a_trace_does_not_show(kind: Any, given: tuple[Any, ...], folded: int) -> None:
+    network = trained(kind() if kind is TwoNames else kind("way"))
+    deployed = deploy(network)
+    for _ in range(2):
+        assert_same(network, deployed, torch.randn(1, 3, 6, 7), *given)
+    assert norms(network) - norms(deployed) >= folded
+
+
+def test_other_code_than_the_class_has() -> None:
+    """Hooks, a forward or an act of the instance, norms that stay in training, replaced dropout."""
+
+    def with_hook() -> nn.Module:
+        network = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Identity(), nn.BatchNorm2d(8))
+        network[1].register_forward_hook(lambda module, inputs, output: output * 2)
+        return network
+
+    def with_forward() -> nn.Module:
+        network: Any = nn.Sequential(nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8))
+        network.forward = lambda image: network[1](network[0](image)) + network[0](image)
+        return network
+
+    def in_training() -> nn.Module:
+        network = nn.Sequential(nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8))
+        network[1].train = lambda mode=True: network[1]  # type: ignore[method-assign]
+        return network
+
+    def softmax() -> nn.Module:
+        block: Any = BoxBottleneck(8, max_input_h=8, max_input_w=8)
+        block.dropout = nn.Softmax(1)
+        return nn.Sequential(nn.Conv2d(3, 8, 1), block)
+
+    for make in (with_hook, with_forward, in_training, softmax):
+        network = trained(make())
+        assert_same(network, deploy(network), torch.randn(2, 3, 6, 7))
+
+
+def test_three_dimensional_convolutions_and_single_images() -> None:
+    network = nn.Sequential(nn.Conv3d(1, 4, 3), nn.BatchNorm3d(4)).eval()
+    assert_same(network, deploy(network), torch.randn(1, 1, 5, 6, 7))
+    layer = nn.Sequential(BoxConv2d(3, 2, max_input_h=9, max_input_w=9))
+    assert_same(layer, deploy(layer), torch.randn(3, 6, 7))
