@@ -44,19 +44,15 @@ def before_loading(
             errors.append(str(error))
             state_dict[name] = layer.scaled_boxes.detach()
     stored, unit = state_dict.get(name), metadata.get("unit", layer._unit())
-    if (
-        unit != layer._unit()
-        and isinstance(stored, Tensor)
-        and stored.shape[:-1] == shape
-        and stored.shape[-1] in (3, 4)
-    ):
+    other_sizes = unit != layer._unit()
+    if other_sizes and isinstance(stored, Tensor) and tuple(stored.shape) in ((*shape, 3), (*shape, 4)):
         if type(stored) in (Tensor, nn.Parameter):
             h, w = (theirs / ours for theirs, ours in zip(unit, layer._unit(), strict=True))
             factors = (h, h, w) if stored.shape[-1] == 3 else (h, h, w, w)
             stored = state_dict[name] = stored.detach() * box.constant(factors, stored)
         else:
             errors.append(
-                f"{name}: boxes of a layer for other sizes must be loaded whole, not as {type(stored).__name__}"
+                f"{name}: load boxes of a layer for other sizes whole, not sharded as {type(stored).__name__}"
             )
     if isinstance(stored, Tensor) and tuple(stored.shape) == (*shape, 4 if layer.symmetric else 3):
         pixels = layer._pixels(stored.detach(), symmetric=not layer.symmetric)
