@@ -51,9 +51,7 @@ def before_loading(
             factors = (h, h, w) if stored.shape[-1] == 3 else (h, h, w, w)
             stored = state_dict[name] = stored.detach() * box.constant(factors, stored)
         else:
-            errors.append(
-                f"{name}: load boxes of a layer for other sizes whole, not sharded as {type(stored).__name__}"
-            )
+            errors.append(f"{name}: load boxes of a layer for other sizes whole, not as {type(stored).__name__}")
     if isinstance(stored, Tensor) and tuple(stored.shape) == (*shape, 4 if layer.symmetric else 3):
         pixels = layer._pixels(stored.detach(), symmetric=not layer.symmetric)
         state_dict[name] = layer._scaled(_symmetric(name, pixels) if layer.symmetric else pixels)

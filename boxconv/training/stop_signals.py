@@ -20,7 +20,7 @@ class Interrupted(Exception):
     """A signal ended the run after its state was saved; ``number`` is the signal."""
 
     def __init__(self, number: int) -> None:
-        super().__init__(f"signal {number}")
+        super().__init__("ctrl-C" if number == signal.SIGINT else signal.Signals(number).name)
         self.number = number
 
 
