@@ -39,6 +39,7 @@ SUBSTITUTIONS = {
     r"^(boxconv distance .*)": r"\1 --scenes 1",
     r"^(boxconv cost .*)": r"\1 --size 32 48 --rounds 1",
     r"--resume --epochs 60": "--resume --epochs 2",
+    r"--device cuda": "--device cpu",
     r"^torchrun --nproc-per-node 4": "torchrun --standalone --nproc-per-node 2",
     # Half a minute each; ONNX and exported programs have tests of their own.
     r"\bnet\.onnx\b": "net.safetensors",
