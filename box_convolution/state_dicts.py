@@ -44,6 +44,9 @@ def before_loading(
             errors.append(str(error))
             state_dict[name] = layer.scaled_boxes.detach()
     stored, unit = state_dict.get(name), metadata.get("unit", layer._unit())
+    if not (isinstance(unit, tuple) and len(unit) == 2 and all(isinstance(one, float) and one > 0 for one in unit)):
+        errors.append(f"{name}: damaged metadata: the unit must be two positive numbers, got {unit!r}")
+        unit = layer._unit()
     other_sizes = unit != layer._unit()
     if other_sizes and isinstance(stored, Tensor) and tuple(stored.shape) in ((*shape, 3), (*shape, 4)):
         if type(stored) in (Tensor, nn.Parameter):

@@ -64,8 +64,10 @@ def prune(
     threshold, min_area = as_float("threshold", threshold, least=0), as_float("min_area", min_area, least=0)
     drop_channels = as_bool("drop_channels", drop_channels)
     check_module("network", network)
-    if not isinstance(images, Iterable):
-        raise TypeError(f"images must be batches of images, got {type(images).__name__}")
+    try:
+        iter(images)
+    except TypeError:
+        raise TypeError(f"images must be batches of images, got {type(images).__name__}") from None
     batches = [images] if isinstance(images, Tensor) and images.ndim <= 4 else images
     pruned = copy.deepcopy(network)
     layers = {name: module for name, module in pruned.named_modules() if isinstance(module, FusedBoxConv2d)}

@@ -53,9 +53,9 @@ def main(argv: list[str] | None = None) -> int:
 
 @contextmanager
 def _ctrl_c_ends_imports() -> Iterator[None]:
-    """Inside the block, ctrl-C while a module loads ends the process at once.
+    """Inside the block, ctrl-C while PyTorch and what it needs load ends the process at once.
 
-    Large libraries lose the KeyboardInterrupt that Python raises, or make another error of it.
+    They lose the KeyboardInterrupt that Python raises, or make another error of it. Later there may be files to remove.
     """
     main_thread = threading.current_thread() is threading.main_thread()
     if not main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
@@ -63,7 +63,8 @@ def _ctrl_c_ends_imports() -> Iterator[None]:
         return
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        if any("importlib" in caller.f_code.co_filename for caller, _ in traceback.walk_stack(frame)):
+        loaded = hasattr(sys.modules.get("torch"), "compile")  # defined late in PyTorch's first module
+        if not loaded and any("importlib" in caller.f_code.co_filename for caller, _ in traceback.walk_stack(frame)):
             os.write(2, f"{STOPPED}\n".encode())
             os._exit(128 + number)
         signal.default_int_handler(number, frame)

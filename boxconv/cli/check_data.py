@@ -70,7 +70,7 @@ def run(args: CheckData) -> int:
         name: getattr(args, name) for name in ("root", "classes", "palette", "val_share", "in_channels", "white")
     }
     config = DataConfig(data=data, **options)  # type: ignore[arg-type]
-    config.check()
+    config.check_new()
     report = check(
         args.root,
         classes_of(config),
@@ -101,7 +101,7 @@ def _draft(root: Path, path: Path) -> None:
     print(path.read_text(encoding="utf-8"), end="")
     if polygons and not BACKGROUND.intersection(map(str.lower, table.names)):
         print("Pixels that no shape covers are void, neither learned nor scored: a row named background changes that.")
-    print(
-        "Name the classes, and name void what is not to be scored; then give it as --classes, or keep it as "
-        f"{root / 'classes.csv'}.\nFor labels in colours it is the palette too: --palette, or palette.csv."
-    )
+    kept = path.resolve() == (root / "classes.csv").resolve()
+    then = "" if kept else f"; then give it as --classes, or keep it as {root / 'classes.csv'}"
+    print(f"Name the classes, and name void what is not to be scored{then}.")
+    print("For labels in colours it is the palette too: --palette, or palette.csv.")

@@ -78,7 +78,7 @@ def _with(config: TrainConfig, **switches: Any) -> Train:
 
 def run(args: Train) -> None:
     if not args.resume:  # a run that goes on has been checked
-        args.check()
+        args.check_new()
         if args.start_from is not None:
             require_layers(args.start_from)
 

@@ -70,11 +70,6 @@ class DataConfig:
             expect("val_share", 0 < self.val_share < 1, "a share between 0 and 1", self.val_share)
             if self.data != "folder":
                 raise UsageError(f"--val-share: got {self.val_share}, but --data {self.data} has its own splits")
-            if there := sorted_splits(self.root):
-                raise UsageError(
-                    f"--val-share: got {self.val_share}, but {self.root}/images has folders for splits already: "
-                    f"{', '.join(there)}"
-                )
         if self.cache is not None:
             if self.root is None:
                 raise UsageError(f"--cache: got {self.cache}, but drawn scenes have no files to keep")
@@ -87,6 +82,15 @@ class DataConfig:
         expect("size", min(h, w) >= 16, "height and width of at least 16 pixels", f"{h} {w}")
         at_least("scenes-per-epoch", self.scenes_per_epoch, 1)
         at_least("scenes-for-validation", self.scenes_for_validation, 1)
+
+    def check_new(self) -> None:
+        """`check`, and that --val-share has a use: a run may have been saved with one, but folders decide."""
+        self.check()
+        if self.val_share is not None and (there := sorted_splits(self.root)):
+            raise UsageError(
+                f"--val-share: got {self.val_share}, but {self.root}/images has folders for splits already: "
+                f"{', '.join(there)}"
+            )
 
     @property
     def measures_channels(self) -> bool:

@@ -111,8 +111,8 @@ def _ranges(values: tuple[int, ...]) -> str:
 def read_palette(path: str | Path, classes: ClassTable) -> ColourEncoding:
     """Read a CSV file with columns red, green, blue and name, in any order; other columns are ignored.
 
-    `name` is a class of the table, or `void`; several colours may have the same name. A file for `read_classes` is also
-    a valid palette. Raises DataError, naming the file and the line if there is one.
+    `name` is a class of the table, or `void`; several colours may have the same name. A file for `read_classes` with
+    colours is also a valid palette. Raises DataError, naming the file and the line if there is one.
     """
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:

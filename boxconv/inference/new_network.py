@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..data.config import expect, option
-from ..data.data_folder import sorted_splits
 from ..errors import UsageError, plural
 from ..training.config import TrainConfig, to_plain
 from .open import TrainedNetwork, file_of, open_layers
@@ -127,7 +126,6 @@ def finetuning(opened: TrainedNetwork, name: Path, **changes: Any) -> TrainConfi
     tables = {table: getattr(opened.config, table) for table in ("classes", "palette")}
     if "root" in changes:  # the files of classes and palette may have been in the old root
         changes |= {table: path if path and path.exists() else None for table, path in tables.items()}
-        changes |= {"val_share": None} if sorted_splits(changes["root"]) else {}
     start = file_of(name).resolve()
     config = dataclasses.replace(opened.config, warmup=0.0, start_from=start, **changes)
     config.check()

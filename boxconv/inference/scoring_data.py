@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from ..data.config import Data, DataConfig
-from ..data.data_folder import sorted_splits
 from ..errors import UsageError
 from ..training.config import TrainConfig
 from .open import KEPT, TrainedNetwork
@@ -26,15 +25,16 @@ def data_of(opened: TrainedNetwork, name: Path, data: Data | None = None, root: 
             "evaluate --data and --root"
         )
     if opened.config is not None and same:
-        share = None if sorted_splits(root) else opened.config.val_share  # of the training's folder
-        config = dataclasses.replace(opened.config, root=root or opened.config.root, val_share=share, cache=None)
+        config = dataclasses.replace(opened.config, root=root or opened.config.root, cache=None)
     else:
         kept: dict[str, Any] = {name: about[name] for name in KEPT if name in about} if same else {"data": kind}
         reader = opened.reader
         seen = vars(opened.transform) | {"in_channels": reader.channels, "white": reader.white}
         config = TrainConfig(**kept | seen | {"root": root})
     DataConfig.check(config)
-    if data is None and root is not None and kind != "folder" and (own := _own_table(root, opened)):
+    trained_on = None if opened.config is None or opened.config.root is None else opened.config.root.resolve()
+    moved = root is not None and root.resolve() != trained_on
+    if root is not None and moved and data is None and kind != "folder" and (own := _own_table(root, opened)):
         raise UsageError(
             f"--root: {own} is for --data folder, but --data is {kind} (default: that of the training of {name}); "
             f"boxconv evaluate --data folder reads it, --data {kind} ignores it"

@@ -76,7 +76,12 @@ def test_without_it_the_message_names_it(tmp_path):
 def test_wrong_settings(tmp_path, changes, message):
     (tmp_path / "images" / "train").mkdir(parents=True)
     with pytest.raises(UsageError, match=message):
-        DataConfig(root=tmp_path, **changes).check()
+        DataConfig(root=tmp_path, **changes).check_new()
+
+
+def test_a_run_that_was_saved_with_a_share_without_use(tmp_path):
+    (tmp_path / "images" / "train").mkdir(parents=True)
+    DataConfig(root=tmp_path, data="folder", val_share=0.2).check()
 
 
 def test_from_photos_to_scores_by_commands(tmp_path, capsys, monkeypatch):
