@@ -14,7 +14,6 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import metadata
 from types import FrameType
 
 from ..errors import UsageError
@@ -85,6 +84,8 @@ def _print_anything() -> None:
 
 def _run(argv: list[str]) -> int:
     if argv == ["--version"]:
+        from importlib import metadata
+
         print(f"boxconv {metadata.version('box_convolution')}")
         return 0
     if argv == ["doctor"]:  # whatever is missing, also what reads command lines
