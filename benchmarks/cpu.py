@@ -25,7 +25,7 @@ from sections import Accuracy
 
 from box_convolution import ops
 from box_convolution.deploy import keep_freed_memory
-from boxconv.profiling.network_speed import threads_text
+from boxconv.errors import plural
 from boxconv.profiling.timing import Repeats, interleaved
 
 _STARTED = time.perf_counter()
@@ -174,9 +174,9 @@ def _wrong(shapes: dict[str, Shape], found: Contenders, threads: list[int]) -> I
     for count in threads:
         torch.set_num_threads(count)
         for name, shape in shapes.items():
-            _progress(f"checking {name}, {threads_text(count)}")
+            _progress(f"checking {name}, {plural(count, 'thread')}")
             for line in disagreements(Problem.draw(shape), found):
-                yield f"{name} {tuple(shape)}, {threads_text(count)}: {line}"
+                yield f"{name} {tuple(shape)}, {plural(count, 'thread')}: {line}"
 
 
 def _accuracy(planes: list[tuple[int, int]]) -> Accuracy:
@@ -207,10 +207,10 @@ def _measure(threads: int, effort: Effort, shapes: dict[str, Shape], found: Cont
             if contender not in SLOW or name in effort.slow_shapes
         }
         for index, mode in enumerate(speeds):
-            _progress(f"{mode}, {name}, {threads_text(threads)}")
+            _progress(f"{mode}, {name}, {plural(threads, 'thread')}")
             calls = {contender: call for contender, both in built.items() if (call := both[index]) is not None}
             speeds[mode][name] = interleaved(calls, effort.repeats)
-    _progress(f"sweeps, {threads_text(threads)}")
+    _progress(f"sweeps, {plural(threads, 'thread')}")
     return Measured(
         speeds,
         sweeps.box_sizes(SHAPES["S3"], effort.sweep_repeats),

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from contenders import CLONE, CLONES, CONV, CONV_LAST, KERNELS, OURS, Shape
 from sweeps import FORWARD, TRAIN, Sweep, largest_ratio
 
-from boxconv.profiling.network_speed import threads_text
+from boxconv.errors import plural
 from boxconv.profiling.timing import Timing
 from boxconv.reports.tables import Table, number
 
@@ -74,7 +74,7 @@ def goal_table(measured: Mapping[int, Measured], shapes: Mapping[str, Shape]) ->
     ]
     header = ["goal", ""]
     for count in measured:
-        header += [threads_text(count), "met"]
+        header += [plural(count, "thread"), "met"]
     rows = [
         [
             goal.text,

@@ -7,7 +7,7 @@ from correctness import Errors, limits
 from goals import Measured, goal_table
 from sweeps import FORWARD, TRAIN, Sweep, largest_ratio
 
-from boxconv.profiling.network_speed import threads_text
+from boxconv.errors import plural
 from boxconv.profiling.timing import Timing
 from boxconv.reports.tables import Section, Table, number
 
@@ -32,7 +32,7 @@ def summary_section(measured: Mapping[int, Measured]) -> Section:
         "below. `conv` is a depthwise convolution with as many outputs, the layer that box convolutions replace. "
         f"{OURS} takes about the same time for boxes of any size."
     )
-    header = ["", *(f"{mode}, {threads_text(threads)}" for mode, threads in columns)]
+    header = ["", *(f"{mode}, {plural(threads, 'thread')}" for mode, threads in columns)]
     return Section("Time beside the usual choices", text, Table(header, rows))
 
 
@@ -69,7 +69,7 @@ def speed_sections(measured: Mapping[int, Measured]) -> list[Section]:
     sections = []
     for mode, how in ((FORWARD, "without gradients"), (TRAIN, "through autograd, with all gradients")):
         for threads, result in measured.items():
-            title = f"{mode.capitalize()}, {threads_text(threads)}"
+            title = f"{mode.capitalize()}, {plural(threads, 'thread')}"
             sections.append(_speed_section(title, how, result.speeds[mode]))
     return sections
 

@@ -168,7 +168,7 @@ def _parts(
     graphs, tensors_read = _graphs(module)
     if graphs:
         yield module, graphs[0], graphs[1:]
-        calls.update(dict.fromkeys(_owners(module, tensors_read), 2))
+        calls.update(dict.fromkeys(_holders(module, tensors_read), 2))
         called = {str(node.target) for graph in graphs for node in graph.nodes if node.op == "call_module"}
         whole = [one for one in map(module.get_submodule, sorted(called)) if not shows_in_a_trace(one)]
     else:
@@ -180,7 +180,7 @@ def _parts(
         yield from _parts(child, seen, calls)
 
 
-def _owners(module: nn.Module, tensors: set[int]) -> Iterable[nn.Module]:
+def _holders(module: nn.Module, tensors: set[int]) -> Iterable[nn.Module]:
     for inner in module.modules():
         own = itertools.chain(inner.parameters(recurse=False), inner.buffers(recurse=False))
         if any(id(tensor) in tensors for tensor in own):

@@ -5,11 +5,12 @@ that. What is not known to be harmless counts as harmful.
 """
 
 import ast
+import contextlib
 import functools
 import inspect
 import textwrap
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch import Tensor, nn
@@ -59,23 +60,25 @@ def shows_in_a_trace(module: nn.Module) -> bool:
 
 @functools.cache
 def _is_plain_code(kind: type) -> bool:
+    def functions(name: str) -> Iterator[_Function]:
+        for owner in _owners(kind):
+            if owner.__module__.partition(".")[0] not in _TRUSTED:
+                with contextlib.suppress(_Unknown):
+                    if function := _Function.read(vars(owner).get(name)):
+                        yield function
+
+    return not any(function.is_doubtful() for function in _reached(functions))
+
+
+def _reached(functions: Callable[[str], Iterator["_Function"]]) -> Iterator["_Function"]:
+    """Yield the ``functions`` of the name "forward", and of all attributes that those yielded before name."""
     waiting, seen = ["forward"], {"forward"}
     while waiting:
-        name = waiting.pop()
-        for owner in _owners(kind):
-            if owner.__module__.partition(".")[0] in _TRUSTED:
-                continue
-            try:
-                function = _Function.read(vars(owner).get(name))
-            except _Unknown:
-                continue
-            if function is not None:
-                if function.is_doubtful():
-                    return False
-                new = function.attributes() - seen
-                waiting += new
-                seen |= new
-    return True
+        for function in functions(waiting.pop()):
+            yield function
+            new = function.attributes() - seen
+            waiting += new
+            seen |= new
 
 
 def whole_children(module: nn.Module) -> list[nn.Module]:
@@ -117,9 +120,8 @@ def _functions(module: nn.Module) -> Iterator["_Function"]:
     owners = _owners(type(module))
     if any(name in vars(owner) for owner in owners for name in ("__getattr__", "__getattribute__")):
         raise _Unknown
-    waiting, seen = ["forward"], {"forward"}
-    while waiting:
-        name = waiting.pop()
+
+    def functions(name: str) -> Iterator[_Function]:
         if name in vars(module) and not _is_data(vars(module)[name]):
             raise _Unknown
         for owner in owners:
@@ -127,13 +129,11 @@ def _functions(module: nn.Module) -> Iterator["_Function"]:
                 continue
             if owner.__module__.partition(".")[0] == "torch":
                 raise _Unknown
-            function = _Function.read(vars(owner)[name])
-            if function is not None:
+            if function := _Function.read(vars(owner)[name]):
                 function.check()
                 yield function
-                new = function.attributes() - seen
-                waiting += new
-                seen |= new
+
+    return _reached(functions)
 
 
 def _is_data(value: Any) -> bool:

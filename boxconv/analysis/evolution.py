@@ -11,6 +11,7 @@ import numpy.typing as npt
 from box_convolution.boxes import MIN_SIZE
 from box_convolution.drawing import FAINT, INK, SOFT, STYLE, canvas
 
+from ..data.class_table import as_hex
 from ..files import write_atomic
 from ..reports.line_colours import BLUE, ORANGE
 from .box_statistics import AT_LIMIT
@@ -180,7 +181,7 @@ def _blend(score: float) -> str:
     """The colour of a symmetry score: from orange (0) over light grey to blue (1)."""
     one, other, share = (ORANGE, MIDDLE, 2 * score) if score < 0.5 else (MIDDLE, BLUE, 2 * score - 1)
     parts = zip(*(bytes.fromhex(colour[1:]) for colour in (one, other)), strict=True)
-    return "#" + bytes(round(a + (b - a) * share) for a, b in parts).hex()
+    return as_hex(round(a + (b - a) * share) for a, b in parts)
 
 
 def _title_and_key(figure: "Figure", title: str, note: str) -> None:

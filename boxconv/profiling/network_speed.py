@@ -16,6 +16,7 @@ from box_convolution.deploy import deploy, snap_boxes
 from box_convolution.networks.enet import Bottleneck
 from box_convolution.networks.erfnet import NonBottleneck1d
 
+from ..errors import plural
 from ..reports.tables import Section, Table, number
 from . import machine
 from .timing import Call, Repeats, Timing, interleaved, waiting
@@ -72,7 +73,7 @@ def about(args: Settings, keeps_memory: bool) -> Section:
 
 def measured(args: Settings, device: torch.device, threads: int) -> Iterator[Section]:
     """Yield each section as soon as it has been measured."""
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {threads_text(threads)}"
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {plural(threads, 'thread')}"
 
     def times(calls: Mapping[str, Call], rounds: int = args.rounds) -> dict[str, Timing]:
         ready = {name: waiting(call, device) for name, call in calls.items()}
@@ -84,10 +85,6 @@ def measured(args: Settings, device: torch.device, threads: int) -> Iterator[Sec
         yield _blocks(device, f"Blocks, {where}", times)
     if args.train:
         yield _training(args, device, f"Training step, {where}", times)
-
-
-def threads_text(threads: int) -> str:
-    return f"{threads} thread{'' if threads == 1 else 's'}"
 
 
 def _networks(args: Settings, device: torch.device, title: str, times: Times) -> Section:
