@@ -1,6 +1,6 @@
 """All names of PyTorch that this package uses although they are not public.
 
-Calls of the operator and the layer use none of them, except while `torch.compile` traces. If a release of PyTorch lacks
+Calls of the operator and the layer need none of them, except while `torch.compile` traces. If a release lacks
 a name, the function that needs it raises an error that says so, or gives the right result more slowly. `missing` lists
 such names, and then a test fails.
 """
@@ -11,13 +11,28 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
+from torch.overrides import has_torch_function
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 __all__ = [
-    "PRELU", "Float32Buffers", "GraphError", "TorchDispatchMode", "has_hooks", "in_a_transform", "missing", "saved",
-    "sequence_number", "shape_of_input", "tree_leaves",
+    "PRELU", "Float32Buffers", "GraphError", "TorchDispatchMode", "has_hooks", "in_a_transform", "missing",
+    "nothing_intervenes", "saved", "sequence_number", "shape_of_input", "tree_leaves",
 ]  # fmt: skip
+
+_PLAIN: int | None = None  # what PyTorch's dispatcher knows of tensors and calls of which nobody takes notice
+try:
+    from torch._C import DispatchKey, DispatchKeySet
+    from torch._C import _dispatch_keys as keys_of
+    from torch._C import _dispatch_tls_local_exclude_set as excluded_keys
+    from torch._C import _dispatch_tls_local_include_set as included_keys
+    from torch.autograd import _profiler_enabled as profiled
+
+    _PLAIN = 0
+    for _key in ("CPU", "CUDA", "AutogradCPU", "AutogradCUDA", "ADInplaceOrView", "BackendSelect"):
+        _PLAIN |= DispatchKeySet(getattr(DispatchKey, _key)).raw_repr()
+except (ImportError, AttributeError):
+    _PLAIN = None
 
 PRELU = ("aten::prelu", "aten::_prelu_kernel")
 """Names of PReLU's operators for counting operations: the first calls the second, so only one of them is seen."""
@@ -54,6 +69,22 @@ def in_a_transform() -> bool:
     active: Callable[[], bool] = getattr(torch._C, "_are_functorch_transforms_active", lambda: False)
     level: int = getattr(forward_ad, "_current_level", -1)
     return active() or level >= 0
+
+
+def nothing_intervenes(arguments: tuple[Any, ...]) -> bool:
+    """Whether an operator that is called with these arguments comes to nothing but its kernel.
+
+    That is so if nothing casts, differentiates, traces, transforms or watches the call. False if unknown.
+    """
+    if torch.compiler.is_compiling() or _PLAIN is None or profiled() or has_torch_function(arguments):
+        return False
+    keys, recorded = included_keys().raw_repr(), torch.is_grad_enabled()
+    for argument in arguments:
+        if isinstance(argument, Tensor):
+            if recorded and argument.requires_grad:
+                return False
+            keys |= keys_of(argument).raw_repr()
+    return not keys & ~excluded_keys().raw_repr() & ~_PLAIN
 
 
 def has_hooks(module: nn.Module) -> bool:

@@ -23,6 +23,7 @@ IMAGE, BOXES = torch.randn(1, 2, 5, 7), torch.tensor([-1.5, 1.2, -0.7, 2.0]).exp
 
 def test_this_release_has_them_all() -> None:
     assert torch_internals.missing() == [], "PyTorch renamed these: see box_convolution/torch_internals.py"
+    assert torch_internals.nothing_intervenes((IMAGE, BOXES))
 
 
 def private_names(tree: ast.Module) -> set[str]:

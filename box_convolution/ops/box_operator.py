@@ -13,7 +13,7 @@ from torch.utils.flop_counter import register_flop_formula
 
 from ..torch_internals import in_a_transform
 from . import native, reference
-from .dispatch import have_tangents, in_forward_mode, serving
+from .dispatch import eager, have_tangents, in_forward_mode, serving
 from .tensor_checks import check_backward, check_forward, check_out, memory_format, output_shape
 from .triton import launch
 
@@ -50,6 +50,10 @@ def _backward(
     if output_mask[0] and not input.is_contiguous():
         grad_input = grad_input.contiguous(memory_format=memory_format(input))
     return grad_input, grad_boxes
+
+
+_eager_forward = eager(_forward_op, _forward)
+_eager_backward = eager(_backward_op, _backward)
 
 
 def write_to(out: Tensor, input: Tensor, boxes: Tensor, normalize: bool, stride: int) -> Tensor:
@@ -113,7 +117,7 @@ def _save_forward(ctx: Any, inputs: tuple[Tensor, Tensor, bool, int], output: Te
 def _forward_autograd(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
     input, boxes = ctx.saved_tensors
     mask = list(ctx.needs_input_grad[:2])
-    grad_input, grad_boxes = _backward_op(grad_output, input, boxes, ctx.normalize, ctx.stride, mask)
+    grad_input, grad_boxes = _eager_backward(grad_output, input, boxes, ctx.normalize, ctx.stride, mask)
     return grad_input if mask[0] else None, grad_boxes if mask[1] else None, None, None
 
 
@@ -162,7 +166,7 @@ class box_conv2d(torch.autograd.Function):  # named as its node in autograd's gr
 
     @staticmethod
     def forward(ctx: Any, input: Tensor, boxes: Tensor, normalize: bool, stride: int) -> Tensor:
-        output = _call(input, boxes, normalize, stride)
+        output: Tensor = _eager_forward(input, boxes, normalize, stride)
         _save_forward(ctx, (input, boxes, normalize, stride), output)
         return output
 
@@ -177,7 +181,8 @@ def differentiable(input: Tensor, boxes: Tensor, normalize: bool, stride: int) -
     """`box_conv2d` under every kind of differentiation; costs nothing where the formula works."""
     if torch.compiler.is_compiling():
         if not in_a_transform():
-            return _call(input, boxes, normalize, stride)
+            result: Tensor = _forward_op(input, boxes, normalize, stride)
+            return result
     elif not in_forward_mode():
         for call in _ways(input, boxes):
             try:
@@ -189,17 +194,12 @@ def differentiable(input: Tensor, boxes: Tensor, normalize: bool, stride: int) -
     return reference.box_conv2d(autocast_input(input), boxes, normalize, stride)
 
 
-def _call(input: Tensor, boxes: Tensor, normalize: bool, stride: int) -> Tensor:
-    output: Tensor = _forward_op(input, boxes, normalize, stride)
-    return output
-
-
 def _ways(input: Tensor, boxes: Tensor) -> tuple[Callable[[Tensor, Tensor, bool, int], Tensor], ...]:
     """What to call, the fastest first. Only the operator itself is cast by autocast, traced and mapped."""
     recorded = torch.is_grad_enabled() and (input.requires_grad or boxes.requires_grad)
     if recorded and not torch.jit.is_tracing() and not reference.autocast_is_on(input):
-        return box_conv2d.apply, _call
-    return (_call,)
+        return box_conv2d.apply, _forward_op
+    return (_eager_forward,)
 
 
 # Autocast treats the operator as it treats a convolution, but boxes are never cast: half precision would move edges.

@@ -5,15 +5,15 @@ Each implementation is a module that offers the functions of `Implementation`.
 
 import functools
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from ..torch_internals import in_a_transform
+from ..torch_internals import in_a_transform, nothing_intervenes
 from . import cpu_library, native, reference
 from .epilogue import Epilogue
 from .triton import launch
@@ -105,6 +105,18 @@ def eager_on_cpu(tensor: Tensor) -> bool:
         return False
     recorded = torch.compiler.is_compiling() or torch.jit.is_tracing() or in_a_transform() or in_forward_mode()
     return tensor.device.type == "cpu" and tensor.ndim == 4 and not recorded
+
+
+def eager(operator: Callable[..., Any], kernel: Callable[..., Any]) -> Callable[..., Any]:
+    """``operator`` as a function that calls ``kernel`` itself where PyTorch's dispatcher would do nothing else.
+
+    The way through the dispatcher and back to Python takes half as long as a kernel of a small image.
+    """
+
+    def call(*arguments: Any) -> Any:
+        return (kernel if nothing_intervenes(arguments) else operator)(*arguments)
+
+    return call
 
 
 def have_tangents(*tensors: Tensor) -> bool:

@@ -33,7 +33,7 @@ def prelu(input: Tensor, slopes: Tensor) -> Tensor:
         image = autocast_input(input)
         if _served(image, slopes, cast=autocast_is_on(input)):
             recorded = torch.is_grad_enabled() and (image.requires_grad or slopes.requires_grad)
-            result: Tensor = (EagerPReLU.apply if recorded else _forward_op)(image, slopes)
+            result: Tensor = (EagerPReLU.apply if recorded else _eager_forward)(image, slopes)
             return result
     return prelu_of_torch(input, slopes)
 
@@ -94,6 +94,8 @@ def _of_channels(slopes: Tensor, input: Tensor) -> Tensor:
 
 _library.impl("prelu", _forward, "CPU")
 _library.impl("prelu_backward", _backward, "CPU")
+_eager_forward = dispatch.eager(_forward_op, _forward)
+_eager_backward = dispatch.eager(_backward_op, _backward)
 
 
 @torch.library.register_fake(_forward_op, lib=_library)
@@ -113,7 +115,7 @@ def _save(ctx: Any, inputs: tuple[Tensor, ...], output: Any) -> None:
 def _forward_autograd(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, Tensor | None]:
     input, slopes = ctx.saved_tensors
     plain = torch.compiler.is_compiling() or dispatch.eager_on_cpu(grad_output)
-    grad_input, grad_slopes = (_backward_op if plain else _composed)(grad_output, input, slopes)
+    grad_input, grad_slopes = (_eager_backward if plain else _composed)(grad_output, input, slopes)
     needed = ctx.needs_input_grad
     return grad_input if needed[0] else None, grad_slopes if needed[1] else None
 
@@ -149,7 +151,7 @@ class EagerPReLU(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, input: Tensor, slopes: Tensor) -> Tensor:
-        output: Tensor = _forward_op(input, slopes)
+        output: Tensor = _eager_forward(input, slopes)
         _save(ctx, (input, slopes), output)
         return output
 

@@ -11,9 +11,10 @@ from torch import Tensor
 from torch.library import opcheck
 from torch.utils.flop_counter import FlopCounterMode
 
-from box_convolution import box_conv2d, ops
+from box_convolution import box_conv2d, ops, torch_internals
 from box_convolution import boxes as box
 from box_convolution.ops import reference
+from box_convolution.ops.dispatch import eager
 
 FORWARD = torch.ops.box_convolution.box_conv2d
 BACKWARD = torch.ops.box_convolution.box_conv2d_backward
@@ -221,3 +222,54 @@ def test_autocast_casts_the_image_and_never_the_boxes(dtype: torch.dtype) -> Non
         output = box_conv2d(image, boxes)
     output.float().sum().backward()
     assert image.grad.dtype == boxes.grad.dtype == torch.float32
+
+
+class Plain(Tensor):
+    pass
+
+
+def called(arguments: tuple[object, ...]) -> str:
+    def kernel(*_: object) -> str:
+        return "kernel"
+
+    def operator(*_: object) -> str:
+        return "operator"
+
+    choice: str = eager(operator, kernel)(*arguments)
+    return choice
+
+
+def test_the_dispatcher_is_passed_by_only_where_nothing_intervenes(monkeypatch: pytest.MonkeyPatch) -> None:
+    image, learned = torch.ones(1, 1, 2, 2), torch.ones(1, requires_grad=True)
+    for plain in ((image, None, 1), (image, learned.detach()), (image.mT, torch.nn.Parameter(image, False))):
+        assert called(plain) == "kernel"
+    with torch.no_grad():
+        assert called((image, learned)) == "kernel"
+    with torch.inference_mode():
+        assert called((image + 1, learned)) == "kernel"
+
+    assert called((image, learned)) == "operator"
+    others = [image.to("meta"), torch.zeros(2, dtype=torch.complex64).conj().imag, image.as_subclass(Plain)]
+    for other in [*others, image.to_sparse(), torch._efficientzerotensor(1)]:
+        assert called((image, other)) == "operator"
+    fake = torch._subclasses.FakeTensorMode()
+    for watcher in (FlopCounterMode(display=False), fake, torch.autocast("cpu"), torch.profiler.profile()):
+        with watcher:
+            assert called((image,)) == "operator"
+    assert called((fake.from_tensor(image),)) == "operator"
+    seen = []
+    torch.vmap(lambda x: seen.append(called((x,))) or x)(image)
+    torch.func.grad(lambda x: seen.append(called((x,))) or x.sum())(image)
+    torch.jit.trace(lambda x: seen.append(called((x,))) or x + 1, image, check_trace=False)
+    assert seen == ["operator"] * 3
+
+    monkeypatch.setattr(torch_internals, "_PLAIN", None)
+    assert called((image,)) == "operator"
+
+
+def test_values_of_a_negative_view(implementation: str) -> None:
+    """Its memory has the other sign; the dispatcher makes it plain."""
+    numbers = torch.randn(1, 2, 5, 7, dtype=torch.complex64)
+    image, boxes = numbers.conj().imag, image_and_boxes()[1].detach()[:2]
+    with ops.use(implementation):
+        assert torch.equal(box_conv2d(image, boxes), box_conv2d(-numbers.imag, boxes))
