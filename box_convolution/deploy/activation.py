@@ -5,7 +5,6 @@ from torch import Tensor, nn
 from torch.nn.functional import prelu
 
 from ..networks.prelu import PReLU
-from ..ops import deployed_layers
 from ..ops.dispatch import eager_on_cpu
 
 
@@ -45,10 +44,9 @@ class Activation(nn.Module):
         return cls() if type(module) is nn.ReLU else None
 
     def forward(self, image: Tensor, residual: Tensor | None = None) -> Tensor:
-        if not torch.jit.is_scripting():  # noqa: SIM102 - TorchScript compiles what follows a joint condition
-            if changeable(image):
-                deployed_layers.activate_(image, residual, self.slopes)
-                return image
+        if not torch.jit.is_scripting() and changeable(image):
+            torch.ops.box_convolution.activate_(image, residual, self.slopes)
+            return image
         total = image if residual is None else image + residual
         slopes = self.slopes  # TorchScript narrows the type of a variable, not of an attribute
         return torch.relu(total) if slopes is None else prelu(total, slopes)

@@ -9,7 +9,6 @@ from torch.nn.functional import conv2d, max_pool2d, pad
 from ..networks.enet import Bottleneck, Downsample, Upsample, unpool
 from ..networks.erfnet import NonBottleneck1d
 from ..networks.resampling import ConvBesidePool, halve
-from ..ops import deployed_layers
 from .activation import Activation, changeable, learned
 from .modules import ChannelAffine, is_fast_convolution, is_plain
 
@@ -62,7 +61,7 @@ class UnpooledBlock(nn.Module):
         image, values = self.branch(input), self.skip(input)
         if not torch.jit.is_scripting():  # noqa: SIM102 - TorchScript compiles the whole of a joint condition
             if _is_relu(self.act) and changeable(image):
-                deployed_layers.unpool_(image, values, indices, True)
+                torch.ops.box_convolution.unpool_(image, values, indices, True)
                 return image
         output: Tensor = self.act(_with_unpooled(image, values, indices))
         return output
@@ -78,7 +77,7 @@ def _add_pooled(image: Tensor, input: Tensor, act: Any) -> Tensor | None:
         return None
     if not is_plain(act, Activation) or learned(act.slopes) or not image.dtype == input.dtype == torch.float32:
         return None
-    indices: Tensor = deployed_layers.pool_add_(image, input, act.slopes)
+    indices: Tensor = torch.ops.box_convolution.pool_add_(image, input, act.slopes)
     return indices
 
 
@@ -109,11 +108,11 @@ def _convolved_and_pooled(conv: Any, norm: Any, act: Any, input: Tensor) -> Tens
         return None
     pooled, numbers = conv.in_channels, (input, norm.scale.flatten(), norm.shift.flatten(), act.slopes)
     if -(-conv.out_channels // _TOGETHER) != -(-(conv.out_channels + pooled) // _TOGETHER):
-        return deployed_layers.pool_beside(conv(input), *numbers)
+        return torch.ops.box_convolution.pool_beside(conv(input), *numbers)
     # The convolution computes as many channels anyway: it leaves room for the pooled image in its output.
     weight = pad(conv.weight, (0, 0, 0, 0, 0, 0, 0, pooled))
     image = conv2d(input, weight, pad(bias, (0, pooled)), stride=2, padding=1)
-    deployed_layers.pool_beside_(image, *numbers)
+    torch.ops.box_convolution.pool_beside_(image, *numbers)
     return image
 
 
@@ -147,10 +146,9 @@ def _with_first_channels(image: Tensor, skip: Tensor) -> Tensor:
 @fx.wrap
 def _with_unpooled(image: Tensor, values: Tensor, indices: Tensor) -> Tensor:
     """Add ``unpool(values, indices)`` to ``image``; in place if that is allowed."""
-    if not torch.jit.is_scripting():  # noqa: SIM102 - as in `UnpooledBlock`
-        if changeable(image):
-            deployed_layers.unpool_(image, values, indices)
-            return image
+    if not torch.jit.is_scripting() and changeable(image):
+        torch.ops.box_convolution.unpool_(image, values, indices)
+        return image
     if image.device.type == "cpu":  # not `unpool`, because OpenCV cannot read its image of zeros from an ONNX file
         return image.flatten(2).scatter_add(2, indices.flatten(2), values.flatten(2)).view(image.shape)
     return image + unpool(values, indices)

@@ -9,7 +9,6 @@ from torch.nn.functional import conv2d, conv_transpose2d
 from ..layer import BoxConv2d
 from ..networks import BoxBottleneck
 from ..networks.temporary import take_temporary
-from ..ops import deployed_layers
 from ..ops.native_layers import pointwise_dilation
 from ..torch_internals import Float32Buffers, has_hooks, in_a_transform
 from .activation import changeable, learned
@@ -117,7 +116,7 @@ class FusedBoxBottleneck(nn.Module):
             return False
         if learned(box.boxes, box.scale, box.shift):
             return False
-        deployed_layers.box_block_(
+        torch.ops.box_convolution.box_block_(
             input, conv.weight, conv.bias, self.inner_relu, box.boxes, box.scale, box.shift, box.relu, box.normalize
         )
         return True
@@ -173,7 +172,7 @@ class FastTransposedConv2d(nn.ConvTranspose2d):
             if output_size is not None:
                 return super().forward(input, output_size)
             if is_fast_convolution(self, input):
-                output: Tensor = deployed_layers.transposed_conv(input, self.weight, self.bias)
+                output: Tensor = torch.ops.box_convolution.transposed_conv(input, self.weight, self.bias)
                 return output
         padding = self.output_padding  # and that of the input: they are equal
         rows, columns = padding
@@ -197,7 +196,7 @@ def _as_planes(conv: nn.Module, input: Tensor, relu: bool) -> Tensor | None:
     """[relu](conv(input)) in contiguous memory, which boxes read without transposing it; None if that is not faster."""
     if not _is_pointwise(conv, input):
         return None
-    planes: Tensor = deployed_layers.pointwise_planes(input, conv.weight, conv.bias, relu)
+    planes: Tensor = torch.ops.box_convolution.pointwise_planes(input, conv.weight, conv.bias, relu)
     return planes
 
 

@@ -238,16 +238,6 @@ _library.impl("pool_beside", _pool_beside, "CPU")
 _library.impl("pointwise_planes", _pointwise_planes, "CPU")
 _library.impl("transposed_conv", _transposed_conv, "CPU")
 
-_operators = torch.ops.box_convolution
-activate_ = dispatch.eager(_operators.activate_, _activate)
-pool_add_ = dispatch.eager(_operators.pool_add_, _pool_add)
-unpool_ = dispatch.eager(_operators.unpool_, _unpool)
-box_block_ = dispatch.eager(_operators.box_block_, _box_block)
-pool_beside_ = dispatch.eager(_operators.pool_beside_, _pool_beside_)
-pool_beside = dispatch.eager(_operators.pool_beside, _pool_beside)
-pointwise_planes = dispatch.eager(_operators.pointwise_planes, _pointwise_planes)
-transposed_conv = dispatch.eager(_operators.transposed_conv, _transposed_conv)
-
 
 @torch.library.register_fake("box_convolution::activate_", lib=_library)
 def _fake_activate(image: Tensor, residual: Tensor | None = None, slopes: Tensor | None = None) -> None: ...

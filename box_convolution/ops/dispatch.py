@@ -110,7 +110,8 @@ def eager_on_cpu(tensor: Tensor) -> bool:
 def eager(operator: Callable[..., Any], kernel: Callable[..., Any]) -> Callable[..., Any]:
     """``operator`` as a function that calls ``kernel`` itself where PyTorch's dispatcher would do nothing else.
 
-    The way through the dispatcher and back to Python takes half as long as a kernel of a small image.
+    Forward and backward of a small image take a sixth less of the host's time then. Not worth it for an operator that
+    has no derivative: PyTorch calls it as fast as this asks.
     """
 
     def call(*arguments: Any) -> Any:
