@@ -36,7 +36,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from boxconv.cli import recipes
+from boxconv.training import recipes
 
 ENET_FAMILY = ("enet", "boxenet", "boxenet-symmetric", "boxenet-frozen", "enet-minus", "boxonlyenet",
                "boxonlyenet-log-uniform")  # fmt: skip

@@ -21,7 +21,6 @@ import torch
 import boxconv
 from box_convolution import BoxConv2d
 from boxconv.analysis.evaluation_mode import input_of
-from boxconv.cli import recipes
 from boxconv.data.image_reader import open_image
 from boxconv.data.scenes.dataset import RoadScenes
 from boxconv.inference.new_network import network_for
@@ -30,6 +29,7 @@ from boxconv.reports.html import write_report
 from boxconv.reports.prediction_picture import prediction_panel
 from boxconv.reports.tables import Picture, Section, Table
 from boxconv.reports.training_pictures import class_bars, training_curves
+from boxconv.training import recipes
 from boxconv.training.loop import train
 from boxconv.training.recorder import percent
 from boxconv.training.run_folder import RunFolder

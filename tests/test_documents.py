@@ -9,7 +9,7 @@ import pytest
 from documents import BLOCKS, DOCUMENTS, ROOT, sentences
 
 from box_convolution import extras
-from boxconv.cli import commands, recipes
+from boxconv.cli import commands, train
 
 TARGETS = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 COMMANDS = [
@@ -62,7 +62,7 @@ def check_torchrun(arguments):
 def check_boxconv(arguments):
     """Parse a command as the program does. If it is abridged, at least its options must exist."""
     arguments = ["folder" if word == "NAME" else word for word in arguments if word != "..."]
-    recipe = recipes.chosen(arguments)
+    recipe = train.given(arguments, "--recipe")
     if recipe == "help" or arguments in (["--help"], ["--version"]):
         return
     if recipe is not None and recipe.endswith(".json"):  # the reader's own

@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 
 from boxconv import cli
-from boxconv.cli import recipes
+from boxconv.training import recipes
 
 
 @pytest.fixture

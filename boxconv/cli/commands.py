@@ -15,7 +15,8 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import tyro
 
 from ..errors import UsageError
-from . import recipes, train
+from ..training import recipes
+from . import train
 
 NAMES = (
     *("train", "evaluate", "predict", "submit", "finetune", "export", "check-data", "import-sunrgbd", "compare"),
@@ -38,7 +39,7 @@ COMMANDS = {name: _command(name) for name in NAMES}
 def run(argv: list[str]) -> int:
     """Run the command that ``argv`` names, and return the exit status."""
     _check_name(argv)
-    if argv[:1] == ["train"] and recipes.chosen(argv) == "help":
+    if argv[:1] == ["train"] and train.given(argv, "--recipe") == "help":
         print(recipes.listing())
         return 0
     args = parse(argv)

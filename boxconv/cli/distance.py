@@ -12,8 +12,8 @@ from ..data.data_folder import check_outside_data
 from ..errors import UsageError
 from ..files import write_atomic
 from ..inference.open import TrainedNetwork, open_network
+from ..training import recipes
 from ..training.config import TrainConfig, to_plain
-from . import recipes
 from .draw import require_picture
 from .outputs import check_outputs, check_page, write_page
 

@@ -11,8 +11,8 @@ import tyro
 from ..files import Existing, existing
 from ..inference.new_network import network_for
 from ..inference.open import require_layers
+from ..training import recipes
 from ..training.config import TrainConfig
-from . import recipes
 
 if TYPE_CHECKING:
     from ..training.recorder import Progress
@@ -50,15 +50,26 @@ class Train(TrainConfig):
 BOX_DROPOUT = (0.01, 0.1, 0.0, 0.0)
 
 
+def given(argv: Sequence[str], option: str) -> str | None:
+    """Return the last value of an option in a command line; None if it has none."""
+    value = None
+    for place, word in enumerate(argv):
+        if word == option:
+            value = argv[place + 1] if place + 1 < len(argv) else None
+        elif word.startswith(f"{option}="):
+            value = word.removeprefix(f"{option}=")
+    return value
+
+
 def defaults(argv: Sequence[str]) -> Train:
     """Return the default settings for a command line: its recipe's, or else those that trained best.
 
     Raises UsageError for a wrong recipe.
     """
-    if (recipe := recipes.chosen(argv)) is not None:
+    if (recipe := given(argv, "--recipe")) is not None:
         return _with(recipes.settings(recipe), recipe=recipe, out=Path("runs", Path(recipe).stem))
-    scenes = (recipes.chosen(argv, "--data") or TrainConfig.data) == "scenes"
-    erfnet = "erfnet" in (recipes.chosen(argv, "--network") or TrainConfig.network)
+    scenes = (given(argv, "--data") or TrainConfig.data) == "scenes"
+    erfnet = "erfnet" in (given(argv, "--network") or TrainConfig.network)
     lr, box_lr = (8e-3, 2.0) if scenes and not erfnet else (2e-3, 4.0)
     return Train(lr=lr, box_lr=box_lr, box_weight_decay=0.0)
 

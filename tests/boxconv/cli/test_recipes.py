@@ -7,8 +7,9 @@ import pytest
 from command import printed
 
 from box_convolution import networks
-from boxconv.cli import commands, recipes
+from boxconv.cli import commands
 from boxconv.errors import UsageError
+from boxconv.training import recipes
 from boxconv.training.config import TrainConfig
 from boxconv.training.schedule import learning_rate
 

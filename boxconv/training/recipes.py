@@ -7,25 +7,13 @@ A run's config.json is one, too.
 
 import difflib
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from ..errors import UsageError
-from ..training.config import TrainConfig, from_plain
+from .config import TrainConfig, from_plain
 
 FOLDER = Path(__file__).parents[1] / "recipes"
-
-
-def chosen(argv: Sequence[str], option: str = "--recipe") -> str | None:
-    """Return the recipe that a command line asks for, or another option's last value; None if it has none."""
-    value = None
-    for place, word in enumerate(argv):
-        if word == option:
-            value = argv[place + 1] if place + 1 < len(argv) else None
-        elif word.startswith(f"{option}="):
-            value = word.removeprefix(f"{option}=")
-    return value
 
 
 def settings(name: str) -> TrainConfig:
