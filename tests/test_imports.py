@@ -71,15 +71,16 @@ WITHIN_TRITON = {
 
 # The same for the application; then the parts of the library that each part of it may import.
 WITHIN_APPLICATION = {
+    "bootstrap": set(),
     "errors": set(),
     "progress_bar": set(),
     "score_names": set(),
     "files": {"errors"},
     "data": {"errors", "files", "progress_bar"},
-    "training": {"data", "errors", "files", "progress_bar", "score_names"},
+    "training": {"bootstrap", "data", "errors", "files", "progress_bar", "score_names"},
     "inference": {"training", "data", "errors", "files", "progress_bar"},
     "reports": {"data", "errors", "files", "score_names"},
-    "analysis": {"reports", "data", "errors", "files", "progress_bar"},
+    "analysis": {"bootstrap", "reports", "data", "errors", "files", "progress_bar"},
     "profiling": {"reports", "data", "errors"},
     "app": {"analysis", "inference", "training", "data", "errors"},
     "cli": {

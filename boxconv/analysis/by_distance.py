@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ..bootstrap import RESAMPLES, interval
 from ..data.scenes.dataset import SCENE_CLASSES, RoadScenes
 from ..data.scenes.evidence import QUESTIONS, ask
 from ..errors import UsageError
@@ -28,9 +29,6 @@ RANGES = 32
 """Number of ranges of distances in one width of the image."""
 RARE = 0.01
 """Ranges with a smaller share of a question's pixels are left out: too few scenes have such distances."""
-LEVEL = 0.95
-RESAMPLES = 1000
-"""Of the bootstrap: the level of its confidence intervals, and its number of resamples."""
 Counts = npt.NDArray[np.int64]
 
 
@@ -163,8 +161,7 @@ def answers_of(scenes: Counts) -> Answers:
     generator = np.random.default_rng(0)
     drawn = generator.multinomial(len(scenes), np.full(len(scenes), 1 / len(scenes)), RESAMPLES)
     resampled = balanced_accuracy(np.tensordot(drawn, scenes[:, kept], 1))
-    tail = (1 - LEVEL) / 2
-    low, high = np.nanquantile(resampled, [tail, 1 - tail], axis=0)
+    low, high = interval(resampled)
 
     def plain(values: npt.NDArray[np.float64]) -> list[float]:
         return [round(float(value), 5) for value in values]

@@ -8,12 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..bootstrap import RESAMPLES, interval
 from ..data.class_table import VOID, ClassTable
 from ..data.datasets import evenly_spaced
 from ..score_names import MEANS
-
-RESAMPLES = 1000
-"""Number of resamples in a bootstrap."""
 
 
 class ConfusionMatrix:
@@ -123,11 +121,7 @@ def score_intervals(by_image: Tensor, classes: ClassTable) -> dict[str, tuple[fl
         scores = matrix.scores(classes)
         for name, values in found.items():
             values.append(scores[name])
-    return {
-        name: (float(np.quantile(values, 0.025)), float(np.quantile(values, 0.975)))
-        for name, values in found.items()
-        if values
-    }
+    return {name: tuple(interval(values).tolist()) for name, values in found.items() if values}
 
 
 def count_pixels(dataset: Any, max_samples: int | None = None) -> Tensor:
