@@ -117,9 +117,9 @@ class ClassTable:
 
     def colourise(self, label: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """Picture (h, w, 3), uint8, of a map of class indices (h, w), uint8; values that are not a class are black."""
-        palette = np.zeros((256, 3), np.uint8)
-        palette[: len(self)] = self.colours
-        return palette[label]
+        colours = np.zeros((256, 3), np.uint8)
+        colours[: len(self)] = self.colours
+        return colours[label]
 
     def in_files(self, label: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
         """Convert class indices (h, w) to the values of label files: uint8, or uint16 if a class has one above 255."""

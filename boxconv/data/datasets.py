@@ -18,7 +18,7 @@ from .class_table import ClassTable, DataError
 from .image_cache import ImageCache
 from .image_files import check_sizes, cut_border, shown
 from .image_reader import RGB, ImageReader
-from .label_reader import open_label
+from .label_files import open_label
 from .layouts.base import Layout
 from .layouts.folder import FOLDER
 from .layouts.pairing import describe, find_pairs, where_expected

@@ -1,4 +1,4 @@
-"""How the pixels of a label file name classes: by a value, or by a colour."""
+"""Which class the value or the colour of a pixel in a label file is. `label_files` reads the pixels."""
 
 import csv
 import functools

@@ -41,7 +41,7 @@ def prediction_panel(
     rows = checked_rows(images, predictions if truths is None else truths, predictions, void)
     if titles is not None and len(titles) != len(rows):
         raise ValueError(f"titles must have one entry per image, found {len(titles)} for {len(rows)} images")
-    palette = np.array([*classes.colours, VOID], np.uint8)  # (K + 1, 3), void last
+    colours = np.array([*classes.colours, VOID], np.uint8)  # (K + 1, 3), void last
     seen = sorted(set().union(*(np.unique(labels) for _, *maps in rows for labels in maps)) - {void})
     entries = [(classes.names[k], classes.colours[k]) for k in seen] + [("wrong", WRONG)] * (truths is not None)
     shown = ("Image", "Truth", "Prediction", "Errors") if truths is not None else ("Image", "Prediction")
@@ -64,7 +64,7 @@ def prediction_panel(
                 score = "nothing to score" if right is None else f"{right:.1%} of the pixels right"
                 figure.text(lefts[3] / width, (bottom - STRIP + 0.07) / total, score, color=SOFT)
             bottom -= STRIP + height
-            labels = [striped(palette[k], k == void) for k in (truth, prediction)]
+            labels = [striped(colours[k], k == void) for k in (truth, prediction)]
             pictures = {"Image": image, "Truth": labels[0], "Prediction": labels[1], "Errors": errors}
             for left, name in zip(lefts, shown, strict=True):
                 axes = figure.add_axes((left / width, bottom / total, PANEL / width, height / total))

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from ..data.bands import Picture, as_rgb
 from ..data.class_table import ClassTable, DataError
 from ..data.image_files import shown
-from ..data.label_reader import open_label
+from ..data.label_files import open_label
 from ..data.large_images import LargeImage
 from ..files import write_atomic
 from .areas import AreaTable

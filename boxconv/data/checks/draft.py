@@ -7,7 +7,7 @@ import numpy as np
 
 from ..class_table import VOID, ClassTable, DataError, distinct_colours
 from ..label_encoding import Colour
-from ..label_reader import label_pixels
+from ..label_files import label_pixels
 from ..layouts.base import Layout
 from ..layouts.folder import FOLDER
 from ..layouts.pairing import split_files, splits_of
@@ -30,7 +30,7 @@ def draft_classes(root: str | Path, layout: Layout = FOLDER) -> ClassTable:
         elif (pixels := label_pixels(path)).ndim == 2:
             present, first = np.unique(pixels, return_index=True)
             if not set(present.tolist()) <= values.keys():
-                table = label_pixels(path, palette=True)  # (h, w) if it is grey, or if there is none
+                table = label_pixels(path, coloured=True)  # (h, w) if it is grey, or if there is none
                 drawn = map(tuple, table.reshape(-1, 3)[first].tolist()) if table.ndim == 3 else [None] * len(first)
                 values = dict(zip(present.tolist(), drawn, strict=True)) | values
         else:

@@ -12,7 +12,7 @@ from ..class_table import VOID, ClassTable, DataError
 from ..image_files import FORMATS, check_sizes, cut_border, shown
 from ..image_reader import NOTE, RGB, ImageReader
 from ..label_encoding import LabelEncoding
-from ..label_reader import open_label
+from ..label_files import open_label
 from ..layouts.base import DataIssue
 
 _ENDINGS = {

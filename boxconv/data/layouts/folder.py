@@ -9,7 +9,7 @@ from typing import ClassVar
 from ..class_table import ClassTable
 from ..image_files import SUFFIXES, entries, images_in, shown
 from ..label_encoding import LabelEncoding, index_encoding, read_palette
-from ..label_reader import SUFFIXES as LABEL_SUFFIXES
+from ..label_files import SUFFIXES as LABEL_SUFFIXES
 from .base import DataIssue, Layout, SplitFiles, by_stem
 
 POLYGONS = frozenset({".json"})

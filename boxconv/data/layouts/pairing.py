@@ -8,8 +8,8 @@ from PIL import Image
 
 from ..class_table import DataError
 from ..image_files import SUFFIXES, check_regular, counted, kind_of, shown
-from ..label_reader import SUFFIXES as LABEL_SUFFIXES
-from ..label_reader import other_format
+from ..label_files import SUFFIXES as LABEL_SUFFIXES
+from ..label_files import other_format
 from .base import DataIssue, Layout, Pair, SplitFiles
 from .folder import FOLDER
 

@@ -15,7 +15,7 @@ from PIL import Image
 from boxconv.data.class_table import ClassTable, DataError
 from boxconv.data.image_files import AVIF, images_in, shown
 from boxconv.data.image_reader import open_image
-from boxconv.data.label_reader import open_label
+from boxconv.data.label_files import open_label
 
 
 def grey_png(path: Path, width: int, height: int, depth: int, *rows: bytes) -> Path:

@@ -9,7 +9,7 @@ from data_trees import THREE, save
 
 from boxconv.data.class_table import DataError, write_classes
 from boxconv.data.label_encoding import read_palette
-from boxconv.data.label_reader import open_label
+from boxconv.data.label_files import open_label
 
 PALETTE = "name,red,green,blue\nroad,128,64,128\ncar,0,0,142\nCar,0,0,70\ntree,0,99,0\nvoid,0,0,0\n"
 

@@ -13,7 +13,7 @@ from box_convolution.networks import weights
 from boxconv.data import datasets
 from boxconv.data.checks import inspect
 from boxconv.data.class_table import DataError
-from boxconv.data.label_reader import open_label
+from boxconv.data.label_files import open_label
 from boxconv.data.scenes.dataset import SCENE_CLASSES, draw_scene
 from boxconv.errors import UsageError
 from boxconv.inference.new_network import network_for

@@ -1,4 +1,4 @@
-"""Opening label files: from the values or colours of their pixels to classes."""
+"""Label files: which formats are read, and their pixels; `label_encoding` says which class a value or colour is."""
 
 from pathlib import Path
 from typing import Any
@@ -53,11 +53,11 @@ def open_label(path: str | Path, classes: ClassTable, encoding: LabelEncoding | 
     return Image.fromarray(labels.astype(np.uint8))
 
 
-def label_pixels(path: str | Path, *, palette: bool = False) -> Pixels:
+def label_pixels(path: str | Path, *, coloured: bool = False) -> Pixels:
     """The pixels of a label file: values (h, w), or colours (h, w, 3) unless all of them are grey.
 
-    A file with one bit per pixel gives 0 and 1, a file with a colour table gives its indices. With `palette`, the first
-    gives 0 and 255, the second the colours of its table. Raises DataError naming the file.
+    A file with one bit per pixel gives 0 and 1, a file with a colour table gives its indices. With `coloured`, the
+    first gives 0 and 255, the second the colours of its table. Raises DataError naming the file.
     """
     try:
         with opened(path) as file:
@@ -73,13 +73,13 @@ def label_pixels(path: str | Path, *, palette: bool = False) -> Pixels:
     image.info.pop("transparency", None)
     if image.mode in ("LA", "RGBA"):
         image = _opaque(path, image)
-    if image.mode == "P" and palette:
+    if image.mode == "P" and coloured:
         image = image.convert("RGB")
     if image.mode not in ("1", "L", "P", "RGB") and not image.mode.startswith("I"):
         raise _unfit(path, f"found mode {image.mode} ({_MODES.get(image.mode, 'no values of classes')})")
     pixels: Pixels = np.asarray(image)
     if image.mode == "1":
-        return pixels.astype(np.uint8) * np.uint8(255 if palette else 1)
+        return pixels.astype(np.uint8) * np.uint8(255 if coloured else 1)
     if raw_mode in _SPREAD:
         return pixels // np.uint8(_SPREAD[raw_mode])
     if pixels.ndim == 3 and bool((pixels == pixels[..., :1]).all()):
@@ -88,7 +88,7 @@ def label_pixels(path: str | Path, *, palette: bool = False) -> Pixels:
 
 
 def _in_colours(path: str | Path, encoding: ColourEncoding) -> Pixels:
-    pixels = label_pixels(path, palette=True)
+    pixels = label_pixels(path, coloured=True)
     if pixels.ndim == 3:
         return pixels
     # Greys are colours if all of them are in the palette.

@@ -16,7 +16,7 @@ from boxconv.data.checks.check import check
 from boxconv.data.checks.draft import draft_classes
 from boxconv.data.class_table import ClassTable, DataError, read_classes, write_classes
 from boxconv.data.label_encoding import read_palette
-from boxconv.data.label_reader import open_label
+from boxconv.data.label_files import open_label
 
 CLASSES = np.array([[0, 1, 1, 255], [2, 2, 0, 1], [0, 0, 255, 2]])
 """The classes in every file below."""
