@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..class_table import VOID
-from .plan import EYE, LEAVES, PAINT, RGB, SCENE_CLASSES, Dice, Front, Scene, Thing
+from .look import LEAVES, PAINT, RGB
+from .plan import EYE, SCENE_CLASSES, Dice, Front, Scene, Thing
 
 Image8 = npt.NDArray[np.uint8]
 Plane = npt.NDArray[np.float32]
