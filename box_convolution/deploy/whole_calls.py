@@ -27,16 +27,7 @@ _WALKS = {
 _PRIVATE = {"_buffers", "_modules", "_parameters"}
 _HARMLESS = {"hasattr", "isinstance", "super", "type"}  # functions that may be given the module itself
 _LOOKS = {
-    "callable",
-    "eval",
-    "exec",
-    "globals",
-    "hasattr",
-    "isinstance",
-    "issubclass",
-    "locals",
-    "setattr",
-    "type",
+    *("callable", "eval", "exec", "globals", "hasattr", "isinstance", "issubclass", "locals", "setattr", "type"),
     "vars",
 }
 _MODES = {"is_autocast_enabled", "is_grad_enabled", "is_inference_mode_enabled", "is_tensor", "is_tracing", "suppress"}

@@ -239,21 +239,16 @@ _library.impl("pointwise_planes", _pointwise_planes, "CPU")
 _library.impl("transposed_conv", _transposed_conv, "CPU")
 
 
-@torch.library.register_fake("box_convolution::activate_", lib=_library)
-def _fake_activate(image: Tensor, residual: Tensor | None = None, slopes: Tensor | None = None) -> None: ...
+def _fake_in_place(*_: object, **__: object) -> None: ...
+
+
+for _name in ("activate_", "unpool_", "add_boxes_", "box_block_", "pool_beside_"):
+    torch.library.register_fake(f"box_convolution::{_name}", _fake_in_place, lib=_library)
 
 
 @torch.library.register_fake("box_convolution::pool_add_", lib=_library)
 def _fake_pool_add(image: Tensor, input: Tensor, slopes: Tensor | None = None) -> Tensor:
     return native.empty_channels_last(input, (*input.shape[:2], *image.shape[2:]), torch.int64)
-
-
-@torch.library.register_fake("box_convolution::unpool_", lib=_library)
-def _fake_unpool(image: Tensor, values: Tensor, indices: Tensor, relu: bool = False) -> None: ...
-
-
-@torch.library.register_fake("box_convolution::pool_beside_", lib=_library)
-def _fake_pool_beside_(*_: object, **__: object) -> None: ...
 
 
 @torch.library.register_fake("box_convolution::pool_beside", lib=_library)
@@ -291,11 +286,3 @@ def _box_block_flops(
 ) -> int:
     batch, _, h, w = image_shape
     return _convolution_flops(image_shape, weight_shape) + _add_boxes_flops(image_shape, (batch, *bias_shape, h, w))
-
-
-@torch.library.register_fake("box_convolution::add_boxes_", lib=_library)
-def _fake_add_boxes(*_: object, **__: object) -> None: ...
-
-
-@torch.library.register_fake("box_convolution::box_block_", lib=_library)
-def _fake_box_block(*_: object, **__: object) -> None: ...

@@ -96,9 +96,7 @@ def box_short_rows(
                 if p_residual is not None:
                     residuals += (load_residual(p_residual, at_row + column, inside, STEP_OUT),)
             rows, sums = enter_rows(read, sums, rows_of_box, ROWS, N)
-            read = read_rows(
-                p_plane, start + ROWS, rows_of_box, h_top, h_bottom, row_stride, q, w, STEP, ROWS, N
-            )
+            read = read_rows(p_plane, start + ROWS, rows_of_box, h_top, h_bottom, row_stride, q, w, STEP, ROWS, N)
             rights, lefts, totals = left_of_edges(rows, right_part, left_part, whole, True, ROWS, N, C, K)
             rights, lefts = moved(rights, lefts, at_right, at_left, ROWS, N, C, K)
             for t in tl.static_range(ROWS * N):
