@@ -17,7 +17,7 @@ def _sized() -> list[Tensor]:
     return [torch.rand(batch, 3, h, w) for batch, h, w in SIZES]
 
 
-@facility(GROUP, "`fullgraph=True`, forward and backward", subjects=FEW, in_tests=(LAYER,))
+@facility(GROUP, "`fullgraph=True`, forward and backward", subjects=FEW)
 def whole_graph(case: Case) -> tuple[Any, Any]:
     torch.compiler.reset()
     other = twin(case.network)

@@ -94,7 +94,7 @@ def recorded(case: Case) -> tuple[Any, Any]:
     return logits(graph, later), logits(case.network, later)
 
 
-@facility(GROUP, "`torch.export` with free batch, height and width (multiples of 8)", subjects=FEW, in_tests=(LAYER,))
+@facility(GROUP, "`torch.export` with free batch, height and width (multiples of 8)", subjects=FEW, in_tests=FEW[:2])
 def exported(case: Case) -> tuple[Any, Any]:
     batch, h, w = torch.export.Dim("batch"), torch.export.Dim("h", min=2, max=64), torch.export.Dim("w", min=2, max=64)
     program = torch.export.export(case.network, (case.image,), dynamic_shapes=({0: batch, 2: 8 * h, 3: 8 * w},))

@@ -255,17 +255,6 @@ def test_training_steps_lower_the_loss():
     assert losses[-1] < 0.75 * losses[0]
 
 
-def test_export_with_dynamic_size():
-    network = networks.create("boxenet", 5, SIZE).eval()
-    image = torch.rand(1, 3, 64, 96)
-    height, width = torch.export.Dim("height", min=3, max=64), torch.export.Dim("width", min=3, max=64)
-    program = torch.export.export(network, (image,), dynamic_shapes={"image": {2: 8 * height, 3: 8 * width}})
-    names = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
-    assert "box_convolution.box_conv2d.default" in names
-    other = torch.rand(1, 3, 80, 40)
-    torch.testing.assert_close(program.module()(other), network(other))
-
-
 @pytest.mark.parametrize(
     "arguments, options, error, message",
     [

@@ -186,23 +186,6 @@ def test_compiled_by_the_default_backend() -> None:
         assert_gradient(one, other)
 
 
-def test_compiled_for_every_size_at_once() -> None:
-    traces = 0
-
-    def counting(graph: torch.fx.GraphModule, inputs: Any) -> Any:
-        nonlocal traces
-        traces += 1
-        return graph
-
-    torch._dynamo.reset()
-    function = torch.compile(box_conv2d, backend=counting, dynamic=True, fullgraph=True)
-    _, boxes = image_and_boxes(per_channel=6)
-    for size in ((5, 3, 8, 9), (3, 3, 5, 7), (4, 3, 31, 2)):  # the first all different: equal sizes share a symbol
-        image = torch.randn(size, dtype=torch.float64)
-        assert_values(function(image, boxes), box_conv2d(image, boxes), 1)
-    assert traces == 1
-
-
 def test_compiled_under_autocast() -> None:
     image, boxes = (t.float().requires_grad_() for t in image_and_boxes())
     function = compiled(box_conv2d)
