@@ -3,9 +3,11 @@
 This includes the abridged commands in sentences. `test_documents_run.py` runs the commands that can be run.
 """
 
+import json
 import re
 
 import pytest
+from compatibility_table import KEPT, PAGE, written
 from documents import BLOCKS, DOCUMENTS, ROOT, sentences
 
 from box_convolution import extras
@@ -134,3 +136,8 @@ def test_files_to_change_exist():
     files = re.findall(r"`((?:box_convolution|boxconv|benchmarks|tests)/[\w./]+)`", table)
     assert len(files) > 25
     assert [file for file in files if not (ROOT / file).exists()] == []
+
+
+def test_the_table_of_compatibility_holds_what_was_recorded():
+    page = PAGE.read_text(encoding="utf-8")
+    assert page == written(page, json.loads(KEPT.read_text()))
