@@ -17,12 +17,24 @@ from ..extras import MissingPackageError, require
 from ..networks.padding import PaddedNetwork
 from . import custom_operators as custom
 from .agreement import sizes_to_compare
+from .exported import KEY, ExportError, Multiples, Opened, compared, metadata_of, quiet, reason
 from .inference_form import deploy
-from .pt2_files import KEY, AnySize, ExportError, Multiples, Opened, compared, metadata_of, quiet, reason
 from .standard_layers import in_standard_operations, with_fast_layers
 from .standard_operators import decompositions
 
 _AXES = {0: "batch", 2: "height", 3: "width"}
+
+
+class AnySize(Multiples):
+    """The network as one graph for all sizes: does what `PaddedNetwork.forward` does, but without branches."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        h, w = image.shape[2], image.shape[3]
+        multiple = PaddedNetwork.MULTIPLE
+        for dim, size in ((2, h), (3, w)):
+            padded = (size + multiple - 1) // multiple * multiple
+            image = image.index_select(dim, torch.arange(padded, device=image.device).clamp(max=size - 1))
+        return super().forward(image)[:, :, :h, :w]
 
 
 def to_onnx(
@@ -56,7 +68,7 @@ def to_onnx(
         metadata: plain values to store in the file, as JSON; :func:`open_onnx` returns them.
 
     Returns:
-        Largest difference of outputs, as a share of their range; see :func:`.pt2_files.compared`.
+        Largest difference of outputs, as a share of their range; see :func:`.exported.compared`.
 
     Raises:
         TypeError, ValueError: naming the argument.

@@ -112,7 +112,7 @@ def _missing(error: ImportError) -> str | None:
 
 def _explain(error: Exception) -> int:
     """Print what went wrong and return the exit status; an unexpected exception is raised again."""
-    from box_convolution.deploy.pt2_files import ExportError
+    from box_convolution.deploy.exported import ExportError
     from box_convolution.networks.weights import WeightsError
 
     from ..data.class_table import DataError

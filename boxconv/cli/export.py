@@ -62,7 +62,7 @@ def run(args: Export) -> None:
     require_layers(args.checkpoint)
 
     from box_convolution.deploy import snap_boxes
-    from box_convolution.deploy.pt2_files import ExportError
+    from box_convolution.deploy.exported import ExportError
     from box_convolution.networks import weights
 
     kind = args.format or next((name for name, suffix in SUFFIXES.items() if suffix == args.out.suffix), None)
@@ -114,6 +114,7 @@ def _write_deployed(network: Any, path: Path, args: Export, values: dict[str, An
 
     from box_convolution.deploy import deploy, pt2_files, to_onnx
     from box_convolution.deploy.agreement import sizes_to_compare
+    from box_convolution.deploy.exported import compared
 
     images = [(torch.zeros(1, network.in_channels, *size),) for size in sizes_to_compare(*values["size"])]
     if path.suffix == ".onnx":
@@ -121,7 +122,7 @@ def _write_deployed(network: Any, path: Path, args: Export, values: dict[str, An
     deployed: Any = network if args.prune is not None else deploy(network)
     pt2_files.save_program(deployed, path, values, standard_operators=args.standard_operators)
     opened, _ = pt2_files.open_program(path)
-    return pt2_files.compared(network, opened, images, path)
+    return compared(network, opened, images, path)
 
 
 def _pruned(trained: "TrainedNetwork", args: Export) -> Any:

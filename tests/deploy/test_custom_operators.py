@@ -12,7 +12,7 @@ from torch import nn
 
 from box_convolution import BoxBottleneck, BoxConv2d, ops
 from box_convolution.deploy import custom_operators, onnx_files, to_onnx
-from box_convolution.deploy.pt2_files import ExportError
+from box_convolution.deploy.exported import ExportError
 from box_convolution.extras import MissingPackageError
 
 onnx = pytest.importorskip("onnx")

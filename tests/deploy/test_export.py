@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from box_convolution import BoxBottleneck, BoxConv2d, box_conv2d
-from box_convolution.deploy import agreement, deploy, onnx_files, pt2_files, standard_operators, to_onnx
+from box_convolution.deploy import agreement, deploy, exported, onnx_files, pt2_files, standard_operators, to_onnx
 from box_convolution.networks.enet import Downsample, Upsample
 from box_convolution.networks.padding import PaddedNetwork
 
@@ -93,7 +93,7 @@ def test_onnx_has_standard_operators_and_free_sizes(onnx_file: Path) -> None:
     for value in (*model.graph.input, *model.graph.output):
         names = [dim.dim_param for dim in value.type.tensor_type.shape.dim]
         assert [names[0], *names[2:]] == ["batch", "height", "width"]
-    assert json.loads({entry.key: entry.value for entry in model.metadata_props}[pt2_files.KEY]) == ABOUT
+    assert json.loads({entry.key: entry.value for entry in model.metadata_props}[exported.KEY]) == ABOUT
 
 
 @pytest.mark.parametrize("kind", ["onnx", "program"])
@@ -200,10 +200,10 @@ def test_unusable_files(tmp_path: Path, onnx_file: Path, program_file: Path, net
         path = tmp_path / name
         for content in (b"", b"nonsense", good.read_bytes()[:1000]):
             path.write_bytes(content)
-            with pytest.raises(pt2_files.ExportError, match=f"{name}: not a usable"):
+            with pytest.raises(exported.ExportError, match=f"{name}: not a usable"):
                 reader(path)
     torch.export.save(torch.export.export(nn.Conv2d(3, 3, 1), (torch.zeros(1, 3, 4, 4),)), str(tmp_path / "other.pt2"))
-    with pytest.raises(pt2_files.ExportError, match="was not written by boxconv export"):
+    with pytest.raises(exported.ExportError, match="was not written by boxconv export"):
         pt2_files.open_program(tmp_path / "other.pt2")
 
 
@@ -216,5 +216,5 @@ def test_a_program_of_another_torch_says_so(program_file: Path, monkeypatch: pyt
     made_with = pt2_files._torch_of(program_file)
     assert made_with not in (None, "2.6.0")
     words = f"net.pt2: was made with torch {made_with}, and torch 2.6.0 cannot read it \\(version 9 is unknown\\)"
-    with pytest.raises(pt2_files.ExportError, match=words.replace("+", "\\+")):
+    with pytest.raises(exported.ExportError, match=words.replace("+", "\\+")):
         pt2_files.open_program(program_file)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from box_convolution import BoxBottleneck, BoxConv2d, networks
 from box_convolution.convert import replace_dilated
-from box_convolution.deploy import deploy, pt2_files, standard_operators, to_onnx
+from box_convolution.deploy import deploy, exported, standard_operators, to_onnx
 from box_convolution.deploy.onnx_files import open_onnx
 
 onnx = pytest.importorskip("onnx")
@@ -192,7 +192,7 @@ def test_a_file_that_disagrees_is_not_left_behind(tmp_path: Path, monkeypatch: p
     old = tmp_path / "old.onnx"
     old.write_bytes(b"as it was")
     for path in (tmp_path / "net.onnx", old):
-        with pytest.raises(pt2_files.ExportError, match=f"{path.name}: not written: the file's outputs differ"):
+        with pytest.raises(exported.ExportError, match=f"{path.name}: not written: the file's outputs differ"):
             to_onnx(own(), path, IMAGE)
     assert [file.name for file in tmp_path.iterdir()] == ["old.onnx"]
     assert old.read_bytes() == b"as it was"
@@ -226,7 +226,7 @@ class Branches(nn.Module):
     ],
 )
 def test_what_cannot_be_exported(network: nn.Module, words: str, tmp_path: Path) -> None:
-    with pytest.raises(pt2_files.ExportError, match=f"net.onnx: {words}"):
+    with pytest.raises(exported.ExportError, match=f"net.onnx: {words}"):
         to_onnx(network, tmp_path / "net.onnx", IMAGE)
     assert not list(tmp_path.iterdir())
 

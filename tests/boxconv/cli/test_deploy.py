@@ -13,7 +13,7 @@ from PIL import Image
 
 from box_convolution import BoxConv2d, networks
 from box_convolution.boxes import project
-from box_convolution.deploy import pt2_files
+from box_convolution.deploy import exported
 from box_convolution.deploy.pt2_files import open_program
 from box_convolution.networks import pretrained
 from box_convolution.networks.weights import create_from
@@ -68,7 +68,7 @@ def scenes(tmp_path: Path) -> Path:
 def test_a_file_that_disagrees_is_named_and_not_left(suffix, small, tmp_path, capsys, monkeypatch):
     for package in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(package)
-    monkeypatch.setattr(pt2_files, "differences", lambda *_: iter([(0.5, 0.9)]))
+    monkeypatch.setattr(exported, "differences", lambda *_: iter([(0.5, 0.9)]))
     path = tmp_path / f"net{suffix}"
     status, _, errors = boxconv(capsys, "export", small, "--out", path)
     assert status == 1
