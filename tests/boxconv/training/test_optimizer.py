@@ -83,8 +83,9 @@ def test_boxes_stay_valid_whatever_the_optimiser(name):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"optimizer": "adamw", "clip": 0.1, "ema": 0.9, "loss": "dice"},
+        {"optimizer": "adamw", "clip": 0.1, "ema": 0.9, "loss": "dice", "amp": "bf16"},
         {"optimizer": "sgd", "clip": 0.1, "box_lr": 2.0, "box_weight_decay": 0.0, "loss": "focal", "accumulate": 2},
+        {"amp": "fp16"},
     ],
 )
 def test_a_resumed_run_ends_with_the_same_bits(tmp_path, changes):

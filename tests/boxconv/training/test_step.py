@@ -111,19 +111,13 @@ def test_a_loss_that_is_not_finite_leaves_the_weights():
 
 
 @pytest.mark.parametrize("amp, rel", [("bf16", 0.02), ("fp16", 0.005)])
-def test_mixed_precision_is_close_and_resumes_to_the_bit(tmp_path, amp, rel):
+def test_mixed_precision_is_close(amp, rel):
     images, labels = batch(4)
     exact, mixed = train_step(), train_step(amp=amp)
     losses = [[it.step([(images, labels, True)], 1e-2)[0] for _ in range(10)] for it in (exact, mixed)]
     assert losses[0] != losses[1]
     assert losses[1] == pytest.approx(losses[0], rel=rel)
     assert all(value.dtype == torch.float32 for value in mixed.model.parameters())
-
-    whole = train(tmp_path / "whole", config(amp=amp))
-    with pytest.raises(Interrupted):
-        train(tmp_path / "parts", config(amp=amp), data=Signals(4))
-    parts = train(tmp_path / "parts", config(amp=amp), resume=True)
-    assert same(whole, parts)
 
 
 class Greedy(nn.Module):
