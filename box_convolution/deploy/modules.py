@@ -241,9 +241,4 @@ _Kind = TypeVar("_Kind", bound=nn.Module)
 
 def is_plain(module: Any, kind: type[_Kind]) -> TypeGuard[_Kind]:
     """Whether calling ``module`` does what ``kind`` does, and nothing else: no forward of its own, no hooks."""
-    return (
-        isinstance(module, kind)
-        and type(module).forward is kind.forward
-        and "forward" not in vars(module)
-        and not has_hooks(module)
-    )
+    return isinstance(module, kind) and type(module).forward is kind.forward and not has_hooks(module)

@@ -28,10 +28,7 @@ class Bad(NamedTuple):
 BOTH = [
     Bad("input 2-D", ValueError, ("input", "4 dimensions", "(5, 7)"), input=torch.zeros(5, 7)),
     Bad("input 5-D", ValueError, ("input", "4 dimensions", "(1, 2, 3, 5, 7)"), input=torch.zeros(1, 2, 3, 5, 7)),
-    Bad("input 0-D", ValueError, ("input", "4 dimensions", "()"), input=torch.tensor(1.0)),
     Bad("input int", TypeError, ("input", "float32", "int64"), input=torch.zeros(2, 3, 5, 7, dtype=torch.int64)),
-    Bad("input uint8", TypeError, ("input", "float32", "uint8"), input=torch.zeros(2, 3, 5, 7, dtype=torch.uint8)),
-    Bad("input bool", TypeError, ("input", "float32", "bool"), input=torch.zeros(2, 3, 5, 7, dtype=torch.bool)),
     Bad("input complex", TypeError, ("input", "complex64"), input=torch.zeros(2, 3, 5, 7, dtype=torch.complex64)),
     Bad("input float8", TypeError, ("input", "float8"), input=torch.zeros(2, 3, 5, 7, dtype=torch.float8_e4m3fn)),
     Bad("input sparse", TypeError, ("input", "dense", "sparse_coo"), input=torch.zeros(2, 3, 5, 7).to_sparse()),
@@ -42,19 +39,15 @@ BOTH = [
     Bad("three edges", ValueError, ("boxes", "(3, 4, 3)", "top, bottom, left, right"), boxes=torch.zeros(3, 4, 3)),
     Bad("boxes 4-D", ValueError, ("boxes", "(1, 3, 4, 4)"), boxes=torch.zeros(1, 3, 4, 4)),
     Bad("boxes int", TypeError, ("boxes", "float32", "int32"), boxes=torch.zeros(3, 4, 4, dtype=torch.int32)),
-    Bad("boxes complex", TypeError, ("boxes", "complex128"), boxes=torch.zeros(3, 4, 4, dtype=torch.complex128)),
     Bad("boxes sparse", TypeError, ("boxes", "dense", "sparse_coo"), boxes=torch.zeros(3, 4, 4).to_sparse()),
     Bad("channels", ValueError, ("input has 3 channels", "boxes are for 5 channels"), boxes=torch.zeros(5, 4, 4)),
     Bad("device of boxes", ValueError, ("input on cpu", "boxes on meta"), boxes=torch.zeros(3, 4, 4, device="meta")),
     Bad("device of input", ValueError, ("input on meta", "boxes on cpu"), input=torch.zeros(2, 3, 5, 7, device="meta")),
     Bad("stride 0", ValueError, ("stride", "at least 1", "got 0"), options=(("stride", 0),)),
-    Bad("stride negative", ValueError, ("stride", "at least 1", "got -2"), options=(("stride", -2),)),
 ]
 FUNCTION_ONLY = [
     Bad("input list", TypeError, ("input", "torch.Tensor", "list"), input=[[1.0]]),
-    Bad("input array", TypeError, ("input", "torch.Tensor", "ndarray"), input=torch.zeros(2, 3, 5, 7).numpy()),
     Bad("channels of one image", ValueError, ("input has 2 channels", "are for 3"), input=torch.zeros(2, 5, 7)),
-    Bad("input None", TypeError, ("input", "torch.Tensor", "NoneType"), input=None),
     Bad("boxes list", TypeError, ("boxes", "torch.Tensor", "list"), boxes=[[[0.0, 1, 0, 1]]]),
     Bad("stride float", TypeError, ("stride", "int", "float 2.0"), options=(("stride", 2.0),)),
     Bad("stride bool", TypeError, ("stride", "int", "bool True"), options=(("stride", True),)),
@@ -64,8 +57,6 @@ FUNCTION_ONLY = [
     Bad("stride pair", TypeError, ("stride", "int", "tuple (1, 1)"), options=(("stride", (1, 1)),)),
     Bad("normalize int", TypeError, ("normalize", "bool", "int 1"), options=(("normalize", 1),)),
     Bad("normalize NumPy int", TypeError, ("normalize", "bool", "int64"), options=(("normalize", np.int64(1)),)),
-    Bad("normalize text", TypeError, ("normalize", "bool", "str"), options=(("normalize", "yes"),)),
-    Bad("normalize None", TypeError, ("normalize", "bool", "NoneType"), options=(("normalize", None),)),
 ]
 
 
