@@ -1,7 +1,5 @@
 """Test-time augmentation: probabilities averaged over several views of an image."""
 
-from collections.abc import Sequence
-
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
@@ -10,22 +8,21 @@ from .options import MULTIPLE, SMALLEST
 SCALES = (0.75, 1.0, 1.25)
 
 
-def averaged(model: nn.Module, images: Tensor, scales: Sequence[float] = SCALES, *, flip: bool = True) -> Tensor:
-    """Mean probabilities (B, K, h, w) of ``images`` (B, C, h, w) at several scales and, with ``flip``, also mirrored.
+def averaged(model: nn.Module, images: Tensor) -> Tensor:
+    """Mean probabilities (B, K, h, w) of ``images`` (B, C, h, w) at each of `SCALES`, as they are and mirrored.
 
-    Scaled sizes are rounded to multiples of 8, so that the network need not pad. Raises ValueError for no scales.
+    Scaled sizes are rounded to multiples of 8, so that the network need not pad.
     """
     size = images.shape[2:]
     total: Tensor | None = None
-    for scale in scales:
+    for scale in SCALES:
         seen = _resized(images, [max(SMALLEST, round(side * scale / MULTIPLE) * MULTIPLE) for side in size], scale)
-        for mirrored in (False, True) if flip else (False,):
+        for mirrored in (False, True):
             probabilities = model(seen.flip(-1) if mirrored else seen).softmax(1)
             probabilities = _resized(probabilities.flip(-1) if mirrored else probabilities, list(size), scale)
             total = probabilities if total is None else total.add_(probabilities)
-    if total is None:
-        raise ValueError("scales must be numbers above 0, at least one, got none")
-    return total.div_(len(scales) * (1 + flip))
+    assert total is not None
+    return total.div_(2 * len(SCALES))
 
 
 def _resized(images: Tensor, size: list[int], scale: float) -> Tensor:
