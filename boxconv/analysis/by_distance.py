@@ -55,7 +55,7 @@ class Answers:
 class Measured(Experiment):
     """A trained network and its answers, by the name of the question.
 
-    `noted_by` is as in `run_comparison.Run`. `scenes`: number of scenes that it was asked about.
+    `noted_by` is as in `run_comparison.FinishedRun`. `scenes`: number of scenes that it was asked about.
     """
 
     scenes: int

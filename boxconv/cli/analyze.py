@@ -9,7 +9,7 @@ import tyro
 from ..data.config import at_least
 from ..errors import UsageError
 from ..inference.open import file_of, open_layers, require_layers
-from ..inference.scoring_data import data_of, labels_of
+from ..inference.scoring_data import classes_of_labels, data_of
 from .outputs import check_output_folder
 
 
@@ -68,7 +68,7 @@ def run(args: Analyze) -> None:
     check_output_folder("--out", out, overwrite=args.overwrite, root=config.root)
     name = _label(opened.network)
     opened.model.to(device)
-    data: Any = open_split(config, args.split or config.val_split, labels_of(opened, config), opened.transform)
+    data: Any = open_split(config, args.split or config.val_split, classes_of_labels(opened, config), opened.transform)
     images = torch.stack([data[index][0] for index in evenly_spaced(len(data), args.images)]).to(device)
     layers = importance(opened.model, images[:1], gamma=args.gamma)
     fields = _fields(args, {name: opened.model}, layers, images) if args.positions else {}

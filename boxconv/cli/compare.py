@@ -16,7 +16,7 @@ from .draw import require_picture
 from .outputs import check_outputs, check_page, write_page
 
 if TYPE_CHECKING:
-    from ..reports.run_comparison import Run
+    from ..reports.run_comparison import FinishedRun
 
 NAME = "boxconv compare"
 # Class and category IoU in per cent on Cityscapes' validation images, Table 1 of the paper.
@@ -69,7 +69,7 @@ def run(args: Compare) -> None:
     check_outputs({"--plot": args.plot}, overwrite=args.overwrite, inputs=(args.kept, args.write))
     defaults = to_plain(TrainConfig())
     noted_by = machine.provenance()
-    runs: dict[Path, Run] = {}
+    runs: dict[Path, FinishedRun] = {}
     for folder in args.runs:
         try:
             runs[folder] = read_run(folder, defaults, noted_by)

@@ -14,7 +14,7 @@ from ..errors import plural
 from ..files import write_atomic
 from ..inference.open import file_of, open_network
 from ..inference.options import InferenceOptions
-from ..inference.scoring_data import data_of, labels_of
+from ..inference.scoring_data import classes_of_labels, data_of
 from .draw import require_picture
 from .outputs import check_outputs
 
@@ -86,7 +86,7 @@ def _evaluate(args: Evaluate, context: "DistributedContext") -> None:
     config = data_of(opened, args.network, args.data, args.root)
     check_outside_data({"--json": args.json, "--picture": args.picture}, config.root)
     split = args.split or config.val_split
-    classes = labels_of(opened, config)
+    classes = classes_of_labels(opened, config)
     size = args.size or (opened.transform.size if args.tile is None else None)
     transform = dataclasses.replace(opened.transform, size=size)
     data: Any = open_split(config, split, classes, ImageTransform(transform) if args.full_resolution else transform)

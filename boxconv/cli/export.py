@@ -10,7 +10,7 @@ from ..data.config import expect
 from ..errors import UsageError
 from ..files import replacing
 from ..inference.open import file_of, open_layers, require_layers
-from ..inference.scoring_data import data_of, labels_of, validation_scores
+from ..inference.scoring_data import classes_of_labels, data_of, validation_scores
 from .outputs import check_outputs
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def _pruned(trained: "TrainedNetwork", args: Export) -> Any:
     if not any(isinstance(layer, BoxConv2d) for layer in trained.model.modules()):
         raise UsageError(f"--prune: there are no boxes in {trained.network['name']}")
     config = data_of(trained, args.checkpoint, root=args.root)
-    classes = labels_of(trained, config)
+    classes = classes_of_labels(trained, config)
     deployed = deploy(trained.model)
     data: Any = open_split(config, config.train_split, classes, prepare_of(config), seed=config.seed)
     step = -(-len(data) // CALIBRATION_IMAGES)

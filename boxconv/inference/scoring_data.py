@@ -39,7 +39,7 @@ def data_of(opened: TrainedNetwork, name: Path, data: Data | None = None, root: 
             f"--root: {own} is for --data folder, but --data is {kind} (default: that of the training of {name}); "
             f"boxconv evaluate --data folder reads it, --data {kind} ignores it"
         )
-    theirs, ours = labels_of(opened, config).names, opened.classes.names
+    theirs, ours = classes_of_labels(opened, config).names, opened.classes.names
     if theirs != ours:
         where = f"{kind}, {_table_of(config)}" if kind == "folder" else kind
         raise UsageError(f"--data: {where} has the classes {', '.join(theirs)}; {name} tells apart {', '.join(ours)}")
@@ -59,7 +59,7 @@ def _own_table(root: Path, opened: TrainedNetwork) -> Path | None:
     return palette if palette.is_file() else None
 
 
-def labels_of(opened: TrainedNetwork, config: TrainConfig) -> Any:
+def classes_of_labels(opened: TrainedNetwork, config: TrainConfig) -> Any:
     """The class table for reading labels: that of the data set, or the network's if the data set has none."""
     from ..data.registry import classes_of
 

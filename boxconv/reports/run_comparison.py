@@ -1,8 +1,9 @@
 """Comparison of training runs: networks as rows, mean and spread over seeds, like the paper's Table 1.
 
-`Run` has those values of a run's config.json and metrics.jsonl that tables and curves need. They are plain values, so
-that a JSON file can keep them after the run's folder has been deleted. Scores are those after the last epoch: choosing
-the epoch by the same validation scores would make them too high, most of all for the network with the noisiest scores.
+`FinishedRun` has those values of a run's config.json and metrics.jsonl that tables and curves need. They are plain
+values, so that a JSON file can keep them after the run's folder has been deleted. Scores are those after the last
+epoch: choosing the epoch by the same validation scores would make them too high, most of all for the network with the
+noisiest scores.
 """
 
 import json
@@ -44,7 +45,7 @@ class RunError(ValueError):
 
 
 @dataclass(frozen=True)
-class Run(Experiment):
+class FinishedRun(Experiment):
     """A finished run: its settings, its validation class IoU during training, and its scores after the last epoch."""
 
     curve: list[list[float]]
@@ -73,10 +74,10 @@ class Unfinished(RunError):
     """The run is still training, or was interrupted."""
 
 
-def read_run(folder: Path, defaults: Mapping[str, Any], noted_by: str) -> Run:
+def read_run(folder: Path, defaults: Mapping[str, Any], noted_by: str) -> FinishedRun:
     """Read the run in a folder.
 
-    defaults: values of settings that are newer than the run. noted_by: `Run.noted_by` for a run that does not tell.
+    defaults: values of settings that are newer than the run. noted_by: that of a run that does not tell.
 
     Raises Unfinished for a run that is not finished, RunError if there is none.
     """
@@ -90,7 +91,7 @@ def read_run(folder: Path, defaults: Mapping[str, Any], noted_by: str) -> Run:
         if len(records) < config["epochs"] and not (records and records[-1].get("stopped_early")):
             raise Unfinished(f"{folder}: the run is not finished: epoch {len(records)} of {config['epochs']}")
         last = records[-1]
-        run = Run(
+        run = FinishedRun(
             network=config["network"],
             seed=config["seed"],
             # A run that was extended later had another learning rate than one of that length from the start.
@@ -111,7 +112,7 @@ def read_run(folder: Path, defaults: Mapping[str, Any], noted_by: str) -> Run:
         raise RunError(f"{folder}: no training run that can be read: {type(error).__name__}: {error}") from error
 
 
-def read_kept(path: Path | None, defaults: Mapping[str, Any]) -> list[Run]:
+def read_kept(path: Path | None, defaults: Mapping[str, Any]) -> list[FinishedRun]:
     """Read runs from a file with the result of `kept`; none if there is no file.
 
     defaults: values of settings that are newer than the file. Raises RunError for a file with other content.
@@ -119,7 +120,7 @@ def read_kept(path: Path | None, defaults: Mapping[str, Any]) -> list[Run]:
     if path is None or not path.exists():
         return []
     try:
-        runs = [Run(**values) for values in json.loads(path.read_text(encoding="utf-8"))]
+        runs = [FinishedRun(**values) for values in json.loads(path.read_text(encoding="utf-8"))]
         return [_checked(replace(run, settings=settings_of(run.settings, defaults))) for run in runs]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunError(f"{path}: holds no kept runs: {type(error).__name__}: {error}") from error
@@ -131,7 +132,7 @@ def settings_of(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[
     return {name: value for name, value in {**defaults, **config}.items() if name not in apart}
 
 
-def _checked(run: Run) -> Run:
+def _checked(run: FinishedRun) -> FinishedRun:
     """Return ``run``; raises KeyError, TypeError or ValueError if tables and curves cannot be made from it."""
     values = [
         *(run.scores[name] for name in MEANS),
@@ -151,7 +152,7 @@ def kept(runs: Sequence[Experiment]) -> str:
     return "[\n" + ",\n".join(json.dumps(asdict(run)) for run in runs) + "\n]\n"
 
 
-def merged(old: Sequence[Run], new: Sequence[Run]) -> list[Run]:
+def merged(old: Sequence[FinishedRun], new: Sequence[FinishedRun]) -> list[FinishedRun]:
     """All runs. Of two with the same experiment and seed the new one counts, unless both are the same run."""
     runs = {run.identity: run for run in old}
     for run in new:
@@ -200,7 +201,7 @@ def _text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def sections(groups: Mapping[str, Sequence[Run]], paper: Mapping[str, tuple[float, float]]) -> list[Section]:
+def sections(groups: Mapping[str, Sequence[FinishedRun]], paper: Mapping[str, tuple[float, float]]) -> list[Section]:
     """Tables of scores, curves and classes; ``paper``: class and category IoU of networks in the paper's Table 1."""
     schedules = by_epochs(groups)
     scores = _scores(groups, paper, schedule=len(schedules) > 1)
@@ -208,7 +209,7 @@ def sections(groups: Mapping[str, Sequence[Run]], paper: Mapping[str, tuple[floa
     return [scores, *curves, _classes(groups)]
 
 
-def by_epochs(groups: Mapping[str, Sequence[Run]]) -> dict[int, dict[str, Sequence[Run]]]:
+def by_epochs(groups: Mapping[str, Sequence[FinishedRun]]) -> dict[int, dict[str, Sequence[FinishedRun]]]:
     """Groups by the number of epochs of their schedules, the longest first."""
     epochs = {label: int(runs[0].settings["epochs"]) for label, runs in groups.items()}
     return {
@@ -218,7 +219,7 @@ def by_epochs(groups: Mapping[str, Sequence[Run]]) -> dict[int, dict[str, Sequen
 
 
 def _scores(
-    groups: Mapping[str, Sequence[Run]], paper: Mapping[str, tuple[float, float]], *, schedule: bool
+    groups: Mapping[str, Sequence[FinishedRun]], paper: Mapping[str, tuple[float, float]], *, schedule: bool
 ) -> Section:
     """Scores after the last epoch; with ``schedule``, also a column for the number of epochs."""
     averaged = any(run.average for runs in groups.values() for run in runs)
@@ -251,7 +252,7 @@ def _scores(
     return Section("Validation scores", text, Table(header, rows))
 
 
-def _curves(groups: Mapping[str, Sequence[Run]], schedule: int | None) -> Section:
+def _curves(groups: Mapping[str, Sequence[FinishedRun]], schedule: int | None) -> Section:
     epochs = _chosen(shared_epochs([run for runs in groups.values() for run in runs]))
     rows = []
     for label, runs in groups.items():
@@ -266,7 +267,7 @@ def _curves(groups: Mapping[str, Sequence[Run]], schedule: int | None) -> Sectio
     return Section(title, text, Table(["network", *map(str, epochs), "best epoch"], rows))
 
 
-def shared_epochs(runs: Sequence[Run]) -> list[int]:
+def shared_epochs(runs: Sequence[FinishedRun]) -> list[int]:
     """The epochs after which all runs were validated."""
     return sorted(set.intersection(*({int(epoch) for epoch, _ in run.curve} for run in runs)))
 
@@ -279,7 +280,7 @@ def _chosen(epochs: Sequence[int]) -> list[int]:
     return sorted({min(epochs, key=lambda epoch: abs(epoch - target)) for target in (epochs[0], *wanted)})
 
 
-def _classes(groups: Mapping[str, Sequence[Run]]) -> Section:
+def _classes(groups: Mapping[str, Sequence[FinishedRun]]) -> Section:
     names = list(next(iter(groups.values()))[0].scores["iou"])
     rows = []
     for label, runs in groups.items():

@@ -7,7 +7,7 @@ from pathlib import Path
 from box_convolution.drawing import canvas
 
 from .line_colours import LINES
-from .run_comparison import Run, by_epochs, shared_epochs
+from .run_comparison import FinishedRun, by_epochs, shared_epochs
 
 
 def _without_epochs(label: str) -> str:
@@ -16,7 +16,7 @@ def _without_epochs(label: str) -> str:
     return f"{network} ({', '.join(others)})" if others else network
 
 
-def draw_curves(groups: Mapping[str, Sequence[Run]], path: str | Path, *, title: str) -> None:
+def draw_curves(groups: Mapping[str, Sequence[FinishedRun]], path: str | Path, *, title: str) -> None:
     """Plot validation class IoU over the epochs: for each group a line for the mean, and a band from the lowest to the
     highest seed.
 
