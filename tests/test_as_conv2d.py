@@ -93,13 +93,6 @@ def test_one_image_is_a_batch_of_one(name: str, stride: int) -> None:
     assert torch.equal(out, expected)
 
 
-def test_gradients_of_one_image() -> None:
-    image, boxes = torch.randn(3, H, W, dtype=torch.float64), BOXES.double() + 0.1  # off the borders of pixels
-    tensors = image.requires_grad_(), boxes.requires_grad_()
-    assert torch.autograd.gradcheck(box_conv2d, tensors)
-    assert torch.autograd.gradgradcheck(box_conv2d, tensors)
-
-
 def test_facilities_with_one_image() -> None:
     layer = BoxConv2d(3, 2, H, W)
     image = torch.randn(3, H, W)

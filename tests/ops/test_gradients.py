@@ -116,16 +116,6 @@ def test_gradient_that_comes_in_may_be_the_image_itself() -> None:
             assert_gradient(actual, truth.detach())
 
 
-def test_gradcheck_of_third_order() -> None:
-    image, boxes = image_and_boxes(batch=1)
-    image, boxes = image[:, :2].detach().requires_grad_(), boxes[:2, :2].detach().requires_grad_()
-
-    def penalty(image: Tensor, boxes: Tensor) -> Any:
-        return torch.autograd.grad(box_conv2d(image, boxes).pow(2).sum(), (image, boxes), create_graph=True)
-
-    assert gradgradcheck(penalty, (image, boxes), fast_mode=True)
-
-
 def test_double_backward_of_one_argument_only() -> None:
     image, boxes = image_and_boxes()
     (grad,) = torch.autograd.grad(box_conv2d(image, boxes.detach()).pow(2).sum(), image, create_graph=True)
