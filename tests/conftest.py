@@ -75,13 +75,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture
 def saved(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """A list of all figures that matplotlib saves during the test."""
-    figure = pytest.importorskip("matplotlib.figure").Figure
+    from matplotlib.figure import Figure
+
     figures: list[Any] = []
-    save = figure.savefig
+    save = Figure.savefig
 
     def record(self: Any, *args: Any, **kwargs: Any) -> None:
         figures.append(self)
         save(self, *args, **kwargs)
 
-    monkeypatch.setattr(figure, "savefig", record)
+    monkeypatch.setattr(Figure, "savefig", record)
     return figures

@@ -5,9 +5,6 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 import torch
-
-pytest.importorskip("matplotlib")
-
 from matplotlib.patches import Rectangle
 
 from box_convolution import BoxConv2d

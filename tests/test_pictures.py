@@ -5,20 +5,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import demo_pictures
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from PIL import Image
 
-pytest.importorskip("matplotlib")
-Image = pytest.importorskip("PIL.Image")
-
-import demo_pictures  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
-from matplotlib.patches import Rectangle  # noqa: E402
-
-from boxconv.data.class_table import ClassTable  # noqa: E402
-from boxconv.reports.coloured_labels import VOID, VOID_STRIPE, WRONG, errors_picture  # noqa: E402
-from boxconv.reports.prediction_picture import prediction_panel  # noqa: E402
-from boxconv.reports.training_pictures import class_bars, training_curves  # noqa: E402
+from boxconv.data.class_table import ClassTable
+from boxconv.reports.coloured_labels import VOID, VOID_STRIPE, WRONG, errors_picture
+from boxconv.reports.prediction_picture import prediction_panel
+from boxconv.reports.training_pictures import class_bars, training_curves
 
 ROOT = Path(__file__).parents[1]
 

@@ -3,11 +3,8 @@
 import json
 from pathlib import Path
 
-import pytest
-
-pytest.importorskip("matplotlib")
-
 import notebook
+import pytest
 
 PATH = Path(__file__).parents[1] / "examples" / "tutorial.ipynb"
 SHORTER = {"STEPS = 500": "STEPS = 4", "TEST_IMAGES = 500": "TEST_IMAGES = 2"}

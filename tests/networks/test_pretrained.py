@@ -5,15 +5,13 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from box_convolution import BoxConv2d, networks
 from box_convolution.boxes import project
 from box_convolution.networks import pretrained, weights
 from box_convolution.networks.transfer import transfer
-
-pytest.importorskip("safetensors")
-from safetensors.torch import load_file
 
 DESCRIPTION = {"name": "boxenet", "num_classes": 5, "input_size": [32, 48], "options": {"dropout": [0.0, 0.2]}}
 

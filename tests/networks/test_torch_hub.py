@@ -32,7 +32,6 @@ def test_fresh_networks(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["boxenet", "boxonlyenet"])
 def test_trained_networks(name: str) -> None:
-    pytest.importorskip("safetensors")
     image = torch.rand(1, 3, 32, 48)
     expected = networks.create(name, pretrained="camvid").eval()(image)
     torch.testing.assert_close(load(name, pretrained="camvid").eval()(image), expected, rtol=0, atol=0)

@@ -12,7 +12,6 @@ from torch import nn
 from box_convolution import networks
 from box_convolution.networks import weights
 
-pytest.importorskip("safetensors")
 DESCRIPTION = {"name": "boxenet", "num_classes": 4, "input_size": [32, 48], "options": {"dropout": [0.0, 0.2]}}
 
 

@@ -4,15 +4,12 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
+from PIL import Image
 
-pytest.importorskip("matplotlib")
-Image = pytest.importorskip("PIL.Image")
-
-from matplotlib.colors import to_hex  # noqa: E402
-
-from box_convolution.drawing import SOFT  # noqa: E402
-from boxconv.analysis.evolution import MIDDLE, Evolution, animation, snapshots, spread  # noqa: E402
-from boxconv.reports.line_colours import BLUE, ORANGE  # noqa: E402
+from box_convolution.drawing import SOFT
+from boxconv.analysis.evolution import MIDDLE, Evolution, animation, snapshots, spread
+from boxconv.reports.line_colours import BLUE, ORANGE
 
 
 def evolution(states=9, boxes=20):

@@ -8,9 +8,6 @@ import pytest
 import torch
 from torch import nn
 
-pytest.importorskip("matplotlib")
-pytest.importorskip("PIL")
-
 from box_convolution import BoxConv2d
 from boxconv.analysis.importance import importance
 from boxconv.analysis.receptive_field import draw_positions, receptive_field

@@ -78,7 +78,6 @@ def test_a_report_goes_with_the_run_it_is_about(tmp_path, capsys):
 
 
 def test_analyze_the_network_that_comes_trained(tmp_path, capsys, monkeypatch):
-    pytest.importorskip("safetensors")
     monkeypatch.chdir(tmp_path)
     data_trees.camvid_segnet(tmp_path / "camvid")
     options = ["--positions", "0", "--quiet", "--root", "camvid"]

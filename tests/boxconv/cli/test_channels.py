@@ -55,7 +55,6 @@ def test_from_training_to_the_exported_network(
     assert printed(capsys, "check-data", root, "--in-channels", channels, "--quiet")[0] == 0
     images = root / "images" / "val"
     assert printed(capsys, "predict", run, images, "--out", tmp_path / "checkpoint", "--quiet")[0] == 0
-    pytest.importorskip("safetensors")
     exported = tmp_path / "network.safetensors"
     assert printed(capsys, "export", run, "--out", exported)[0] == 0
     status, text = printed(capsys, "evaluate", exported, "--data", "folder", "--root", root, "--quiet")
@@ -111,7 +110,6 @@ def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_twelve_bits_are_not_labelled_as_black(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("safetensors")
     deep = np.asarray(Image.linear_gradient("L").resize((64, 48))).astype(np.uint16)
     save(tmp_path / "eight.png", deep.astype(np.uint8))
     save(tmp_path / "twelve.png", deep * 16 + 15)

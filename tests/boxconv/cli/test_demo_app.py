@@ -16,7 +16,6 @@ from boxconv.app.server import Application, listening
 
 
 def test_from_start_to_end(tmp_path: Path) -> None:
-    pytest.importorskip("safetensors")
     line = [sys.executable, "-m", "boxconv", "demo-app", "--port", "0"]
     with subprocess.Popen(line, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
         try:
@@ -34,7 +33,6 @@ def test_from_start_to_end(tmp_path: Path) -> None:
 
 
 def test_a_server_that_others_reach_is_warned_of(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("safetensors")
     monkeypatch.setattr(server.BaseWSGIServer, "serve_forever", lambda self: None)
     status, out, err = boxconv(capsys, "demo-app", "boxonlyenet-camvid", "--host", "0.0.0.0", "--port", "0")
     assert status == 0

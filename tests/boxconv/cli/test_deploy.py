@@ -114,7 +114,6 @@ def test_prediction_from_an_exported_file(suffix, packages, small, photo, scenes
 
 
 def test_the_network_that_comes_trained(photo, tmp_path, capsys, monkeypatch):
-    pytest.importorskip("safetensors")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "boxenet-camvid").write_text("something else")
     status, out, errors = boxconv(capsys, "predict", photo, "--quiet")
@@ -133,7 +132,6 @@ def test_a_run_folder_is_its_best_checkpoint(small, photo, tmp_path, capsys):
 
 def test_training_from_the_network_that_comes_trained(tmp_path, capsys):
     """The new run has other classes and another size."""
-    pytest.importorskip("safetensors")
     options = [*SHORT, "--size", "64", "128", "--lr", "1e-9", "--start-from", "boxenet-camvid"]
     status, out, errors = boxconv(capsys, "train", "--out", tmp_path / "run", *options)
     assert (status, "boxenet-camvid tells other classes apart (sky, building, " in out) == (0, True), errors
@@ -228,7 +226,6 @@ def test_finetuning_a_run_with_warm_up_whose_tables_moved(trained, scenes, tmp_p
 
 
 def test_a_run_called_like_a_network_of_the_package(trained, tmp_path, capsys, monkeypatch):
-    pytest.importorskip("safetensors")
     monkeypatch.chdir(tmp_path)
     run = tmp_path / "boxenet-camvid"
     run.mkdir()
@@ -239,7 +236,6 @@ def test_a_run_called_like_a_network_of_the_package(trained, tmp_path, capsys, m
 
 
 def test_an_option_that_is_kept_as_null(tmp_path, capsys):
-    pytest.importorskip("safetensors")
     description = {"name": "boxerfnet", "num_classes": len(SCENE_CLASSES), "input_size": list(SIZE)}
     description["options"] = {"box_dropout": None}
     about = {"classes": SCENE_CLASSES.to_dict(), "size": list(SIZE), "mean": [0.5] * 3, "std": [0.2] * 3}
@@ -251,7 +247,6 @@ def test_an_option_that_is_kept_as_null(tmp_path, capsys):
 
 
 def test_other_files_of_the_network_that_comes_trained(photo, tmp_path, capsys):
-    pytest.importorskip("safetensors")
     path = tmp_path / "net.safetensors"
     assert boxconv(capsys, "export", "boxonlyenet-camvid", "--out", path)[0] == 0
     network, content = load_weights(path)
@@ -270,7 +265,6 @@ def test_other_files_of_the_network_that_comes_trained(photo, tmp_path, capsys):
 
 
 def test_half_precision(small, tmp_path, capsys):
-    pytest.importorskip("safetensors")
     sizes = []
     for options in ([], ["--half"]):
         path = tmp_path / f"net{len(options)}.safetensors"
@@ -362,7 +356,6 @@ def test_a_finetuning_run_resumes_to_the_bit(trained, tmp_path, capsys, monkeypa
     ],
 )  # fmt: skip
 def test_usage_errors(arguments, status, message, trained, small, photo, tmp_path, capsys, monkeypatch):
-    pytest.importorskip("safetensors")
     monkeypatch.chdir(tmp_path)
     for suffix in ("pt2", "safetensors"):
         (tmp_path / f"bad.{suffix}").write_bytes(b"nonsense")

@@ -93,8 +93,6 @@ def test_paths_that_are_no_text(
 
 def test_results_of_files_that_are_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Check a folder with such names, then draw pictures and predict."""
-    pytest.importorskip("matplotlib")
-    pytest.importorskip("safetensors")
     root = Path(str(tmp_path), ODD)
     for split in ("train", "val"):
         for name in (f"a{ODD}", "b $x_"):

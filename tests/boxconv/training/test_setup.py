@@ -85,7 +85,6 @@ def test_a_batch_has_an_image_for_every_process():
 
 
 def test_a_trained_network_is_opened_from_every_kind_of_file(folder, image, tmp_path):
-    pytest.importorskip("safetensors")
     network = boxconv.open_network(folder)
     weights.save(network.model, tmp_path / "net.safetensors", network.network, **network.about)
     labels = network.predict(image)

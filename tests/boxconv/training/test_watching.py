@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from small_runs import CLASSES, SIZE, Signals, config, network, same, train
 from small_runs import run as build
+from tensorboard.backend.event_processing.event_accumulator import IMAGES, EventAccumulator
 
 from boxconv.cli.train import show_progress
 from boxconv.data.scenes.dataset import RoadScenes
@@ -18,8 +19,7 @@ from boxconv.training.stop_signals import Interrupted
 
 def pictures(path):
     """TensorBoard's pictures by epoch: (name, array)."""
-    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    events = accumulator.EventAccumulator(str(path / "tensorboard"), size_guidance={accumulator.IMAGES: 0})
+    events = EventAccumulator(str(path / "tensorboard"), size_guidance={IMAGES: 0})
     events.Reload()
     found = {}
     for tag in events.Tags()["images"]:
