@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.utils.checkpoint import checkpoint
 
-from box_convolution import BoxConv2d, project_after_step
+from box_convolution import BoxBottleneck, BoxConv2d, project_after_step
 from box_convolution import boxes as box
 from box_convolution import layer as layer_module
 
@@ -210,6 +212,22 @@ def test_copies_are_projected_too(how: Callable[[nn.Module], nn.Module]) -> None
     assert torch.equal(stored_in_pixels(original[1]), before)
 
 
+def test_distributed_data_parallel() -> None:
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        model, alone = network(), network()
+        alone.load_state_dict(model.state_dict())
+        parallel = nn.parallel.DistributedDataParallel(model)
+        for wrapped in (parallel, alone):
+            optimizer = torch.optim.Adam(wrapped.parameters(), lr=10.0)
+            moves_out(wrapped, lambda wrapped=wrapped, optimizer=optimizer: plain_step(wrapped, optimizer))
+        assert all(map(torch.equal, model.parameters(), alone.parameters()))
+        zero = ZeroRedundancyOptimizer(model.parameters(), torch.optim.Adam, lr=10.0)
+        moves_out(model, lambda: plain_step(parallel, zero))
+    finally:
+        dist.destroy_process_group()
+
+
 def test_data_parallel_replicas_are_not_layers_of_their_own() -> None:
     layer = BoxConv2d(1, 1, H, W)
     count = len(project_after_step.layers)
@@ -300,6 +318,22 @@ def test_a_step_computes_no_parametrisation_of_another_models_boxes() -> None:
     before = counting.calls
     optimizer.step()
     assert counting.calls == before
+
+
+def test_ten_steps_repeat_to_the_bit() -> None:
+    def train() -> list[Tensor]:
+        torch.manual_seed(11)
+        model = nn.Sequential(
+            nn.Conv2d(1, 8, 3, padding=1),
+            BoxBottleneck(8, max_input_h=H, max_input_w=W, dropout=0.3),
+            nn.Conv2d(8, 1, 1),
+        )
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+        for _ in range(10):
+            plain_step(model, optimizer)
+        return [*model.state_dict().values()]
+
+    assert all(map(torch.equal, train(), train()))
 
 
 def test_boxes_are_learned() -> None:

@@ -1,4 +1,4 @@
-"""The networks: sizes, blocks, dropout, frozen boxes; and the box block by hand."""
+"""The networks: sizes, parameters (Table 3 of the paper), blocks, dropout, frozen boxes; and the box block by hand."""
 
 import pytest
 import torch
@@ -12,8 +12,35 @@ from box_convolution.networks.resampling import halve
 SIZE = (96, 200)
 
 
+def table3_parameters(network):
+    """Number of parameters as in Table 3, without those of BatchNorm."""
+    modules = [module for module in network.modules() if not isinstance(module, nn.BatchNorm2d)]
+    return sum(p.numel() for module in modules for p in module._parameters.values() if p is not None)
+
+
 def boxes_of(network):
     return [module for module in network.modules() if isinstance(module, BoxConv2d)]
+
+
+@pytest.mark.parametrize(
+    "name, parameters, coordinates",
+    [
+        ("enet", 355_959, 0),
+        ("boxenet", 242_539, 4928),
+        ("boxenet_frozen", 242_539, 4928),
+        ("enet_minus", 201_331, 0),
+        ("boxonlyenet", 124_419, 9792),
+        ("erfnet", 2_059_119, 0),
+        ("boxerfnet", 1_040_319, 2304),
+        ("boxerfnet_frozen", 1_040_319, 2304),
+        ("erfnet_minus", 1_020_463, 0),
+    ],
+)
+def test_parameters_are_those_of_table_3(name, parameters, coordinates):
+    with torch.device("meta"):
+        network = networks.create(name, 19, (512, 1024))
+    assert table3_parameters(network) == parameters
+    assert sum(layer.scaled_boxes.numel() for layer in boxes_of(network)) == coordinates
 
 
 def test_the_names():
@@ -203,6 +230,14 @@ def test_frozen_boxes_get_no_gradient_and_no_decay(name):
     optimizer.step()
     assert all(layer.scaled_boxes.grad is None for layer in boxes_of(network))
     assert all(torch.equal(layer.boxes, boxes) for layer, boxes in zip(boxes_of(network), before, strict=True))
+
+
+def test_same_seed_same_network():
+    one, other = [], []
+    for states in (one, other):
+        torch.manual_seed(3)
+        states.extend(networks.create("boxenet", 5, SIZE).state_dict().values())
+    assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 def test_training_steps_lower_the_loss():

@@ -60,6 +60,20 @@ def test_limits(dtype: torch.dtype) -> None:
             torch.testing.assert_close(LIMITS(place, *extent), expected, rtol=0, atol=0, equal_nan=True)
 
 
+@pytest.mark.parametrize("device", ["meta", "fake"])
+@pytest.mark.parametrize("stride", [1, 2, 100])
+def test_shapes_without_data(device: str, stride: int) -> None:
+    image, boxes = image_and_boxes(torch.bfloat16)
+    expected = box_conv2d(image, boxes, stride=stride)
+    if device == "meta":
+        output = box_conv2d(image.to("meta"), boxes.to("meta"), stride=stride)
+    else:
+        with torch._subclasses.FakeTensorMode() as mode:
+            output = box_conv2d(mode.from_tensor(image), mode.from_tensor(boxes), stride=stride)
+            output.sum().backward()
+    assert (output.shape, output.dtype, output.stride()) == (expected.shape, expected.dtype, expected.stride())
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("boxes_dtype", DTYPES)
 def test_every_pair_of_dtypes(dtype: torch.dtype, boxes_dtype: torch.dtype, implementation: str) -> None:

@@ -38,6 +38,16 @@ def test_a_pixel_that_depends_on_nothing() -> None:
     assert found.radius(0.5) is None
 
 
+def test_the_network_is_left_as_it_was() -> None:
+    model = networks.create("boxenet", 2, input_size=(16, 24)).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with torch.inference_mode():
+        pixel_context(model, torch.rand(3, 16, 24), 1, 1)
+    assert model.training
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
 @pytest.mark.parametrize("row, column", [(-1, 0), (0, -1), (4, 0), (0, 5)])
 def test_a_pixel_outside_the_image(row: int, column: int) -> None:
     with pytest.raises(ValueError, match=r"a pixel of it, got \(3, 4, 5\), row "):
