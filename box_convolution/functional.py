@@ -4,7 +4,7 @@ from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function
 
 from .argument_checks import as_bool, as_int
-from .ops import box_operator
+from .ops import box_operator, given_memory
 
 
 def box_conv2d(
@@ -67,8 +67,8 @@ def box_conv2d(
     if input.ndim == 3:
         if out is None:
             return box_conv2d(input[None], boxes, normalize=normalize, stride=stride)[0]
-        box_operator.write_to(out[None] if isinstance(out, Tensor) else out, input[None], boxes, normalize, stride)
+        given_memory.write_to(out[None] if isinstance(out, Tensor) else out, input[None], boxes, normalize, stride)
         return out
     if out is not None:
-        return box_operator.write_to(out, input, boxes, normalize, stride)
+        return given_memory.write_to(out, input, boxes, normalize, stride)
     return box_operator.differentiable(input, boxes, normalize, stride)

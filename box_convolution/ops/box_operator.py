@@ -1,6 +1,6 @@
 """The operators `box_convolution::box_conv2d` and `box_conv2d_backward`, with autograd, autocast, vmap and shapes.
 
-`dispatch` chooses the implementation that they call; `fused` registers the third operator.
+`dispatch` chooses the implementation that they call; `fused` and `given_memory` register further operators.
 """
 
 import math
@@ -12,10 +12,9 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from ..torch_internals import in_a_transform
-from . import native, reference
+from . import reference
 from .dispatch import eager, have_tangents, in_forward_mode, serving
-from .tensor_checks import check_backward, check_forward, check_out, memory_format, output_shape
-from .triton import launch
+from .tensor_checks import check_backward, check_forward, memory_format, output_shape
 
 _library = torch.library.Library("box_convolution", "DEF")
 _library.define("box_conv2d(Tensor input, Tensor boxes, bool normalize=True, int stride=1) -> Tensor")
@@ -29,7 +28,7 @@ _backward_op = torch.ops.box_convolution.box_conv2d_backward.default
 
 def _forward(input: Tensor, boxes: Tensor, normalize: bool = True, stride: int = 1) -> Tensor:
     check_forward(input, boxes, stride)
-    _refuse_tangents(input, boxes)
+    refuse_tangents(input, boxes)
     output = serving(input).box_conv2d(input, boxes, normalize, stride)
     return output if input.is_contiguous() else output.contiguous(memory_format=memory_format(input))
 
@@ -43,7 +42,7 @@ def _backward(
     output_mask: tuple[bool, bool] = (True, True),
 ) -> tuple[Tensor, Tensor]:
     check_backward(grad_output, input, boxes, stride)
-    _refuse_tangents(grad_output, input, boxes)
+    refuse_tangents(grad_output, input, boxes)
     grad_input, grad_boxes = serving(input).box_conv2d_backward(
         grad_output, input, boxes, normalize, stride, list(output_mask)
     )
@@ -56,23 +55,7 @@ _eager_forward = eager(_forward_op, _forward)
 _eager_backward = eager(_backward_op, _backward)
 
 
-def write_to(out: Tensor, input: Tensor, boxes: Tensor, normalize: bool, stride: int) -> Tensor:
-    """Write the result of `box_conv2d` into ``out``, an existing tensor, and return it.
-
-    Raises TypeError or ValueError if ``out`` does not fit, RuntimeError if a gradient is needed.
-    """
-    check_forward(input, boxes, stride)
-    check_out(out, input, boxes, stride)
-    if torch.is_grad_enabled() and (input.requires_grad or boxes.requires_grad or out.requires_grad):
-        raise RuntimeError("out= cannot be differentiated: leave it out, or call under torch.no_grad()")
-    _refuse_tangents(input, boxes)
-    implementation = serving(input)
-    if implementation is native or implementation is launch:
-        return implementation.box_conv2d(input, boxes, normalize, stride, out=out)
-    return out.copy_(implementation.box_conv2d(input, boxes, normalize, stride))
-
-
-def _refuse_tangents(*tensors: Tensor) -> None:
+def refuse_tangents(*tensors: Tensor) -> None:
     """Raise NotImplementedError for tensors with forward-mode tangents, which a registered operator silently drops."""
     if in_forward_mode() and have_tangents(*tensors):
         raise NotImplementedError(

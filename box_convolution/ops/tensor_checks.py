@@ -72,13 +72,26 @@ def _check_like_output(name: str, tensor: Tensor, input: Tensor, boxes: Tensor, 
 
 def check_out(out: Tensor, input: Tensor, boxes: Tensor, stride: int) -> None:
     """Raise TypeError or ValueError unless the result can be written to ``out``."""
-    if not isinstance(out, Tensor):
-        raise TypeError(f"out must be a torch.Tensor, got {type(out).__name__}")
     _check_like_output("out", out, input, boxes, stride)
     if not out.is_contiguous():
         raise ValueError(f"out must be contiguous, got strides {out.stride()}")
-    if out.untyped_storage().data_ptr() == input.untyped_storage().data_ptr() and out.numel():
-        raise ValueError("out must not share memory with input, which is read while out is written")
+
+
+def check_apart(out: Tensor, input: Tensor, boxes: Tensor) -> None:
+    """Raise ValueError if ``out`` lies in memory between the first and the last number of ``input`` or ``boxes``."""
+    start, end = _memory(out)
+    for name, tensor in (("input", input), ("boxes", boxes)):
+        first, last = _memory(tensor)
+        if start < last and first < end:
+            raise ValueError(f"out must not share memory with {name}, which is read while out is written")
+
+
+def _memory(tensor: Tensor) -> tuple[int, int]:
+    """Return the addresses of a tensor's first byte, and of the byte after its last one."""
+    if not tensor.numel():
+        return 0, 0
+    last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return tensor.data_ptr(), tensor.data_ptr() + (last + 1) * tensor.itemsize
 
 
 def check_fused(input: Tensor, boxes: Tensor, epilogue: Epilogue, stride: int) -> None:
