@@ -103,11 +103,14 @@ def _symmetric(name: str, pixels: Tensor) -> Tensor:
 def _reach(layer: Any, stored: Any) -> tuple[int, int] | None:
     """Return limits in pixels that contain all boxes of ``stored``; None if they are within the layer's own limits.
 
-    They are whole pixels, because they are constants in compiled code.
+    They are whole pixels, because they are constants in compiled code. If ``stored`` holds no boxes that fit, the layer
+    keeps its boxes and their limits.
     """
+    if not isinstance(stored, Tensor) or stored.is_meta or stored.shape != layer.scaled_boxes.shape:
+        return layer.loaded_reach
     if hasattr(stored, "full_tensor"):
         stored = stored.full_tensor()  # sharded over several processes, all of which are loading
-    if type(stored) not in (Tensor, nn.Parameter) or stored.is_meta or tuple(stored.shape) != layer.scaled_boxes.shape:
+    if type(stored) not in (Tensor, nn.Parameter):
         return None
     with torch.no_grad():
         edges = layer._pixels(stored).double().nan_to_num(0, 0, 0).abs().amax((0, 1)).tolist()

@@ -260,6 +260,17 @@ def test_a_wrong_shape_from_a_layer_for_other_sizes(shape: tuple[int, ...]) -> N
         layer().load_state_dict(state)
 
 
+@pytest.mark.parametrize("state", [{}, {"scaled_boxes": torch.zeros(3, 5, 4)}], ids=["without", "that do not fit"])
+def test_loading_no_boxes_moves_none(state: dict[str, Tensor]) -> None:
+    module, wide = layer(), BoxConv2d(3, 2, 5 * H, 5 * W)
+    module.load_state_dict(wide.state_dict())
+    try:
+        module.load_state_dict(state, strict=False)
+    except RuntimeError:
+        assert state
+    torch.testing.assert_close(module.boxes, wide.boxes)
+
+
 def test_state_dict_round_trip_and_what_does_not_fit() -> None:
     one, other = layer(), layer()
     assert list(one.state_dict()) == ["scaled_boxes"]
