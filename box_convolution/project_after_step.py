@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .layer import BoxConv2d
 
 layers: "weakref.WeakSet[BoxConv2d]" = weakref.WeakSet()
-"""All layers of this process."""
+"""All layers of this process. Read it with `_present`."""
 
 _copies: "weakref.WeakKeyDictionary[BoxConv2d, weakref.ref[Tensor]]" = weakref.WeakKeyDictionary()
 """Layers for which an optimiser updates a copy of the boxes in higher precision, and this copy."""
@@ -68,6 +68,15 @@ def _summoned(model: nn.Module) -> Any:
     return nullcontext()
 
 
+def _present() -> "list[BoxConv2d]":
+    """List all layers, even while other threads make some, which is an error for the loop over a set."""
+    while True:
+        try:
+            return list(layers)
+        except RuntimeError:
+            continue
+
+
 def _held(optimizer: Optimizer) -> dict[int, Tensor]:
     """Return the optimiser's parameters by their id, in the same order in all processes."""
     return {id(parameter): parameter for group in optimizer.param_groups for parameter in group["params"]}
@@ -89,7 +98,7 @@ def _find_copies(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
     A copy is recognised by its values: before the step, they are those of the layer once rounded to its dtype.
     """
     held = _held(optimizer)
-    for layer in list(layers):
+    for layer in _present():
         stored = _stored(layer)
         if (
             stored is None
@@ -124,7 +133,7 @@ def _project_after_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
     held = _held(optimizer)
     places = {key: place for place, key in enumerate(held)}
     found: list[tuple[int, BoxConv2d, Tensor]] = []
-    for layer in list(layers):
+    for layer in _present():
         for parameter in (_stored(layer), _copy_of(layer)):
             if parameter is not None and id(parameter) in held and parameter.requires_grad:
                 found.append((places[id(parameter)], layer, parameter))

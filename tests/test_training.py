@@ -3,6 +3,7 @@
 import copy
 import inspect
 import pickle
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -289,6 +290,22 @@ def test_forgotten_layers_are_not_kept_alive() -> None:
     assert len(project_after_step.layers) == count + 1
     del model
     assert len(project_after_step.layers) == count
+
+
+def test_steps_while_another_thread_makes_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Growing(weakref.WeakSet[BoxConv2d]):
+        def __iter__(self) -> Iterator[BoxConv2d]:
+            for layer in super().__iter__():
+                if len(made) < 3:
+                    made.append(BoxConv2d(3, 2, H, W))
+                yield layer
+
+    made: list[BoxConv2d] = []
+    monkeypatch.setattr(project_after_step, "layers", Growing())
+    model = network()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1.0)
+    moves_out(model, lambda: plain_step(model, optimizer))
+    assert len(made) == 3
 
 
 @pytest.mark.parametrize("kind", ["meta", "fake"])
