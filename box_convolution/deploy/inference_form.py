@@ -1,7 +1,7 @@
 """`deploy`: from the training form of a network to the deployed one."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -63,6 +63,8 @@ def deploy(
     """
     check_module("network", network)
     snap, channels_last = as_bool("snap", snap), as_bool("channels_last", channels_last)
+    if isinstance(drop_classes, str) or not isinstance(drop_classes, Iterable):
+        raise TypeError(f"drop_classes must be a sequence of ints, got {type(drop_classes).__name__} {drop_classes!r}")
     dropped = {as_int(f"drop_classes[{i}]", k) for i, k in enumerate(drop_classes)}
     deployed = copy.deepcopy(network).eval()
     if dropped:

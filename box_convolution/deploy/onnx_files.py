@@ -86,6 +86,9 @@ def to_onnx(
         size = as_size("fixed_size", fixed_size)
         inputs = tuple(_of_size(tensor, size) if tensor.ndim == 4 else tensor for tensor in inputs)
     _check_dtypes(network, inputs)
+    if isinstance(network, PaddedNetwork) and not (len(inputs) == 1 and inputs[0].ndim == 4 and inputs[0].numel()):
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in inputs)
+        raise ValueError(f"example must be one image of shape (batch, channels, height, width), got shape {shapes}")
     original = copy.deepcopy(network).cpu().eval()
     deployed = deploy(original, channels_last=False)
     examples = [inputs]

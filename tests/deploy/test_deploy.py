@@ -119,6 +119,8 @@ def test_what_is_no_module_is_named(function: Any, name: str) -> None:
     [
         ({"drop_classes": [6]}, r"drop_classes must be some of the 6 outputs 0 ... 5, got \[6\]"),
         ({"drop_classes": [1.5]}, r"drop_classes\[0\] must be an int, got float 1.5"),
+        ({"drop_classes": 3}, "drop_classes must be a sequence of ints, got int 3"),
+        ({"drop_classes": "12"}, "drop_classes must be a sequence of ints, got str '12'"),
         ({"snap": 1}, "snap must be a bool, got int 1"),
         ({"drop_classes": range(6)}, "drop_classes must be some of the 6 outputs"),
         ({"drop_classes": [0], "head": "tail"}, "drop_classes needs head=NAME, .*'tail' is none"),

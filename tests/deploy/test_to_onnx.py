@@ -254,6 +254,12 @@ def test_bad_calls(arguments, options, error, message, tmp_path: Path, monkeypat
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("example", [torch.rand(3, 24, 32), torch.rand(1, 3, 0, 32), [IMAGE, IMAGE]])
+def test_a_network_of_the_package_takes_one_image(example, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"example must be one image .*, got shape \(\d, "):
+        to_onnx(networks.create("enet_minus", 3, (24, 32)), tmp_path / "net.onnx", example)
+
+
 def test_other_dtypes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match=r"got 0\.weight in torch.float64: call \.float\(\) first"):
         to_onnx(own().double(), tmp_path / "net.onnx", IMAGE)
