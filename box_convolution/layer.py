@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from . import boxes as box
 from . import project_after_step
@@ -152,8 +153,9 @@ class BoxConv2d(nn.Module):
 
     def freeze(self) -> "BoxConv2d":
         """Stop learning the boxes: no gradient, no weight decay (a dagger in the paper's tables). Returns the layer."""
-        self.scaled_boxes.requires_grad_(False)
-        self.scaled_boxes.grad = None
+        for parameter in self._behind_boxes():
+            parameter.requires_grad_(False)
+            parameter.grad = None
         return self
 
     def snap_(self) -> "BoxConv2d":
@@ -279,9 +281,19 @@ class BoxConv2d(nn.Module):
         factor = self.reparametrization_factor
         return box.scale_of(self.max_input_h, factor), box.scale_of(self.max_input_w, factor)
 
+    def _behind_boxes(self) -> list[nn.Parameter]:
+        """List the parameters that boxes are learned with: the stored boxes, or those of their parametrisation."""
+        if is_parametrized(self, "scaled_boxes"):
+            return list(self.get_submodule("parametrizations.scaled_boxes").parameters())
+        return [self.scaled_boxes]
+
     @torch.no_grad()
     def _store(self, pixels: Tensor) -> None:
-        write(self.scaled_boxes, self._scaled(pixels))
+        scaled = self._scaled(pixels)
+        if is_parametrized(self, "scaled_boxes"):  # which refuses values that it cannot invert
+            self.scaled_boxes = scaled.to(self.scaled_boxes)  # type: ignore[assignment]
+        else:
+            write(self.scaled_boxes, scaled)
         self.loaded_reach = None
 
     def _pixels(self, scaled: Tensor, *, symmetric: bool | None = None) -> Tensor:

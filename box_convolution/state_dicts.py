@@ -55,6 +55,10 @@ def before_loading(
             stored = state_dict[name] = stored.detach() * box.constant(factors, stored)
         else:
             errors.append(f"{name}: load boxes of a layer for other sizes whole, not as {type(stored).__name__}")
+    if other_sizes and stored is None:
+        for key in state_dict:
+            if key.startswith(prefix) and "scaled_boxes" in key[len(prefix) :]:
+                errors.append(f"{key}: boxes of a layer for other sizes load only as {name}, not parametrised")
     if isinstance(stored, Tensor) and tuple(stored.shape) == (*shape, 4 if layer.symmetric else 3):
         pixels = layer._pixels(stored.detach(), symmetric=not layer.symmetric)
         state_dict[name] = layer._scaled(_symmetric(name, pixels) if layer.symmetric else pixels)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import register_parametrization
 
 from box_convolution import BoxConv2d, box_conv2d
 from box_convolution import boxes as box
@@ -213,6 +214,36 @@ def test_freeze() -> None:
     assert bits(module.scaled_boxes) == before
 
 
+class _Triple(nn.Module):
+    def forward(self, third: Tensor) -> Tensor:
+        return 3 * third
+
+    def right_inverse(self, value: Tensor) -> Tensor:
+        return value / 3
+
+
+def test_parametrised_boxes_are_set_and_frozen() -> None:
+    module, pixels = layer(dtype=torch.float64), layer().boxes.detach()
+    register_parametrization(module, "scaled_boxes", _Triple())
+    module.set_boxes(pixels)
+    torch.testing.assert_close(module.boxes.float(), pixels)
+    module(torch.ones(1, 3, H, W, dtype=torch.float64)).sum().backward()
+    stored = next(module.parameters())
+    assert stored.grad.abs().sum() > 0
+    module.snap_()
+    torch.testing.assert_close(module.boxes, box.snap(pixels.double(), H, W))
+    assert not stored.requires_grad
+    assert stored.grad is None
+    assert "frozen" in repr(module)
+
+
+def test_boxes_that_a_parametrisation_cannot_have_are_refused() -> None:
+    module = layer()
+    register_parametrization(module, "scaled_boxes", nn.Tanh())
+    with pytest.raises(RuntimeError, match="right_inverse"):
+        module.set_boxes(layer().boxes)
+
+
 def test_snap() -> None:
     module = layer()
     for _ in range(20):
@@ -258,6 +289,14 @@ def test_a_wrong_shape_from_a_layer_for_other_sizes(shape: tuple[int, ...]) -> N
     state["scaled_boxes"] = torch.zeros(shape)
     with pytest.raises(RuntimeError, match="size mismatch for scaled_boxes"):
         layer().load_state_dict(state)
+
+
+def test_parametrised_boxes_of_a_layer_for_other_sizes_are_refused() -> None:
+    one, other = BoxConv2d(3, 2, 64, 24), layer()
+    for module in (one, other):
+        register_parametrization(module, "scaled_boxes", _Triple())
+    with pytest.raises(RuntimeError, match=r"scaled_boxes\.original: .* other sizes load only as scaled_boxes"):
+        other.load_state_dict(one.state_dict())
 
 
 @pytest.mark.parametrize("state", [{}, {"scaled_boxes": torch.zeros(3, 5, 4)}], ids=["without", "that do not fit"])
