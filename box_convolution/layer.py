@@ -338,8 +338,8 @@ class BoxConv2d(nn.Module):
             return pixels
         # The added term is exactly zero and has a derivative of one, so the gradient passes straight through, as in
         # projected gradient descent. A clamp would give no gradient to an edge that lies beyond its limit by a rounding
-        # error, and the edge could never come back.
-        return projected + (pixels - numbers)
+        # error, and the edge could never come back. The difference of two infinities is not a number.
+        return projected + (pixels - numbers).nan_to_num()
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)

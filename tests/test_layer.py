@@ -270,6 +270,17 @@ def test_project() -> None:
     assert module.scaled_boxes.max() < 1
 
 
+@pytest.mark.parametrize("far", [float("inf"), torch.finfo(torch.float32).max])
+def test_edges_beyond_every_number_are_projected(far: float) -> None:
+    module = layer()
+    with torch.no_grad():
+        module.scaled_boxes[0, 0] = torch.tensor([-far, far, 0.0, far])
+    boxes = module.boxes
+    assert boxes[0, 0].tolist() == [-H, H, 0, W]
+    boxes.sum().backward()
+    assert (module.scaled_boxes.grad[1:] > 0).all()
+
+
 @pytest.mark.parametrize("symmetric", [False, True])
 def test_a_state_dict_of_a_layer_for_other_sizes_keeps_pixels(symmetric: bool) -> None:
     one = nn.Sequential(BoxConv2d(3, 2, 64, 24, symmetric=symmetric))
