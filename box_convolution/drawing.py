@@ -1,6 +1,7 @@
 """Draw boxes over an image or a feature map; important boxes are more opaque."""
 
 import colorsys
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -68,7 +69,7 @@ def draw_boxes(
     edges, opacity = _ranked(boxes, importance)
     chosen = slice(None if most is None else as_int("most", most, least=1))
     h, w = map_size
-    row, column = ((h - 1) / 2, (w - 1) / 2) if centre is None else centre
+    row, column = ((h - 1) / 2, (w - 1) / 2) if centre is None else _pixel(centre)
     shown = edges[chosen] + [row, row, column, column]
 
     from matplotlib.patches import Rectangle
@@ -100,14 +101,27 @@ def _ranked(
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Edges and opacities of the boxes, the most important ones first; without ``importance`` the largest."""
     edges = np.asarray(boxes, np.float64)
-    if edges.ndim != 2 or edges.shape[1] != 4 or not len(edges) or not np.isfinite(edges).all():
-        raise ValueError(f"boxes must be finite and have shape (n, 4), n > 0, got {edges.shape}")
+    if edges.ndim != 2 or edges.shape[1] != 4 or not len(edges):
+        raise ValueError(f"boxes must have shape (n, 4), n > 0, got {edges.shape}")
+    if infinite := int((~np.isfinite(edges)).any(1).sum()):
+        raise ValueError(f"boxes must be finite, got {infinite} of {len(edges)} with edges that are infinite or NaN")
     weight = np.ones(len(edges)) if importance is None else np.nan_to_num(np.asarray(importance, np.float64))
     if weight.shape != (len(edges),) or (weight < 0).any():
-        raise ValueError(f"importance must hold {len(edges)} numbers of at least 0, got shape {weight.shape}")
+        got = f"shape {weight.shape}" if weight.shape != (len(edges),) else f"{weight.min():.6g}"
+        raise ValueError(f"importance must hold {len(edges)} numbers of at least 0, got {got}")
     areas = (edges[:, 1] - edges[:, 0]) * (edges[:, 3] - edges[:, 2])
     ranking = np.argsort(-areas if importance is None else -weight, kind="stable")
     return edges[ranking], weight[ranking] / max(weight[ranking].max(), 1e-300)
+
+
+def _pixel(centre: Any) -> tuple[float, float]:
+    try:
+        row, column = (float(number) for number in centre)
+    except (TypeError, ValueError):
+        row = column = math.nan
+    if not math.isfinite(row) or not math.isfinite(column):
+        raise ValueError(f"centre must be (row, column), two finite numbers, got {centre!r}")
+    return row, column
 
 
 def mark(axes: "Axes", row: float, column: float) -> None:

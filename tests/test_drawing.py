@@ -80,11 +80,13 @@ def test_svg_is_whole_and_the_same_every_time(tmp_path):
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"boxes": BOXES[:, :3]}, r"boxes must be finite and have shape \(n, 4\), n > 0, got \(4, 3\)"),
+        ({"boxes": BOXES[:, :3]}, r"boxes must have shape \(n, 4\), n > 0, got \(4, 3\)"),
         ({"boxes": BOXES[:0]}, r"got \(0, 4\)"),
-        ({"boxes": BOXES * np.nan}, "boxes must be finite"),
+        ({"boxes": BOXES * [[1], [np.nan], [1], [np.inf]]}, "boxes must be finite, got 2 of 4 with edges that are"),
         ({"importance": [1, 2]}, r"importance must hold 4 numbers of at least 0, got shape \(2,\)"),
-        ({"importance": [1, 2, 3, -1]}, "importance must hold 4 numbers of at least 0"),
+        ({"importance": [1, 2, 3, -1]}, "importance must hold 4 numbers of at least 0, got -1"),
+        ({"centre": (1,)}, r"centre must be \(row, column\), two finite numbers, got \(1,\)"),
+        ({"centre": (float("nan"), 1)}, "centre must be .* got"),
         ({"most": 0}, "most must be at least 1, got 0"),
         ({"image": np.zeros((1, 2, 3, 4, 5))}, r"image must be \(h, w\).*got \(1, 2, 3, 4, 5\)"),
         ({"path": "boxes.pdf"}, r"path must end in \.png or \.svg, got boxes\.pdf"),
