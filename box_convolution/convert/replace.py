@@ -101,7 +101,7 @@ def replace_dilated(
         asked = getattr(which, "__name__", repr(which))
         raise ValueError(f"network has nothing to replace by boxes with which={asked}{why}")
     _put(converted, {chosen[name]: module for name, module in made.items()})
-    after = watch(converted, made, image)
+    after = watch(converted, made, image, f"with {', '.join(made)} replaced (leave some out with which=)")
     _check_reached(before, after, made)
     replaced = [_replacement(name, chosen[name], module, before, after) for name, module in made.items()]
     totals = (_parameters(network), _parameters(converted)), (before.multiply_adds, after.multiply_adds)

@@ -38,10 +38,10 @@ class Run:
     multiply_adds: int
 
 
-def watch(network: nn.Module, modules: dict[str, nn.Module], image: Tensor) -> Run:
+def watch(network: nn.Module, modules: dict[str, nn.Module], image: Tensor, state: str = "") -> Run:
     """Run ``network`` in evaluation mode, and record what happens in ``modules``, which are parts of it.
 
-    Raises ValueError if the network does not run.
+    Raises ValueError if the network does not run; the message says in which ``state`` it is.
     """
     seen = {name: Seen() for name in modules}
     training = {module: module.training for module in network.modules()}
@@ -72,7 +72,8 @@ def watch(network: nn.Module, modules: dict[str, nn.Module], image: Tensor) -> R
             with counter, enlarged:
                 output = network.eval()(image)
         except Exception as error:  # the user's own code runs here, and may raise anything
-            raise ValueError(f"network does not run on an image of shape {list(image.shape)}: {error}") from error
+            where = " ".join(filter(None, (state, f"on an image of shape {list(image.shape)}")))
+            raise ValueError(f"network does not run {where}: {error}") from error
         finally:
             for module, mode in training.items():
                 module.training = mode

@@ -183,6 +183,15 @@ class Broken(nn.Module):
         return self.layer(image).flatten(1) @ torch.zeros(7, 7)
 
 
+class ReadsAWeight(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(3, 3, 3, padding=2, dilation=2)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.layer(image) * self.layer.weight.sum()
+
+
 PLAIN = nn.Sequential(nn.Conv2d(3, 8, 3), SqueezeExcite(8))
 DILATED = nn.Sequential(nn.Conv2d(3, 8, 3, padding=2, dilation=2))
 
@@ -200,6 +209,7 @@ DILATED = nn.Sequential(nn.Conv2d(3, 8, 3, padding=2, dilation=2))
         (lambda: replace_dilated(DILATED, (8, 8), which=3), ValueError, "which must be some of .* got 3"),
         (lambda: replace_dilated(DILATED, (8, 8), in_channels=1), ValueError, r"not run on an image of shape \[1, 1"),
         (lambda: replace_dilated(Broken(), (8, 8)), ValueError, "network does not run on an image"),
+        (lambda: replace_dilated(ReadsAWeight(), (8, 8)), ValueError, r"with layer replaced \(leave .*: .* 'weight'"),
         (lambda: replace_dilated(DILATED, (8, 8), initial_boxes="small"), ValueError, "initial_boxes must be one of"),
         (lambda: replace_dilated(DILATED[0], (8, 8)), ValueError, "nothing to replace by boxes with which="),
         (lambda: replace_dilated(DILATED, (8, 8), which=lambda *_: False), ValueError, "with which=<lambda>$"),
