@@ -1,5 +1,6 @@
 """The faults of docs/reliability.md, tried a few times each (`make reliability` tries them many times)."""
 
+import contextlib
 import errno
 import os
 import signal
@@ -9,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from faults import checkpoints, hostile, two_processes
 
 from boxconv import cli, files
@@ -43,6 +45,24 @@ def test_hostile_files(tmp_path, monkeypatch):
     tally = checkpoints.hostile_files(tmp_path)
     assert tally.wrong == []
     assert tally.right == tally.tried >= 60
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_hostile_files_are_hostile(tmp_path, monkeypatch):
+    """`torch.load(weights_only=False)` runs the code in them; otherwise refusing them would show nothing."""
+    target, path = tmp_path / "ran", tmp_path / "a.pt"
+    monkeypatch.setenv(hostile.CODE_RAN, str(target))
+    found = list(hostile.code())
+    assert len(found) >= 25
+    ran = 0
+    for _, data in found:
+        path.write_bytes(data)
+        with contextlib.suppress(Exception):
+            torch.load(path, weights_only=False)
+        if target.exists():
+            ran += 1
+            target.rmdir()
+    assert ran >= 15
 
 
 @pytest.mark.slow
