@@ -62,6 +62,17 @@ def png(width: int, height: int, depth: int, content: bytes, *, colour: int = 0)
     return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(kind, data) for kind, data in chunks)
 
 
+def tiff(width: int, height: int, depth: int, content: bytes, *, channels: int = 1) -> bytes:
+    """A TIFF file without compression, of ``depth`` bits in each of the channels: kinds that Pillow cannot write."""
+    after = 8 + len(content)  # where the depths are, if they are too many for their entry
+    depths = struct.pack(f"<{channels}H", *[depth] * channels)
+    tags = {256: width, 257: height, 258: depth if channels == 1 else after, 259: 1, 262: 1 if channels == 1 else 2,
+            273: 8, 277: channels, 278: height, 279: len(content)}  # fmt: skip
+    entries = [struct.pack("<HHII", tag, 3, channels if tag == 258 else 1, value) for tag, value in tags.items()]
+    directory = struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+    return b"II*\0" + struct.pack("<I", after + len(depths)) + content + depths + directory
+
+
 def pair(root: Path, split: str, name: str, *, suffix: str = ".png", size: tuple[int, int] = SIZE) -> tuple[Path, Path]:
     """An image of noise and its label, for classes 0 to 2; returns their paths."""
     image = noise(split + name, size)

@@ -144,7 +144,7 @@ def decode(file: BinaryIO, name: str | Path, formats: tuple[str, ...]) -> tuple[
         if image.width * image.height > PIXEL_LIMIT:
             found = f"{image.width} x {image.height} pixels"
             raise DataError(f"{shown(name)}: {found} are more than {PIXEL_LIMIT}{_IN_PARTS}", "image too large")
-        raw_mode = image.tile[0][3] if image.tile else ""
+        raw_mode = raw_mode_of(image)
         image.load()
     except DataError:
         raise
@@ -153,7 +153,19 @@ def decode(file: BinaryIO, name: str | Path, formats: tuple[str, ...]) -> tuple[
         raise DataError(message, "not an image") from error
     except Exception as error:  # for damaged bytes, decoders raise a dozen types, even SyntaxError and struct.error
         raise undecodable(name, error) from error
-    return image, raw_mode if isinstance(raw_mode, str) else ""
+    return image, raw_mode
+
+
+def raw_mode_of(image: Image.Image) -> str:
+    """Pillow's raw mode of a file that is open but not yet loaded; "" if its format has none."""
+    arguments = image.tile[0][3] if image.tile else ""
+    raw_mode = arguments[0] if isinstance(arguments, tuple) and arguments else arguments  # a tuple in TIFF files
+    return raw_mode if isinstance(raw_mode, str) else ""
+
+
+def loses_bits(image: Image.Image, raw_mode: str) -> bool:
+    """Whether a file has 16 bits in each of several channels, of which Pillow keeps the upper 8."""
+    return len(image.getbands()) > 1 and raw_mode.endswith((";16L", ";16B", ";16N"))
 
 
 def undecodable(path: str | Path, error: Exception) -> DataError:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from .class_table import ClassTable, DataError
 from .image_files import FORMATS as IMAGE_FORMATS
-from .image_files import decode, opened, shown, undecodable
+from .image_files import decode, loses_bits, opened, shown, undecodable
 from .label_encoding import UNKNOWN, ColourEncoding, LabelEncoding, ValueEncoding, index_encoding
 from .polygons import read_polygons
 
@@ -18,7 +18,7 @@ SUFFIXES = frozenset({".png", ".tif", ".tiff", ".bmp", ".json"})
 LOSSY = ("JPEG", "MPO", "WEBP", "AVIF")
 """Formats of files, and compressions in TIFF files, that change values or may change them."""
 
-# Pillow spreads the values of 2- and 4-bit grey PNG files over 0..255, by these factors.
+# Pillow spreads the values of 2- and 4-bit grey PNG and TIFF files over 0..255, by these factors.
 _SPREAD = {"L;2": 85, "L;4": 17}
 
 _MODES = {"F": "floating-point numbers", "CMYK": "colours of a printer", "YCbCr": "colours of a video"}
@@ -68,7 +68,7 @@ def label_pixels(path: str | Path, *, coloured: bool = False) -> Pixels:
         raise
     if image.format == "TIFF":
         _check_tiff(path, image)
-    if ";16" in raw_mode and image.mode in ("RGB", "RGBA", "LA"):
+    if loses_bits(image, raw_mode):
         raise _unfit(path, "found 16 bits in each of several channels, of which 8 can be read")
     image.info.pop("transparency", None)
     if image.mode in ("LA", "RGBA"):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_trees import THREE, png, png_chunk
+from data_trees import THREE, png, png_chunk, tiff
 from PIL import Image
 
 from boxconv.data.class_table import ClassTable, DataError
@@ -83,8 +83,10 @@ def test_first_image_of_an_animation(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("depth, row", [(2, bytes([0b00_01_10_01])), (4, bytes([0x01, 0x21]))])
 def test_labels_of_few_bits_are_not_spread(depth: int, row: bytes, tmp_path: Path) -> None:
-    path = grey_png(tmp_path / "label.png", 4, 1, depth, row)
-    assert np.asarray(open_label(path, THREE)).tolist() == [[0, 1, 2, 1]]
+    grey_png(tmp_path / "label.png", 4, 1, depth, row)
+    (tmp_path / "label.tif").write_bytes(tiff(4, 1, depth, row))
+    for name in ("label.png", "label.tif"):
+        assert np.asarray(open_label(tmp_path / name, THREE)).tolist() == [[0, 1, 2, 1]], name
 
 
 def test_labels_outside_the_classes(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from data_trees import fingerprint, noise, pick, png, save
+from data_trees import fingerprint, noise, pick, png, save, tiff
 from PIL import Image
 
 from boxconv.cli import main
@@ -106,7 +106,11 @@ def _pages(path: Path) -> None:
 
 
 def _deep_colours(path: Path) -> None:
-    path.write_bytes(png(2, 1, 16, b"\0" + struct.pack(">6H", *range(6)), colour=2))
+    values = range(6)
+    if path.suffix == ".png":
+        path.write_bytes(png(2, 1, 16, b"\0" + struct.pack(">6H", *values), colour=2))
+    else:
+        path.write_bytes(tiff(2, 1, 16, struct.pack("<6H", *values), channels=3))
 
 
 def _as(kind: str, **options: Any) -> Callable[[Path], None]:
@@ -125,6 +129,7 @@ ASKED: list[tuple[str, Any, str]] = [
     ("ink.tif", Image.fromarray(COLOURED).convert("CMYK"), "found mode CMYK"),
     ("pages.tif", _pages, "found 2 pages"),
     ("deep.png", _deep_colours, "found 16 bits in each of several channels"),
+    ("deep.tif", _deep_colours, "found 16 bits in each of several channels"),
     ("jpeg.png", _as("JPEG"), "must be PNG, TIFF or BMP files, found JPEG: its values have changed: write"),
     ("webp.tif", _as("WEBP"), "found WEBP: its values have changed: write the label again, as PNG, from where"),
     ("lossy.tif", _as("TIFF", compression="jpeg"), "found TIFF with JPEG compression: its values have changed"),
