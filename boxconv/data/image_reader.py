@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from ..errors import plural
 from .bands import Bands, Picture
 from .class_table import DataError
-from .image_files import FORMATS, PIXEL_LIMIT, check_regular, decode, opened, shown, undecodable
+from .image_files import FORMATS, PIXEL_LIMIT, check_regular, decode, loses_bits, opened, shown, undecodable
 
 WHITES = (255, 4095, 65535)
 """The white values of 8, 12 and 16 bits."""
@@ -34,7 +34,9 @@ class ImageReader:
 
     `white` is the value that becomes 1 in files of more than 8 bits. Files of floating-point numbers need it. By
     default it is 65535 for 16 bits. But for 3 channels, a grey file whose values all fit into 12 or 8 bits has the
-    white value 4095 or 255, and the picture gets a `NOTE`. Values below 0 or above `white` raise DataError.
+    white value 4095 or 255, and the picture gets a `NOTE`. Values below 0 or above `white` raise DataError. Of 16 bits
+    in each of several channels, Pillow reads the upper 8 only: another `white` than 65535 raises DataError, and without
+    it the picture gets a `NOTE` if its values fit into 12 bits, because it is nearly black.
     """
 
     channels: int = 3
@@ -48,14 +50,29 @@ class ImageReader:
 
     def read(self, file: BinaryIO, path: str | Path) -> Picture:
         """Read a file that is open already, such as an upload; ``path`` is its name in messages. Not for .npy files."""
-        image = decode(file, path, FORMATS)[0]
+        image, raw_mode = decode(file, path, FORMATS)
         if self.channels not in (1, 3) and image.format == "TIFF" and len(pages := _pages(file, path)) == self.channels:
             return self._stack(path, np.stack(pages))
         try:
             ImageOps.exif_transpose(image, in_place=True)
         except Exception as error:
             raise undecodable(path, error) from error
-        return self.picture(path, image)
+        dark = self.upper_bits(path, image) if loses_bits(image, raw_mode) else ""
+        picture = self.picture(path, image)
+        if dark and isinstance(picture, Image.Image):
+            picture.info[NOTE] = dark
+        return picture
+
+    def upper_bits(self, path: str | Path, image: Image.Image) -> str:
+        """A note if an image that `loses_bits` is nearly black. Raises DataError for a white value that needs them."""
+        found = f"16 bits in each of {len(image.getbands())} channels, of which only the upper 8 are read"
+        advice = "a .npy array (uint16) keeps all of them"
+        if self.white is not None and self.white != WHITES[-1]:
+            raise DataError(f"{shown(path)}: --white {self.white:g} cannot be used: {found}; {advice}", "image mode")
+        highest = int(np.asarray(image).max())
+        if self.white is not None or highest > WHITES[1] >> 8:
+            return ""
+        return f"{found}, and no value is above {highest * 256 + 255}: the image is nearly black; {advice}"
 
     def picture(self, path: str | Path, image: Image.Image) -> Picture:
         """Convert an upright image that Pillow has read; ``path`` is its name in messages."""
@@ -65,6 +82,8 @@ class ImageReader:
         if self.channels == 3:
             return image.convert("RGB")
         if self.channels == 1:
+            if image.mode == "LAB":  # Pillow has no way from there to grey
+                image = image.convert("RGB")
             grey = image.getchannel(0) if image.mode == "LA" else image.convert("L")
             return Bands((grey,))
         if len(image.getbands()) != self.channels or image.mode not in ("LA", "RGBA"):

@@ -14,7 +14,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from .bands import Bands, Picture
 from .class_table import DataError
-from .image_files import PIXEL_LIMIT, check_regular, shown
+from .image_files import PIXEL_LIMIT, check_regular, loses_bits, raw_mode_of, shown
 from .image_reader import ImageReader, channels_first, mapped_array
 from .tiff_strips import TiffStrips
 
@@ -81,6 +81,8 @@ def open_any_size(path: Path, reader: ImageReader) -> Picture | LargeImage:
             return reader(path)
         _check_sides(path, *file.size)
         strips, mode = TiffStrips.of(path, file), file.mode
+        if loses_bits(file, raw_mode_of(file)):
+            reader.upper_bits(path, strips.read(0, 1))
     if mode.startswith("I") and reader.channels == 3 and reader.white is None:  # 12 bits or 16, by the largest value
         raise DataError(
             f"{shown(path)}: more than 8 bits a pixel, read in parts: give --white VALUE, the number that is white",

@@ -1,10 +1,12 @@
 """Images with any number of channels, with 8 bits or more: how values are converted, and what is refused."""
 
+import struct
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from data_trees import png, tiff
 from PIL import Image
 
 from boxconv.data.bands import Bands, as_rgb, from_pillow
@@ -125,6 +127,34 @@ def test_fewer_bits_than_the_file_has_are_noted(tmp_path: Path) -> None:
     assert "read as 12 bits, white is 4095" in noted[12]
     assert "read as 8 bits, white is 255" in noted[8]
     assert NOTE not in ImageReader(white=4095)(tmp_path / "12.png").info  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_sixteen_bits_in_each_of_three_channels(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"deep.{suffix}"
+
+    def noted(highest: int, white: float | None = None) -> str | None:
+        values = range(highest - 5, highest + 1)
+        if suffix == "png":
+            path.write_bytes(png(2, 1, 16, b"\0" + struct.pack(">6H", *values), colour=2))
+        else:
+            path.write_bytes(tiff(2, 1, 16, struct.pack("<6H", *values), channels=3))
+        picture = ImageReader(white=white)(path)
+        assert isinstance(picture, Image.Image)
+        assert picture.getpixel((1, 0)) == (highest >> 8,) * 3
+        return picture.info.get(NOTE)
+
+    assert (noted(65535), noted(5000, 65535)) == (None, None)
+    assert "16 bits in each of 3 channels, of which only the upper 8 are read, and no value is above 4095" in str(
+        noted(4095)
+    )
+    with pytest.raises(DataError, match=rf"deep\.{suffix}: --white 4095 cannot be used: 16 bits in each of 3 channels"):
+        noted(4095, 4095)
+
+
+def test_lab_colours_become_grey(tmp_path: Path) -> None:
+    Image.new("LAB", (2, 1), (100, 128, 128)).save(tmp_path / "lab.tif")
+    assert ImageReader(1)(tmp_path / "lab.tif").size == (2, 1)
 
 
 def test_truncated_arrays_are_damaged(tmp_path: Path) -> None:
