@@ -70,7 +70,7 @@ class TrainedNetwork:
 
         Args:
             image: the path of a file, a Pillow image, an array (height, width, channels) of uint8, or the result of
-                `reader`; of any size.
+                `reader`; of any size. A Pillow image is converted like a file, but not turned by its EXIF orientation.
             size: (height, width) to which the image is resized for the network. The default is the size of the training
                 images, or with ``tile`` the image's own size.
             tile: cut the image into overlapping squares with sides of this many pixels, a multiple of 8, and blend
@@ -123,16 +123,22 @@ class TrainedNetwork:
         if isinstance(image, (str, Path)):
             return open_any_size(Path(image), self.reader)
         count = len(self.transform.mean)
-        if isinstance(image, LargeImage) or (isinstance(image, Image.Image) and count in (1, 3)):
+        if isinstance(image, LargeImage):
             return image
-        if isinstance(image, (Image.Image, Bands)):
-            bands = image.bands if isinstance(image, Bands) else image.getbands()
-            if len(bands) != count:
-                raise ValueError(f"image must have {count} channels, got {len(bands)}")
+        if isinstance(image, Image.Image) and 0 not in image.size:
+            return self.reader.picture("image", image.copy())  # converted like a file; the caller's stays as it is
+        if isinstance(image, Bands):
+            if len(image.bands) != count:
+                raise ValueError(f"image must have {count} channels, got {len(image.bands)}")
             return image
-        if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == count:
-            return Image.fromarray(image) if count == 3 else Bands.of(image.transpose(2, 0, 1))
+        if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.size > 0:
+            if image.ndim == 2 and count == 1:
+                image = image[..., None]
+            if image.ndim == 3 and image.shape[2] == count:
+                return Image.fromarray(image) if count == 3 else Bands.of(image.transpose(2, 0, 1))
         found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        if isinstance(image, Image.Image):
+            found = f"a Pillow image of {image.width} x {image.height} pixels"
         raise TypeError(f"image must be a path, a Pillow image or a uint8 array (height, width, {count}), got {found}")
 
     def apply(

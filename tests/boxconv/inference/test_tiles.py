@@ -268,11 +268,20 @@ def test_an_open_network_takes_paths_and_arrays(network, tmp_path):
         assert (network.predict_probabilities(given).labels == wanted).all()
 
 
+def test_a_pillow_image_is_converted_like_its_file(network, tmp_path):
+    deep = np.asarray(noise(40, 60).convert("L")).astype(np.uint16) * 16
+    for name, image in {"deep.png": Image.fromarray(deep), "alpha.png": noise(40, 60).convert("RGBA")}.items():
+        image.save(tmp_path / name)
+        assert (network.predict(image) == network.predict(tmp_path / name)).all(), name
+
+
 @pytest.mark.parametrize(
     "image, options, error, message",
     [
         (3, {}, TypeError, r"image must be a path, a Pillow image or a uint8 array \(height, width, 3\), got int"),
         (np.zeros((40, 60)), {}, TypeError, r"image must .* got float64 \(40, 60\)"),
+        (np.zeros((0, 60, 3), np.uint8), {}, TypeError, r"image must .* got uint8 \(0, 60, 3\)"),
+        (Image.new("RGB", (0, 5)), {}, TypeError, "image must .* got a Pillow image of 0 x 5 pixels"),
         (torch.zeros(1, 3, 40, 60), {}, TypeError, "image must .* got Tensor"),
         (from_pillow(noise(40, 60), 1), {}, ValueError, "image must have 3 channels, got 1"),
         ("none.png", {}, DataError, "none.png: cannot be read: No such file"),
@@ -298,3 +307,5 @@ def test_tiles_of_images_that_are_no_pillow_images(network):
     grey = TrainedNetwork(model, CAMVID, EvalTransform((48, 64), (0.5,), (0.2,)), {}, {})
     bands = from_pillow(noise(90, 130), 1)
     assert grey.predict(bands, tile=64).shape == (90, 130)
+    values = np.asarray(noise(90, 130).convert("L"))
+    assert (grey.predict(values) == grey.predict(bands)).all()
