@@ -12,9 +12,11 @@ from data_trees import THREE, pair
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from boxconv.data.bands import Bands
 from boxconv.data.class_table import DataError
 from boxconv.data.datasets import SegmentationFolder, evenly_spaced, seeded
 from boxconv.data.layouts.pairing import find_pairs
+from boxconv.data.statistics import channel_statistics
 
 
 def noise(image: Image.Image, label: Image.Image) -> tuple[float, float, float]:
@@ -167,3 +169,11 @@ def test_evenly_spaced() -> None:
     assert evenly_spaced(10, 4) == [0, 2, 5, 7]
     assert evenly_spaced(3, 4) == [0, 1, 2]
     assert evenly_spaced(0, 4) == []
+
+
+def test_statistics_of_channels_whose_values_are_small_or_constant() -> None:
+    values = np.random.default_rng(0).integers(0, 4, (4, 6, 9)).astype(np.float32) / 65535
+    values[1], values[2] = 0.3, 0
+    mean, std = channel_statistics([(Bands.of(values), None)])
+    np.testing.assert_allclose(mean, values.mean((1, 2)), rtol=1e-4)
+    np.testing.assert_allclose(std, np.where(values.std((1, 2)) > 1e-6, values.std((1, 2)), 1), rtol=1e-4)
