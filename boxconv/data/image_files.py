@@ -158,7 +158,8 @@ def decode(file: BinaryIO, name: str | Path, formats: tuple[str, ...]) -> tuple[
 
 def raw_mode_of(image: Image.Image) -> str:
     """Pillow's raw mode of a file that is open but not yet loaded; "" if its format has none."""
-    arguments = image.tile[0][3] if image.tile else ""
+    tiles = getattr(image, "tile", [])  # of an image from a file
+    arguments = tiles[0][3] if tiles else ""
     raw_mode = arguments[0] if isinstance(arguments, tuple) and arguments else arguments  # a tuple in TIFF files
     return raw_mode if isinstance(raw_mode, str) else ""
 
