@@ -109,7 +109,12 @@ def read_run(folder: Path, defaults: Mapping[str, Any], noted_by: str) -> Finish
     except RunError:
         raise
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise RunError(f"{folder}: no training run that can be read: {type(error).__name__}: {error}") from error
+        message = f"{folder}: no training run that can be read: {type(error).__name__}: {error}"
+        if (folder / "last.pt").exists():
+            message += (
+                f"; boxconv train --out {folder} --resume writes config.json and metrics.jsonl again from last.pt"
+            )
+        raise RunError(message) from error
 
 
 def read_kept(path: Path | None, defaults: Mapping[str, Any]) -> list[FinishedRun]:

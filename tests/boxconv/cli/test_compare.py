@@ -173,6 +173,9 @@ def test_what_cannot_be_compared(folders: list[Path], tmp_path: Path, capsys: py
     (folders[1] / "metrics.jsonl").write_bytes(b"\xff\xfe")
     status, text = printed(capsys, "compare", folders[1])
     assert (status, "no training run that can be read: UnicodeDecodeError" in text) == (1, True)
+    (folders[1] / "last.pt").touch()
+    text = printed(capsys, "compare", folders[1])[1]
+    assert f"boxconv train --out {folders[1]} --resume writes config.json and metrics.jsonl again" in text
     (folders[0] / "metrics.jsonl").write_text("")
     status, text = printed(capsys, "compare", folders[0], folders[2])
     assert status == 0
