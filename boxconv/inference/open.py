@@ -234,10 +234,9 @@ def is_network(name: Path) -> bool:
 
 def file_of(name: Path) -> Path:
     """The file of a network from its path, its run's folder, or the name of a network in the package."""
-    if (name / "best.pt").is_file():
+    if (name / "best.pt").is_file() or (name / "last.pt").is_file():  # a run; without best.pt, an error will name it
         return name / "best.pt"
-    here = name.is_file() or (name / "config.json").exists() or (name / "last.pt").exists()
-    return name if here else packaged().get(str(name), name)
+    return name if name.is_file() or (name / "config.json").exists() else packaged().get(str(name), name)
 
 
 def packaged() -> dict[str, Path]:

@@ -128,6 +128,10 @@ def test_the_network_that_comes_trained(photo, tmp_path, capsys, monkeypatch):
 def test_a_run_folder_is_its_best_checkpoint(small, photo, tmp_path, capsys):
     status, out, _ = boxconv(capsys, "predict", small.parent, photo, "--out", tmp_path / "out", "--quiet")
     assert (status, f"by {small.parent} in" in out) == (0, True)
+    (run := tmp_path / "run").mkdir()
+    (run / "last.pt").touch()
+    status, _, errors = boxconv(capsys, "predict", run, photo, "--out", tmp_path / "none", "--quiet")
+    assert (status, errors) == (1, f"boxconv: error: {run}/best.pt: no such file\n")
 
 
 def test_training_from_the_network_that_comes_trained(tmp_path, capsys):
