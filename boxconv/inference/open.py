@@ -1,5 +1,6 @@
 """Open a trained network from a file, or by the name of one in the package, ready for images."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -175,13 +176,15 @@ def open_network(path_or_name: str | Path) -> TrainedNetwork:
         path_or_name: the folder of a run (its best.pt is opened); a checkpoint; a file from `boxconv export` (.onnx,
             .pt2 or .safetensors); or the name of a network in the package, such as "boxenet-camvid".
 
-    Raises CheckpointError, ExportError or WeightsError for a file that holds no network.
+    Raises CheckpointError, ExportError or WeightsError for a file that holds no network, TypeError for what is no path.
     """
     from ..data.class_table import ClassTable
     from ..data.transforms import EvalTransform
     from ..training import checkpoint
     from ..training.checkpoint import CheckpointError
 
+    if not isinstance(path_or_name, (str, os.PathLike)):
+        raise TypeError(f"path_or_name must be a path or a name, got {type(path_or_name).__name__} {path_or_name!r}")
     path, network, config = file_of(Path(path_or_name)), {}, None
     if not path.exists() and not path.suffix:
         raise CheckpointError(path, f"no such file, nor one of the package's networks, {', '.join(packaged())}")

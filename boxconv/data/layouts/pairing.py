@@ -34,8 +34,8 @@ def split_files(root: str | Path, split: str, layout: Layout = FOLDER) -> SplitF
         raise DataError(f"a split is the name of a folder, found {split!r}")
     found = layout.files(Path(root), split)
     if not found.images and not found.faults:
-        below = [path.name for path in found.others if path.is_dir()]
-        hint = f"; sub-folders ({shown(', '.join(below[:5]))}) are not searched" if below else ""
+        below = sorted({path.name for path in found.others if path.is_dir()})  # of images and of labels
+        hint = f"; sub-folders ({shown(', '.join(below[:5]))}) are not searched: move their files up" if below else ""
         message = f"{shown(found.place)}: no image ({' '.join(sorted(SUFFIXES))}) in this folder{hint}"
         found.faults.append(DataIssue(found.place, "no images", message))
     return found

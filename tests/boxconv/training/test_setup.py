@@ -110,3 +110,9 @@ def test_a_crop_larger_than_the_images_is_told(capsys, crop, told):
 def test_files_without_a_network():
     with pytest.raises(CheckpointError, match="nothing: no such file, nor one of the package's networks, boxenet-cam"):
         boxconv.open_network("nothing")
+
+
+@pytest.mark.parametrize("given", [123, None])
+def test_what_is_no_path_is_named(given):
+    with pytest.raises(TypeError, match=f"path_or_name must be a path or a name, got .* {given}"):
+        boxconv.open_network(given)
