@@ -27,7 +27,7 @@ from box_convolution.deploy import deploy, keep_freed_memory, to_onnx
 from box_convolution.deploy.onnx_files import open_onnx
 from boxconv import open_network
 from boxconv.data.registry import open_split, prepare_of
-from boxconv.inference.scoring_data import data_of, labels_of, validation_scores
+from boxconv.inference.scoring_data import classes_of_labels, data_of, validation_scores
 from boxconv.profiling.machine import processor
 from boxconv.profiling.timing import Repeats, interleaved
 
@@ -99,7 +99,7 @@ def main() -> None:
     keep_freed_memory()
     trained = open_network(args.network)
     config = data_of(trained, args.network, data="camvid", root=args.root)
-    classes = labels_of(trained, config)
+    classes = classes_of_labels(trained, config)
     training: Any = open_split(config, config.train_split, classes, prepare_of(config))
     image = torch.as_tensor(training[0][0])[None]
     images = [image, torch.randn(1, image.shape[1], *args.size)]

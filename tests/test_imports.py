@@ -1,6 +1,7 @@
 """Imports point in one direction, and importing the library imports torch and nothing else."""
 
 import ast
+import pkgutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -155,6 +156,13 @@ def test_the_reader_of_imports_sees_them() -> None:
     assert ("box_convolution", "ops", "dispatch", "serving") in set(imported(LIBRARY / "ops" / "fused.py"))
     assert ("box_convolution", "networks") in set(imported(APPLICATION / "inference" / "new_network.py"))
     assert ("boxconv", "training", "config", "TrainConfig") in set(imported(APPLICATION / "cli" / "train.py"))
+
+
+@files(*(ROOT / folder for folder in ("benchmarks", "docs", "examples")))
+def test_scripts_import_names_that_exist(path: Path) -> None:
+    """The type checker does not read them, and tests run only some."""
+    for name in imported(path):
+        pkgutil.resolve_name(".".join(name))
 
 
 def loaded_by(statement: str, before: str = "import sys") -> set[str]:
