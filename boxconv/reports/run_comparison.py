@@ -81,7 +81,7 @@ def read_run(folder: Path, defaults: Mapping[str, Any], noted_by: str) -> Finish
 
     Raises Unfinished for a run that is not finished, RunError if there is none.
     """
-    if not (folder / "config.json").exists():
+    if not any((folder / name).exists() for name in ("config.json", "last.pt")):
         raise RunError(f"{folder}: no folder of a training run, there is no config.json in it")
     try:
         content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -111,9 +111,8 @@ def read_run(folder: Path, defaults: Mapping[str, Any], noted_by: str) -> Finish
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         message = f"{folder}: no training run that can be read: {type(error).__name__}: {error}"
         if (folder / "last.pt").exists():
-            message += (
-                f"; boxconv train --out {folder} --resume writes config.json and metrics.jsonl again from last.pt"
-            )
+            again = f"boxconv train --out {folder} --resume"
+            message += f"; {again} writes config.json and metrics.jsonl again from last.pt"
         raise RunError(message) from error
 
 
