@@ -48,7 +48,11 @@ def missing() -> list[str]:
         torch.constant_pad_nd(image, [1, 1]).grad_fn: ("_saved_pad",),
     }
     wanted: dict[Any, tuple[str, ...]] = {
-        torch._C: ("_are_functorch_transforms_active",),
+        torch._C: (
+            *("_are_functorch_transforms_active", "_dispatch_keys", "DispatchKey", "DispatchKeySet"),
+            *("_dispatch_tls_local_exclude_set", "_dispatch_tls_local_include_set"),
+        ),
+        torch.autograd: ("_profiler_enabled",),
         forward_ad: ("_current_level",),
         nn.Module(): ("_forward_hooks", "_forward_pre_hooks", "_apply"),
         **nodes,
