@@ -59,7 +59,8 @@ def refuse_tangents(*tensors: Tensor) -> None:
     """Raise NotImplementedError for tensors with forward-mode tangents, which a registered operator silently drops."""
     if in_forward_mode() and have_tangents(*tensors):
         raise NotImplementedError(
-            "torch.ops.box_convolution has no forward-mode derivative: call box_convolution.box_conv2d, which has one"
+            "torch.ops.box_convolution has no forward-mode derivative: call box_convolution.box_conv2d without out=, "
+            "which has one"
         )
 
 

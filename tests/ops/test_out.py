@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.autograd import forward_ad
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -111,3 +112,5 @@ def test_refuses_where_a_gradient_is_needed(image, boxes):
         box_conv2d(image.requires_grad_(), boxes, out=out)
     with torch.no_grad():
         box_conv2d(image, boxes, out=out)
+    with forward_ad.dual_level(), pytest.raises(NotImplementedError, match="box_conv2d without out="):
+        box_conv2d(forward_ad.make_dual(image.detach(), image.detach()), boxes, out=out)
