@@ -132,14 +132,15 @@ def test_a_loss_that_is_not_finite_stops_at_once(tmp_path):
     assert (tmp_path / "run/last.pt").read_bytes() == before
 
 
-def test_batches_cover_every_sample_once_and_differ_by_epoch():
+def test_batches_cover_every_sample_once_and_differ_by_epoch_and_seed():
     settings = config(batch_size=4, seed=0)
     first = epoch_batches(settings, 10, epoch=0)
     assert sorted(index for batch in first for _, index in batch) == list(range(10))
     assert [len(batch) for batch in first] == [4, 4, 2]
     assert epoch_batches(settings, 10, epoch=0, first=1) == first[1:]
-    later = epoch_batches(settings, 10, epoch=1)
-    assert [key[1] for batch in later for key in batch] != [key[1] for batch in first for key in batch]
+    later, other = epoch_batches(settings, 10, epoch=1), epoch_batches(config(batch_size=4, seed=1), 10, epoch=0)
+    orders = [[index for batch in batches for _, index in batch] for batches in (first, later, other)]
+    assert orders[0] not in orders[1:]
 
 
 def test_run_folders_are_never_overwritten_unasked(tmp_path):
